@@ -1,0 +1,340 @@
+"""The words of the project as frozen values: what Palette lists, what is published, what is remembered.
+
+Pure: nothing here reads a clock, a file or a socket. Times are timezone-aware UTC datetimes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+MANAGED_BY = "palette-sync"
+SCHEMA = 1
+TENANT_SCOPE = "tenant"
+
+
+class Secret:
+    """A string that never shows itself: its repr, str and format are masked; `reveal` is the only way out."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._value))
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        raise TypeError("a Secret is not pickled")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ClusterKey:
+    """Names one cluster for ever: Palette's uid is unique within its instance only."""
+
+    instance: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.instance}/{self.uid}"
+
+
+class Scope(StrEnum):
+    PROJECT = "project"
+    TENANT = "tenant"
+
+
+class AuthMode(StrEnum):
+    SERVICE_ACCOUNT = "service-account"
+    OIDC = "oidc"
+
+
+class AccessState(StrEnum):
+    """`degraded`: the credential lives although the last check or renewal failed."""
+
+    READY = "ready"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Project:
+    uid: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where Palette says a cluster runs; empty strings where it does not say."""
+
+    country_code: str = ""
+    country_name: str = ""
+    region_code: str = ""
+    region_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One row of a Palette cluster listing, after validation.
+
+    `project` is None for tenant-scoped clusters and where Palette did not say (then `scope` is PROJECT and the
+    cluster fails closed). `state` is Palette's word (`Running`, `Deleting`, ...), `health` likewise (may be "").
+    `tags` are `key:value` or plain tags, sorted. `permissions` is what the caller may do with this
+    cluster according to the row's annotation, None where the row has none.
+    """
+
+    uid: str
+    name: str
+    scope: Scope
+    project: Project | None
+    state: str
+    health: str = ""
+    cloud_type: str = ""
+    created_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    location: Location = Location()
+    virtual: bool = False
+    paused: bool = False
+    permissions: frozenset[str] | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether Palette itself says that the cluster is being or has been deleted."""
+        return self.state in {"Deleting", "Deleted"}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An API server's address and trust. `ca_data` is base64 of PEM; None = the system's trust."""
+
+    url: str
+    ca_data: str | None = None
+    tls_server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccountAuth:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class OidcAuth:
+    oidc_token_provider: str
+    issuer_url: str
+    client_id: str
+
+
+Auth = ServiceAccountAuth | OidcAuth
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a reader may expect of a cluster. `since` moves only when state or reason changes."""
+
+    state: AccessState
+    reason: str
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PaletteFacts:
+    """What the record repeats from Palette; nothing that changes by itself (no heartbeat, no metrics)."""
+
+    state: str
+    health: str = ""
+    cloud_type: str = ""
+    created_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    location: Location = Location()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRecord:
+    """What is published about a cluster; never a secret. `server` and `auth` are None until access was gained."""
+
+    uid: str
+    name: str
+    title: str
+    instance: str
+    scope: Scope
+    project: Project | None
+    server: Server | None
+    auth: Auth | None
+    palette: PaletteFacts
+    access: Access
+    kubernetes_version: str | None = None
+    skip_metrics_lookup: bool = True
+    dashboard_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A service-account token as issued. `expires_at` and `renew_at` are what was granted, never what was asked.
+
+    `expires_at` is None for tokens of `kubernetes.io/service-account-token` Secrets, which never expire.
+    """
+
+    token: Secret
+    issued_at: datetime
+    renew_at: datetime
+    expires_at: datetime | None = None
+
+    def alive(self, now: datetime) -> bool:
+        return self.expires_at is None or now < self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class SealedCredential:
+    """A credential as it lies in Redis: the token only as a JWE, `sealed` (or bare when sealing is off)."""
+
+    issued_at: datetime
+    renew_at: datetime
+    expires_at: datetime | None
+    sealed: str = field(repr=False)
+
+    def alive(self, now: datetime) -> bool:
+        return self.expires_at is None or now < self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class RetiredSecret:
+    """A Secret generation that was replaced: deleted once `delete_at` has passed, if uid still matches."""
+
+    name: str
+    uid: str
+    delete_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the daemon remembers of a cluster between passes. It has no version and is never authority.
+
+    `verified_at`: last time access was proven. `failures`: in a row. `retry_at`: end of the backoff.
+    `generation`: name of the Secret behind the published token. `desired`: fingerprint of the
+    configuration that the cluster was last brought in line with.
+    """
+
+    verified_at: datetime | None = None
+    failures: int = 0
+    retry_at: datetime | None = None
+    generation: str | None = None
+    desired: str | None = None
+    retired: tuple[RetiredSecret, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeStatus:
+    """How fresh one part of the inventory is: `listed_at` = last good listing, `error`/`since` while it fails."""
+
+    name: str
+    listed_at: datetime | None = None
+    error: str | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerMetadata:
+    """An OIDC issuer's discovery document and keys, checked. `error` tells why the last refresh failed."""
+
+    issuer: str
+    authorization_endpoint: str = ""
+    token_endpoint: str = ""
+    jwks_uri: str = ""
+    key_ids: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ()
+    fetched_at: datetime | None = None
+    valid_until: datetime | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of an instance's snapshot, as it stands in Redis (`{p:i}:head`)."""
+
+    schema: int
+    epoch: int
+    version: int
+    digest: str
+    mac: str
+    clusters: int
+    complete: bool
+    changed_at: datetime
+    checked_at: datetime
+    writer: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceState:
+    """Everything the store holds about one instance, decoded. `head` is None on an empty store.
+
+    `trusted` is False when digest or mac does not fit: then neither servers nor credentials may be used.
+    `problems` name single documents that could not be decoded (their records are missing from `records`).
+    """
+
+    head: Head | None = None
+    trusted: bool = True
+    records: Mapping[str, ClusterRecord] = field(default_factory=dict)
+    credentials: Mapping[str, SealedCredential] = field(default_factory=dict)
+    work: Mapping[str, Work] = field(default_factory=dict)
+    scopes: Mapping[str, ScopeStatus] = field(default_factory=dict)
+    issuers: Mapping[str, IssuerMetadata] = field(default_factory=dict)
+    status: Mapping[str, object] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The listing of one scope (a project, or the tenant): rows, or the reason why there are none.
+
+    A failed listing says nothing about its clusters; `clusters` is then empty and must not be read as "none".
+    """
+
+    scope: str
+    name: str
+    clusters: tuple[Cluster, ...] = ()
+    error: str | None = None
+    not_permitted: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return self.error is None and not self.not_permitted
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What one walk over an instance found. `projects` is None when the project list itself failed (`error`).
+
+    `projects` are all that the key can see; `listings` cover the selected ones and, if asked, the tenant.
+    """
+
+    tenant_uid: str
+    org_name: str
+    projects: tuple[Project, ...] | None
+    listings: tuple[Listing, ...]
+    error: str | None = None
+    requests: int = 0

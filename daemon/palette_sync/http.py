@@ -1,0 +1,145 @@
+"""The one way to open an HTTP session and to make a request.
+
+Every session here has timeouts, follows no redirect, keeps no cookie and reads nothing from the environment (no
+`.netrc`, no proxy variables); every body has a limit. What goes wrong on the wire leaves as `TransportError`, whose
+text names host and cause but never a path's query, a header or a body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CHUNK = 64 * 1024
+
+
+class Cause(StrEnum):
+    """Why no usable answer came."""
+
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    BROKEN = "broken"
+    TOO_LARGE = "too-large"
+
+
+class TransportError(Exception):
+    """No complete answer was received. `cause` says why; the text is safe to log."""
+
+    def __init__(self, cause: Cause, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, read whole. `headers` are case-insensitive; `body` is repr-silent because it may hold secrets."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Reply(status={self.status}, {len(self.body)} bytes)"
+
+
+def open_session(
+    *,
+    tls: ssl.SSLContext | bool,
+    connections: int,
+    connect_timeout: float = 10.0,
+    proxy: str | None = None,
+) -> aiohttp.ClientSession:
+    """Open a session whose connections verify with `tls` (True = the system's trust). Must run inside the loop.
+
+    `connections` bounds open sockets; `connect_timeout` (seconds) bounds DNS, TCP and TLS together. `proxy` is the
+    only proxy ever used.
+    """
+    connector = aiohttp.TCPConnector(ssl=tls, limit=connections, limit_per_host=connections)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
+        trust_env=False,
+        proxy=proxy,
+        raise_for_status=False,
+    )
+
+
+async def request(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    timeout: float,  # noqa: ASYNC109 - it must cover connecting and reading as one
+    max_body: int,
+    server_hostname: str | None = None,
+) -> Reply:
+    """Make one request and read the whole answer, whatever its status; redirects come back as they are.
+
+    `timeout` (seconds) covers everything from the first packet to the last byte; `max_body` counts decompressed bytes.
+    Raises `TransportError`.
+    """
+    host = URL(url).authority
+    try:
+        async with (
+            asyncio.timeout(timeout),
+            session.request(
+                method,
+                url,
+                headers=headers,
+                params=params,
+                data=body,
+                allow_redirects=False,
+                server_hostname=server_hostname,
+            ) as response,
+        ):
+            return Reply(response.status, response.headers, await _read(response, max_body, host))
+    except TimeoutError:
+        raise TransportError(Cause.TIMEOUT, f"{host} did not answer within {timeout:g} s") from None
+    except aiohttp.ClientConnectorDNSError:
+        raise TransportError(Cause.DNS, f"the host name of {host} does not resolve") from None
+    except aiohttp.ClientConnectorCertificateError as error:
+        reason = getattr(error.certificate_error, "verify_message", "") or "it does not verify"
+        raise TransportError(Cause.TLS, f"the certificate of {host} is refused: {reason}") from None
+    except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "handshake failed"
+        raise TransportError(Cause.TLS, f"TLS with {host} failed: {str(reason)[:100]}") from None
+    except aiohttp.ClientConnectorError as error:
+        raise TransportError(
+            Cause.CONNECT, f"cannot connect to {host}: {error.os_error.strerror or 'refused'}"
+        ) from None
+    except (aiohttp.ClientError, ConnectionError, OSError, ValueError) as error:
+        # ValueError: aiohttp's parsers raise it for some garbage; the text of either may hold what was received.
+        raise TransportError(Cause.BROKEN, f"the connection to {host} broke: {type(error).__name__}") from None
+
+
+async def _read(response: aiohttp.ClientResponse, max_body: int, host: str) -> bytes:
+    declared = response.content_length
+    if declared is not None and declared > max_body:
+        raise _too_large(host, max_body)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_chunked(CHUNK):
+        size += len(chunk)
+        if size > max_body:
+            raise _too_large(host, max_body)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large(host: str, max_body: int) -> TransportError:
+    return TransportError(Cause.TOO_LARGE, f"the answer of {host} is larger than {max_body} bytes")
