@@ -1,0 +1,212 @@
+"""Certificate authorities of the simulated world, cheap enough for ten thousand of them in one process.
+
+Every authority has a key of its own, made when it is first needed, so that trust never mixes. What costs and can be
+shared is shared: one key pair serves all server certificates and one all client certificates, and the TLS context of a
+listener is built when its first client connects and dropped again when many others were used since.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+import tempfile
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LEEWAY = timedelta(days=1)
+_CA_LIFE = timedelta(days=3650)
+_LEAF_LIFE = timedelta(days=365)
+_SERVER_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SharedKeys:
+    """The key pairs that all server and all client certificates of one simulator use."""
+
+    server: ec.EllipticCurvePrivateKey
+    client: ec.EllipticCurvePrivateKey
+
+    @staticmethod
+    def new() -> SharedKeys:
+        return SharedKeys(new_key(), new_key())
+
+
+class Authority:
+    """A certificate authority that comes into being when somebody first asks for something of it."""
+
+    def __init__(self, common_name: str) -> None:
+        self._name = _name(common_name)
+
+    @cached_property
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        return new_key()
+
+    @cached_property
+    def _certificate(self) -> x509.Certificate:
+        now = datetime.now(UTC)
+        identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        return (
+            x509.CertificateBuilder()
+            .subject_name(self._name)
+            .issuer_name(self._name)
+            .public_key(self._key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _LEEWAY)
+            .not_valid_after(now + _CA_LIFE)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(authority=True), critical=True)
+            .add_extension(identifier, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    @cached_property
+    def pem(self) -> str:
+        return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def server_certificate(self, key: ec.EllipticCurvePrivateKey) -> bytes:
+        """A certificate (PEM) for 127.0.0.1, localhost and the names of an API server."""
+        names: list[x509.GeneralName] = [x509.DNSName(name) for name in _SERVER_NAMES]
+        names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+        subject = _name("simulated-server")
+        return self._sign(subject, key, ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName(names))
+
+    def client_certificate(self, key: ec.EllipticCurvePrivateKey, user: str, group: str) -> bytes:
+        """A certificate (PEM) by which a client is `user` of `group`, as kubeadm issues them."""
+        return self._sign(_name(user, group), key, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def _sign(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        purpose: x509.ObjectIdentifier,
+        names: x509.SubjectAlternativeName | None = None,
+    ) -> bytes:
+        now = datetime.now(UTC)
+        own = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _LEEWAY)
+            .not_valid_after(now + _LEAF_LIFE)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(authority=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(own, critical=False)
+        )
+        if names is not None:
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _name(common_name: str, organisation: str | None = None) -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    if organisation is not None:
+        attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation))
+    return x509.Name(attributes)
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def server_context(authority: Authority, keys: SharedKeys, *, ask_client: bool) -> ssl.SSLContext:
+    """A TLS server context; with `ask_client` a client may show a certificate of the same authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.num_tickets = 0
+    _load_chain(context, authority.server_certificate(keys.server) + key_pem(keys.server))
+    if ask_client:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(cadata=authority.pem)
+    return context
+
+
+def _load_chain(context: ssl.SSLContext, pem: bytes) -> None:
+    """Load certificate and key; OpenSSL reads them from files only, so from one that lives in memory where it can."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("simulated-server", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, pem)
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+
+
+class ContextCache:
+    """The TLS contexts of the listeners used last."""
+
+    def __init__(self, capacity: int = 512) -> None:
+        self._capacity = capacity
+        self._contexts: OrderedDict[str, ssl.SSLContext] = OrderedDict()
+
+    def get(self, name: str, build: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        context = self._contexts.get(name)
+        if context is None:
+            context = self._contexts[name] = build()
+            if len(self._contexts) > self._capacity:
+                self._contexts.popitem(last=False)
+        self._contexts.move_to_end(name)
+        return context
+
+
+class LazyContext:
+    """Stands where asyncio expects a server's `SSLContext` and finds the real one when a client connects.
+
+    asyncio asks a server's context for `wrap_bio` only.
+    """
+
+    def __init__(self, find: Callable[[], ssl.SSLContext]) -> None:
+        self._find = find
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT001, FBT002 - the signature that asyncio calls
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        return self._find().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+
+    def as_context(self) -> ssl.SSLContext:
+        return cast("ssl.SSLContext", self)

@@ -1,0 +1,351 @@
+"""The simulated world as Palette's JSON documents, after its OpenAPI description and documented samples.
+
+Where a real Palette answers null for an empty list, so do these documents in a few places: clients must bear it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from palette_sync.simulator.search_filter import PROPERTIES, labels_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from palette_sync.simulator.exchange import Json
+    from palette_sync.simulator.world import SimCluster, SimInstance, SimProject
+
+ZERO_TIME = "0001-01-01T00:00:00.000Z"
+STATES = ("Pending", "Provisioning", "Running", "Deleting", "Deleted", "Error", "Importing")
+ADMIN_DOWNLOAD = "cluster.adminKubeconfigDownload"
+_KEY_CREATED = "2026-01-01T00:00:00.000Z"
+_AGENT = "4.9.22/20260628.1200"
+
+
+def time_text(when: datetime) -> str:
+    """RFC 3339 with milliseconds and `Z`."""
+    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03}Z"
+
+
+def _metadata(uid: str, name: str, created: str, modified: str) -> Json:
+    return {
+        "uid": uid,
+        "name": name,
+        "creationTimestamp": created,
+        "lastModifiedTimestamp": modified,
+        "deletionTimestamp": ZERO_TIME,
+        "annotations": {},
+        "labels": {},
+    }
+
+
+def list_meta(token: str, count: int, limit: int, offset: int) -> Json:
+    return {"continue": token, "count": count, "limit": limit, "offset": offset}
+
+
+# Users and keys.
+
+
+def user_info(instance: SimInstance) -> Json:
+    return {"orgName": instance.org_name, "tenantUid": instance.tenant_uid, "userUid": instance.user_uid}
+
+
+def api_keys(instance: SimInstance) -> Json:
+    user = {"uid": instance.user_uid, "firstName": "Palette", "lastName": "Sync"}
+    item = {
+        "metadata": _metadata(f"{instance.user_uid[:-1]}f", instance.api_key_name, _KEY_CREATED, _KEY_CREATED),
+        "spec": {"expiry": time_text(instance.key_expires_at), "key": "", "user": user},
+        "status": {"isActive": instance.key_active},
+    }
+    return {"items": [item]}
+
+
+def login(instance: SimInstance) -> Json:
+    return {
+        "appEnv": "self-hosted",
+        "authType": "password",
+        "orgName": instance.org_name,
+        "redirectUrl": "",
+        "rootDomain": instance.url.removeprefix("https://"),
+        "securityMode": "",
+        "ssoLogins": [],
+        "totalTenants": 1,
+    }
+
+
+# Projects.
+
+
+def project_summary(instance: SimInstance, project: SimProject) -> Json:
+    clusters = [c for c in instance.clusters.values() if c.project_uid == project.uid]
+    created = time_text(project.created_at)
+    metadata = _metadata(project.uid, project.name, created, created)
+    metadata["annotations"] = {"scope": "tenant", "tenantUid": instance.tenant_uid}
+    return {
+        "metadata": metadata,
+        "specSummary": {"logoUrl": "", "teams": [], "users": []},
+        "status": {
+            "clustersHealth": {
+                "errored": sum(c.state == "Error" for c in clusters),
+                "healthy": sum(c.health == "Healthy" for c in clusters),
+                "running": sum(c.state == "Running" for c in clusters),
+                "unhealthy": sum(c.health == "UnHealthy" for c in clusters),
+            },
+            "status": {"isDisabled": False},
+            "usage": {"clusters": [{"uid": c.uid, "name": c.name, "cpuCores": 8, "isAlloy": False} for c in clusters]},
+        },
+    }
+
+
+def project(found: SimProject) -> Json:
+    created = time_text(found.created_at)
+    return {
+        "metadata": _metadata(found.uid, found.name, created, created),
+        "spec": {"alerts": [], "logoUrl": "", "teams": [], "users": []},
+        "status": {"isDisabled": False},
+    }
+
+
+# Clusters.
+
+
+def _cluster_metadata(cluster: SimCluster) -> Json:
+    metadata = _metadata(cluster.uid, cluster.name, time_text(cluster.created_at), time_text(cluster.modified_at))
+    permissions = ["cluster.get", "cluster.list"]
+    if cluster.admin_download:
+        permissions.insert(0, ADMIN_DOWNLOAD)
+    annotations = {
+        "scope": cluster.scope,
+        "scopeVisibility": "30" if cluster.project_uid is not None else "20",
+        "tenantUid": cluster.instance.tenant_uid,
+        "ownerUid": cluster.instance.user_uid,
+        "permissions": ",".join(permissions),
+    }
+    if cluster.project_uid is not None:
+        annotations["projectUid"] = cluster.project_uid
+    metadata["annotations"] = annotations
+    metadata["labels"] = labels_of(cluster.tags)
+    return metadata
+
+
+def _location(cluster: SimCluster) -> Json:
+    place = cluster.place
+    return {
+        "countryCode": place.country_code,
+        "countryName": place.country_name,
+        "regionCode": place.region_code,
+        "regionName": place.region_name,
+        "coordinates": list(place.coordinates),
+    }
+
+
+def _health(cluster: SimCluster) -> Json:
+    return {
+        "state": cluster.health,
+        "agentVersion": _AGENT,
+        "lastHeartBeatTimestamp": time_text(cluster.modified_at),
+        "conditions": [],
+    }
+
+
+def _virtual(cluster: SimCluster) -> Json:
+    document: Json = {"state": "", "virtualClusters": [], "appDeployments": []}
+    if cluster.virtual:
+        document["lifecycleStatus"] = {"status": "Paused" if cluster.paused else "Running", "msg": ""}
+    return document
+
+
+def _project_meta(cluster: SimCluster) -> Json:
+    if cluster.project_uid is None:
+        return {"name": "", "uid": ""}
+    return {"name": cluster.instance.projects[cluster.project_uid].name, "uid": cluster.project_uid}
+
+
+def _cloud_config(cluster: SimCluster) -> Json:
+    return {
+        "cloudType": cluster.cloud_type,
+        "uid": cluster.uid[::-1],
+        "machinePools": [],
+        "hybridMachinePools": [],
+    }
+
+
+def cluster_summary(cluster: SimCluster) -> Json:
+    """A row of the dashboard search (`v1SpectroClusterSummary`)."""
+    return {
+        "metadata": _cluster_metadata(cluster),
+        "specSummary": {
+            "archTypes": ["amd64"],
+            "cloudAccountMeta": {"name": "", "uid": ""},
+            "cloudConfig": _cloud_config(cluster),
+            "clusterConfig": {"hostClusterConfig": None, "timezone": ""},
+            "clusterProfileTemplate": None,
+            "clusterProfileTemplates": None,
+            "projectMeta": _project_meta(cluster),
+        },
+        "status": {
+            "state": cluster.state,
+            "health": _health(cluster),
+            "clusterImport": None,
+            "virtual": _virtual(cluster),
+            "location": _location(cluster),
+            "fips": {"mode": "none"},
+            "metrics": None,
+            "notifications": {"isAvailable": False},
+        },
+    }
+
+
+def cluster_meta(cluster: SimCluster) -> Json:
+    """A row of `/meta` (`v1SpectroClusterMeta`)."""
+    return {
+        "metadata": _cluster_metadata(cluster),
+        "spec": {
+            "archType": ["amd64"],
+            "cloudAccountUid": "",
+            "cloudRegion": cluster.place.region_code,
+            "cloudType": cluster.cloud_type,
+            "clusterType": "PureManage",
+            "location": _location(cluster),
+            "tags": list(cluster.tags),
+        },
+        "status": {"state": cluster.state},
+    }
+
+
+def cluster_meta_summary(cluster: SimCluster) -> Json:
+    """A row of the metadata search (`v1SpectroClusterMetaSummary`)."""
+    return {
+        "metadata": _cluster_metadata(cluster),
+        "specSummary": {
+            **cluster_meta(cluster)["spec"],
+            "importMode": "",
+            "projectMeta": _project_meta(cluster),
+        },
+        "status": {
+            "state": cluster.state,
+            "health": {"state": cluster.health, "isHeartBeatFailed": cluster.health == "UnHealthy"},
+            "updates": {"isUpdatesPending": False},
+            "fips": {"mode": "none"},
+            "cost": {"total": 0.0},
+        },
+    }
+
+
+def _conditions(cluster: SimCluster) -> list[Json]:
+    stamp = time_text(cluster.created_at)
+    status = "True" if cluster.has_kubeconfig else "False"
+    kinds = ("ImageResolutionDone", "BootstrappingDone", "KubeConfigReady", "ControlPlaneNodeAdditionDone")
+    common = {"status": status, "reason": "", "message": "", "lastTransitionTime": stamp, "lastProbeTime": stamp}
+    return [{"type": kind, **common} for kind in kinds]
+
+
+def _endpoints(cluster: SimCluster) -> list[Json]:
+    host, _, port = cluster.url.removeprefix("https://").partition(":")
+    return [{"host": host, "port": int(port)}]
+
+
+def cluster_overview(cluster: SimCluster) -> Json:
+    """`v1SpectroClusterUidSummary`: the only document that knows of kubeconfigs (`kubeMeta`)."""
+    return {
+        "metadata": _cluster_metadata(cluster),
+        "spec": {
+            "archTypes": ["amd64"],
+            "cloudConfig": _cloud_config(cluster),
+            "cloudaccount": {"name": "", "uid": ""},
+            "clusterProfileTemplates": None,
+        },
+        "status": {
+            "state": cluster.state,
+            "health": _health(cluster),
+            "kubeMeta": {
+                "hasKubeConfig": cluster.has_kubeconfig,
+                "hasKubeConfigClient": cluster.has_kubeconfig and cluster.oidc,
+                "hasManifest": False,
+                "kubernetesVersion": cluster.version.removeprefix("v"),
+            },
+            "apiEndpoints": _endpoints(cluster),
+            "conditions": _conditions(cluster),
+            "virtual": _virtual(cluster),
+            "location": _location(cluster),
+            "packs": None,
+            "services": [],
+            "fips": {"mode": "none"},
+        },
+    }
+
+
+def cluster_object(cluster: SimCluster) -> Json:
+    """`v1SpectroCluster`: no health and no kubeMeta in this one."""
+    return {
+        "kind": "SpectroCluster",
+        "apiVersion": "v1",
+        "metadata": _cluster_metadata(cluster),
+        "spec": {
+            "cloudType": cluster.cloud_type,
+            "clusterType": "PureManage",
+            "cloudConfigRef": {"kind": "CloudConfig", "name": cluster.name, "uid": cluster.uid[::-1]},
+            "clusterConfig": {"clusterMetaAttribute": "", "timezone": ""},
+            "clusterProfileTemplates": [],
+        },
+        "status": {
+            "state": cluster.state,
+            "apiEndpoints": _endpoints(cluster),
+            "conditions": _conditions(cluster),
+            "virtual": _virtual(cluster),
+            "packs": [],
+            "services": [],
+        },
+    }
+
+
+def cluster_status(cluster: SimCluster) -> Json:
+    return {"status": {"state": cluster.state}}
+
+
+def oidc(cluster: SimCluster, ca_base64: str) -> Json:
+    """`v1SpectroClusterOidcSpec`; its client secret is a canary that must never turn up anywhere."""
+    if not cluster.oidc:
+        return {}
+    return {
+        "issuerUrl": cluster.instance.issuer_url,
+        "clientId": cluster.oidc_client_id,
+        "clientSecret": cluster.instance.oidc_client_secret,
+        "scopes": ["openid", "profile", "email"],
+        "issuerTls": {"caCertificateBase64": ca_base64, "insecureSkipVerify": False},
+        "requiredClaims": {
+            "Email": "email",
+            "FirstName": "given_name",
+            "LastName": "family_name",
+            "SpectroTeam": "groups",
+        },
+    }
+
+
+# The search itself.
+
+
+def search_schema() -> Json:
+    enums = {"clusterState": list(STATES), "healthState": ["Healthy", "UnHealthy"]}
+    properties = [
+        {
+            "name": p.name,
+            "displayName": p.display,
+            "type": p.type,
+            "enum": enums.get(p.name, []),
+            "enumValues": [],
+            "default": "",
+            "hideDisplay": p.name == "isDeleted",
+        }
+        for p in PROPERTIES.values()
+    ]
+    return {"schema": {"properties": properties}}
+
+
+def search_input(clusters: list[SimCluster]) -> Json:
+    environments = sorted({c.cloud_type for c in clusters})
+    return {"inputs": {"environment": {"values": [{"name": name, "uid": name} for name in environments]}}}
+
+
+def cluster_tags(clusters: list[SimCluster]) -> Json:
+    return {"tags": sorted({tag for c in clusters for tag in c.tags})}

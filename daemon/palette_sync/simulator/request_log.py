@@ -1,0 +1,70 @@
+"""What was asked of the simulator: a bounded list of the latest requests and exact counters of all of them.
+
+It never holds a credential, a body or a query that carries one; of the credential it keeps the kind only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from palette_sync.simulator.faults import Target
+
+CredentialKind = Literal["client-certificate", "bearer", "api-key", "anonymous"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """One request. `time` is Unix time in seconds; `status` is None where no answer was sent."""
+
+    time: float
+    target: Target
+    instance: str
+    cluster: str | None
+    method: str
+    path: str
+    query: str
+    status: int | None
+    project_uid: str | None
+    credential: CredentialKind
+
+
+_Counted = tuple[str, str, str | None, str, str]
+
+
+class RequestLog:
+    """Counters are exact for ever (until `reset`); `entries` keeps the latest `keep` requests, oldest first."""
+
+    def __init__(self, keep: int = 20_000) -> None:
+        self.entries: deque[LoggedRequest] = deque(maxlen=keep)
+        self._counts: Counter[_Counted] = Counter()
+
+    def add(self, request: LoggedRequest) -> None:
+        self.entries.append(request)
+        self._counts[request.target, request.instance, request.cluster, request.method, request.path] += 1
+
+    def count(
+        self,
+        target: Target | None = None,
+        *,
+        instance: str | None = None,
+        cluster: str | None = None,
+        method: str | None = None,
+        path_regex: str | None = None,
+    ) -> int:
+        """How many requests since the last reset match all that is given; `path_regex` is searched in the path."""
+        wanted = (target, instance, cluster, method)
+        pattern = re.compile(path_regex) if path_regex is not None else None
+        return sum(
+            number
+            for key, number in self._counts.items()
+            if all(want in {None, have} for want, have in zip(wanted, key[:4], strict=True))
+            and (pattern is None or pattern.search(key[4]) is not None)
+        )
+
+    def reset(self) -> None:
+        self.entries.clear()
+        self._counts.clear()

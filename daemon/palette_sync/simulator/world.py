@@ -1,0 +1,438 @@
+"""The simulated world: Palette instances with their projects and clusters, and what may be done to them.
+
+Everything here can be changed while the simulator runs; changes show in the next answer. Only adding a cluster waits,
+because its API server needs a port.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from palette_sync.simulator import kube_seed
+from palette_sync.simulator.certificates import Authority, SharedKeys, key_pem
+from palette_sync.simulator.kube_api import KubeApi
+from palette_sync.simulator.kube_store import KubeStore
+from palette_sync.simulator.kube_tokens import TokenAuthority
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from palette_sync.simulator.exchange import Answer, Call
+    from palette_sync.simulator.faults import Target
+    from palette_sync.simulator.listener import Listener
+    from palette_sync.simulator.rate_limit import RateLimiter
+    from palette_sync.simulator.request_log import CredentialKind
+
+KeyPermission = Literal["tenant", "project"]
+ADMIN_USER = "kubernetes-admin"
+ADMIN_GROUP = "system:masters"
+WITHOUT_KUBECONFIG = frozenset({"Pending", "Provisioning", "Importing", "Deleted"})
+OIDC_TAG = "auth:oidc"
+EPOCH = datetime(2026, 1, 15, 8, tzinfo=UTC)
+_VERSIONS = ("v1.31.9", "v1.32.6", "v1.33.4", "v1.34.1")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where Palette says that a cluster runs."""
+
+    country_code: str
+    country_name: str
+    region_code: str
+    region_name: str
+    coordinates: tuple[float, float]
+
+
+@dataclass(slots=True)
+class SimProject:
+    uid: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all clusters of one simulator share."""
+
+    keys: SharedKeys
+    clock: Callable[[], float]
+
+
+class SimCluster:
+    """One cluster: its row in Palette, and its API server (`kube`, `tokens`, `ca_pem`), made when first asked for."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        instance: SimInstance,
+        uid: str,
+        name: str,
+        project_uid: str | None,
+        *,
+        created_at: datetime,
+        cloud_type: str,
+        place: Place,
+    ) -> None:
+        self.uid = uid
+        self.name: str = name
+        self.instance = instance
+        self.project_uid: str | None = project_uid
+        self.created_at: datetime = created_at
+        self.modified_at: datetime = created_at
+        self.cloud_type: str = cloud_type
+        self.place = place
+        self.state: str = "Running"
+        self.health: str = "Healthy"
+        self.tags: list[str] = []
+        self.oidc = False
+        self.oidc_client_id = f"palette-{uid[:8]}"
+        self.virtual = False
+        self.paused = False
+        self.proxied = False
+        self.admin_download = True
+        self.token_cap: float | None = None
+        self.version = _VERSIONS[int(uid[:4], 16) % len(_VERSIONS)]
+        self.listener: Listener | None = None
+        self.trust_generation = 0
+        self._surroundings = surroundings
+
+    @property
+    def url(self) -> str:
+        """The API server's address. Raises RuntimeError before it listens."""
+        if self.listener is None:
+            raise RuntimeError(f"the API server of {self.name} does not listen")
+        return self.listener.url
+
+    @property
+    def scope(self) -> str:
+        return "project" if self.project_uid is not None else "tenant"
+
+    @property
+    def has_kubeconfig(self) -> bool:
+        return self.state not in WITHOUT_KUBECONFIG
+
+    @cached_property
+    def authority(self) -> Authority:
+        return Authority(f"kubernetes-{self.uid[:8]}")
+
+    @property
+    def ca_pem(self) -> str:
+        return self.authority.pem
+
+    @cached_property
+    def admin_certificate(self) -> bytes:
+        return self.authority.client_certificate(self._surroundings.keys.client, ADMIN_USER, ADMIN_GROUP)
+
+    @property
+    def admin_key(self) -> bytes:
+        return key_pem(self._surroundings.keys.client)
+
+    def renew_authority(self) -> None:
+        """Replace the cluster's CA: files and records made before no longer verify, nor are they accepted."""
+        self.trust_generation += 1
+        for cached in ("authority", "admin_certificate"):
+            self.__dict__.pop(cached, None)
+
+    @cached_property
+    def tokens(self) -> TokenAuthority:
+        return TokenAuthority(self._surroundings.clock)
+
+    @cached_property
+    def kube(self) -> KubeStore:
+        return KubeStore(
+            seed=lambda resource: kube_seed.seed(self.uid, resource),
+            clock=self._surroundings.clock,
+            generator=random.Random(self.uid),
+            ca_pem=lambda: self.ca_pem,
+            make_token=self.tokens.for_secret,
+        )
+
+    @cached_property
+    def _api(self) -> KubeApi:
+        return KubeApi(self.kube, self.tokens, version=self.version, token_cap=lambda: self.token_cap)
+
+    # What a listener asks of a site.
+
+    @property
+    def instance_name(self) -> str:
+        return self.instance.name
+
+    @property
+    def cluster_uid(self) -> str | None:
+        return self.uid
+
+    def target_of(self, path: str) -> Target:  # noqa: ARG002 - part of the protocol
+        return "kube"
+
+    def credential_of(self, call: Call) -> CredentialKind:
+        if call.client_subject is not None:
+            return "client-certificate"
+        return "bearer" if call.headers.get("Authorization") else "anonymous"
+
+    def answer(self, call: Call) -> Answer:
+        return self._api.answer(call)
+
+
+@dataclass(slots=True, kw_only=True)
+class SimInstance:
+    """One Palette. `key_permission` is what its API key may: `tenant` sees all; `project` needs the project header.
+
+    `key_projects` narrows a `project` key to some projects (None = all). `oidc_absent_status` is what `/oidc` answers
+    for a cluster without OIDC: 200 with an empty object, or 404.
+    """
+
+    name: str
+    api_key: str = field(repr=False)
+    api_key_name: str
+    tenant_uid: str
+    user_uid: str
+    org_name: str
+    authority: Authority = field(repr=False)
+    limiter: RateLimiter = field(repr=False)
+    oidc_client_secret: str = field(repr=False)
+    projects: dict[str, SimProject] = field(default_factory=dict)
+    clusters: dict[str, SimCluster] = field(default_factory=dict)
+    key_permission: KeyPermission = "tenant"
+    key_projects: frozenset[str] | None = None
+    key_expires_at: datetime = EPOCH + timedelta(days=730)
+    key_active: bool = True
+    rate_limits: bool = True
+    oidc_absent_status: int = 200
+    listener: Listener | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        """Palette's address. Raises RuntimeError before it listens."""
+        if self.listener is None:
+            raise RuntimeError(f"the Palette instance {self.name} does not listen")
+        return self.listener.url
+
+    @property
+    def ca_pem(self) -> str:
+        return self.authority.pem
+
+    @property
+    def issuer_url(self) -> str:
+        return f"{self.url}/v1/oidc/tenant/{self.tenant_uid}"
+
+    def sees(self, project_uid: str) -> bool:
+        """Whether the API key may look into a project."""
+        return self.key_permission == "tenant" or self.key_projects is None or project_uid in self.key_projects
+
+
+class World:
+    """All instances, and every change that can be made to them. Clusters and projects are named by uid alone."""
+
+    def __init__(
+        self, *, seed: int, token_cap: float | None, start_listener: Callable[[SimCluster], Awaitable[None]]
+    ) -> None:
+        self.instances: dict[str, SimInstance] = {}
+        self.token_cap = token_cap
+        self.random = random.Random(seed)
+        self._start_listener = start_listener
+        self._skew = 0.0
+        self._surroundings = Surroundings(SharedKeys.new(), self.now)
+
+    # Looking.
+
+    def now(self) -> float:
+        """The API servers' clock, Unix seconds."""
+        return time.time() + self._skew
+
+    def advance(self, seconds: float) -> None:
+        """Move the API servers' clock, so that tokens expire without waiting."""
+        self._skew += seconds
+
+    @property
+    def clusters(self) -> dict[str, SimCluster]:
+        return {uid: cluster for instance in self.instances.values() for uid, cluster in instance.clusters.items()}
+
+    def cluster(self, uid: str) -> SimCluster:
+        """Raises KeyError."""
+        for instance in self.instances.values():
+            if uid in instance.clusters:
+                return instance.clusters[uid]
+        raise KeyError(f"no cluster {uid}")
+
+    def project(self, uid: str) -> SimProject:
+        """Raises KeyError."""
+        return self._home(uid).projects[uid]
+
+    def _home(self, project_uid: str) -> SimInstance:
+        for instance in self.instances.values():
+            if project_uid in instance.projects:
+                return instance
+        raise KeyError(f"no project {project_uid}")
+
+    def _instance(self, instance: str | SimInstance) -> SimInstance:
+        return self.instances[instance] if isinstance(instance, str) else instance
+
+    # Projects.
+
+    def add_project(self, instance: str | SimInstance, name: str) -> SimProject:
+        home = self._instance(instance)
+        project = SimProject(self.new_uid(), name, EPOCH + timedelta(hours=len(home.projects)))
+        home.projects[project.uid] = project
+        return project
+
+    def rename_project(self, uid: str, name: str) -> None:
+        self.project(uid).name = name
+
+    def remove_project(self, uid: str) -> None:
+        """Remove a project and the clusters in it."""
+        home = self._home(uid)
+        for cluster in [c for c in home.clusters.values() if c.project_uid == uid]:
+            self.remove_cluster(cluster.uid)
+        del home.projects[uid]
+
+    # Clusters.
+
+    async def add_cluster(
+        self,
+        instance: str | SimInstance,
+        project_uid: str | None,
+        name: str | None = None,
+        *,
+        oidc: bool = False,
+        state: str = "Running",
+        health: str = "Healthy",
+        tags: Iterable[str] = (),
+        virtual: bool = False,
+    ) -> SimCluster:
+        """Add a cluster with a listening API server; `project_uid` None makes it tenant-scoped.
+
+        An OIDC cluster also gets the tag `auth:oidc`. Raises KeyError for an unknown project.
+        """
+        home = self._instance(instance)
+        if project_uid is not None and project_uid not in home.projects:
+            raise KeyError(f"no project {project_uid} in {home.name}")
+        uid = self.new_uid()
+        number = len(home.clusters) + 1
+        cluster = SimCluster(
+            self._surroundings,
+            home,
+            uid,
+            name or f"cluster-{number:03}",
+            project_uid,
+            created_at=EPOCH + timedelta(minutes=10 * number, milliseconds=int(uid[:2], 16)),
+            cloud_type="nested" if virtual else _CLOUDS[int(uid[4:8], 16) % len(_CLOUDS)],
+            place=_PLACES[int(uid[8:12], 16) % len(_PLACES)],
+        )
+        cluster.oidc = oidc
+        cluster.virtual = virtual
+        cluster.state = state
+        cluster.health = health
+        cluster.tags = sorted({*tags, *([OIDC_TAG] if oidc else [])})
+        cluster.token_cap = self.token_cap
+        await self._start_listener(cluster)
+        home.clusters[uid] = cluster
+        return cluster
+
+    def remove_cluster(self, uid: str) -> None:
+        """Remove a cluster from Palette and shut its API server down."""
+        cluster = self.cluster(uid)
+        del cluster.instance.clusters[uid]
+        if cluster.listener is not None:
+            cluster.listener.close()
+
+    def shut_api_server(self, uid: str) -> None:
+        """Make a cluster's API server refuse connections for good; Palette keeps listing the cluster."""
+        listener = self.cluster(uid).listener
+        if listener is not None:
+            listener.close()
+
+    def renew_authority(self, uid: str) -> None:
+        """Give a cluster a new CA, as a rebuilt control plane has it. Connections that stand go on."""
+        self.cluster(uid).renew_authority()
+
+    def move_cluster(self, uid: str, project_uid: str | None) -> None:
+        """Move a cluster to another project of its instance, or (None) to the tenant. Raises KeyError."""
+        cluster = self.cluster(uid)
+        if project_uid is not None and project_uid not in cluster.instance.projects:
+            raise KeyError(f"no project {project_uid} in {cluster.instance.name}")
+        cluster.project_uid = project_uid
+        self._touch(cluster)
+
+    def rename_cluster(self, uid: str, name: str) -> None:
+        cluster = self.cluster(uid)
+        cluster.name = name
+        self._touch(cluster)
+
+    def set_state(self, uid: str, state: str) -> None:
+        cluster = self.cluster(uid)
+        cluster.state = state
+        self._touch(cluster)
+
+    def set_health(self, uid: str, health: str) -> None:
+        cluster = self.cluster(uid)
+        cluster.health = health
+        self._touch(cluster)
+
+    def set_tags(self, uid: str, tags: Iterable[str]) -> None:
+        cluster = self.cluster(uid)
+        cluster.tags = sorted(set(tags))
+        self._touch(cluster)
+
+    def set_oidc(self, uid: str, *, oidc: bool) -> None:
+        """Give a cluster an OIDC configuration or take it; its tags stay."""
+        cluster = self.cluster(uid)
+        cluster.oidc = oidc
+        self._touch(cluster)
+
+    def set_paused(self, uid: str, *, paused: bool) -> None:
+        """Pause or resume a virtual cluster (its lifecycle status; the API server keeps answering)."""
+        cluster = self.cluster(uid)
+        cluster.paused = paused
+        self._touch(cluster)
+
+    def set_admin_download(self, uid: str, *, allowed: bool) -> None:
+        """Whether the API key may download this cluster's admin kubeconfig."""
+        self.cluster(uid).admin_download = allowed
+
+    def set_token_cap(self, uid: str, seconds: float | None) -> None:
+        """Cap the life of tokens that this cluster grants."""
+        self.cluster(uid).token_cap = seconds
+
+    # The API key of an instance.
+
+    def set_key_permission(
+        self, instance: str | SimInstance, permission: KeyPermission, projects: Iterable[str] | None = None
+    ) -> None:
+        home = self._instance(instance)
+        home.key_permission = permission
+        home.key_projects = frozenset(projects) if projects is not None else None
+
+    def set_key_active(self, instance: str | SimInstance, *, active: bool) -> None:
+        """A key that is not active answers 401 everywhere."""
+        self._instance(instance).key_active = active
+
+    def set_key_expiry(self, instance: str | SimInstance, expires_at: datetime) -> None:
+        """What `GET /v1/apiKeys` says; the key is not refused when it has passed."""
+        self._instance(instance).key_expires_at = expires_at
+
+    def new_uid(self) -> str:
+        """24 hexadecimal characters, as Palette's uids are."""
+        return f"{self.random.getrandbits(96):024x}"
+
+    def _touch(self, cluster: SimCluster) -> None:
+        cluster.modified_at = datetime.fromtimestamp(self.now(), UTC)
+
+
+def stable_fraction(word: str) -> float:
+    """A number in [0, 1) that depends on `word` alone."""
+    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big") / 2**32
+
+
+_CLOUDS = ("eks", "aks", "vsphere", "maas", "edge-native", "aws")
+_PLACES = (
+    Place("DE", "Germany", "eu-central-1", "Europe (Frankfurt)", (50.11, 8.68)),
+    Place("US", "United States", "us-east-1", "US East (N. Virginia)", (38.95, -77.45)),
+    Place("SG", "Singapore", "ap-southeast-1", "Asia Pacific (Singapore)", (1.35, 103.82)),
+    Place("", "", "", "", (0.0, 0.0)),
+)
