@@ -1,0 +1,324 @@
+"""Load the configuration from its layers and tell everything that is wrong with it at once.
+
+Layers, later wins: the TOML file; secret files (`*_file` keys, then a secrets directory as Docker, Kubernetes and
+systemd provide them); `PALETTE_SYNC_...` variables with `__` for nesting. `[defaults]` is inherited by every instance.
+Unknown keys and unknown variables are refused, because pydantic-settings would ignore them silently; so is a missing
+file. A problem names its source, the key and the remedy, and never a value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsError
+
+from palette_sync.config.settings import (
+    PREFIX,
+    AuthRuleSettings,
+    InheritedSettings,
+    InstanceSettings,
+    RbacRuleSettings,
+    SealSettings,
+    Settings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+SECRETS_DIR_VARIABLE = f"{PREFIX}SECRETS_DIR"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+_NOT_SETTINGS = frozenset({SECRETS_DIR_VARIABLE, CONFIG_VARIABLE})
+_LARGEST_SECRET = 64 * 1024
+_FILE = "_file"
+
+Document = dict[str, Any]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `problems`: one line each, naming source, key, fault and remedy."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
+def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the configuration whose file is `path`. Raises `ConfigError` with every problem found."""
+    environ = os.environ if environ is None else environ
+    layers = _Layers(path, environ)
+    document = layers.merged()
+    # A value that could not be read is missing below; telling that too would only confuse.
+    unreadable = bool(layers.problems)
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
+            env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (_Merged(settings_cls, document),)
+
+    try:
+        settings = Loaded()  # type: ignore[call-arg]  # the fields come from the source above
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False, include_context=False)
+        raise ConfigError(layers.problems + _render(details, layers, skip_missing=unreadable)) from None
+    if layers.problems:
+        raise ConfigError(layers.problems)
+    return settings
+
+
+class _Merged(PydanticBaseSettingsSource):
+    """Hands the merged document to pydantic-settings as its only source."""
+
+    def __init__(self, settings: type[BaseSettings], document: Document) -> None:
+        super().__init__(settings)
+        self._document = document
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the base's shape
+        return self._document.get(field_name), field_name, False
+
+    def __call__(self) -> Document:
+        return self._document
+
+
+class _Layers:
+    """The raw documents of each layer, merged on demand; knows which layer a key came from."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        self.path = path
+        self.problems: list[str] = []
+        self.file = self._read_toml()
+        _resolve_paths(self.file, path.parent)
+        self.secrets = self._read_secrets_directory(environ)
+        self.environment = self._read_environment(environ)
+
+    def merged(self) -> Document:
+        document: Document = {}
+        for layer in (self.file, self.secrets, self.environment):
+            _merge(document, deepcopy(layer))
+        instances, defaults = document.get("instances"), document.get("defaults")
+        if isinstance(instances, dict):
+            if isinstance(defaults, dict):
+                for name, instance in instances.items():
+                    if isinstance(instance, dict):
+                        instances[name] = _merge(deepcopy(defaults), instance)
+            for name, instance in instances.items():
+                self._read_file_key(instance, "api_key", f"instances.{name}")
+        self._read_file_key(document.get("redis"), "url", "redis")
+        self._read_file_key(document.get("seal"), "keys", "seal")
+        return document
+
+    def source_of(self, location: tuple[str | int, ...]) -> str:
+        """Name where the value at `location` came from, for an error message."""
+        keys = [str(part) for part in location]
+        if _has(self.environment, keys):
+            return f"variable {PREFIX}{'__'.join(keys).upper()}"
+        if _has(self.secrets, keys):
+            return f"secret {'__'.join(keys)}"
+        return str(self.path)
+
+    def gives(self, location: tuple[str | int, ...]) -> bool:
+        keys = [str(part) for part in location]
+        return any(_has(layer, keys) for layer in (self.file, self.secrets, self.environment))
+
+    def _read_toml(self) -> Document:
+        try:
+            return tomllib.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(
+                [f"{self.path}: there is no such file; copy config.example.toml there, or name another by --config"]
+            ) from None
+        except OSError as error:
+            raise ConfigError([f"{self.path}: cannot be read: {error.strerror}"]) from None
+        except UnicodeDecodeError:
+            raise ConfigError([f"{self.path}: is not UTF-8 text"]) from None
+        except tomllib.TOMLDecodeError as error:
+            # The message may quote a character, never a value.
+            raise ConfigError([f"{self.path}: is not valid TOML: {error}"]) from None
+
+    def _read_secrets_directory(self, environ: Mapping[str, str]) -> Document:
+        """Files named like `instances__prod__api_key`. Other files belong to others: Docker has one place."""
+        document: Document = {}
+        for variable in ("CREDENTIALS_DIRECTORY", SECRETS_DIR_VARIABLE):
+            given = environ.get(variable)
+            if not given:
+                continue
+            directory = Path(given)
+            if not directory.is_dir():
+                self.problems.append(f"variable {variable}: {directory} is no directory")
+                continue
+            for file in sorted(directory.iterdir()):
+                keys = file.name.lower().split("__")
+                if file.is_file() and keys[0] in Settings.model_fields and len(keys) > 1:
+                    text = self._read_secret(file, f"secret {file.name}")
+                    if text is not None:
+                        _merge(document, _nested(keys, text))
+        return document
+
+    def _read_environment(self, environ: Mapping[str, str]) -> Document:
+        known = tuple(f"{PREFIX}{field}".upper() for field in Settings.model_fields)
+        ours = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
+        for name in sorted(ours):
+            upper = name.upper()
+            if upper in _NOT_SETTINGS or any(upper == field or upper.startswith(f"{field}__") for field in known):
+                continue
+            guess = _closest(upper.removeprefix(PREFIX).split("__")[0].lower(), Settings.model_fields)
+            self.problems.append(f"variable {name}: is unknown{guess}; unset it or correct its name")
+        document: Document = {}
+        for name, value in sorted(ours.items()):
+            if not value or name.upper() in _NOT_SETTINGS:
+                continue
+            source = EnvSettingsSource(Settings)
+            source.env_vars = {name.lower(): value}  # one at a time, so that an error can name it
+            try:
+                _merge(document, source())
+            except SettingsError:
+                self.problems.append(f"variable {name}: is not valid JSON, as a list or table must be here")
+        return document
+
+    def _read_file_key(self, section: object, key: str, where: str) -> None:
+        """Replace `<key>_file` by the file's content. A key beside its file key in the same place is an error."""
+        if not isinstance(section, dict) or key + _FILE not in section:
+            return
+        given = section.pop(key + _FILE)
+        if key in section:
+            self.problems.append(f"{self.path}: {where}: has both {key} and {key}{_FILE}; keep one")
+            return
+        if not isinstance(given, str):
+            self.problems.append(f"{self.path}: {where}.{key}{_FILE}: must be a path")
+            return
+        text = self._read_secret(Path(given), f"{self.path}: {where}.{key}{_FILE}")
+        if text is not None:
+            section[key] = text
+
+    def _read_secret(self, file: Path, where: str) -> str | None:
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            self.problems.append(f"{where}: cannot read {file}: {error.strerror}")
+            return None
+        if len(content) > _LARGEST_SECRET:
+            self.problems.append(f"{where}: {file} is larger than 64 KiB, which no key is")
+            return None
+        try:
+            return content.decode().strip()
+        except UnicodeDecodeError:
+            self.problems.append(f"{where}: {file} is not UTF-8 text")
+            return None
+
+
+def _merge(into: Document, layer: Document) -> Document:
+    """Merge `layer` over `into`, tables key by key; a key and its `_file` twin replace each other."""
+    for key, value in layer.items():
+        twin = key.removesuffix(_FILE) if key.endswith(_FILE) else key + _FILE
+        if twin not in layer:
+            into.pop(twin, None)
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+    return into
+
+
+def _resolve_paths(document: Document, base: Path) -> None:
+    """Relative paths in the file are relative to the file, wherever the daemon is started."""
+    for key, value in document.items():
+        if isinstance(value, dict):
+            _resolve_paths(value, base)
+        elif key.endswith(_FILE) and isinstance(value, str):
+            document[key] = str(base / Path(value).expanduser())
+
+
+def _nested(keys: list[str], value: str) -> Document:
+    document: Document = {keys[-1]: value}
+    for key in reversed(keys[:-1]):
+        document = {key: document}
+    return document
+
+
+def _has(document: object, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(document, dict) or key not in document:
+            return False
+        document = document[key]
+    return True
+
+
+def _render(details: list[ErrorDetails], layers: _Layers, *, skip_missing: bool) -> list[str]:
+    inherited = {detail["loc"][1:] for detail in details if detail["loc"][:1] == ("defaults",)}
+    lines: list[str] = []
+    for detail in details:
+        location = tuple(part for part in detail["loc"] if part not in _UNION_TAGS)
+        from_defaults = location[:1] == ("instances",) and location[2:] in inherited and not layers.gives(location)
+        if from_defaults or (skip_missing and detail["type"] == "missing"):
+            continue
+        line = f"{layers.source_of(location)}: {_message(detail, location)}"
+        if line not in lines:
+            lines.append(line)
+    return lines
+
+
+# pydantic puts the member of a union into the location.
+_UNION_TAGS = frozenset({"SealSettings", "literal['none']"})
+
+
+def _message(detail: ErrorDetails, location: tuple[str | int, ...]) -> str:
+    key = ".".join(map(str, location))
+    match detail["type"]:
+        case "missing":
+            alternative = f" (or {location[-1]}{_FILE})" if location[-1] == "api_key" else ""
+            return f"{key}: is missing; set it{alternative}"
+        case "extra_forbidden":
+            table = ".".join(map(str, location[:-1])) or "the top level"
+            return f"{key}: is unknown{_closest(str(location[-1]), _fields_at(location[:-1]))}; remove it from {table}"
+        case "value_error":
+            message = detail["msg"].removeprefix("Value error, ")
+            return f"{key}: {message}" if key else message
+        case "literal_error":
+            return f"{key}: is none of the allowed words ({detail['msg'].removeprefix('Input should be ')})"
+        case _:
+            return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _fields_at(location: tuple[str | int, ...]) -> list[str]:
+    """The keys that a table may hold, to guess what was meant."""
+    models: dict[str, type[BaseModel]] = {"seal": SealSettings, "defaults": InheritedSettings}
+    if not location:
+        return list(Settings.model_fields)
+    if location[0] == "instances" and len(location) > 1:
+        model: type[BaseModel] = InstanceSettings
+        rest = location[2:]
+    else:
+        found = models.get(str(location[0])) or Settings.model_fields[str(location[0])].annotation
+        assert isinstance(found, type)
+        model, rest = found, location[1:]
+    for part in rest:
+        if isinstance(part, int):
+            continue
+        if part == "rules":
+            return list((AuthRuleSettings if "auth" in rest else RbacRuleSettings).model_fields)
+        annotation = model.model_fields[str(part)].annotation
+        assert isinstance(annotation, type)
+        model = annotation
+    return [
+        *model.model_fields,
+        *(f"{name}{_FILE}" for name in model.model_fields if name in {"api_key", "url", "keys"}),
+    ]
+
+
+def _closest(name: str, options: Any) -> str:
+    found = difflib.get_close_matches(name, list(options), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

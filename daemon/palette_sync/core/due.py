@@ -1,0 +1,163 @@
+"""Which clusters a pass works on, and why. Everything else costs no request. Pure.
+
+The order of the checks is the order of what an operator wants to read as the reason; the first that holds wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from palette_sync.core.model import AccessState, AuthMode, OidcAuth, ServiceAccountAuth
+from palette_sync.core.rotation import token_due, verify_due
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime, timedelta
+
+    from palette_sync.core.model import Cluster, ClusterKey, ClusterRecord, SealedCredential, Work
+
+RUNNING = "Running"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """All that is known about one chosen cluster before any request to it.
+
+    `mode` is the configured one, None = `auto`. `desired` is the fingerprint of the configuration that shapes what
+    is created in the cluster.
+    """
+
+    key: ClusterKey
+    cluster: Cluster
+    record: ClusterRecord | None
+    credential: SealedCredential | None
+    work: Work
+    mode: AuthMode | None
+    desired: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Work on a cluster, and its reason. `issue`: a new token is needed whatever the check says."""
+
+    reason: str
+    message: str
+    issue: bool = False
+
+
+def due(candidate: Candidate, *, now: datetime, verify_interval: timedelta, resync: bool = False) -> Due | None:
+    """Return why this cluster is worked on in this pass, or None: nothing is due.
+
+    `resync` is an operator's: everything is verified and backoffs are ignored.
+    """
+    if waits(candidate):
+        return None
+    if not resync and _in_backoff(candidate, now) and not _changed(candidate):
+        return None
+    for check in _CHECKS:
+        if found := check(candidate, now):
+            return found
+    if resync:
+        return Due("Resync", "an operator asked for it")
+    if verify_due(candidate.key, candidate.work.verified_at, now, verify_interval):
+        return Due("VerifyDue", "the verification interval has come round")
+    return None
+
+
+def waits(candidate: Candidate) -> bool:
+    """Whether first access must wait, because Palette does not call the cluster Running (or it is paused)."""
+    cluster = candidate.cluster
+    return cluster.paused or (not has_access(candidate) and cluster.state != RUNNING)
+
+
+def has_access(candidate: Candidate) -> bool:
+    """Whether access was ever gained and is published: then it is kept alive in every state but deletion."""
+    record = candidate.record
+    if record is None or record.server is None:
+        return False
+    return isinstance(record.auth, OidcAuth) or candidate.credential is not None
+
+
+def _in_backoff(candidate: Candidate, now: datetime) -> bool:
+    work = candidate.work
+    return work.failures > 0 and work.retry_at is not None and now < work.retry_at
+
+
+def _changed(candidate: Candidate) -> bool:
+    return _configuration_changed(candidate, None) is not None or _state_changed(candidate, None) is not None
+
+
+def _first_access(candidate: Candidate, _now: datetime) -> Due | None:
+    if candidate.record is None:
+        return Due("New", "not published yet", issue=True)
+    if not has_access(candidate):
+        return Due("NoAccess", "no working access yet", issue=True)
+    return None
+
+
+def _mode_changed(candidate: Candidate, _now: datetime) -> Due | None:
+    auth = candidate.record.auth if candidate.record else None
+    if candidate.mode is AuthMode.OIDC and isinstance(auth, ServiceAccountAuth):
+        return Due("ModeChanged", "configured for OIDC now")
+    if candidate.mode is AuthMode.SERVICE_ACCOUNT and isinstance(auth, OidcAuth):
+        return Due("ModeChanged", "configured for a service account now", issue=True)
+    return None
+
+
+def _configuration_changed(candidate: Candidate, _now: datetime | None) -> Due | None:
+    known = candidate.work.desired
+    if known is not None and known != candidate.desired:
+        return Due("ConfigChanged", "the configured access differs from what the cluster was given")
+    return None
+
+
+def _state_changed(candidate: Candidate, _now: datetime | None) -> Due | None:
+    record, cluster = candidate.record, candidate.cluster
+    if record is None:
+        return None
+    before, after = (record.palette.state, record.palette.health), (cluster.state, cluster.health)
+    if before == after:
+        return None
+    return Due("StateChanged", f"Palette says {_state(*after)}, before {_state(*before)}")
+
+
+def _token_due(candidate: Candidate, now: datetime) -> Due | None:
+    credential = candidate.credential
+    if credential is None or isinstance(candidate.record and candidate.record.auth, OidcAuth):
+        return None
+    if not credential.alive(now):
+        return Due("TokenLapsed", "the token has lapsed", issue=True)
+    if token_due(issued_at=credential.issued_at, renew_at=credential.renew_at, now=now):
+        return Due("TokenDue", "the token has reached its renewal time", issue=True)
+    return None
+
+
+def _overlap_over(candidate: Candidate, now: datetime) -> Due | None:
+    if any(secret.delete_at <= now for secret in candidate.work.retired):
+        return Due("OverlapOver", "a replaced Secret has reached its end")
+    return None
+
+
+def _retry(candidate: Candidate, _now: datetime) -> Due | None:
+    """Reached only when the backoff is over: what failed is tried again before its verification is due."""
+    record = candidate.record
+    failed = record is not None and record.access.state is not AccessState.READY
+    if candidate.work.failures > 0 or failed:
+        return Due("RetryDue", f"attempt {candidate.work.failures + 1} after a failure")
+    return None
+
+
+_CHECKS: tuple[Callable[[Candidate, datetime], Due | None], ...] = (
+    _first_access,  # nothing published, or nothing that works
+    _mode_changed,  # the operator moved the cluster to the other kind of authentication
+    _configuration_changed,  # the operator changed rules or names
+    _token_due,  # invariant 4, and tokens from the future after a clock leap
+    _state_changed,  # Palette reports another state or health
+    _overlap_over,  # secret mode: the old generation may go
+    _retry,  # the backoff has passed
+)
+
+
+def _state(state: str, health: str) -> str:
+    return f"{state}/{health}" if health else state

@@ -1,0 +1,184 @@
+"""Fold what a pass learnt about a cluster into the record that is published and the memory that is kept. Pure.
+
+Stale beats partial: a failure never takes away the last good server, credential or version; it only changes what
+`access` says about them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from palette_sync.core.due import RUNNING
+from palette_sync.core.model import (
+    Access,
+    AccessState,
+    Auth,
+    Cluster,
+    ClusterKey,
+    ClusterRecord,
+    OidcAuth,
+    PaletteFacts,
+    RetiredSecret,
+    Scope,
+    Server,
+    ServiceAccountAuth,
+    Work,
+)
+from palette_sync.core.rotation import backoff
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Gained:
+    """Access was proven in this pass. `legacy`: a never-expiring Secret of another tool stands in the cluster."""
+
+    server: Server
+    auth: Auth
+    kubernetes_version: str | None
+    desired: str
+    generation: str | None = None
+    retired: tuple[RetiredSecret, ...] = ()
+    legacy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Access could not be proven. `pending`: not wrong, only not there yet. `dead`: the token was refused."""
+
+    reason: str
+    message: str
+    pending: bool = False
+    dead: bool = False
+
+
+Verdict = Gained | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """How an instance's clusters are shown: its title, the console that links point to, and the metrics flag."""
+
+    title: str
+    console_url: str
+    skip_metrics_lookup: bool = True
+
+
+def fold_record(
+    cluster: Cluster,
+    *,
+    key: ClusterKey,
+    name: str,
+    previous: ClusterRecord | None,
+    verdict: Verdict | None,
+    credential_alive: bool,
+    presentation: Presentation,
+    now: datetime,
+) -> ClusterRecord:
+    """Return the record to publish. `verdict` is None where nothing was due.
+
+    `credential_alive` speaks of the credential that will stand beside the record (of the new one, if there is one).
+    """
+    server = previous.server if previous else None
+    auth = previous.auth if previous else None
+    version = previous.kubernetes_version if previous else None
+    if isinstance(verdict, Gained):
+        server, auth, version = verdict.server, verdict.auth, verdict.kubernetes_version or version
+    usable = server is not None and (isinstance(auth, OidcAuth) or credential_alive)
+    state, reason, message = _access(cluster, previous, verdict, auth, usable=usable)
+    same = previous is not None and (previous.access.state, previous.access.reason) == (state, reason)
+    return ClusterRecord(
+        uid=cluster.uid,
+        name=name,
+        title=_title(cluster, presentation.title),
+        instance=key.instance,
+        scope=cluster.scope,
+        project=cluster.project if cluster.scope is Scope.PROJECT else None,
+        server=server,
+        auth=auth,
+        palette=PaletteFacts(
+            state=cluster.state,
+            health=cluster.health,
+            cloud_type=cluster.cloud_type,
+            created_at=cluster.created_at,
+            tags=cluster.tags,
+            location=cluster.location,
+        ),
+        access=Access(state, reason, message, previous.access.since if same and previous else now),
+        kubernetes_version=version,
+        skip_metrics_lookup=presentation.skip_metrics_lookup,
+        dashboard_url=_dashboard_url(cluster, presentation.console_url),
+    )
+
+
+def fold_work(work: Work, verdict: Verdict, *, key: ClusterKey, now: datetime) -> Work:
+    """Return what is remembered: success clears the failures, a failure starts or lengthens the backoff."""
+    if isinstance(verdict, Gained):
+        return Work(
+            verified_at=now,
+            generation=verdict.generation,
+            desired=verdict.desired,
+            retired=verdict.retired,
+        )
+    failures = work.failures + 1
+    return replace(work, failures=failures, retry_at=now + backoff(failures, key))
+
+
+def _access(
+    cluster: Cluster, previous: ClusterRecord | None, verdict: Verdict | None, auth: Auth | None, *, usable: bool
+) -> tuple[AccessState, str, str]:
+    if isinstance(verdict, Gained):
+        if verdict.legacy:
+            return AccessState.READY, "LegacyToken", verdict.legacy
+        return AccessState.READY, "Verified", ""
+    if isinstance(verdict, Failed):
+        if usable:
+            return AccessState.DEGRADED, verdict.reason, verdict.message
+        state = AccessState.PENDING if verdict.pending else AccessState.FAILED
+        return state, verdict.reason, verdict.message
+    if cluster.paused:
+        return AccessState.FAILED, "Paused", "the virtual cluster is paused in Palette"
+    if previous is not None and previous.server is not None:
+        if isinstance(auth, ServiceAccountAuth) and not usable and previous.access.state in _SERVED:
+            return AccessState.FAILED, "TokenLapsed", "the token lapsed before it could be renewed"
+        return previous.access.state, previous.access.reason, previous.access.message
+    if cluster.state != RUNNING:
+        return AccessState.PENDING, "NotRunning", f"Palette says {cluster.state or 'nothing'}; access waits for Running"
+    if previous is not None:
+        return previous.access.state, previous.access.reason, previous.access.message
+    return AccessState.PENDING, "Waiting", "its first access has not been tried yet"
+
+
+_SERVED = frozenset({AccessState.READY, AccessState.DEGRADED})
+
+
+def _title(cluster: Cluster, instance_title: str) -> str:
+    place = cluster.project.name if cluster.project else "tenant"
+    return f"{cluster.name} ({instance_title}: {place})" if instance_title else f"{cluster.name} ({place})"
+
+
+def _dashboard_url(cluster: Cluster, console_url: str) -> str | None:
+    if not console_url:
+        return None
+    base = console_url.rstrip("/")
+    scope = f"projects/{cluster.project.uid}" if cluster.project else "admin"
+    return f"{base}/{scope}/clusters/{cluster.uid}/overview"
+
+
+def cluster_of(record: ClusterRecord) -> Cluster:
+    """Rebuild the listing's row from a record, for work on a cluster whose scope could not be listed."""
+    facts = record.palette
+    return Cluster(
+        uid=record.uid,
+        name=record.name,
+        scope=record.scope,
+        project=record.project,
+        state=facts.state,
+        health=facts.health,
+        cloud_type=facts.cloud_type,
+        created_at=facts.created_at,
+        tags=facts.tags,
+        location=facts.location,
+    )

@@ -1,0 +1,71 @@
+"""Stable, unique cluster names that Backstage entities can point at. Pure.
+
+A name is `<prefix>-<cluster>`. It never changes while its record lives. Uniqueness is judged without case, because
+Backstage compares entity references so.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from palette_sync.core.model import Cluster
+
+LONGEST = 63  # Backstage and Kubernetes labels accept no longer name
+SUFFIX = 6
+_FORBIDDEN = re.compile(r"[^a-zA-Z0-9\-_.]+")
+_UNDATED = datetime.max.replace(tzinfo=UTC)
+
+
+def assign_names(
+    clusters: Iterable[Cluster],
+    *,
+    published: Mapping[str, str],
+    taken: Iterable[str],
+    prefix: str,
+) -> dict[str, str]:
+    """Return the name of every cluster by uid: the published one where there is one, else a new, unique one.
+
+    `published` maps uid to name for all living records of this instance, also for those not among `clusters`;
+    `taken` are the names of other instances. Of two new namesakes the older cluster keeps the plain name.
+    """
+    used = {name.casefold() for name in taken} | {name.casefold() for name in published.values()}
+    names: dict[str, str] = {}
+    for cluster in sorted(clusters, key=lambda one: (one.created_at or _UNDATED, one.uid)):
+        name = published.get(cluster.uid)
+        if name is None:
+            name = next(option for option in _candidates(cluster, prefix) if option.casefold() not in used)
+            used.add(name.casefold())
+        names[cluster.uid] = name
+    return names
+
+
+def _candidates(cluster: Cluster, prefix: str) -> Iterable[str]:
+    plain = _join(prefix, cluster.name)
+    project = cluster.project.name if cluster.project else cluster.scope.value
+    by_project = _join(prefix, project, cluster.name)
+    for candidate in (plain, by_project):
+        if len(candidate) <= LONGEST:
+            yield candidate
+    # The end of a uid tells clusters apart best: it starts with the second of its creation.
+    tail = _join(cluster.uid) or "0"
+    for length in range(SUFFIX, len(tail) + SUFFIX):
+        yield _ending_in(by_project, tail[-length:])
+    number = 2
+    while True:  # two instances may hold the same uid
+        yield _ending_in(by_project, f"{tail[-SUFFIX:]}-{number}")
+        number += 1
+
+
+def _ending_in(name: str, suffix: str) -> str:
+    suffix = suffix[-(LONGEST - 2) :]
+    return f"{name[: LONGEST - 1 - len(suffix)].rstrip('-_.')}-{suffix}"
+
+
+def _join(*parts: str) -> str:
+    cleaned = (_FORBIDDEN.sub("-", part).strip("-_.") for part in parts)
+    return "-".join(part for part in cleaned if part) or "cluster"

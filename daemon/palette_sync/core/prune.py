@@ -1,0 +1,46 @@
+"""When a disappeared cluster's record may go: the guard between a lying listing and an empty portal. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from palette_sync.core.select import Selection
+
+FEW = 5
+SHARE = 0.3
+PASSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """`drop`: uids whose records go now, with the reason. `held`: disappeared uids → passes that missed them."""
+
+    drop: Mapping[str, str]
+    held: Mapping[str, int]
+
+
+def prune(selection: Selection, *, total: int, missed: Mapping[str, int], allow: bool = False) -> Pruning:
+    """Split what is missing into what goes now and what waits.
+
+    `total` is the number of published records; `missed` how many passes in a row already missed a uid that is held
+    (from the last status). A loss of more than 5 records and more than 30 % of all waits until three passes
+    agree, or until an operator allows it. What the configuration deselects or Palette deleted never waits.
+    """
+    gone = selection.disappeared
+    drop = dict(selection.dropped)
+    # A pass that could not look at a uid's scope says nothing about it: its count stays.
+    held = {uid: count for uid, count in missed.items() if uid in selection.kept}
+    if allow or len(gone) <= FEW or len(gone) <= SHARE * total:
+        drop.update(dict.fromkeys(gone, "Disappeared"))
+        return Pruning(drop, held)
+    for uid in gone:
+        count = missed.get(uid, 0) + 1
+        if count >= PASSES:
+            drop[uid] = "Disappeared"
+        else:
+            held[uid] = count
+    return Pruning(drop, held)

@@ -1,0 +1,129 @@
+"""What Backstage may read in a cluster: rules, the two presets, and what is dangerous about wide ones. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+ANY = "*"
+READ = ("get", "list", "watch")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PolicyRule:
+    """One rule of a ClusterRole. The core API group is the empty string."""
+
+    api_groups: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
+    resource_names: tuple[str, ...] = ()
+    non_resource_urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AccessProbe:
+    """The question of a SelfSubjectAccessReview that the rules must answer with yes."""
+
+    group: str
+    resource: str
+    verb: str
+
+
+# The in-process plugin's rules; wider than they sound (`wide_rights`).
+READ_ONLY = (PolicyRule((ANY,), (ANY,), READ),)
+
+# What Backstage's Kubernetes plugin shows, and what palette-sync reads to verify its own access. No Secrets; of
+# subresources only logs, status and scale, for GET on pods/exec or nodes/proxy is as good as a shell.
+VIEW = (
+    PolicyRule(
+        ("",),
+        (
+            *("configmaps", "endpoints", "events", "limitranges", "namespaces", "nodes", "persistentvolumeclaims"),
+            *("persistentvolumes", "pods", "pods/log", "replicationcontrollers", "resourcequotas", "serviceaccounts"),
+            *("services", "*/status", "*/scale"),
+        ),
+        READ,
+    ),
+    PolicyRule(
+        ("apps",),
+        ("daemonsets", "deployments", "replicasets", "statefulsets", "controllerrevisions", "*/status", "*/scale"),
+        READ,
+    ),
+    PolicyRule(("autoscaling",), ("horizontalpodautoscalers", "*/status"), READ),
+    PolicyRule(("batch",), ("cronjobs", "jobs", "*/status"), READ),
+    PolicyRule(("discovery.k8s.io",), ("endpointslices",), READ),
+    PolicyRule(("events.k8s.io",), ("events",), READ),
+    PolicyRule(("metrics.k8s.io",), ("nodes", "pods"), READ),
+    PolicyRule(("networking.k8s.io",), ("ingresses", "ingressclasses", "networkpolicies", "*/status"), READ),
+    PolicyRule(("policy",), ("poddisruptionbudgets", "*/status"), READ),
+    PolicyRule(("rbac.authorization.k8s.io",), ("clusterrolebindings", "clusterroles"), READ),
+    PolicyRule(("storage.k8s.io",), ("storageclasses",), READ),
+)
+
+PRESETS: Mapping[str, tuple[PolicyRule, ...]] = {"read-only": READ_ONLY, "view": VIEW}
+
+
+def normalise(rules: Iterable[PolicyRule]) -> frozenset[PolicyRule]:
+    """Rules by meaning: the order of rules and of the words in them, and repetitions, say nothing."""
+    return frozenset(
+        PolicyRule(
+            _words(rule.api_groups),
+            _words(rule.resources),
+            _words(rule.verbs),
+            _words(rule.resource_names),
+            _words(rule.non_resource_urls),
+        )
+        for rule in rules
+    )
+
+
+def allows(rules: Iterable[PolicyRule], *, group: str, resource: str, verb: str) -> bool:
+    """Whether the rules allow a verb on all objects of a resource (`pods`, `pods/exec`), as Kubernetes decides it."""
+    _, _, sub = resource.partition("/")
+    patterns = {resource, ANY} | ({f"{ANY}/{sub}"} if sub else set())
+    return any(
+        {group, ANY} & set(rule.api_groups)
+        and patterns & set(rule.resources)
+        and {verb, ANY} & set(rule.verbs)
+        and not rule.resource_names
+        for rule in rules
+    )
+
+
+_DANGERS = (
+    ("", "secrets", "get", "reads every Secret of the cluster"),
+    ("", "pods/exec", "get", "allows GET on pods/exec, which runs commands in any pod over a WebSocket"),
+    ("", "nodes/proxy", "get", "allows GET on nodes/proxy, which reaches every kubelet"),
+    ("", "services/proxy", "get", "allows GET on services/proxy, which reaches every service"),
+)
+
+
+def wide_rights(rules: Iterable[PolicyRule]) -> tuple[str, ...]:
+    """Say in plain words what these rules allow beyond looking at workloads."""
+    rules = tuple(rules)
+    found = [
+        text for group, resource, verb, text in _DANGERS if allows(rules, group=group, resource=resource, verb=verb)
+    ]
+    writing = sorted({verb for rule in rules for verb in rule.verbs} - set(READ))
+    if writing:
+        found.append(f"allows more than reading: {', '.join(writing)}")
+    return tuple(found)
+
+
+def probe_of(rules: Iterable[PolicyRule]) -> AccessProbe:
+    """The first thing that the rules allow, as a question; pods if they are among it."""
+    rules = tuple(rules)
+    if allows(rules, group="", resource="pods", verb="list"):
+        return AccessProbe("", "pods", "list")
+    for rule in rules:
+        if rule.api_groups and rule.resources and rule.verbs and not rule.resource_names:
+            group, resource, verb = rule.api_groups[0], rule.resources[0], rule.verbs[0]
+            return AccessProbe(group, "pods" if resource == ANY else resource, "get" if verb == ANY else verb)
+    return AccessProbe("", "pods", "list")
+
+
+def _words(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(words)))

@@ -1,0 +1,74 @@
+"""When a token is renewed, a failure retried and a healthy cluster verified again. Pure: time is an argument.
+
+Everything that looks random is a hash, so that it is drawn once, is the same after a restart, and spreads clusters
+that were set up together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from palette_sync.core.model import ClusterKey
+
+FIRST_BACKOFF = timedelta(seconds=30)
+LONGEST_BACKOFF = timedelta(minutes=30)
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+def spread(*words: object) -> float:
+    """A number in [0, 1) that depends on the words alone."""
+    text = "|".join(map(str, words)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8]) / 2**64
+
+
+def renew_at(key: ClusterKey, *, issued_at: datetime, expires_at: datetime) -> datetime:
+    """Place the renewal between 1/3 and 2/3 of the life that was granted, which may be shorter than what was asked.
+
+    Whole seconds, rounded down: the value is stored and compared.
+    """
+    life = expires_at - issued_at
+    share = (1 + spread(key, issued_at.isoformat())) / 3
+    return _whole(issued_at + life * share)
+
+
+def rotate_at(key: ClusterKey, *, issued_at: datetime, rotate_every: timedelta) -> datetime:
+    """Place the end of a Secret generation between 2/3 of `rotate_every` and all of it."""
+    share = (2 + spread(key, issued_at.isoformat())) / 3
+    return _whole(issued_at + rotate_every * share)
+
+
+def token_due(*, issued_at: datetime, renew_at: datetime, now: datetime) -> bool:
+    """Whether a token is renewed now. One issued in the future tells of a clock that leapt: renew, do not wait."""
+    return now >= renew_at or issued_at > now + CLOCK_TOLERANCE
+
+
+def verify_due(key: ClusterKey, verified_at: datetime | None, now: datetime, interval: timedelta) -> bool:
+    """Whether the verification interval has come round since `verified_at`.
+
+    Slots of `interval` begin at a phase of each cluster's own, so that clusters verified together drift apart.
+    """
+    if verified_at is None or verified_at > now + CLOCK_TOLERANCE:
+        return True
+    phase = interval * spread(key, "verify")
+    return _slot(now, phase, interval) > _slot(verified_at, phase, interval)
+
+
+def backoff(failures: int, key: ClusterKey) -> timedelta:
+    """The pause after `failures` failures in a row: 30 s doubling to 30 min, each up to a quarter shorter by hash."""
+    doubled = FIRST_BACKOFF * 2 ** min(failures - 1, 16)
+    pause = min(doubled, LONGEST_BACKOFF) * (1 - spread(key, failures, "backoff") / 4)
+    return timedelta(seconds=int(pause.total_seconds()))
+
+
+def _slot(moment: datetime, phase: timedelta, interval: timedelta) -> int:
+    return (moment - _EPOCH - phase) // interval
+
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def _whole(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)

@@ -1,0 +1,169 @@
+"""Which of the discovered clusters are served, which go at once, and which are left alone. Filters fail closed.
+
+Pure. The three fates of a cluster that is not chosen differ on purpose: what the configuration deselects or
+Palette calls deleted goes at once; what merely disappeared passes the prune guard (`core.prune`); what cannot be
+judged (its project is unknown) is neither touched nor newly published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from palette_sync.core.model import TENANT_SCOPE, AuthMode, Cluster, Project, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from palette_sync.core.model import ClusterRecord, Discovery
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Names and globs; an empty `include_*` includes everything, an `exclude_*` always wins.
+
+    Projects match by name, uid or glob of either. Tags match as `key:value` or as the plain tag.
+    """
+
+    include_projects: tuple[str, ...] = ()
+    exclude_projects: tuple[str, ...] = ()
+    include_tags: tuple[str, ...] = ()
+    exclude_tags: tuple[str, ...] = ()
+    exclude_tenant_scoped_clusters: bool = False
+    include_virtual: bool = False
+
+    def chooses_project(self, project: Project) -> bool:
+        names = (project.name, project.uid)
+        if _any_matches(self.exclude_projects, names):
+            return False
+        return not self.include_projects or _any_matches(self.include_projects, names)
+
+    def deselects(self, cluster: Cluster) -> str | None:
+        """Why the configuration leaves this cluster out, or None. Its project must be resolved."""
+        if cluster.virtual and not self.include_virtual:
+            return "VirtualExcluded"
+        if cluster.scope is Scope.TENANT:
+            if self.exclude_tenant_scoped_clusters:
+                return "TenantScopeExcluded"
+        elif cluster.project is not None and not self.chooses_project(cluster.project):
+            return "ProjectExcluded"
+        if _any_matches(self.exclude_tags, cluster.tags):
+            return "TagExcluded"
+        if self.include_tags and not _any_matches(self.include_tags, cluster.tags):
+            return "TagNotIncluded"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthRule:
+    """One line of mixed authentication: all given globs must match; None matches everything."""
+
+    mode: AuthMode | None
+    project: str | None = None
+    cluster: str | None = None
+    tag: str | None = None
+
+    def matches(self, cluster: Cluster) -> bool:
+        project = cluster.project.name if cluster.project else ""
+        return (
+            (self.project is None or fnmatchcase(project, self.project))
+            and (self.cluster is None or fnmatchcase(cluster.name, self.cluster))
+            and (self.tag is None or _any_matches((self.tag,), cluster.tags))
+        )
+
+
+def auth_mode(cluster: Cluster, *, rules: Iterable[AuthRule], default: AuthMode | None) -> AuthMode | None:
+    """The mode of the first rule that matches, else `default`. None means `auto`: OIDC where it works."""
+    for rule in rules:
+        if rule.matches(cluster):
+            return rule.mode
+    return default
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What one discovery means for an instance, by cluster uid.
+
+    chosen: served. dropped: their records go at once, with the reason. disappeared: their scope was listed
+    completely and does not hold them any more; they pass the prune guard. unresolved: left alone, with the
+    reason. kept: records whose scope could not be listed; they stay untouched.
+    """
+
+    chosen: Mapping[str, Cluster] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    disappeared: frozenset[str] = frozenset()
+    unresolved: Mapping[str, str] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
+
+
+def select(discovery: Discovery, records: Mapping[str, ClusterRecord], filters: Filters) -> Selection:
+    """Decide every discovered cluster and every published record."""
+    chosen, dropped, unresolved = _judge_clusters(discovery, filters)
+    disappeared: set[str] = set()
+    kept: set[str] = set()
+    complete = {listing.scope for listing in discovery.listings if listing.complete}
+    projects = None if discovery.projects is None else {project.uid: project for project in discovery.projects}
+    for uid in records.keys() - chosen.keys() - dropped.keys() - unresolved.keys():
+        record = records[uid]
+        if reason := _deselects_record(record, projects, filters):
+            dropped[uid] = reason
+        elif _scope_is_known(record, projects, complete):
+            disappeared.add(uid)
+        else:
+            kept.add(uid)
+    return Selection(
+        chosen=chosen,
+        dropped={uid: reason for uid, reason in dropped.items() if uid in records},
+        disappeared=frozenset(disappeared),
+        unresolved=unresolved,
+        kept=frozenset(kept),
+    )
+
+
+def _judge_clusters(
+    discovery: Discovery, filters: Filters
+) -> tuple[dict[str, Cluster], dict[str, str], dict[str, str]]:
+    chosen: dict[str, Cluster] = {}
+    dropped: dict[str, str] = {}
+    unresolved: dict[str, str] = {}
+    for listing in discovery.listings:
+        for cluster in listing.clusters:
+            if cluster.gone:
+                dropped[cluster.uid] = cluster.state
+            elif cluster.scope is Scope.PROJECT and cluster.project is None:
+                unresolved[cluster.uid] = "ProjectUnresolved"
+            elif reason := filters.deselects(cluster):
+                dropped[cluster.uid] = reason
+            else:
+                chosen[cluster.uid] = cluster
+    # A row seen twice (a cluster that moves while it is listed) is served if either sight of it is.
+    for uid in chosen:
+        dropped.pop(uid, None)
+        unresolved.pop(uid, None)
+    return chosen, dropped, unresolved
+
+
+def _deselects_record(record: ClusterRecord, projects: Mapping[str, Project] | None, filters: Filters) -> str | None:
+    """A record that no listing showed is still deselected when the configuration leaves out its whole scope."""
+    if record.scope is Scope.TENANT:
+        return "TenantScopeExcluded" if filters.exclude_tenant_scoped_clusters else None
+    if record.project is None:
+        return None
+    current = (projects or {}).get(record.project.uid, record.project)
+    return None if filters.chooses_project(current) else "ProjectExcluded"
+
+
+def _scope_is_known(record: ClusterRecord, projects: Mapping[str, Project] | None, complete: set[str]) -> bool:
+    if record.scope is Scope.TENANT:
+        return TENANT_SCOPE in complete
+    if record.project is None:
+        return False
+    if record.project.uid in complete:
+        return True
+    return projects is not None and record.project.uid not in projects
+
+
+def _any_matches(patterns: Iterable[str], names: Iterable[str]) -> bool:
+    names = tuple(names)
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)

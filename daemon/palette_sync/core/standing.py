@@ -1,0 +1,55 @@
+"""How an instance stands after a pass: the freshness of each scope and the status document for people. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from palette_sync.core.model import ScopeStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from palette_sync.core.model import Discovery
+
+
+def scopes_after(
+    before: Mapping[str, ScopeStatus], discovery: Discovery, now: datetime
+) -> dict[str, ScopeStatus | None]:
+    """Return what changes in the scopes: None removes one whose project is gone or no longer chosen.
+
+    A scope that failed keeps the time of its last good listing; `since` is when it began to fail.
+    """
+    if discovery.projects is None:
+        error = discovery.error or "the project list failed"
+        return {scope: _failing(status, error, now) for scope, status in before.items()}
+    after: dict[str, ScopeStatus | None] = dict.fromkeys(before)
+    for listing in discovery.listings:
+        if listing.not_permitted:
+            continue
+        known = before.get(listing.scope, ScopeStatus(listing.name))
+        if listing.error is None:
+            after[listing.scope] = ScopeStatus(listing.name, listed_at=now)
+        else:
+            after[listing.scope] = replace(_failing(known, listing.error, now), name=listing.name)
+    return after
+
+
+def whole(discovery: Discovery) -> bool:
+    """Whether a discovery saw all that there is to see (a tenant scope that is not permitted is nothing to see)."""
+    return discovery.projects is not None and all(
+        listing.complete or listing.not_permitted for listing in discovery.listings
+    )
+
+
+def held_before(status: Mapping[str, object]) -> dict[str, int]:
+    """Read the held prunes out of the last status document, whatever somebody may have written there."""
+    held = status.get("held")
+    if not isinstance(held, dict):
+        return {}
+    return {uid: count for uid, count in held.items() if isinstance(uid, str) and isinstance(count, int)}
+
+
+def _failing(status: ScopeStatus, error: str, now: datetime) -> ScopeStatus:
+    return replace(status, error=error, since=status.since if status.error else now)
