@@ -1,0 +1,158 @@
+"""What went wrong with a cluster, by meaning. Callers never see aiohttp or kubernetes_asyncio errors.
+
+`reason` is CamelCase and ends up in a record's `access.reason`; texts are safe to publish: they hold a Status's reason
+and a cut message at most, never a header or another body.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from palette_sync.http import Cause
+
+if TYPE_CHECKING:
+    from palette_sync.core.plan import Blocked as BlockedPlan
+    from palette_sync.http import Reply, TransportError
+
+LONGEST_MESSAGE = 200
+
+
+class KubeError(Exception):
+    """A cluster's API did not do what was asked."""
+
+    reason = "Failed"
+
+
+class Unauthorized(KubeError):
+    reason = "Unauthorized"
+
+
+class Forbidden(KubeError):
+    reason = "Forbidden"
+
+
+class NamespaceTerminating(Forbidden):
+    """Nothing can be created in a namespace that is being deleted."""
+
+    reason = "NamespaceTerminating"
+
+
+class NotFound(KubeError):
+    reason = "NotFound"
+
+
+class Conflict(KubeError):
+    """Another writer was faster: the object exists already, or changed since it was read."""
+
+    reason = "Contended"
+
+
+class Invalid(KubeError):
+    reason = "Invalid"
+
+
+class TooMany(KubeError):
+    reason = "TooManyRequests"
+
+
+class ServerFailure(KubeError):
+    reason = "ServerFailure"
+
+
+class Malformed(KubeError):
+    """The answer is not what a Kubernetes API server says."""
+
+    reason = "Malformed"
+
+
+class Unreachable(KubeError):
+    """No complete answer came. A refused certificate has the reason `CertificateRefused`."""
+
+    reason = "Unreachable"
+
+    def __init__(self, message: str, *, cause: Cause = Cause.BROKEN) -> None:
+        super().__init__(message)
+        if cause is Cause.TLS:
+            self.reason = "CertificateRefused"
+
+
+class TokenNotFilled(KubeError):
+    """The API server did not write a token into its Secret in time."""
+
+    reason = "TokenNotFilled"
+
+
+class TokenRejected(KubeError):
+    """A token that was just issued is still refused after several seconds."""
+
+    reason = "TokenRejected"
+
+
+class AccessDenied(KubeError):
+    """A token works, but the rules it should have do not take effect."""
+
+    reason = "AccessDenied"
+
+
+class Blocked(KubeError):
+    """The plan forbids any write (`Conflict`, `NamespaceTerminating`)."""
+
+    def __init__(self, blocked: BlockedPlan) -> None:
+        super().__init__(blocked.message)
+        self.reason = blocked.reason
+
+
+def unreachable(error: TransportError) -> KubeError:
+    """Translate a transport's failure."""
+    if error.cause is Cause.TOO_LARGE:
+        return Malformed(str(error))
+    return Unreachable(str(error), cause=error.cause)
+
+
+_BY_STATUS: dict[int, type[KubeError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    422: Invalid,
+    400: Invalid,
+    429: TooMany,
+}
+
+
+def error_of(what: str, reply: Reply) -> KubeError:
+    """Translate an answer that is no success. `what` names the request without secrets."""
+    status = reply.status
+    kind = _BY_STATUS.get(status) or (ServerFailure if status >= 500 else Malformed)  # noqa: PLR2004 - HTTP
+    document = _status_document(reply.body)
+    told = _told(document)
+    if kind is Malformed and 300 <= status < 400:  # noqa: PLR2004 - HTTP
+        told = "a redirect, which is never followed"
+    if kind is Forbidden and _terminating(document):
+        kind = NamespaceTerminating
+    return kind(f"{what}: HTTP {status}{f' ({told})' if told else ''}")
+
+
+def _status_document(body: bytes) -> dict[str, Any]:
+    """The error envelope of Kubernetes, or nothing: other bodies are of proxies and are not repeated."""
+    try:
+        document: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) and document.get("kind") == "Status" else {}
+
+
+def _told(document: dict[str, Any]) -> str:
+    words = (document.get("reason"), document.get("message"))
+    text = ": ".join(word for word in words if isinstance(word, str) and word)
+    return " ".join(text.split())[:LONGEST_MESSAGE]
+
+
+def _terminating(document: dict[str, Any]) -> bool:
+    """API servers since 1.13 name the cause; the wording of the message is older."""
+    details = document.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    named = any(isinstance(cause, dict) and cause.get("reason") == "NamespaceTerminating" for cause in causes or ())
+    return named or "because it is being terminated" in str(document.get("message", ""))

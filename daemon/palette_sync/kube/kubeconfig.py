@@ -1,0 +1,213 @@
+"""Read a kubeconfig as what it is: untrusted input. Nothing in it is ever executed, opened or followed.
+
+Only the current context's cluster counts (and its user, where a credential is wanted). `exec`, `auth-provider`, file
+paths and servers without https are refused by name. The YAML is read from libyaml's events without recursion, because a
+deeply nested document overflows the C stack of PyYAML's loaders and would end the process; aliases are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeGuard
+
+import yaml
+
+from palette_sync.core.model import Secret, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LARGEST = 1024 * 1024
+DEEPEST = 24
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.DOTALL)
+_ABSENT = frozenset({"", "~", "null", "Null", "NULL"})
+
+
+class KubeconfigError(Exception):
+    """A kubeconfig that is not used. `reason` is CamelCase; the text names keys, never values."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """A client certificate and its key, as PEM."""
+
+    certificate: str
+    key: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class BearerToken:
+    token: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class AdminAccess:
+    """What an admin kubeconfig grants. Dropped from memory after the cluster's work."""
+
+    server: Server
+    credential: ClientCertificate | BearerToken = field(repr=False)
+
+
+def parse(text: Secret, *, ca_pem: str | None = None) -> AdminAccess:
+    """Read server and credential of the current context. `ca_pem`: the operator's own trust for this cluster.
+
+    Raises KubeconfigError.
+    """
+    document = _document(text)
+    context = _current_context(document)
+    server = _server(_named(document, "clusters", "cluster", _text(context, "cluster")), ca_pem)
+    return AdminAccess(server, _credential(_named(document, "users", "user", _text(context, "user"))))
+
+
+def parse_server_only(text: Secret, *, ca_pem: str | None = None) -> Server:
+    """Read the server of the current context; `users` is not looked at. Raises KubeconfigError."""
+    document = _document(text)
+    context = _current_context(document)
+    return _server(_named(document, "clusters", "cluster", _text(context, "cluster")), ca_pem)
+
+
+def _document(text: Secret) -> dict[str, object]:
+    raw = text.reveal()
+    if len(raw) > LARGEST:
+        raise KubeconfigError("KubeconfigTooLarge", f"the kubeconfig is larger than {LARGEST} bytes")
+    try:
+        root = _build(yaml.parse(raw, Loader=_LOADER))
+    except (yaml.YAMLError, UnicodeError):
+        raise KubeconfigError("KubeconfigMalformed", "the kubeconfig is not valid YAML") from None
+    if not isinstance(root, dict):
+        raise KubeconfigError("KubeconfigMalformed", "the kubeconfig is not a mapping")
+    return root
+
+
+def _build(events: Iterator[yaml.Event]) -> object:
+    """Build nested dicts, lists and strings from parse events, with a stack of our own and a depth limit."""
+    root: list[object] = []
+    stack: list[list[object] | dict[str, object]] = [root]
+    keys: list[str | None] = [None]
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            raise KubeconfigError("KubeconfigMalformed", "the kubeconfig uses YAML aliases, which no kubeconfig needs")
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(stack) > DEEPEST:
+                raise KubeconfigError("KubeconfigMalformed", "the kubeconfig is nested too deeply")
+            fresh: list[object] | dict[str, object] = {} if isinstance(event, yaml.MappingStartEvent) else []
+            _place(stack[-1], keys, fresh)
+            stack.append(fresh)
+            keys.append(None)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            stack.pop()
+            keys.pop()
+        elif isinstance(event, yaml.ScalarEvent):
+            if isinstance(stack[-1], dict) and keys[-1] is None:
+                keys[-1] = event.value
+            else:
+                _place(stack[-1], keys, event.value)
+    return root[0] if len(root) == 1 else None
+
+
+def _place(parent: list[object] | dict[str, object], keys: list[str | None], value: object) -> None:
+    if isinstance(parent, list):
+        parent.append(value)
+        return
+    key, keys[-1] = keys[-1], None
+    if key is None:
+        raise KubeconfigError("KubeconfigMalformed", "the kubeconfig has a key that is no text")
+    if key in parent:
+        raise KubeconfigError("KubeconfigMalformed", "the kubeconfig says a key twice")
+    parent[key] = value
+
+
+def _current_context(document: dict[str, object]) -> dict[str, object]:
+    name = _text(document, "current-context")
+    if name is None:
+        raise KubeconfigError("NoCurrentContext", "the kubeconfig names no current-context")
+    return _named(document, "contexts", "context", name)
+
+
+def _named(document: dict[str, object], listing: str, kind: str, name: str | None) -> dict[str, object]:
+    entries = document.get(listing)
+    named = [entry for entry in entries if _is_named(entry, name)] if isinstance(entries, list) and name else []
+    if len(named) > 1:
+        raise KubeconfigError("KubeconfigMalformed", f"the kubeconfig has two {listing} of the same name")
+    found = named[0].get(kind) if named else None
+    if isinstance(found, dict):
+        return found
+    raise KubeconfigError("KubeconfigMalformed", f"the kubeconfig's current context leads to no {kind}")
+
+
+def _is_named(entry: object, name: str) -> TypeGuard[dict[str, object]]:
+    return isinstance(entry, dict) and entry.get("name") == name
+
+
+def _text(section: dict[str, object], key: str) -> str | None:
+    value = section.get(key)
+    return None if not isinstance(value, str) or value in _ABSENT else value
+
+
+def _server(cluster: dict[str, object], ca_pem: str | None) -> Server:
+    url = _text(cluster, "server") or ""
+    if not re.fullmatch(r"https://[^\s/?#@]+(/[^\s?#@]*)?", url):
+        raise KubeconfigError("NotHttps", "the kubeconfig's server is no plain https address")
+    if _text(cluster, "certificate-authority"):
+        raise KubeconfigError(
+            "FilePathRefused", "the kubeconfig names a certificate-authority file; only inline data is read"
+        )
+    if _text(cluster, "proxy-url"):
+        raise KubeconfigError("ProxyRefused", "the kubeconfig names a proxy-url, which is never used")
+    tls_server_name = _text(cluster, "tls-server-name")
+    if ca_pem is not None:
+        return Server(url.rstrip("/"), base64.b64encode(ca_pem.encode()).decode(), tls_server_name)
+    if (_text(cluster, "insecure-skip-tls-verify") or "").lower() in {"true", "yes", "on"}:
+        raise KubeconfigError(
+            "InsecureTLS", "the kubeconfig asks to skip TLS verification; give the cluster a CA instead"
+        )
+    data = _text(cluster, "certificate-authority-data")
+    if data is None:
+        return Server(url.rstrip("/"), None, tls_server_name)
+    pem = _pem(data, "CERTIFICATE", "BadCA", "certificate-authority-data")
+    return Server(url.rstrip("/"), base64.b64encode(pem.encode()).decode(), tls_server_name)
+
+
+def _credential(user: dict[str, object]) -> ClientCertificate | BearerToken:
+    for key, reason in (("exec", "ExecRefused"), ("auth-provider", "AuthProviderRefused")):
+        if user.get(key) not in (None, *_ABSENT):
+            raise KubeconfigError(reason, f"the kubeconfig's user wants to run {key}; nothing in a kubeconfig is run")
+    for key in ("client-certificate", "client-key", "tokenFile"):
+        if _text(user, key):
+            raise KubeconfigError(
+                "FilePathRefused", f"the kubeconfig's user names a file by {key}; only inline data is read"
+            )
+    token = _text(user, "token")
+    if token is not None:
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise KubeconfigError("BadCredential", "the kubeconfig's token holds characters that no header can carry")
+        return BearerToken(Secret(token))
+    certificate, key_data = _text(user, "client-certificate-data"), _text(user, "client-key-data")
+    if certificate is None or key_data is None:
+        raise KubeconfigError(
+            "NoCredential", "the kubeconfig's user has neither a token nor a client certificate with key"
+        )
+    return ClientCertificate(
+        _pem(certificate, "CERTIFICATE", "BadCredential", "client-certificate-data"),
+        Secret(_pem(key_data, "PRIVATE KEY", "BadCredential", "client-key-data")),
+    )
+
+
+def _pem(data: str, label: str, reason: str, key: str) -> str:
+    """Decode base64 and keep PEM blocks of one label only (an EC key comes with parameters, a CA may have text)."""
+    try:
+        text = base64.b64decode("".join(data.split()), validate=True).decode("ascii", errors="ignore")
+    except (binascii.Error, ValueError):
+        raise KubeconfigError(reason, f"the kubeconfig's {key} is not valid base64") from None
+    blocks = [match.group(0) for match in _PEM.finditer(text) if match.group(1).endswith(label)]
+    if not blocks:
+        raise KubeconfigError(reason, f"the kubeconfig's {key} holds no PEM block of a {label.lower()}")
+    return "\n".join(blocks) + "\n"

@@ -1,0 +1,153 @@
+"""Issue a token, read one out of its Secret, and prove that one works."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from palette_sync.core.model import Credential, Secret
+from palette_sync.core.rotation import renew_at, rotate_at
+from palette_sync.kube.errors import AccessDenied, Malformed, TokenNotFilled, TokenRejected, Unauthorized
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from palette_sync.core.model import ClusterKey
+    from palette_sync.core.plan import Desired
+    from palette_sync.core.rbac import AccessProbe
+    from palette_sync.kube.transport import KubeApi
+
+# Several API servers and caches may know a fresh token or role a little later (seconds).
+PROOF_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
+FILL_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 3.0)
+
+
+async def request_token(
+    api: KubeApi, desired: Desired, secret: str, *, key: ClusterKey, validity: timedelta, now: datetime
+) -> Credential:
+    """Issue an expiring token bound to a Secret of ours; it works until that Secret is deleted.
+
+    Life is what the API server granted. Raises KubeError.
+    """
+    bound = await api.call(f"GET Secret {secret}", api.core.read_namespaced_secret, secret, desired.namespace)
+    uid = (bound.get("metadata") or {}).get("uid")
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {
+            "expirationSeconds": int(validity.total_seconds()),
+            "boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": secret, "uid": uid},
+        },
+    }
+    answer = await api.call(
+        f"token for {desired.service_account}",
+        api.core.create_namespaced_service_account_token,
+        desired.service_account,
+        desired.namespace,
+        body,
+    )
+    status = answer.get("status") or {}
+    token, expires = status.get("token"), status.get("expirationTimestamp")
+    if not isinstance(token, str) or not token or not isinstance(expires, str):
+        raise Malformed("the API server answered a TokenRequest without a token or its expiry")
+    expires_at = _time(expires)
+    issued_at = min(_issued_at(token) or now, expires_at)
+    return Credential(
+        token=Secret(token),
+        issued_at=issued_at,
+        renew_at=renew_at(key, issued_at=issued_at, expires_at=expires_at),
+        expires_at=expires_at,
+    )
+
+
+async def read_secret_token(
+    api: KubeApi, desired: Desired, secret: str, *, key: ClusterKey, rotate_every: timedelta
+) -> Credential:
+    """Read the token that the API server wrote into a Secret, waiting for it in growing pauses.
+
+    Raises TokenNotFilled, KubeError.
+    """
+    for pause in (*FILL_PAUSES, None):
+        found = await api.call(f"GET Secret {secret}", api.core.read_namespaced_secret, secret, desired.namespace)
+        token = (found.get("data") or {}).get("token")
+        if isinstance(token, str) and token:
+            issued_at = _time(str((found.get("metadata") or {}).get("creationTimestamp", "")))
+            due = rotate_at(key, issued_at=issued_at, rotate_every=rotate_every)
+            return Credential(token=Secret(_decode(token)), issued_at=issued_at, renew_at=due)
+        if pause is not None:
+            await asyncio.sleep(pause)
+    raise TokenNotFilled(f"the API server wrote no token into Secret {secret}")
+
+
+async def prove(api: KubeApi, probe: AccessProbe) -> None:
+    """Show that the session's token works and that its rules took effect.
+
+    A refusal is asked again for about 5 s. Raises TokenRejected, AccessDenied, KubeError.
+    """
+    for pause in (*PROOF_PAUSES, None):
+        refusal: TokenRejected | AccessDenied
+        try:
+            if await review(api, probe):
+                return
+            refusal = AccessDenied(f"the token works but may not {probe.verb} {probe.resource}")
+        except Unauthorized:
+            refusal = TokenRejected("the API server refuses the token")
+        if pause is None:
+            raise refusal
+        await asyncio.sleep(pause)
+
+
+async def review(api: KubeApi, probe: AccessProbe) -> bool:
+    """Ask whether the session's token is allowed what `probe` names. Raises Unauthorized, KubeError."""
+    attributes = {"group": probe.group, "resource": probe.resource, "verb": probe.verb}
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = await api.call("access review", api.authorization.create_self_subject_access_review, body)
+    return (answer.get("status") or {}).get("allowed") is True
+
+
+async def kubernetes_version(api: KubeApi) -> str | None:
+    """The API server's gitVersion, cut; None where the answer holds none. Raises KubeError."""
+    answer = await api.call("GET /version", api.version.get_code)
+    return version_in(answer)
+
+
+def version_in(document: dict[str, Any]) -> str | None:
+    version = document.get("gitVersion")
+    return version[:64] if isinstance(version, str) and version.isprintable() and version else None
+
+
+def _issued_at(token: str) -> datetime | None:
+    """The `iat` of a JWT. Nothing is verified: the API server itself handed it over."""
+    parts: Iterator[str] = iter(token.split("."))
+    next(parts)
+    payload = next(parts, "")
+    try:
+        claims = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return datetime.fromtimestamp(int(claims["iat"]), UTC)
+    except (binascii.Error, ValueError, KeyError, TypeError, OverflowError, OSError):
+        return None
+
+
+def _decode(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        raise Malformed("a Secret's token is not valid base64") from None
+
+
+def _time(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Malformed("the API server wrote a time that is none") from None
+    return moment.astimezone(UTC).replace(microsecond=0)
