@@ -13,6 +13,10 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+class StrayCancellation(Exception):
+    """A unit ended with a CancelledError that nobody had asked for, as a library may raise for a future of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[K, V]):
     """What came of one unit: a value, an error, or nothing because the drain began before its turn (`skipped`)."""
@@ -37,7 +41,8 @@ async def fan_out(
 
     The clock of a unit starts when it is admitted. Units not yet admitted when `stopping` is set are skipped.
     `done` is told each outcome as it happens. Cancellation of the caller cancels every unit. Never raises for a
-    unit's error: a unit that runs out of time has a TimeoutError as its outcome.
+    unit's error: a unit that runs out of time has a TimeoutError as its outcome, and one that raises CancelledError
+    without having been cancelled a StrayCancellation. An error of `done` itself is a bug and ends the fan-out.
     """
 
     async def one(key: K) -> Outcome[K, V]:
@@ -53,6 +58,11 @@ async def fan_out(
         try:
             async with asyncio.timeout(timeout):
                 return Outcome(key, value=await work(key))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return Outcome(key, error=StrayCancellation("the unit was cancelled from inside"))
         except Exception as error:  # noqa: BLE001 - the unit boundary: an error becomes a value here
             return Outcome(key, error=error)
 

@@ -93,8 +93,9 @@ async def request(
     `timeout` (seconds) covers everything from the first packet to the last byte; `max_body` counts decompressed bytes.
     Raises `TransportError`.
     """
-    host = URL(url).authority
+    host = "the server"
     try:
+        host = _host_of(url)
         async with (
             asyncio.timeout(timeout),
             session.request(
@@ -110,6 +111,8 @@ async def request(
             return Reply(response.status, response.headers, await _read(response, max_body, host))
     except TimeoutError:
         raise TransportError(Cause.TIMEOUT, f"{host} did not answer within {timeout:g} s") from None
+    except aiohttp.InvalidURL:
+        raise TransportError(Cause.CONNECT, "the address is no valid http or https URL") from None
     except aiohttp.ClientConnectorDNSError:
         raise TransportError(Cause.DNS, f"the host name of {host} does not resolve") from None
     except aiohttp.ClientConnectorCertificateError as error:
@@ -118,6 +121,8 @@ async def request(
     except (aiohttp.ClientSSLError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "handshake failed"
         raise TransportError(Cause.TLS, f"TLS with {host} failed: {str(reason)[:100]}") from None
+    except aiohttp.ClientProxyConnectionError:
+        raise TransportError(Cause.CONNECT, f"cannot connect to the proxy on the way to {host}") from None
     except aiohttp.ClientConnectorError as error:
         raise TransportError(
             Cause.CONNECT, f"cannot connect to {host}: {error.os_error.strerror or 'refused'}"
@@ -125,6 +130,17 @@ async def request(
     except (aiohttp.ClientError, ConnectionError, OSError, ValueError) as error:
         # ValueError: aiohttp's parsers raise it for some garbage; the text of either may hold what was received.
         raise TransportError(Cause.BROKEN, f"the connection to {host} broke: {type(error).__name__}") from None
+
+
+def _host_of(url: str) -> str:
+    """Name and port of `url`, without user and password. Raises aiohttp.InvalidURL."""
+    try:
+        parsed = URL(url)
+    except (ValueError, TypeError):
+        raise aiohttp.InvalidURL("") from None
+    if parsed.scheme not in {"http", "https"} or not parsed.host_port_subcomponent:
+        raise aiohttp.InvalidURL("")
+    return parsed.host_port_subcomponent
 
 
 async def _read(response: aiohttp.ClientResponse, max_body: int, host: str) -> bytes:

@@ -47,6 +47,13 @@ def _duration(value: object) -> object:
     raise ValueError('is no duration; write for example "90s", "10m" or "1h"')
 
 
+def parse_duration(text: str) -> timedelta:
+    """Read a duration as the configuration does. Raises ValueError."""
+    value = _duration(text)
+    assert isinstance(value, timedelta)
+    return value
+
+
 def _positive(value: timedelta) -> timedelta:
     if value <= timedelta(0):
         raise ValueError("must be longer than nothing")

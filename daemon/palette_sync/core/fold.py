@@ -102,7 +102,8 @@ def fold_record(
             state=cluster.state,
             health=cluster.health,
             cloud_type=cluster.cloud_type,
-            created_at=cluster.created_at,
+            # Whole seconds, as published: a record must equal what is read back of it.
+            created_at=cluster.created_at.replace(microsecond=0) if cluster.created_at else None,
             tags=cluster.tags,
             location=cluster.location,
         ),

@@ -325,7 +325,8 @@ def _secrets(
     # With the service account its token Secrets are gone too; an Opaque one still binds new tokens.
     dead = lost and desired.token_source == "secret"
     chosen = None if dead else _choose(desired, usable, need=need, work=work)
-    issue = chosen is None or chosen.name != work.generation
+    # A forgotten generation (None) is no reason to issue: whether the token lives was or will be seen by using it.
+    issue = chosen is None or work.generation not in {None, chosen.name}
     if chosen is None:
         name, generation = _next_generation(desired, observed)
         reason = need.reason if need.issue and usable else "SecretMissing"
@@ -346,6 +347,8 @@ def _adopt_secret(desired: Desired, observed: Observed) -> list[Action]:
     same = legacy or (named.type == OPAQUE and named.empty and desired.token_source == "request")
     differs = "is not a token Secret of our service account"
     _stance(desired, Kind.SECRET, named.name, named.meta, same=same, differs=differs)
+    if not legacy and named.type != desired.secret_type:
+        return []  # adopt = always, but a type is immutable: it is of no use and stays as it is
     if legacy:
         message = "holds a token that never expires; kept for the tool that made it"
         return [Action("update", Kind.SECRET, named.name, "LegacyToken", message, named.meta, {LEGACY_LABEL: "true"})]
@@ -388,12 +391,13 @@ def _generation_name(secret: str, generation: int) -> str:
 def _retire(
     observed: Observed, *, keep: str, work: Work, now: datetime, overlap: timedelta
 ) -> tuple[tuple[RetiredSecret, ...], list[Action]]:
-    """Owned Secrets other than `keep` end after the overlap; those whose time has come are deleted."""
+    """Our generations other than `keep` end after the overlap; those whose time has come are deleted."""
     known = {(secret.name, secret.uid): secret.delete_at for secret in work.retired}
     retired: list[RetiredSecret] = []
     deletions: list[Action] = []
     for secret in observed.secrets:
-        if not secret.meta.ours or secret.legacy or secret.name == keep:
+        made_here = secret.meta.ours and GENERATION_LABEL in secret.meta.labels
+        if not made_here or secret.legacy or secret.name == keep:
             continue
         delete_at = known.get((secret.name, secret.meta.uid), now + overlap)
         if delete_at <= now:

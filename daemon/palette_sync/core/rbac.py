@@ -25,11 +25,17 @@ class PolicyRule:
 
 @dataclass(frozen=True, slots=True)
 class AccessProbe:
-    """The question of a SelfSubjectAccessReview that the rules must answer with yes."""
+    """The question of a SelfSubjectAccessReview that the rules must answer with yes.
+
+    `resource` may name a subresource (`pods/log`); `name` narrows it to one object. With `path` set it asks for a
+    path that is no resource, and group and resource are empty.
+    """
 
     group: str
     resource: str
     verb: str
+    name: str = ""
+    path: str = ""
 
 
 # The in-process plugin's rules; wider than they sound (`wide_rights`).
@@ -116,13 +122,23 @@ def wide_rights(rules: Iterable[PolicyRule]) -> tuple[str, ...]:
 def probe_of(rules: Iterable[PolicyRule]) -> AccessProbe:
     """The first thing that the rules allow, as a question; pods if they are among it."""
     rules = tuple(rules)
+    pods = AccessProbe("", "pods", "list")
     if allows(rules, group="", resource="pods", verb="list"):
-        return AccessProbe("", "pods", "list")
-    for rule in rules:
-        if rule.api_groups and rule.resources and rule.verbs and not rule.resource_names:
-            group, resource, verb = rule.api_groups[0], rule.resources[0], rule.verbs[0]
-            return AccessProbe(group, "pods" if resource == ANY else resource, "get" if verb == ANY else verb)
-    return AccessProbe("", "pods", "list")
+        return pods
+    return next((probe for probe in map(_probe, rules) if probe is not None), pods)
+
+
+def _probe(rule: PolicyRule) -> AccessProbe | None:
+    if not rule.verbs:
+        return None
+    verb = "get" if rule.verbs[0] == ANY else rule.verbs[0]
+    if rule.api_groups and rule.resources:
+        resource = "pods" if rule.resources[0] == ANY else rule.resources[0]
+        name = rule.resource_names[0] if rule.resource_names else ""
+        return AccessProbe(rule.api_groups[0], resource, verb, name=name)
+    if rule.non_resource_urls:
+        return AccessProbe("", "", verb, path=rule.non_resource_urls[0])
+    return None
 
 
 def _words(words: Iterable[str]) -> tuple[str, ...]:

@@ -25,19 +25,14 @@ def spread(*words: object) -> float:
 
 
 def renew_at(key: ClusterKey, *, issued_at: datetime, expires_at: datetime) -> datetime:
-    """Place the renewal between 1/3 and 2/3 of the life that was granted, which may be shorter than what was asked.
-
-    Whole seconds, rounded down: the value is stored and compared.
-    """
+    """Place the renewal between 1/3 and 2/3 of the life that was granted, which may be shorter than what was asked."""
     life = expires_at - issued_at
-    share = (1 + spread(key, issued_at.isoformat())) / 3
-    return _whole(issued_at + life * share)
+    return _place(key, issued_at, issued_at + life / 3, issued_at + life * 2 / 3)
 
 
 def rotate_at(key: ClusterKey, *, issued_at: datetime, rotate_every: timedelta) -> datetime:
     """Place the end of a Secret generation between 2/3 of `rotate_every` and all of it."""
-    share = (2 + spread(key, issued_at.isoformat())) / 3
-    return _whole(issued_at + rotate_every * share)
+    return _place(key, issued_at, issued_at + rotate_every * 2 / 3, issued_at + rotate_every)
 
 
 def token_due(*, issued_at: datetime, renew_at: datetime, now: datetime) -> bool:
@@ -68,7 +63,13 @@ def _slot(moment: datetime, phase: timedelta, interval: timedelta) -> int:
 
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
 
 
-def _whole(moment: datetime) -> datetime:
-    return moment.replace(microsecond=0)
+def _place(key: ClusterKey, issued_at: datetime, first: datetime, last: datetime) -> datetime:
+    """A whole second (the value is stored and compared) between `first` and `last`, never after `last`."""
+    seconds = (last - first) * spread(key, issued_at.isoformat())
+    placed = (first + seconds).replace(microsecond=0)
+    if placed < first and placed + _SECOND <= last:
+        return placed + _SECOND
+    return placed

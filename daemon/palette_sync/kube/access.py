@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from palette_sync.core.model import MANAGED_BY
-from palette_sync.core.plan import MANAGED_BY_LABEL, Action, Kind, Observed, ObservedSecret, Plan, plan
-from palette_sync.kube.errors import Blocked, Conflict, Forbidden, NotFound
+from palette_sync.core.plan import MANAGED_BY_LABEL, Action, Kind, Observed, ObservedSecret, Plan, TokenNeed, plan
+from palette_sync.kube.errors import Blocked, Conflict, Forbidden, NamespaceTerminating, NotFound
 from palette_sync.kube.objects import (
     binding_of,
     body_of,
+    items_of,
     namespace_of,
     patch_of,
     preconditions_of,
@@ -25,11 +26,11 @@ from palette_sync.kube.objects import (
 from palette_sync.kube.transport import MERGE_PATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from datetime import datetime, timedelta
 
     from palette_sync.core.model import Work
-    from palette_sync.core.plan import Desired, TokenNeed
+    from palette_sync.core.plan import Desired
     from palette_sync.kube.transport import KubeApi
 
 ROUNDS = 4
@@ -66,14 +67,15 @@ class _Reader:
             return None
 
 
-async def observe(api: KubeApi, desired: Desired, *, lenient: bool = False) -> Observed:
+async def observe(api: KubeApi, desired: Desired, *, lenient: bool = False, also: Iterable[str] = ()) -> Observed:
     """Read the five objects, one after another. `lenient`: kinds that may not be read become `unreadable`.
 
+    `also` names Secrets to look at besides ours and the first one.
     Without the namespace nothing that lives in it is asked for. Raises KubeError.
     """
     reader = _Reader(api, lenient=lenient)
     found = await reader.read(Kind.NAMESPACE, desired.namespace, api.core.read_namespace, desired.namespace)
-    namespace = namespace_of(found) if found else None
+    namespace = namespace_of(found) if found is not None else None
     account = None
     secrets: tuple[ObservedSecret, ...] = ()
     if namespace is not None or Kind.NAMESPACE in reader.unreadable:
@@ -84,31 +86,32 @@ async def observe(api: KubeApi, desired: Desired, *, lenient: bool = False) -> O
             desired.service_account,
             desired.namespace,
         )
-        secrets = await _read_secrets(api, reader, desired)
+        secrets = await _read_secrets(api, reader, desired, also)
     role = await reader.read(Kind.CLUSTER_ROLE, desired.cluster_role, api.rbac.read_cluster_role, desired.cluster_role)
     name = desired.cluster_role_binding
     binding = await reader.read(Kind.CLUSTER_ROLE_BINDING, name, api.rbac.read_cluster_role_binding, name)
     return Observed(
         namespace=namespace,
-        service_account=service_account_of(account) if account else None,
+        service_account=service_account_of(account) if account is not None else None,
         secrets=secrets,
-        cluster_role=role_of(role) if role else None,
-        cluster_role_binding=binding_of(binding) if binding else None,
+        cluster_role=role_of(role) if role is not None else None,
+        cluster_role_binding=binding_of(binding) if binding is not None else None,
         unreadable=frozenset(reader.unreadable),
     )
 
 
-async def _read_secrets(api: KubeApi, reader: _Reader, desired: Desired) -> tuple[ObservedSecret, ...]:
+async def _read_secrets(
+    api: KubeApi, reader: _Reader, desired: Desired, also: Iterable[str]
+) -> tuple[ObservedSecret, ...]:
     """Ours by label; the first one by name too, for it may be another tool's."""
     listed = await reader.read(
         Kind.SECRET, "of ours", api.core.list_namespaced_secret, desired.namespace, label_selector=OURS
     )
-    secrets = [secret_of(item) for item in (listed or {}).get("items") or ()]
-    if Kind.SECRET not in reader.unreadable and all(secret.name != desired.secret for secret in secrets):
-        named = await reader.read(
-            Kind.SECRET, desired.secret, api.core.read_namespaced_secret, desired.secret, desired.namespace
-        )
-        if named:
+    secrets = [secret_of(item) for item in items_of(listed or {})]
+    names = {desired.secret, *also} - {secret.name for secret in secrets}
+    for name in () if Kind.SECRET in reader.unreadable else sorted(names):
+        named = await reader.read(Kind.SECRET, name, api.core.read_namespaced_secret, name, desired.namespace)
+        if named is not None:
             secrets.append(secret_of(named))
     return tuple(secrets)
 
@@ -129,8 +132,10 @@ async def ensure(
     others kept writing, and what the API server answers.
     """
     done: list[Action] = []
+    taken: set[str] = set()
     for attempt in range(ROUNDS):
-        decided = plan(desired, await observe(api, desired), need=need, work=work, now=now, overlap=overlap)
+        observed = await observe(api, desired, also=taken)
+        decided = plan(desired, observed, need=need, work=work, now=now, overlap=overlap)
         if decided.blocked is not None:
             raise Blocked(decided.blocked)
         if dry_run:
@@ -140,9 +145,14 @@ async def ensure(
                 if action.kind is not Kind.TOKEN:
                     await apply(api, desired, action)
                     done.append(action)
-        except (Conflict, NotFound):
+        except (Conflict, NotFound, NamespaceTerminating):
             if attempt == ROUNDS - 1:
                 raise
+            if action.kind is Kind.SECRET and action.verb == "create":
+                taken.add(action.name)  # perhaps by a Secret without our label, which no listing shows
+            if decided.issue and not need.issue:
+                # What killed the token may be repaired already, so that the next plan could not see it any more.
+                need = TokenNeed(issue=True, reason="TokenDead")
             continue
         return Ensured(decided, tuple(done))
     raise AssertionError("unreachable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from palette_sync.core.plan import Kind, TokenNeed, plan, plan_replace_legacy
 from palette_sync.core.rbac import probe_of
 from palette_sync.http import TransportError, open_session, request
 from palette_sync.kube.access import apply, ensure, observe
-from palette_sync.kube.errors import AccessDenied, TokenRejected, unreachable
+from palette_sync.kube.errors import AccessDenied, NotFound, TokenRejected, Unauthorized, unreachable
 from palette_sync.kube.kubeconfig import BearerToken
 from palette_sync.kube.tokens import (
     kubernetes_version,
@@ -97,7 +98,7 @@ async def grant(
                 )
             else:
                 credential = await read_secret_token(
-                    api, desired, decided.secret, key=key, rotate_every=token_policy.rotate_every
+                    api, desired, decided.secret, key=key, rotate_every=token_policy.rotate_every, now=now
                 )
         requests = api.requests
     version = None
@@ -145,8 +146,11 @@ async def check(
             return Checked(dead=True, requests=api.requests)
         except AccessDenied:
             denied = True
-        version = await kubernetes_version(api)
-        observed = await observe(api, desired, lenient=True)
+        try:
+            version = await kubernetes_version(api)
+            observed = await observe(api, desired, lenient=True)
+        except Unauthorized:  # it was revoked a moment ago
+            return Checked(dead=True, requests=api.requests)
         need = TokenNeed(issue=False, reason="VerifyDue")
         decided = plan(desired, observed, need=need, work=work, now=now, overlap=token_policy.overlap)
         secrets_unreadable = Kind.SECRET in observed.unreadable
@@ -172,8 +176,8 @@ async def replace_legacy(
     """Delete the legacy token Secrets and return their names. Raises KubeError, KubeconfigError."""
     async with KubeApi(admin.server, admin.credential, timeout=timeout) as api:
         actions = plan_replace_legacy(desired, await observe(api, desired))
-        for action in actions:
-            if not dry_run:
+        for action in () if dry_run else actions:
+            with contextlib.suppress(NotFound):  # somebody else deleted it meanwhile
                 await apply(api, desired, action)
     return tuple(action.name for action in actions)
 

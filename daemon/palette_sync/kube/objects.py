@@ -31,7 +31,7 @@ RBAC_GROUP = "rbac.authorization.k8s.io"
 
 def meta_of(document: Document) -> Meta:
     """Raises Malformed where an object has no uid or resourceVersion: it could not be written safely."""
-    metadata = document.get("metadata") or {}
+    metadata = _metadata(document)
     uid, version = metadata.get("uid"), metadata.get("resourceVersion")
     if not isinstance(uid, str) or not isinstance(version, str):
         raise Malformed("an object without uid or resourceVersion")
@@ -39,9 +39,8 @@ def meta_of(document: Document) -> Meta:
 
 
 def namespace_of(document: Document) -> ObservedNamespace:
-    phase = (document.get("status") or {}).get("phase")
-    metadata = document.get("metadata") or {}
-    terminating = phase == "Terminating" or metadata.get("deletionTimestamp") is not None
+    phase = section(document, "status").get("phase")
+    terminating = phase == "Terminating" or _metadata(document).get("deletionTimestamp") is not None
     return ObservedNamespace(meta_of(document), terminating=terminating)
 
 
@@ -51,8 +50,7 @@ def service_account_of(document: Document) -> ObservedServiceAccount:
 
 def secret_of(document: Document) -> ObservedSecret:
     """What matters of a Secret; its values are not kept."""
-    metadata = document.get("metadata") or {}
-    data = document.get("data") or {}
+    metadata, data = _metadata(document), section(document, "data")
     return ObservedSecret(
         name=str(metadata.get("name", "")),
         meta=meta_of(document),
@@ -64,26 +62,63 @@ def secret_of(document: Document) -> ObservedSecret:
 
 
 def role_of(document: Document) -> ObservedRole:
-    return ObservedRole(meta_of(document), tuple(_rule_of(rule) for rule in document.get("rules") or ()))
+    return ObservedRole(meta_of(document), tuple(map(_rule_of, _objects(document, "rules"))))
 
 
 def binding_of(document: Document) -> ObservedBinding:
-    role = document.get("roleRef") or {}
+    role = section(document, "roleRef")
     subjects = frozenset(
         (str(one.get("kind", "")), str(one.get("namespace", "")), str(one.get("name", "")))
-        for one in document.get("subjects") or ()
+        for one in _objects(document, "subjects")
     )
     return ObservedBinding(meta_of(document), (str(role.get("kind", "")), str(role.get("name", ""))), subjects)
 
 
 def _rule_of(rule: Document) -> PolicyRule:
     return PolicyRule(
-        api_groups=tuple(rule.get("apiGroups") or ()),
-        resources=tuple(rule.get("resources") or ()),
-        verbs=tuple(rule.get("verbs") or ()),
-        resource_names=tuple(rule.get("resourceNames") or ()),
-        non_resource_urls=tuple(rule.get("nonResourceURLs") or ()),
+        api_groups=_words(rule, "apiGroups"),
+        resources=_words(rule, "resources"),
+        verbs=_words(rule, "verbs"),
+        resource_names=_words(rule, "resourceNames"),
+        non_resource_urls=_words(rule, "nonResourceURLs"),
     )
+
+
+def items_of(document: Document) -> list[Document]:
+    """The objects of a list answer. Raises Malformed."""
+    return _objects(document, "items")
+
+
+def _metadata(document: Document) -> Document:
+    return section(document, "metadata")
+
+
+def section(document: Document, key: str) -> Document:
+    """A part that is an object, or absent. Raises Malformed: whoever answers may be no Kubernetes at all."""
+    value = document.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Malformed(f"an object whose {key} is none")
+    return value
+
+
+def _objects(document: Document, key: str) -> list[Document]:
+    value = document.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise Malformed(f"an object whose {key} is no list of objects")
+    return value
+
+
+def _words(document: Document, key: str) -> tuple[str, ...]:
+    value = document.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise Malformed(f"an object whose {key} is no list of words")
+    return tuple(value)
 
 
 def _strings(value: object) -> Mapping[str, str]:

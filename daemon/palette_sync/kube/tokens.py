@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from palette_sync.core.model import Credential, Secret
-from palette_sync.core.rotation import renew_at, rotate_at
+from palette_sync.core.rotation import CLOCK_TOLERANCE, renew_at, rotate_at
 from palette_sync.kube.errors import AccessDenied, Malformed, TokenNotFilled, TokenRejected, Unauthorized
+from palette_sync.kube.objects import section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ async def request_token(
     Life is what the API server granted. Raises KubeError.
     """
     bound = await api.call(f"GET Secret {secret}", api.core.read_namespaced_secret, secret, desired.namespace)
-    uid = (bound.get("metadata") or {}).get("uid")
+    uid = section(bound, "metadata").get("uid")
     body = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",
@@ -52,12 +53,12 @@ async def request_token(
         desired.namespace,
         body,
     )
-    status = answer.get("status") or {}
+    status = section(answer, "status")
     token, expires = status.get("token"), status.get("expirationTimestamp")
     if not isinstance(token, str) or not token or not isinstance(expires, str):
         raise Malformed("the API server answered a TokenRequest without a token or its expiry")
     expires_at = _time(expires)
-    issued_at = min(_issued_at(token) or now, expires_at)
+    issued_at, expires_at = _on_our_clock(_issued_at(token) or now, expires_at, now)
     return Credential(
         token=Secret(token),
         issued_at=issued_at,
@@ -66,8 +67,20 @@ async def request_token(
     )
 
 
+def _on_our_clock(issued_at: datetime, expires_at: datetime, now: datetime) -> tuple[datetime, datetime]:
+    """A cluster whose clock runs ahead would seem to issue in the future, and each pass would renew what it issued.
+
+    The granted life then counts from `now`. Raises Malformed where no life is granted.
+    """
+    if expires_at <= issued_at:
+        raise Malformed("the API server granted a token that has expired already")
+    if issued_at > now + CLOCK_TOLERANCE:
+        return now, now + (expires_at - issued_at)
+    return issued_at, expires_at
+
+
 async def read_secret_token(
-    api: KubeApi, desired: Desired, secret: str, *, key: ClusterKey, rotate_every: timedelta
+    api: KubeApi, desired: Desired, secret: str, *, key: ClusterKey, rotate_every: timedelta, now: datetime
 ) -> Credential:
     """Read the token that the API server wrote into a Secret, waiting for it in growing pauses.
 
@@ -75,9 +88,9 @@ async def read_secret_token(
     """
     for pause in (*FILL_PAUSES, None):
         found = await api.call(f"GET Secret {secret}", api.core.read_namespaced_secret, secret, desired.namespace)
-        token = (found.get("data") or {}).get("token")
+        token = section(found, "data").get("token")
         if isinstance(token, str) and token:
-            issued_at = _time(str((found.get("metadata") or {}).get("creationTimestamp", "")))
+            issued_at = min(now, _time(str(section(found, "metadata").get("creationTimestamp", ""))))
             due = rotate_at(key, issued_at=issued_at, rotate_every=rotate_every)
             return Credential(token=Secret(_decode(token)), issued_at=issued_at, renew_at=due)
         if pause is not None:
@@ -95,7 +108,7 @@ async def prove(api: KubeApi, probe: AccessProbe) -> None:
         try:
             if await review(api, probe):
                 return
-            refusal = AccessDenied(f"the token works but may not {probe.verb} {probe.resource}")
+            refusal = AccessDenied(f"the token works but may not {probe.verb} {probe.resource or probe.path}")
         except Unauthorized:
             refusal = TokenRejected("the API server refuses the token")
         if pause is None:
@@ -105,14 +118,19 @@ async def prove(api: KubeApi, probe: AccessProbe) -> None:
 
 async def review(api: KubeApi, probe: AccessProbe) -> bool:
     """Ask whether the session's token is allowed what `probe` names. Raises Unauthorized, KubeError."""
-    attributes = {"group": probe.group, "resource": probe.resource, "verb": probe.verb}
-    body = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes},
-    }
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": _asked(probe)}
     answer = await api.call("access review", api.authorization.create_self_subject_access_review, body)
-    return (answer.get("status") or {}).get("allowed") is True
+    return section(answer, "status").get("allowed") is True
+
+
+def _asked(probe: AccessProbe) -> dict[str, dict[str, str]]:
+    """The review's spec, in which a subresource has a field of its own."""
+    if probe.path:
+        return {"nonResourceAttributes": {"path": probe.path, "verb": probe.verb}}
+    resource, _, subresource = probe.resource.partition("/")
+    attributes = {"group": probe.group, "resource": resource, "verb": probe.verb}
+    extra = {"subresource": subresource, "name": probe.name}
+    return {"resourceAttributes": attributes | {key: value for key, value in extra.items() if value}}
 
 
 async def kubernetes_version(api: KubeApi) -> str | None:
@@ -148,6 +166,6 @@ def _decode(text: str) -> str:
 def _time(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.replace(tzinfo=moment.tzinfo or UTC, microsecond=0).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise Malformed("the API server wrote a time that is none") from None
-    return moment.astimezone(UTC).replace(microsecond=0)

@@ -1,0 +1,51 @@
+"""Spectro Cloud Palette: what a pass asks of it, and how it can fail."""
+
+from palette_sync.palette.assets import admin_kubeconfig, kubeconfig, oidc_spec
+from palette_sync.palette.client import PaletteClient, Recorder, Timing
+from palette_sync.palette.discovery import api_key_expiry, discover, user_info
+from palette_sync.palette.errors import (
+    IncompleteListing,
+    Malformed,
+    NotFound,
+    NotPermitted,
+    PaletteError,
+    Rejected,
+    ServerFailure,
+    TenantMismatch,
+    TooManyRequests,
+    Unauthorized,
+    Unreachable,
+    UnusableSettings,
+)
+from palette_sync.palette.limits import DOCUMENTED_RATES, Limits, Rate
+from palette_sync.palette.rows import ApiKeyInfo, OidcSpec, UserInfo
+
+__all__ = [
+    "DOCUMENTED_RATES",
+    "ApiKeyInfo",
+    "IncompleteListing",
+    "Limits",
+    "Malformed",
+    "NotFound",
+    "NotPermitted",
+    "OidcSpec",
+    "PaletteClient",
+    "PaletteError",
+    "Rate",
+    "Recorder",
+    "Rejected",
+    "ServerFailure",
+    "TenantMismatch",
+    "Timing",
+    "TooManyRequests",
+    "Unauthorized",
+    "Unreachable",
+    "UnusableSettings",
+    "UserInfo",
+    "admin_kubeconfig",
+    "api_key_expiry",
+    "discover",
+    "kubeconfig",
+    "oidc_spec",
+    "user_info",
+]

@@ -1,0 +1,68 @@
+# Every target sets up what it needs. `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python that is new enough; set PYTHON to choose another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Tests run in parallel; PYTEST_ARGS narrows them, for example PYTEST_ARGS="tests/unit -k naming".
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "palette-sync needs Python 3.11 or newer; none was found" >&2; exit 1; }
+	@echo "creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.created requirements/runtime.txt requirements/build.txt pyproject.toml
+	@echo "installing palette-sync and what it needs"
+	@$(PIP) install --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	@echo "installing what lint and tests need"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.runtime ## install the daemon into .venv
+
+.PHONY: demo
+demo: $(VENV)/.runtime ## show the main job end to end, with simulated Palette, clusters and an embedded Valkey
+	@$(BIN)/palette-sync demo
+
+.PHONY: test
+test: $(VENV)/.dev ## run all tests, with coverage
+	@$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-report=json:.coverage.json -q $(PYTEST_ARGS)
+	@$(BIN)/python tests/coverage_floor.py .coverage.json
+
+.PHONY: lint
+lint: $(VENV)/.dev ## ruff, mypy strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/.dev ## let ruff format and fix
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
+	@cd requirements && for name in runtime dev build; do \
+		UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt || exit 1; done
+
+.PHONY: clean
+clean: ## remove what the targets made
+	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,202 @@
+"""`palette-sync check`: is everything there that a pass needs, and what is missing? Writes nothing anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from palette_sync.cli.console import out, print_json
+from palette_sync.cli.entry import run_command
+from palette_sync.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from palette_sync.config import InstanceSettings, Settings
+    from palette_sync.core.model import Discovery
+    from palette_sync.palette import Limits, PaletteClient
+    from palette_sync.store.redis import Store
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+STYLES = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
+ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
+SOON_DAYS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `remedy` says what to do, empty where nothing is to be done."""
+
+    level: str
+    where: str
+    what: str
+    remedy: str = ""
+
+
+def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
+    """Exit 0: no problem (warnings may be there); 1: a pass would fail; 78: the configuration is wrong."""
+
+    async def work(settings: Settings) -> Exit:
+        from palette_sync.cli.composition import chosen_instances, open_store, sealer_of
+        from palette_sync.palette import Limits
+        from palette_sync.store.redis import StoreError
+
+        chosen = chosen_instances(settings, instances)
+        findings = [Finding(OK, "configuration", f"{len(settings.instances)} instances")]
+        sealer = sealer_of(settings)
+        if settings.seal == "none":
+            findings.append(
+                Finding(WARNING, "seal", 'tokens lie in Redis in the clear (seal = "none")', "set [seal] keys_file")
+            )
+        else:
+            findings.append(Finding(OK, "seal", "the keys are well-formed"))
+        try:
+            async with open_store(settings, sealer) as store:
+                findings += await _redis(store)
+        except StoreError as error:
+            findings.append(Finding(PROBLEM, "redis", str(error), "check [redis] url, the network and the ACL user"))
+        limits = Limits(enabled=settings.service.palette_rate_limits)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_instance(name, one, limits), name=name) for name, one in chosen.items()]
+        for task in tasks:
+            findings += task.result()
+        _tell(findings, as_json=as_json)
+        return Exit.FAILED if any(one.level == PROBLEM for one in findings) else Exit.OK
+
+    return run_command(config, work, log_level="error")
+
+
+async def _redis(store: Store) -> list[Finding]:
+    facts = await store.server_facts()
+    findings = [Finding(OK, "redis", f"{facts.name} {facts.version} answers")]
+    if not _new_enough(facts.name, facts.version):
+        findings.append(
+            Finding(PROBLEM, "redis", f"{facts.name} {facts.version} is too old", "use Redis >= 6.2 or Valkey >= 7.2")
+        )
+    if facts.role not in (None, "master"):
+        findings.append(Finding(PROBLEM, "redis", "this server is a replica", "name the primary, or use Sentinel"))
+    if facts.eviction not in (None, "noeviction"):
+        told = f"maxmemory-policy is {facts.eviction}: records could be evicted"
+        findings.append(Finding(WARNING, "redis", told, "set maxmemory-policy noeviction"))
+    if facts.append_only is False:
+        told = "appendonly is off: a crash of the server loses the last writes, and tokens with them"
+        findings.append(
+            Finding(WARNING, "redis", told, "set appendonly yes; the daemon mends a loss, at the price of work")
+        )
+    if facts.denied:
+        told = f"the user {facts.user} may not run {', '.join(facts.denied)}"
+        findings.append(Finding(PROBLEM, "redis", told, "let the ACL grant them on the keys of the prefix"))
+    return findings
+
+
+def _new_enough(name: str, version: str) -> bool:
+    try:
+        numbers = tuple(int(part) for part in version.split(".")[:2])
+    except ValueError:
+        return True  # a server that hides its version is not judged by it
+    return numbers >= ((7, 2) if name == "valkey" else (6, 2))
+
+
+async def _instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
+    from palette_sync.cli.composition import client_of, policy_of, rules_of
+    from palette_sync.core.rbac import wide_rights
+    from palette_sync.palette import PaletteError, Unauthorized, discover
+
+    findings: list[Finding] = []
+    filters = policy_of(name, settings).filters
+    try:
+        async with client_of(name, settings, limits) as client:
+            found = await discover(
+                client,
+                choose=filters.chooses_project,
+                tenant_scope=not filters.exclude_tenant_scoped_clusters,
+                include_virtual=filters.include_virtual,
+                tenant=settings.tenant,
+            )
+            findings += _discovered(name, found, settings)
+            findings += await _key_expiry(name, settings, client)
+    except Unauthorized as error:
+        findings.append(
+            Finding(
+                PROBLEM, name, str(error), "create an API key in Palette (My API Keys) and put it into api_key_file"
+            )
+        )
+    except PaletteError as error:
+        findings.append(Finding(PROBLEM, name, str(error), "check url, ca_file, http_proxy and tenant"))
+    remedy = 'set rbac.preset = "view" if that is more than Backstage should see'
+    wide = wide_rights(rules_of(settings))
+    return findings + [Finding(WARNING, name, f"the granted role {warning}", remedy) for warning in wide]
+
+
+def _discovered(name: str, found: Discovery, settings: InstanceSettings) -> list[Finding]:
+    if found.projects is None:
+        return [Finding(PROBLEM, name, found.error or "", "the API key's user needs project.list")]
+    rows = [cluster for listing in found.listings for cluster in listing.clusters]
+    chosen = sum(listing.scope != "tenant" for listing in found.listings)
+    findings = [
+        Finding(OK, name, f"tenant {found.org_name}: {chosen} of {len(found.projects)} projects, {len(rows)} clusters")
+    ]
+    for listing in found.listings:
+        if listing.not_permitted:
+            findings.append(
+                Finding(
+                    WARNING,
+                    name,
+                    "the key may not list tenant-scoped clusters",
+                    "set exclude_tenant_scoped_clusters = true, or give the key's user a tenant role with cluster.list",
+                )
+            )
+        elif listing.error:
+            findings.append(
+                Finding(
+                    PROBLEM, name, f"project {listing.name}: {listing.error}", "give the key's user cluster.list there"
+                )
+            )
+    without = [one.name for one in rows if one.permissions is not None and ADMIN_PERMISSION not in one.permissions]
+    if without and settings.auth.mode != "oidc":
+        findings.append(
+            Finding(
+                WARNING,
+                name,
+                f"{len(without)} clusters do not offer their admin kubeconfig to this key, for example {without[0]}",
+                f"give its user a role with {ADMIN_PERMISSION} (Palette before 4.8.21: cluster.delete), or use OIDC",
+            )
+        )
+    return findings
+
+
+async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClient) -> list[Finding]:
+    from datetime import timedelta
+
+    from palette_sync.cli.composition import utc_now
+    from palette_sync.palette import PaletteError, api_key_expiry
+
+    if settings.api_key_name is None:
+        return [Finding(WARNING, name, "the API key's expiry is unknown", "set api_key_name to its name in Palette")]
+    try:
+        key = await api_key_expiry(client, settings.api_key_name)
+    except PaletteError as error:
+        return [Finding(WARNING, name, f"the API key's expiry cannot be read: {error}")]
+    if key is None:
+        return [Finding(WARNING, name, "no API key of that api_key_name is listed", "correct api_key_name")]
+    if key.expiry is None:
+        return [Finding(OK, name, "the API key never expires")]
+    left = key.expiry - utc_now()
+    level = WARNING if left < timedelta(days=SOON_DAYS) else OK
+    return [
+        Finding(level, name, f"the API key expires in {left.days} days", "renew it in Palette" if level != OK else "")
+    ]
+
+
+def _tell(findings: list[Finding], *, as_json: bool) -> None:
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+        return
+    console = out()
+    for finding in findings:
+        console.print(Text.assemble((f"{finding.level:<8}", STYLES[finding.level]), f"{finding.where}: {finding.what}"))
+        if finding.remedy:
+            console.print(Text(f"          {finding.remedy}", style="dim"))

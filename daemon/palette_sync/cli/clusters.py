@@ -1,0 +1,121 @@
+"""`palette-sync clusters`: what is published, read from Redis alone; no secret is read or shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from palette_sync.cli.console import STATE_STYLE, out, print_json
+from palette_sync.cli.entry import run_command
+from palette_sync.cli.exits import Exit
+from palette_sync.core.model import OidcAuth
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from palette_sync.config import Settings
+    from palette_sync.core.model import ClusterRecord, InstanceState
+
+
+def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
+    """Exit 0: read; 1: an instance has published nothing yet, or its snapshot does not verify."""
+
+    async def work(settings: Settings) -> Exit:
+        from palette_sync.cli.composition import open_store, sealer_of, utc_now
+
+        async with open_store(settings, sealer_of(settings)) as store:
+            await store.ping()
+            published = await store.instances()
+            wanted = instances or sorted(published | settings.instances.keys())
+            states = {name: await store.load(name) for name in wanted}
+        now = utc_now()
+        if as_json:
+            print_json({name: _document(state) for name, state in states.items()})
+        else:
+            _print(states, now, configured=set(settings.instances))
+        sound = all(state.head is not None and state.trusted for state in states.values())
+        return Exit.OK if sound else Exit.FAILED
+
+    return run_command(config, work, log_level="error")
+
+
+def _document(state: InstanceState) -> dict[str, Any]:
+    from palette_sync.core.snapshot_codec import record_to_dict
+
+    head = state.head
+    return {
+        "version": head.version if head else None,
+        "complete": head.complete if head else False,
+        "changed_at": head.changed_at if head else None,
+        "checked_at": head.checked_at if head else None,
+        "trusted": state.trusted,
+        "clusters": [record_to_dict(record) for record in _ordered(state)],
+    }
+
+
+def _ordered(state: InstanceState) -> list[ClusterRecord]:
+    return sorted(state.records.values(), key=lambda record: record.name)
+
+
+def _print(states: dict[str, InstanceState], now: datetime, *, configured: set[str]) -> None:
+    console = out()
+    for name, state in states.items():
+        head = state.head
+        orphan = "" if name in configured else " (orphaned: not in the configuration any more)"
+        if head is None:
+            console.print(Text(f"{name}: nothing published yet; run `palette-sync once`{orphan}", style="yellow"))
+            continue
+        age = int((now - head.checked_at).total_seconds())
+        first = "" if head.complete else ", first pass not complete"
+        console.print(
+            Text.assemble(
+                (name, "bold"),
+                f": version {head.version}, {head.clusters} clusters, checked {age} s ago{first}{orphan}",
+            )
+        )
+        if not state.trusted:
+            console.print(
+                Text("  the snapshot does not verify: wrong seal key, or changed by somebody else", style="red")
+            )
+            for problem in state.problems[:5]:
+                console.print(Text(f"    {problem}", style="red"))
+        if state.records:
+            console.print(_table(state, now))
+        for scope in state.scopes.values():
+            if scope.error:
+                console.print(Text(f"  stale: {scope.name}: {scope.error}", style="yellow"))
+
+
+def _table(state: InstanceState, now: datetime) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
+    for heading in ("name", "project", "palette", "access", "auth", "token left", "version", "reason"):
+        table.add_column(heading, header_style="dim", overflow="fold")
+    for record in _ordered(state):
+        access = record.access
+        table.add_row(
+            record.name,
+            record.project.name if record.project else record.scope.value,
+            "/".join(filter(None, (record.palette.state, record.palette.health))),
+            Text(access.state.value, style=STATE_STYLE[access.state.value]),
+            "oidc" if isinstance(record.auth, OidcAuth) else "token" if record.auth else "-",
+            _left(state, record, now),
+            record.kubernetes_version or "-",
+            f"{access.reason}: {access.message}" if access.message else access.reason,
+        )
+    return table
+
+
+def _left(state: InstanceState, record: ClusterRecord, now: datetime) -> str:
+    credential = state.credentials.get(record.uid)
+    if credential is None:
+        return "-"
+    if credential.expires_at is None:
+        return "never ends"
+    seconds = int((credential.expires_at - now).total_seconds())
+    if seconds <= 0:
+        return "lapsed"
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds % 60:02}s"

@@ -1,0 +1,240 @@
+"""Build the parts from the configuration: the one place that knows both."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from palette_sync.core.fold import Presentation
+from palette_sync.core.model import AuthMode, Secret
+from palette_sync.core.plan import Desired
+from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
+from palette_sync.core.rbac import PRESETS, PolicyRule
+from palette_sync.core.select import AuthRule, Filters
+from palette_sync.palette import Limits, PaletteClient, UnusableSettings
+from palette_sync.reconcile.names import NameBook
+from palette_sync.reconcile.run import Ports
+from palette_sync.store.embedded import EmbeddedValkey
+from palette_sync.store.redis import Store
+from palette_sync.store.seal import SealError, SealKeys, Unsealed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from palette_sync.config import InstanceSettings, Settings
+    from palette_sync.store.redis import Publisher
+    from palette_sync.store.seal import Sealer
+
+log = structlog.get_logger(__name__)
+
+_MODES = {"service-account": AuthMode.SERVICE_ACCOUNT, "oidc": AuthMode.OIDC, "auto": None}
+
+
+def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
+    """Translate an instance's settings into the plain values that a pass works with."""
+    rbac, token, oidc = settings.rbac, settings.token, settings.oidc
+    return InstancePolicy(
+        instance=name,
+        name_prefix=name if settings.name_prefix is None else settings.name_prefix,
+        filters=Filters(
+            include_projects=settings.include_projects,
+            exclude_projects=settings.exclude_projects,
+            include_tags=settings.include_tags,
+            exclude_tags=settings.exclude_tags,
+            exclude_tenant_scoped_clusters=settings.exclude_tenant_scoped_clusters,
+            include_virtual=settings.include_virtual,
+        ),
+        default_mode=_MODES[settings.auth.mode],
+        auth_rules=tuple(
+            AuthRule(_MODES[rule.mode], project=rule.project, cluster=rule.cluster, tag=rule.tag)
+            for rule in settings.auth.rules
+        ),
+        oidc=OidcPolicy(oidc.provider, oidc.spectro_proxy, oidc.refresh_interval),
+        desired=Desired(
+            namespace=rbac.namespace,
+            service_account=rbac.service_account,
+            secret=rbac.secret,
+            cluster_role=rbac.cluster_role,
+            cluster_role_binding=rbac.cluster_role_binding,
+            rules=rules_of(settings),
+            adopt=rbac.adopt,
+            token_source=token.source,
+        ),
+        token=TokenPolicy(token.validity, token.rotate_every, token.overlap),
+        presentation=Presentation(
+            title=settings.title,
+            console_url=settings.console_url or _console_of(settings.url),
+            skip_metrics_lookup=settings.skip_metrics_lookup,
+        ),
+        verify_interval=settings.verify_interval,
+        cluster_timeout=settings.cluster_timeout,
+        tenant=settings.tenant,
+    )
+
+
+def rules_of(settings: InstanceSettings) -> tuple[PolicyRule, ...]:
+    """The configured rules, or those of the preset; `core` is the empty API group."""
+    if not settings.rbac.rules:
+        return PRESETS[settings.rbac.preset]
+    return tuple(
+        PolicyRule(
+            api_groups=tuple("" if group == "core" else group for group in rule.api_groups),
+            resources=rule.resources,
+            verbs=rule.verbs,
+        )
+        for rule in settings.rbac.rules
+    )
+
+
+def _console_of(url: str) -> str:
+    """Palette's SaaS serves its API and its console on two hosts; elsewhere they are one."""
+    return url.replace("https://api.", "https://console.", 1) if url.startswith("https://api.spectrocloud.") else url
+
+
+def sealer_of(settings: Settings) -> Sealer:
+    """Raises SealKeyError."""
+    if settings.seal == "none":
+        return Unsealed()
+    assert settings.seal.keys is not None
+    return SealKeys.from_lines(settings.seal.keys.get_secret_value())
+
+
+class StartError(Exception):
+    """A command cannot begin. `problems`: one line each."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(problems))
+
+
+def chosen_instances(settings: Settings, wanted: list[str] | None) -> dict[str, InstanceSettings]:
+    """The configured instances, or those named on the command line. Raises StartError for an unknown name."""
+    unknown = sorted(set(wanted or ()) - settings.instances.keys())
+    if unknown:
+        known = ", ".join(settings.instances)
+        raise StartError(f"--instance {', '.join(unknown)}: not in the configuration, which has {known}")
+    return {name: one for name, one in settings.instances.items() if not wanted or name in wanted}
+
+
+def holder() -> str:
+    """Who holds a lease: told to whoever finds it taken."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, sealer: Sealer) -> AsyncIterator[Store]:
+    """Open the configured store; `embedded://` starts a Valkey server that lives as long as this context."""
+    redis = settings.redis
+    async with AsyncExitStack() as stack:
+        url = redis.url.get_secret_value()
+        if url.startswith("embedded://"):
+            directory = url.removeprefix("embedded://")
+            url = (await stack.enter_async_context(EmbeddedValkey(directory=directory or None))).url
+        store = Store.open(
+            url,
+            prefix=redis.prefix,
+            sealer=sealer,
+            history=redis.history,
+            ca_file=redis.ca_file,
+            cert_file=redis.cert_file,
+            key_file=redis.key_file,
+            connect_timeout=redis.connect_timeout.total_seconds(),
+            timeout=redis.timeout.total_seconds(),
+        )
+        yield await stack.enter_async_context(store)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all instances of one process share: the store, the limits of Palette hosts, places among clusters."""
+
+    settings: Settings
+    store: Store
+    sealer: Sealer
+    limits: Limits
+    places: asyncio.Semaphore
+    names: NameBook
+
+
+@asynccontextmanager
+async def open_shared(settings: Settings) -> AsyncIterator[Shared]:
+    """Raises SealKeyError, StoreError."""
+    sealer = sealer_of(settings)
+    async with open_store(settings, sealer) as store:
+        yield Shared(
+            settings=settings,
+            store=store,
+            sealer=sealer,
+            limits=Limits(enabled=settings.service.palette_rate_limits),
+            places=asyncio.Semaphore(settings.service.concurrency),
+            names=NameBook(),
+        )
+
+
+def client_of(name: str, settings: InstanceSettings, limits: Limits) -> PaletteClient:
+    """Raises StartError where the CA file cannot be read or is none."""
+    try:
+        return PaletteClient(
+            name,
+            settings.url,
+            Secret(settings.api_key.get_secret_value()),
+            limits=limits,
+            ca_pem=_read_ca(name, settings),
+            proxy=settings.http_proxy,
+        )
+    except UnusableSettings as error:
+        raise StartError(f"instances.{name}: {error}") from None
+
+
+def _read_ca(name: str, settings: InstanceSettings) -> str | None:
+    if settings.ca_file is None:
+        return None
+    try:
+        return settings.ca_file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"instances.{name}.ca_file: cannot read {settings.ca_file}: {error}") from None
+
+
+def ports_of(
+    shared: Shared,
+    name: str,
+    client: PaletteClient,
+    *,
+    publisher: Publisher | None,
+    may_issue: Callable[[], bool] = lambda: True,
+    progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
+    clock: Callable[[], datetime] = utc_now,
+) -> Ports:
+    """Tie the parts of one instance together for a pass."""
+
+    def open_token(uid: str, sealed: str) -> Secret | None:
+        try:
+            return shared.sealer.open(name, uid, sealed)
+        except SealError as error:
+            log.warning("token_not_opened", instance=name, cluster=uid, reason=str(error))
+            return None
+
+    return Ports(
+        policy=policy_of(name, shared.settings.instances[name]),
+        client=client,
+        store=shared.store,
+        publisher=publisher,
+        open_token=open_token,
+        places=shared.places,
+        concurrency=shared.settings.service.concurrency,
+        names=shared.names,
+        clock=clock,
+        may_issue=may_issue,
+        progress=progress,
+    )

@@ -1,0 +1,160 @@
+"""The command line: arguments, exit codes, and nothing heavy before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palette_sync import __version__
+from palette_sync.cli.exits import Exit
+
+app = typer.Typer(
+    name="palette-sync",
+    help="Connects Spectro Cloud Palette to Backstage: discovers clusters, grants read-only access, publishes it.",
+    epilog="Exit codes: 0 all well, 1 something failed, 75 another writer is at work, 78 the configuration is wrong.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", "-c", envvar="PALETTE_SYNC_CONFIG", help="The configuration file.", show_default=True),
+]
+InstanceOption = Annotated[
+    list[str] | None, typer.Option("--instance", "-i", help="Only this instance; may be repeated.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
+DEFAULT_CONFIG = Path("/etc/palette-sync/config.toml")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"palette-sync {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def once(
+    config: ConfigOption = DEFAULT_CONFIG,
+    instance: InstanceOption = None,
+    resync: Annotated[bool, typer.Option("--resync", help="Verify every cluster and ignore backoffs.")] = False,
+    allow_prune: Annotated[
+        bool, typer.Option("--allow-prune", help="Drop what disappeared even if it is much at once.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one pass over each instance, then tell what changed."""
+    from palette_sync.cli import once as command
+
+    _exit(command.run(config, instance, resync=resync, allow_prune=allow_prune, as_json=as_json))
+
+
+@app.command()
+def plan(
+    config: ConfigOption = DEFAULT_CONFIG,
+    instance: InstanceOption = None,
+    resync: Annotated[bool, typer.Option("--resync", help="Plan as if everything were verified.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a pass would do, without a lease and without any write anywhere."""
+    from palette_sync.cli import plan as command
+
+    _exit(command.run(config, instance, resync=resync, as_json=as_json))
+
+
+@app.command()
+def check(config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None, as_json: JsonOption = False) -> None:
+    """Check configuration, Palette credentials and permissions, Redis and seal keys."""
+    from palette_sync.cli import check as command
+
+    _exit(command.run(config, instance, as_json=as_json))
+
+
+@app.command()
+def clusters(
+    config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None, as_json: JsonOption = False
+) -> None:
+    """List the published clusters, read from Redis alone."""
+    from palette_sync.cli import clusters as command
+
+    _exit(command.run(config, instance, as_json=as_json))
+
+
+@app.command("replace-legacy")
+def replace_legacy(
+    config: ConfigOption = DEFAULT_CONFIG,
+    instance: InstanceOption = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete; without it the command only tells what it would.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete the never-expiring token Secrets that the in-process plugin left behind (LegacyToken)."""
+    from palette_sync.cli import replace_legacy as command
+
+    _exit(command.run(config, instance, yes=yes, as_json=as_json))
+
+
+@app.command("seal-key")
+def seal_key(kid: Annotated[str | None, typer.Argument(help="A name for the key.")] = None) -> None:
+    """Print a new line for the seal keys file; its first key seals, all open."""
+    from palette_sync.store.seal import SealKeyError, SealKeys
+
+    try:
+        typer.echo(SealKeys.generate_line(kid))
+    except SealKeyError as error:
+        typer.echo(f"palette-sync: {error}", err=True)
+        raise typer.Exit(Exit.FAILED) from None
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option("--out", help="Where config.toml, seal.keys and simulator.json are written.")],
+    instances: Annotated[int, typer.Option(min=1, max=26)] = 2,
+    projects: Annotated[int, typer.Option(min=1, help="In total over all instances.")] = 6,
+    clusters: Annotated[int, typer.Option(min=0, help="In total over all instances.")] = 24,
+    latency: Annotated[str, typer.Option(help="Added to every answer, for example 50ms.")] = "0ms",
+    seed: Annotated[int, typer.Option(help="The same seed makes the same world.")] = 0,
+) -> None:
+    """Serve simulated Palette instances and Kubernetes API servers on loopback until interrupted."""
+    from palette_sync.cli import simulate as command
+
+    _exit(command.run(out, instances=instances, projects=projects, clusters=clusters, latency=latency, seed=seed))
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards and tell how to look around.")] = False,
+) -> None:
+    """Show the main job end to end against the simulator and an embedded Valkey."""
+    from palette_sync.cli import demo as command
+
+    _exit(command.run(keep=keep))
+
+
+def _exit(code: Exit) -> None:
+    raise typer.Exit(int(code))
+
+
+def main() -> None:
+    """Run the command line; a reader that went away (`| head`) is no error."""
+    try:
+        app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.OK)

@@ -1,0 +1,113 @@
+"""`palette-sync once`: one pass over each instance, side by side, then what changed."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from palette_sync.cli.console import complain, out, print_json, print_report, progress_of
+from palette_sync.cli.entry import run_command
+from palette_sync.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from palette_sync.cli.composition import Shared
+    from palette_sync.config import InstanceSettings, Settings
+    from palette_sync.reconcile.report import PassReport
+    from palette_sync.reconcile.run import Wish
+    from palette_sync.store.redis import StoreError
+
+
+def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune: bool, as_json: bool) -> Exit:
+    """Exit 0: every pass succeeded whole; 1: something failed; 75: another writer holds an instance."""
+
+    async def work(settings: Settings) -> Exit:
+        from palette_sync.cli.composition import chosen_instances, open_shared
+        from palette_sync.reconcile.run import Wish
+
+        chosen = chosen_instances(settings, instances)
+        async with open_shared(settings) as shared:
+            await shared.store.ping()
+            with progress_of(list(chosen), show=not as_json) as reporter:
+                wish = Wish(resync=resync, allow_prune=allow_prune)
+                reports, errors = await run_all(shared, chosen, wish, reporter)
+        return tell(reports, errors, as_json=as_json)
+
+    return run_command(config, work, log_level="error")
+
+
+async def run_all(
+    shared: Shared,
+    chosen: dict[str, InstanceSettings],
+    wish: Wish,
+    reporter: Callable[[str], Callable[[str, int, int], None]],
+) -> tuple[list[PassReport], dict[str, StoreError]]:
+    """Run one pass per instance concurrently. A store error of one instance leaves the others alone."""
+    from palette_sync.store.redis import StoreError
+
+    reports: list[PassReport] = []
+    errors: dict[str, StoreError] = {}
+
+    async def one(name: str, settings: InstanceSettings) -> None:
+        try:
+            reports.append(await pass_under_lease(shared, name, settings, wish, reporter(name)))
+        except StoreError as error:
+            errors[name] = error
+
+    async with asyncio.TaskGroup() as group:
+        for name, settings in chosen.items():
+            group.create_task(one(name, settings), name=f"once:{name}")
+    return sorted(reports, key=lambda report: report.instance), errors
+
+
+async def pass_under_lease(
+    shared: Shared,
+    name: str,
+    settings: InstanceSettings,
+    wish: Wish,
+    progress: Callable[[str, int, int], None],
+) -> PassReport:
+    """Take the instance's lease, run one pass, give the lease back. Raises LeaseHeld, StoreError, StartError."""
+    from palette_sync.cli.composition import client_of, holder, ports_of
+    from palette_sync.reconcile.run import run_pass
+    from palette_sync.store.lease import Lease
+
+    ttl = shared.settings.service.lease_ttl.total_seconds()
+    async with (
+        client_of(name, settings, shared.limits) as client,
+        await Lease.acquire(shared.store, name, ttl=ttl, holder=holder()) as lease,
+    ):
+        publisher = await shared.store.publisher(name, epoch=lease.epoch, writer=holder())
+        ports = ports_of(
+            shared,
+            name,
+            client,
+            publisher=publisher,
+            may_issue=lambda: not lease.lost.is_set(),
+            progress=progress,
+        )
+        return await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish)
+
+
+def tell(reports: list[PassReport], errors: dict[str, StoreError], *, as_json: bool) -> Exit:
+    """Print the reports and choose the exit code: a lease that is held elsewhere says busy, unless worse happened."""
+    from palette_sync.store.redis import LeaseHeld
+
+    failed = any(report.failed for report in reports)
+    busy = [error for error in errors.values() if isinstance(error, LeaseHeld)]
+    if as_json:
+        problems = {name: str(error) for name, error in errors.items()}
+        print_json({"passes": [asdict(report) for report in reports], "errors": problems})
+    else:
+        console = out()
+        for report in reports:
+            print_report(report, console=console)
+        for name, error in errors.items():
+            complain([str(error)], title=f"{name}: no pass was run")
+    if failed or len(busy) < len(errors):
+        return Exit.FAILED
+    return Exit.BUSY if busy else Exit.OK

@@ -1,0 +1,120 @@
+"""`palette-sync plan`: what a pass would do. No lease, no write to Redis, to Palette or to any cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from palette_sync.cli.console import complain, out, print_json, progress_of
+from palette_sync.cli.entry import run_command
+from palette_sync.cli.exits import Exit
+from palette_sync.reconcile.report import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from palette_sync.cli.composition import Shared
+    from palette_sync.config import InstanceSettings, Settings
+    from palette_sync.reconcile.report import Change, PassReport
+
+SIGNS = {
+    Effect.PUBLISHED: ("+", "green", "publish"),
+    Effect.UPDATED: ("~", "cyan", "update the record"),
+    Effect.ROTATED: ("~", "blue", "rotate the token"),
+    Effect.REPAIRED: ("~", "yellow", "repair"),
+    Effect.DROPPED: ("-", "magenta", "drop the record"),
+    Effect.HELD: ("!", "yellow", "hold the drop back"),
+    Effect.FAILED: ("!", "red", "cannot be done"),
+}
+ACTION_SIGNS = {"create": ("+", "green"), "delete": ("-", "magenta")}
+
+
+def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: bool) -> Exit:
+    """Exit 0: a whole plan was made (it may hold changes); 1: something could not be planned."""
+
+    async def work(settings: Settings) -> Exit:
+        from palette_sync.cli.composition import chosen_instances, open_shared
+
+        chosen = chosen_instances(settings, instances)
+        async with open_shared(settings) as shared:
+            await shared.store.ping()
+            with progress_of(list(chosen), show=not as_json) as reporter:
+                reports = await _plan_all(shared, chosen, reporter, resync=resync)
+        warnings = _wide_rights(chosen)
+        if as_json:
+            print_json({"plans": [asdict(report) for report in reports], "warnings": warnings})
+        else:
+            console = out()
+            for report in reports:
+                _print(report, console)
+            if warnings:
+                complain(warnings, title="wide rights")
+        return Exit.FAILED if any(report.failed for report in reports) else Exit.OK
+
+    return run_command(config, work, log_level="error")
+
+
+async def _plan_all(
+    shared: Shared,
+    chosen: dict[str, InstanceSettings],
+    reporter: Callable[[str], Callable[[str, int, int], None]],
+    *,
+    resync: bool,
+) -> list[PassReport]:
+    from palette_sync.cli.composition import client_of, ports_of
+    from palette_sync.reconcile.run import Wish, run_pass
+
+    reports: list[PassReport] = []
+
+    async def one(name: str, settings: InstanceSettings) -> None:
+        async with client_of(name, settings, shared.limits) as client:
+            ports = ports_of(shared, name, client, publisher=None, progress=reporter(name))
+            reports.append(await run_pass(ports, pass_id=secrets.token_hex(4), wish=Wish(resync=resync)))
+
+    async with asyncio.TaskGroup() as group:
+        for name, settings in chosen.items():
+            group.create_task(one(name, settings), name=f"plan:{name}")
+    return sorted(reports, key=lambda report: report.instance)
+
+
+def _wide_rights(chosen: dict[str, InstanceSettings]) -> list[str]:
+    from palette_sync.cli.composition import rules_of
+    from palette_sync.core.rbac import wide_rights
+
+    return [f"{name}: {warning}" for name, one in chosen.items() for warning in wide_rights(rules_of(one))]
+
+
+def _print(report: PassReport, console: Console) -> None:
+    console.print(Text.assemble((report.instance, "bold"), f": {report.discovered} clusters listed, {report.due} due"))
+    if report.error:
+        console.print(Text(f"  cannot be planned: {report.error}", style="red"))
+    for problem in report.problems:
+        console.print(Text(f"  not listed: {problem}; its records stay as they are", style="red"))
+    for change in report.changes:
+        _print_change(change, console)
+    counts = {
+        effect: sum(effect in change.effects for change in report.changes)
+        for effect in (Effect.PUBLISHED, Effect.UPDATED, Effect.ROTATED, Effect.REPAIRED, Effect.DROPPED, Effect.FAILED)
+    }
+    told = ", ".join(f"{count} {effect.value}" for effect, count in counts.items() if count)
+    console.print(Text(f"  Plan for {report.instance}: {told or 'nothing to do'}.", style="bold"))
+    for note in report.notes:
+        console.print(Text(f"  note: {note}", style="yellow"))
+
+
+def _print_change(change: Change, console: Console) -> None:
+    sign, style, _ = SIGNS[change.effects[0]]
+    what = ", ".join(SIGNS[effect][2] for effect in change.effects)
+    why = f"{change.reason}: {change.message}" if change.message else change.reason
+    console.print(Text.assemble((f"  {sign} {change.name}", style), f"  {what}  ({why})"))
+    for action in change.actions:
+        sign, style = ACTION_SIGNS.get(action.verb, ("~", "yellow"))
+        told = f"{action.reason}: {action.message}" if action.message else action.reason
+        console.print(Text.assemble((f"      {sign} {action.kind} {action.name}", style), f"  ({told})"))

@@ -1,0 +1,87 @@
+"""`palette-sync replace-legacy`: remove the never-expiring token Secrets of the in-process plugin.
+
+Run it once nothing uses those tokens any more: it revokes them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from palette_sync.cli.console import complain, out, print_json
+from palette_sync.cli.entry import run_command
+from palette_sync.cli.exits import Exit
+from palette_sync.fanout import fan_out
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from palette_sync.cli.composition import Shared
+    from palette_sync.config import InstanceSettings, Settings
+    from palette_sync.core.model import ClusterRecord
+    from palette_sync.fanout import Outcome
+
+
+def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) -> Exit:
+    """Exit 0: all were deleted (or would be, without --yes); 1: one could not be."""
+
+    async def work(settings: Settings) -> Exit:
+        from palette_sync.cli.composition import chosen_instances, open_shared
+
+        found: dict[str, list[str]] = {}
+        problems: list[str] = []
+        async with open_shared(settings) as shared:
+            for name, instance in chosen_instances(settings, instances).items():
+                for outcome in await _of_instance(shared, name, instance, yes=yes):
+                    if outcome.error is not None:
+                        problems.append(f"{outcome.key.name}: {outcome.error}")
+                    elif outcome.value:
+                        found[outcome.key.name] = list(outcome.value)
+        _tell(found, problems, yes=yes, as_json=as_json)
+        return Exit.FAILED if problems else Exit.OK
+
+    return run_command(config, work, log_level="error")
+
+
+async def _of_instance(
+    shared: Shared, name: str, settings: InstanceSettings, *, yes: bool
+) -> list[Outcome[ClusterRecord, tuple[str, ...]]]:
+    """Only clusters whose published record says LegacyToken are visited."""
+    from palette_sync import kube, palette
+    from palette_sync.cli.composition import client_of, policy_of
+    from palette_sync.core.fold import cluster_of
+
+    policy = policy_of(name, settings)
+    state = await shared.store.load(name)
+    legacy = [record for record in state.records.values() if record.access.reason == "LegacyToken"]
+    async with client_of(name, settings, shared.limits) as client:
+
+        async def one(record: ClusterRecord) -> tuple[str, ...]:
+            admin = kube.parse(await palette.admin_kubeconfig(client, cluster_of(record)))
+            timeout = policy.cluster_timeout.total_seconds()
+            return await kube.replace_legacy(admin, policy.desired, timeout=timeout, dry_run=not yes)
+
+        return await fan_out(
+            legacy, one, limit=asyncio.Semaphore(settings_concurrency(shared)), timeout=120, name=f"legacy:{name}"
+        )
+
+
+def settings_concurrency(shared: Shared) -> int:
+    return shared.settings.service.concurrency
+
+
+def _tell(found: dict[str, list[str]], problems: list[str], *, yes: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"deleted" if yes else "would_delete": found, "problems": problems})
+        return
+    console = out()
+    for cluster, secrets in sorted(found.items()):
+        console.print(Text(f"{cluster}: {'deleted' if yes else 'would delete'} {', '.join(secrets)}"))
+    if not found and not problems:
+        console.print("No published cluster holds a legacy token Secret.")
+    if found and not yes:
+        console.print("Nothing was deleted. Add --yes once nothing uses these tokens any more.")
+    if problems:
+        complain(problems, title="some could not be replaced")

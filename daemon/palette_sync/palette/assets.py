@@ -1,0 +1,86 @@
+"""What Palette hands out for one cluster: kubeconfig files and the OIDC configuration.
+
+A project's cluster is asked for with the project's header, a tenant-scoped one without. Nothing here is kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import TYPE_CHECKING
+
+from palette_sync.core.model import Scope, Secret
+from palette_sync.palette.errors import Malformed, NotFound
+from palette_sync.palette.rows import OidcSpec, read_oidc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from palette_sync.core.model import Cluster
+    from palette_sync.palette.client import PaletteClient
+
+ADMIN_KUBECONFIG = "/v1/spectroclusters/{uid}/assets/adminKubeconfig"
+KUBECONFIG = "/v1/spectroclusters/{uid}/assets/kubeconfig"
+OIDC = "/v1/spectroclusters/{uid}/oidc"
+
+_MAPPING = re.compile(r'^(?:[A-Za-z"\'][\w"\' -]*:(?:\s|$)|\{)', re.MULTILINE)
+
+
+async def admin_kubeconfig(client: PaletteClient, cluster: Cluster) -> Secret:
+    """The cluster-admin kubeconfig. Raises NotFound (not ready), NotPermitted, and other PaletteErrors."""
+    return await _file(client, ADMIN_KUBECONFIG, cluster)
+
+
+async def kubeconfig(client: PaletteClient, cluster: Cluster, *, frp: bool) -> Secret:
+    """The kubeconfig for users; `frp` asks for the address of the reverse proxy where there is one.
+
+    Raises NotFound (not ready, or no OIDC configured), NotPermitted, and other PaletteErrors.
+    """
+    return await _file(client, KUBECONFIG, cluster, {"frp": "true" if frp else "false"})
+
+
+async def oidc_spec(client: PaletteClient, cluster: Cluster) -> OidcSpec | None:
+    """The OIDC configuration without its secret; None where there is none. Raises NotPermitted and other PaletteErrors.
+
+    How Palette answers for a cluster without OIDC is not documented: an empty object and a 404 both mean that.
+    """
+    try:
+        document = await client.get_json(OIDC, uid=cluster.uid, project=_project_of(cluster))
+    except NotFound:
+        return None
+    return read_oidc(document)
+
+
+async def _file(client: PaletteClient, api: str, cluster: Cluster, params: Mapping[str, str] | None = None) -> Secret:
+    body = await client.get_file(api, uid=cluster.uid, project=_project_of(cluster), params=params)
+    if not body.strip():
+        raise NotFound(f"GET {api.format(uid=cluster.uid)}: the file is empty")
+    text = decode_file(body)
+    if text is None:
+        raise Malformed(f"GET {api.format(uid=cluster.uid)}: neither YAML nor base64 of YAML")
+    return Secret(text)
+
+
+def decode_file(body: bytes) -> str | None:
+    """The text of a kubeconfig that came as it is or in base64; None if it is neither.
+
+    Base64 counts only if the whole body decodes, and to something that looks like a YAML mapping.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+    if _MAPPING.search(text):
+        return text
+    try:
+        inner = base64.b64decode("".join(text.split()), validate=True).decode("utf-8-sig")
+    except (binascii.Error, ValueError):
+        return None
+    return inner if _MAPPING.search(inner) else None
+
+
+def _project_of(cluster: Cluster) -> str | None:
+    if cluster.scope is Scope.TENANT or cluster.project is None:
+        return None
+    return cluster.project.uid

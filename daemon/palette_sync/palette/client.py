@@ -1,0 +1,373 @@
+"""The one way to ask Palette something: credential, rate limit, deadline, retries, body limits, errors by meaning.
+
+Every request that is made here only reads, POST searches included, so all may be repeated. The project scope is a
+header of each request and never a property of the client: a shared scope would leak from one request into another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import ssl
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol, Self
+from urllib.parse import quote
+
+import orjson
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_any, stop_before_delay
+from yarl import URL
+
+from palette_sync.http import Cause, TransportError, open_session, request
+from palette_sync.palette.errors import (
+    Malformed,
+    PaletteError,
+    ServerFailure,
+    TooManyRequests,
+    Unreachable,
+    UnusableSettings,
+    error_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from types import TracebackType
+
+    import aiohttp
+    from tenacity import RetryCallState
+
+    from palette_sync.core.model import Secret
+    from palette_sync.http import Reply
+    from palette_sync.palette.limits import Limits
+
+JSON_LIMIT = 32 * 1024 * 1024
+FILE_LIMIT = 1024 * 1024
+_JSON = "application/json"
+_FILE = "application/octet-stream"
+_UNREPEATABLE = frozenset({Cause.TLS, Cause.TOO_LARGE})
+_SHORTEST_KEY = 4
+
+
+class Recorder(Protocol):
+    """Counts for metrics. `api` is a path without uids; `outcome` is `ok` or the word of an error class."""
+
+    def request(self, api: str, outcome: str) -> None: ...
+
+    def retry(self, api: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. `deadline` bounds a call with its waits and retries, `attempt` one request and its answer.
+
+    The wait before retry n is drawn from 0 to min(`backoff_cap`, `backoff` * 2^(n-1)); a wait that Palette asks for is
+    kept if it is longer, up to `retry_after_cap`.
+    """
+
+    connect: float = 10.0
+    attempt: float = 30.0
+    deadline: float = 60.0
+    attempts: int = 5
+    backoff: float = 1.0
+    backoff_cap: float = 20.0
+    retry_after_cap: float = 30.0
+
+
+class PaletteClient:
+    """A client of one Palette instance; an async context manager. `requests` counts what was sent, retries included.
+
+    Raises UnusableSettings at once for a URL that is not https and a host, a key that no header can carry, or a CA that
+    is none. `tls` wins over `ca_pem`; with neither the system's trust is used. `sleep` and `draw` (0 <= x < 1) are how
+    it waits before a retry, `now` what an HTTP date is compared with where an answer has no date of its own.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        url: str,
+        api_key: Secret,
+        *,
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
+        ca_pem: str | None = None,
+        proxy: str | None = None,
+        timing: Timing = Timing(),
+        connections: int = 32,
+        recorder: Recorder | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.instance = instance
+        self.requests = 0
+        self._base, host = _check_url(url)
+        self._key = _check_key(api_key)
+        self._tls: ssl.SSLContext | bool = tls if tls is not None else _context(ca_pem)
+        self._limits = limits.of(host)
+        self._proxy = proxy
+        self._timing = timing
+        self._connections = connections
+        self._recorder = recorder
+        self._sleep = sleep
+        self._draw = draw
+        self._now = now
+        self._session: aiohttp.ClientSession | None = None
+        raw = self._key.reveal()
+        spellings = {raw, quote(raw, safe=""), orjson.dumps(raw).decode()[1:-1]}
+        self._secrets = tuple(sorted(spellings, key=len, reverse=True))
+
+    def __repr__(self) -> str:
+        return f"PaletteClient({self.instance!r})"
+
+    async def __aenter__(self) -> Self:
+        self._session = open_session(
+            tls=self._tls,
+            connections=self._connections,
+            connect_timeout=self._timing.connect,
+            proxy=self._proxy,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def redact(self, text: str) -> str:
+        """`text` without the API key."""
+        for spelling in self._secrets:
+            text = text.replace(spelling, "***")
+        return text
+
+    async def get_json(
+        self,
+        api: str,
+        *,
+        uid: str | None = None,
+        project: str | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> object:
+        """GET a JSON document. Raises PaletteError."""
+        return _decode(api, await self.request("GET", api, uid=uid, project=project, params=params))
+
+    async def post_json(
+        self,
+        api: str,
+        body: object,
+        *,
+        project: str | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> object:
+        """POST a search and return its JSON answer. Raises PaletteError."""
+        return _decode(api, await self.request("POST", api, project=project, params=params, body=orjson.dumps(body)))
+
+    async def get_file(
+        self,
+        api: str,
+        *,
+        uid: str,
+        project: str | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """GET a file of at most 1 MiB. Raises PaletteError."""
+        return await self.request(
+            "GET", api, uid=uid, project=project, params=params, accept=_FILE, max_body=FILE_LIMIT
+        )
+
+    async def request(
+        self,
+        method: str,
+        api: str,
+        *,
+        uid: str | None = None,
+        project: str | None = None,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        accept: str = _JSON,
+        max_body: int = JSON_LIMIT,
+    ) -> bytes:
+        """Make one call and return the body of its 2xx answer. Raises PaletteError.
+
+        `api` is the path; `{uid}` in it stands for `uid`. `project` scopes this request alone (None = the tenant).
+        """
+        call = _Call(
+            method=method,
+            api=api,
+            path=api if uid is None else api.replace("{uid}", quote(uid, safe="")),
+            headers=self._headers(project, accept, has_body=body is not None),
+            params=params,
+            body=body,
+            max_body=max_body,
+            ends_at=time.monotonic() + self._timing.deadline,
+        )
+        failures: list[BaseException | None] = []
+
+        def note_retry(state: RetryCallState) -> None:
+            failures.append(state.outcome.exception() if state.outcome is not None else None)
+            if self._recorder is not None:
+                self._recorder.retry(call.api)
+
+        timing = self._timing
+        retrying = AsyncRetrying(
+            stop=stop_any(stop_after_attempt(timing.attempts), stop_before_delay(timing.deadline)),
+            wait=self._wait,
+            retry=retry_if_exception(lambda error: isinstance(error, PaletteError) and error.retryable),
+            before_sleep=note_retry,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            async with asyncio.timeout(timing.deadline):
+                return await retrying(self._attempt, call)
+        except TimeoutError:
+            if failures and failures[-1] is not None:
+                raise failures[-1] from None
+            text = f"{call.what}: no answer within {timing.deadline:g} s, waiting for the rate limit included"
+            raise Unreachable(text, retryable=True) from None
+
+    async def _attempt(self, call: _Call) -> bytes:
+        await self._limits.acquire(call.path)
+        self.requests += 1
+        try:
+            reply = await self._send(call)
+        except PaletteError as error:
+            self._count(call, error.outcome)
+            raise
+        if HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
+            self._count(call, "ok")
+            return reply.body
+        refusal = error_of(
+            call.what,
+            reply.status,
+            reply.body,
+            redact=self.redact,
+            retry_after=_retry_after(reply.headers, self._now()),
+        )
+        self._count(call, refusal.outcome)
+        raise refusal
+
+    async def _send(self, call: _Call) -> Reply:
+        if self._session is None:
+            raise RuntimeError("the client is not open; use it as an async context manager")
+        left = max(0.001, call.ends_at - time.monotonic())
+        try:
+            return await request(
+                self._session,
+                call.method,
+                self._base + call.path,
+                headers=call.headers,
+                params=call.params,
+                body=call.body,
+                timeout=min(self._timing.attempt, left),
+                max_body=call.max_body,
+            )
+        except TransportError as error:
+            text = self.redact(f"{call.what}: {error}")
+            raise Unreachable(text, retryable=error.cause not in _UNREPEATABLE) from None
+
+    def _headers(self, project: str | None, accept: str, *, has_body: bool) -> dict[str, str]:
+        headers = {"ApiKey": self._key.reveal(), "Accept": accept}
+        if project is not None:
+            headers["ProjectUid"] = project
+        if has_body:
+            headers["Content-Type"] = _JSON
+        return headers
+
+    def _wait(self, state: RetryCallState) -> float:
+        timing = self._timing
+        ceiling: float = min(timing.backoff_cap, timing.backoff * 2.0 ** (state.attempt_number - 1))
+        backoff = self._draw() * ceiling
+        error = state.outcome.exception() if state.outcome is not None else None
+        asked = error.retry_after if isinstance(error, TooManyRequests | ServerFailure) else None
+        if asked is None or asked <= backoff:
+            return backoff
+        # Everybody was told the same: part a little, so that not all come back at once.
+        return min(asked, timing.retry_after_cap) + self._draw() * timing.backoff
+
+    def _count(self, call: _Call, outcome: str) -> None:
+        if self._recorder is not None:
+            self._recorder.request(call.api, outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call, the same for all its attempts. Never shown: its headers hold the key."""
+
+    method: str
+    api: str
+    path: str
+    headers: Mapping[str, str]
+    params: Mapping[str, str] | None
+    body: bytes | None
+    max_body: int
+    ends_at: float
+
+    def __repr__(self) -> str:
+        return f"_Call({self.what})"
+
+    @property
+    def what(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def _decode(api: str, body: bytes) -> object:
+    try:
+        document: object = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Malformed(f"{api}: the answer is no JSON") from None
+    return document
+
+
+def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """The wait that an answer asks for, in seconds: a number, or a date, measured by the answer's own clock."""
+    text = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
+        return float(text)
+    when = _http_date(text)
+    if when is None:
+        return None
+    return max(0.0, (when - (_http_date(headers.get("Date", "")) or now)).total_seconds())
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, IndexError, OverflowError):
+        return None
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when
+
+
+def _check_url(url: str) -> tuple[str, str]:
+    """The base of all addresses, and host and port. The text of the error does not repeat the URL."""
+    try:
+        parsed = URL(url)
+    except ValueError:
+        parsed = URL()
+    extras = (parsed.user, parsed.password, parsed.query_string, parsed.fragment)
+    if parsed.scheme != "https" or not parsed.host or any(extras) or parsed.path.strip("/"):
+        raise UnusableSettings("the URL of Palette must be https:// and a host, with nothing behind it")
+    host = parsed.host_port_subcomponent or ""
+    return f"https://{host}", host
+
+
+def _check_key(key: Secret) -> Secret:
+    raw = key.reveal()
+    if len(raw) < _SHORTEST_KEY or not re.fullmatch(r"[\x21-\x7e]+", raw):
+        raise UnusableSettings("the API key is empty or holds characters that no key has")
+    return key
+
+
+def _context(ca_pem: str | None) -> ssl.SSLContext | bool:
+    if ca_pem is None:
+        return True
+    try:
+        # An empty text would be taken for "the system's trust", a blank one is refused.
+        return ssl.create_default_context(cadata=ca_pem or " ")
+    except (ssl.SSLError, ValueError, TypeError):  # TypeError: a text that is not ASCII
+        raise UnusableSettings("the CA for Palette holds no certificate in PEM form") from None

@@ -1,0 +1,235 @@
+"""What an instance holds: proof of the credential, all projects, then the clusters of each chosen project.
+
+One project that fails leaves the others complete. A listing that failed is a `Listing` with an error, never an empty
+one, and a 404 on a project means "unknown", not "empty".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from palette_sync.core.model import TENANT_SCOPE, Discovery, Listing, Scope
+from palette_sync.fanout import fan_out
+from palette_sync.palette.errors import (
+    NotFound,
+    NotPermitted,
+    PaletteError,
+    TenantMismatch,
+    Unauthorized,
+    tidy,
+)
+from palette_sync.palette.listing import read_listing
+from palette_sync.palette.rows import (
+    ApiKeyInfo,
+    UserInfo,
+    read_api_key,
+    read_cluster,
+    read_project,
+    read_user_info,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from palette_sync.core.model import Cluster, Project
+    from palette_sync.fanout import Outcome
+    from palette_sync.palette.client import PaletteClient
+
+log = structlog.get_logger(__name__)
+
+USER_INFO = "/v1/users/info"
+API_KEYS = "/v1/apiKeys"
+PROJECTS = "/v1/dashboard/projects"
+SEARCH = "/v1/dashboard/spectroclusters/search"
+
+# Enough to use up the documented rate at half a second per answer, few enough that no call waits long for its turn.
+LISTINGS_AT_ONCE = 16
+LISTING_TIMEOUT = 300.0  # seconds
+_OLDEST_FIRST = [{"field": "creationTimestamp", "order": "asc"}]
+
+
+async def discover(
+    client: PaletteClient,
+    *,
+    choose: Callable[[Project], bool],
+    tenant_scope: bool,
+    include_virtual: bool,
+    tenant: str | None = None,
+    listing_timeout: float = LISTING_TIMEOUT,
+) -> Discovery:
+    """Walk over an instance: who am I, which projects, which clusters in those that `choose` wants.
+
+    `tenant` is the organisation's name that the key must belong to, None = any; `listing_timeout` is in
+    seconds, for each project. Raises PaletteError where the credential could not be proven; every later failure is part
+    of the result.
+    """
+    asked_before = client.requests
+    user = await user_info(client)
+    if tenant is not None and user.org_name.casefold() != tenant.casefold():
+        organisation = client.redact(tidy(user.org_name, 64)) or "one without a name"
+        raise TenantMismatch(f"the API key belongs to the tenant {organisation}, not to {tenant}")
+    try:
+        found = await read_listing(client, PROJECTS, {"filter": {}, "sort": _OLDEST_FIRST}, read_project)
+    except PaletteError as error:
+        return Discovery(
+            user.tenant_uid,
+            user.org_name,
+            projects=None,
+            listings=(),
+            error=str(error),
+            requests=client.requests - asked_before,
+        )
+    walk = _Walk(
+        client,
+        {project.uid: project for project in found},
+        include_virtual=include_virtual,
+        listing_timeout=listing_timeout,
+    )
+    listings = await walk.list_all([project for project in found if choose(project)], tenant_scope=tenant_scope)
+    return Discovery(
+        user.tenant_uid,
+        user.org_name,
+        projects=tuple(found),
+        listings=listings,
+        requests=client.requests - asked_before,
+    )
+
+
+async def user_info(client: PaletteClient) -> UserInfo:
+    """Whom the API key belongs to; any working key may ask. Raises PaletteError.
+
+    A wrong key has been seen to answer as `ResourceNotFound`, which nothing else explains here: that is Unauthorized.
+    """
+    try:
+        return read_user_info(await client.get_json(USER_INFO))
+    except NotFound as error:
+        if error.code == "ResourceNotFound":
+            raise Unauthorized(f"{error} (a wrong API key can show so)", status=error.status, code=error.code) from None
+        raise
+
+
+async def api_key_expiry(client: PaletteClient, name: str, *, user_uid: str | None = None) -> ApiKeyInfo | None:
+    """What Palette says of the API key of that name or uid; None if it lists no such key. Raises PaletteError.
+
+    Palette never shows which key a request was made with, so the operator must name it; `user_uid` settles which of
+    several users' namesakes is meant.
+    """
+    return read_api_key(await client.get_json(API_KEYS), name, user_uid=user_uid)
+
+
+class _Walk:
+    """One walk over the cluster listings of an instance."""
+
+    def __init__(
+        self,
+        client: PaletteClient,
+        known: Mapping[str, Project],
+        *,
+        include_virtual: bool,
+        listing_timeout: float,
+    ) -> None:
+        self._client = client
+        self._known = known
+        self._include_virtual = include_virtual
+        self._timeout = listing_timeout
+        self._body = search_body(include_virtual=include_virtual)
+
+    async def list_all(self, projects: list[Project], *, tenant_scope: bool) -> tuple[Listing, ...]:
+        """List the projects, and if asked the tenant, concurrently. Each cluster is in one listing only."""
+        wanted: list[Project | None] = [*projects, *([None] if tenant_scope else [])]
+        outcomes = await fan_out(
+            wanted,
+            self._rows,
+            limit=asyncio.Semaphore(LISTINGS_AT_ONCE),
+            timeout=self._timeout,
+            name=f"list:{self._client.instance}",
+        )
+        listings = [self._project_listing(outcome) for outcome in outcomes if outcome.key is not None]
+        anything_seen = len(projects) < len(self._known) or any(one.clusters or one.error for one in listings)
+        listings += [
+            self._tenant_listing(outcome, expect_rows=anything_seen) for outcome in outcomes if outcome.key is None
+        ]
+        return _each_once(listings)
+
+    async def _rows(self, project: Project | None) -> list[Cluster]:
+        scope = project.uid if project is not None else None
+        return await read_listing(self._client, SEARCH, self._body, read_cluster, project=scope)
+
+    def _project_listing(self, outcome: Outcome[Project | None, list[Cluster]]) -> Listing:
+        project = outcome.key
+        assert project is not None
+        if outcome.value is None:
+            return Listing(project.uid, project.name, error=self._explain(outcome.error, project.uid))
+        rows = self._kept(outcome.value)
+        return Listing(project.uid, project.name, tuple(one for one in rows if one.scope is not Scope.TENANT))
+
+    def _tenant_listing(self, outcome: Outcome[Project | None, list[Cluster]], *, expect_rows: bool) -> Listing:
+        """Without project header a key with tenant rights sees all rows, of which those of projects are listed there.
+
+        A key with project rights only gets 403, or nothing: no rows at all where there must be some is no answer.
+        Rows whose project nobody knows stay, so that they are seen to be left alone.
+        """
+        if isinstance(outcome.error, NotPermitted | Unauthorized):
+            return Listing(TENANT_SCOPE, TENANT_SCOPE, not_permitted=True)
+        if outcome.value is None:
+            return Listing(TENANT_SCOPE, TENANT_SCOPE, error=self._explain(outcome.error, TENANT_SCOPE))
+        if not outcome.value and expect_rows:
+            return Listing(TENANT_SCOPE, TENANT_SCOPE, not_permitted=True)
+        rows = self._kept(outcome.value)
+        return Listing(
+            TENANT_SCOPE,
+            TENANT_SCOPE,
+            tuple(one for one in rows if one.scope is Scope.TENANT or one.project is None),
+        )
+
+    def _kept(self, rows: Iterable[Cluster]) -> list[Cluster]:
+        """Rows with their project as the project list has it; None (fails closed) where it has none."""
+        return [
+            replace(row, project=self._known.get(row.project.uid)) if row.project is not None else row
+            for row in rows
+            if self._include_virtual or not row.virtual
+        ]
+
+    def _explain(self, error: Exception | None, scope: str) -> str:
+        if isinstance(error, PaletteError):
+            return str(error)
+        if isinstance(error, TimeoutError):
+            return f"not listed within {self._timeout:g} s"
+        log.error("unexpected_error", instance=self._client.instance, scope=scope, exc_info=error)
+        return f"unexpected {type(error).__name__}; the log has the traceback"
+
+
+def search_body(*, include_virtual: bool) -> object:
+    """The filter of Palette's own client: not deleted, and no nested (virtual) cluster unless asked for."""
+    filters: list[object] = [{"property": "isDeleted", "type": "bool", "condition": {"bool": {"value": False}}}]
+    if not include_virtual:
+        nested = {
+            "operator": "eq",
+            "negation": True,
+            "ignoreCase": True,
+            "match": {"conjunction": "or", "values": ["nested"]},
+        }
+        filters.insert(0, {"property": "environment", "type": "string", "condition": {"string": nested}})
+    group = {"conjunction": "and", "filters": filters}
+    return {"filter": {"conjunction": "and", "filterGroups": [group]}, "sort": _OLDEST_FIRST}
+
+
+def _each_once(listings: list[Listing]) -> tuple[Listing, ...]:
+    """Leave every cluster in one listing: that of the project it names itself, else the first that has it.
+
+    A tenant-scoped cluster can only be in the tenant's.
+    """
+    home: dict[str, str] = {}
+    for listing in listings:
+        for cluster in listing.clusters:
+            own = cluster.project.uid if cluster.project is not None else None
+            if cluster.uid not in home or listing.scope == own:
+                home[cluster.uid] = listing.scope
+    return tuple(
+        replace(listing, clusters=tuple(one for one in listing.clusters if home[one.uid] == listing.scope))
+        for listing in listings
+    )

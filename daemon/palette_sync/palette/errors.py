@@ -1,0 +1,202 @@
+"""What can go wrong with Palette, by meaning, and how an HTTP answer is read as one of these meanings.
+
+Palette words its refusals in two dialects: business errors with a word as `code`, errors of its HTTP framework with a
+number. Proxies in between answer with bodies of their own. Only the message of a recognised envelope is repeated, cut
+and with the API key removed: Palette has been seen to echo a bad key (palette-sdk-go, change 209).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, ClassVar
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MESSAGE_LENGTH = 200
+_CODE_LENGTH = 64
+_ENVELOPE_SIZE = 64 * 1024
+
+
+class PaletteError(Exception):
+    """Base of all; the text is safe to log. `status` and `code` are what Palette said, None where it said nothing."""
+
+    retryable: bool = False
+    outcome: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Unauthorized(PaletteError):
+    """The API key is missing, wrong, expired or revoked."""
+
+    outcome = "unauthorized"
+
+
+class NotPermitted(PaletteError):
+    """The key's user lacks a permission, or the object is in another project than the request named."""
+
+    outcome = "not-permitted"
+
+
+class NotFound(PaletteError):
+    """The object is not there, or not yet, or the path is unknown to this version. Not a proof of deletion."""
+
+    outcome = "not-found"
+
+
+class TooManyRequests(PaletteError):
+    """Palette's rate limit. `retry_after` is the wait it asked for, in seconds."""
+
+    retryable = True
+    outcome = "rate-limited"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code)
+        self.retry_after = retry_after
+
+
+class Rejected(PaletteError):
+    """Another 4xx, or a redirect: the same request will be refused again."""
+
+    outcome = "rejected"
+
+
+class ServerFailure(PaletteError):
+    """A 5xx. `retry_after` is the wait that the answer asked for, in seconds."""
+
+    retryable = True
+    outcome = "server-failure"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code)
+        self.retry_after = retry_after
+
+
+class Unreachable(PaletteError):
+    """No complete answer came. Whether another try may help depends on the cause."""
+
+    outcome = "unreachable"
+
+    def __init__(self, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class Malformed(PaletteError):
+    """The answer is not what Palette's description promises."""
+
+    outcome = "malformed"
+
+
+class IncompleteListing(PaletteError):
+    """A listing was read to its end, or as far as it leads, and does not hold all that it announced."""
+
+    outcome = "incomplete"
+
+
+class TenantMismatch(PaletteError):
+    """The API key belongs to another tenant than the configuration names."""
+
+    outcome = "tenant-mismatch"
+
+
+class UnusableSettings(PaletteError):
+    """The URL, the API key or the CA that a client was given cannot be used at all."""
+
+    outcome = "unusable-settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The code and message of a recognised error document; empty where there is none."""
+
+    code: str = ""
+    message: str = ""
+
+
+_BY_CODE: dict[str, type[PaletteError]] = {
+    "UnAuthorizedAccess": Unauthorized,
+    "OperationForbidden": NotPermitted,
+    "ResOperationForbidden": NotPermitted,
+    "ResourceAccessDenied": NotPermitted,
+    "ResourceNotFound": NotFound,
+    "ProjectNotFoundInTenant": NotFound,
+    "TooManyRequests": TooManyRequests,
+}
+_BY_STATUS: dict[int, type[PaletteError]] = {
+    HTTPStatus.UNAUTHORIZED: Unauthorized,
+    HTTPStatus.FORBIDDEN: NotPermitted,
+    HTTPStatus.NOT_FOUND: NotFound,
+    HTTPStatus.TOO_MANY_REQUESTS: TooManyRequests,
+}
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """Read Palette's error document, whatever content type it came with; empty if `body` is something else."""
+    if len(body) > _ENVELOPE_SIZE:
+        return Envelope()
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return Envelope()
+    if not isinstance(document, dict):
+        return Envelope()
+    code, message = document.get("code"), document.get("message")
+    if isinstance(code, bool) or not isinstance(code, str | int):
+        return Envelope()
+    return Envelope(str(code), message if isinstance(message, str) else "")
+
+
+def error_of(
+    what: str, status: int, body: bytes, *, redact: Callable[[str], str], retry_after: float | None = None
+) -> PaletteError:
+    """Turn an answer that is not a success into an error. `what` is method and path, for the text."""
+    envelope = read_envelope(body)
+    code = tidy(redact(envelope.code), _CODE_LENGTH)
+    text = f"{what}: HTTP {status}"
+    if code:
+        text += f" {code}"
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        text += ", a redirect, which is not followed; is the URL right?"
+    elif message := tidy(redact(envelope.message), MESSAGE_LENGTH):
+        text += f": {message}"
+    kind = _kind_of(status, envelope.code)
+    if kind is TooManyRequests or kind is ServerFailure:
+        return kind(text, status=status, code=code or None, retry_after=retry_after)
+    return kind(text, status=status, code=code or None)
+
+
+def _kind_of(status: int, code: str) -> type[PaletteError]:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ServerFailure
+    if status >= HTTPStatus.BAD_REQUEST:
+        return _BY_CODE.get(code) or _BY_STATUS.get(status, Rejected)
+    return Rejected
+
+
+def tidy(text: str, length: int) -> str:
+    """Foreign text on one line, without control characters, at most `length` characters."""
+    words = "".join(character if character.isprintable() else " " for character in text[: 8 * length]).split()
+    line = " ".join(words)
+    return line if len(line) <= length else line[: length - 3] + "..."

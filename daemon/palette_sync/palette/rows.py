@@ -1,0 +1,286 @@
+"""Palette's JSON documents as values of our own, checked field by field.
+
+Plain parsing: a listing may have ten thousand rows on every pass, and almost everything in a row is of no interest.
+Palette writes null for empty arrays and objects, and the year 1 for "no time". A row without uid or name is no row:
+leaving it out would make a listing look complete that is not, so it makes the whole document `Malformed`.
+No text of these errors repeats a value that Palette sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from palette_sync.core.model import Cluster, Location, Project, Scope
+from palette_sync.palette.errors import Malformed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+PLAIN_TAG = "spectro__tag"
+_PAUSED = frozenset({"Paused", "Pausing", "Resuming"})
+_NESTED = "nested"
+# Usually 24 hexadecimal characters, but an agent-mode edge host has its name. It becomes part of paths and headers.
+_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class UserInfo:
+    """Whom the API key belongs to."""
+
+    org_name: str
+    tenant_uid: str
+    user_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyInfo:
+    """What Palette tells of an API key, never its value. `expiry` is None where it names no time."""
+
+    name: str
+    expiry: datetime | None
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OidcSpec:
+    """A cluster's OIDC configuration, without its client secret. `ca_pem` is the issuer's CA (None = system's trust).
+
+    `insecure` is what Palette would have its clients do (no verification); it is reported, not followed.
+    """
+
+    issuer_url: str
+    client_id: str
+    ca_pem: str | None = None
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing: its rows unread, the token of the next page ("" = the end), and the announced total."""
+
+    items: tuple[object, ...]
+    following: str
+    count: int
+
+
+def read_page(document: object) -> Page:
+    """Raises Malformed; a page that does not say how it goes on cannot be known to be the last."""
+    page = _object(document, "the listing")
+    meta = page.get("listmeta")
+    if not isinstance(meta, dict):
+        raise Malformed("the listing has no listmeta")
+    count = meta.get("count")
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise Malformed("the listing's listmeta has no count")
+    if "items" not in page:
+        raise Malformed("the listing has no items")
+    return Page(tuple(_array(page["items"], "items")), _text(meta, "continue", "listmeta"), count)
+
+
+def read_project(row: object) -> Project:
+    """Read a `v1ProjectSummary`. Raises Malformed."""
+    metadata = _part(_object(row, "a project"), "metadata", "a project")
+    return Project(_uid(metadata, "a project"), _name(metadata, "a project"))
+
+
+def read_cluster(row: object) -> Cluster:
+    """Read a `v1SpectroClusterSummary`. Raises Malformed.
+
+    Where the row's annotation and its `projectMeta` name different projects, the annotation counts and the project's
+    name is left empty, for the caller to fill in.
+    """
+    what = "a cluster"
+    document = _object(row, what)
+    metadata = _part(document, "metadata", what)
+    annotations = _part(metadata, "annotations", what)
+    summary = _part(document, "specSummary", what)
+    status = _part(document, "status", what)
+    virtual = _part(status, "virtual", what)
+    cloud_type = _text(_part(summary, "cloudConfig", what), "cloudType", what)
+    scope = Scope.TENANT if _text(annotations, "scope", what) == Scope.TENANT else Scope.PROJECT
+    return Cluster(
+        uid=_uid(metadata, what),
+        name=_name(metadata, what),
+        scope=scope,
+        project=None if scope is Scope.TENANT else _project(annotations, _part(summary, "projectMeta", what)),
+        state=_text(status, "state", what) or "Unknown",
+        health=_text(_part(status, "health", what), "state", what),
+        cloud_type=cloud_type,
+        created_at=read_time(metadata.get("creationTimestamp")),
+        tags=_tags(_part(metadata, "labels", what)),
+        location=_location(_part(status, "location", what)),
+        virtual=cloud_type.lower() == _NESTED or bool(_part(virtual, "hostCluster", what).get("uid")),
+        paused=_text(_part(virtual, "lifecycleStatus", what), "status", what) in _PAUSED,
+        permissions=_permissions(annotations),
+    )
+
+
+def read_user_info(document: object) -> UserInfo:
+    """Read a `v1UserInfo`. Raises Malformed."""
+    what = "the user's information"
+    info = _object(document, what)
+    tenant_uid = _text(info, "tenantUid", what)
+    if not tenant_uid:
+        raise Malformed(f"{what} names no tenant")
+    return UserInfo(_text(info, "orgName", what), tenant_uid, _text(info, "userUid", what))
+
+
+def read_api_key(document: object, name: str, *, user_uid: str | None = None) -> ApiKeyInfo | None:
+    """Find the API key of that name or uid in a `v1ApiKeys`; None if it is not there. Raises Malformed.
+
+    Names are unique for a user only: of several the user's own counts, else the one that expires first.
+    """
+    what = "an API key"
+    found: list[tuple[bool, datetime, ApiKeyInfo]] = []
+    for row in _array(_object(document, "the list of API keys").get("items"), "items"):
+        key = _object(row, what)
+        metadata, spec = _part(key, "metadata", what), _part(key, "spec", what)
+        if name not in {_text(metadata, "name", what), _text(metadata, "uid", what)}:
+            continue
+        expiry = read_time(spec.get("expiry"))
+        active = _part(key, "status", what).get("isActive") is True
+        foreign = user_uid is not None and _text(_part(spec, "user", what), "uid", what) != user_uid
+        never = datetime.max.replace(tzinfo=UTC)
+        found.append((foreign, expiry or never, ApiKeyInfo(_text(metadata, "name", what), expiry, active)))
+    return min(found, key=lambda entry: entry[:2])[2] if found else None
+
+
+def read_oidc(document: object) -> OidcSpec | None:
+    """Read a `v1SpectroClusterOidcSpec` and forget its secret. None where issuer or client is missing."""
+    what = "the OIDC configuration"
+    spec = _object(document, what)
+    issuer, client = _text(spec, "issuerUrl", what), _text(spec, "clientId", what)
+    if not issuer or not client:
+        return None
+    trust = _part(spec, "issuerTls", what)
+    ca = _ca(_text(trust, "caCertificateBase64", what))
+    return OidcSpec(issuer, client, ca, insecure=trust.get("insecureSkipVerify") is True)
+
+
+def read_time(value: object) -> datetime | None:
+    """An RFC 3339 time in UTC; None for null, the year 1, and what is no time."""
+    if not isinstance(value, str):
+        return None
+    try:
+        when = datetime.fromisoformat(value)
+        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return when if when.year > 1 else None
+
+
+def read_rows(rows: tuple[object, ...], read: Callable[[object], T]) -> list[T]:
+    """Read every row, naming the first that cannot be read by its place. Raises Malformed."""
+    found: list[T] = []
+    for number, row in enumerate(rows, 1):
+        try:
+            found.append(read(row))
+        except Malformed as error:
+            raise Malformed(f"row {number} of {len(rows)}: {error}") from None
+    return found
+
+
+def _project(annotations: dict[str, object], meta: dict[str, object]) -> Project | None:
+    named, uid = _text(annotations, "projectUid", "a cluster"), _text(meta, "uid", "a cluster")
+    if not named:
+        return Project(uid, _text(meta, "name", "a cluster")) if uid else None
+    return Project(named, _text(meta, "name", "a cluster") if uid == named else "")
+
+
+def _tags(labels: dict[str, object]) -> tuple[str, ...]:
+    tags = []
+    for key in labels:
+        value = _text(labels, key, "a cluster's labels")
+        tags.append(key if value in {"", PLAIN_TAG} else f"{key}:{value}")
+    return tuple(sorted(tags))
+
+
+def _permissions(annotations: dict[str, object]) -> frozenset[str] | None:
+    if annotations.get("permissions") is None:
+        return None
+    listed = _text(annotations, "permissions", "a cluster").split(",")
+    return frozenset(word for entry in listed if (word := entry.strip()))
+
+
+def _location(location: dict[str, object]) -> Location:
+    what = "a cluster's location"
+    return Location(
+        country_code=_text(location, "countryCode", what),
+        country_name=_text(location, "countryName", what),
+        region_code=_text(location, "regionCode", what),
+        region_name=_text(location, "regionName", what),
+    )
+
+
+def _ca(encoded: str) -> str | None:
+    """The CA as PEM; Palette's field is base64 of it, but PEM as it is does no harm."""
+    if not encoded.strip():
+        return None
+    if _CERTIFICATE in encoded:
+        return encoded
+    try:
+        text = base64.b64decode("".join(encoded.split()), validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        text = ""
+    if _CERTIFICATE not in text:
+        raise Malformed("the issuer's CA in the OIDC configuration is no base64 of a PEM certificate")
+    return text
+
+
+def _uid(metadata: dict[str, object], what: str) -> str:
+    uid = _text(metadata, "uid", what)
+    if not uid:
+        raise Malformed(f"{what} has no uid")
+    if not _UID.fullmatch(uid):
+        raise Malformed(f"{what} has a uid that is none")
+    return uid
+
+
+def _name(metadata: dict[str, object], what: str) -> str:
+    name = _text(metadata, "name", what)
+    if not name.strip():
+        raise Malformed(f"{what} has no name")
+    return name
+
+
+def _object(value: object, what: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise Malformed(f"{what} is no object")
+    return cast("dict[str, object]", value)
+
+
+def _part(document: dict[str, object], key: str, what: str) -> dict[str, object]:
+    """An object inside another; null and absence are the empty object."""
+    value = document.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Malformed(f"{key} of {what} is no object")
+    return cast("dict[str, object]", value)
+
+
+def _array(value: object, what: str) -> list[object]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise Malformed(f"{what} is no array")
+    return value
+
+
+def _text(document: dict[str, object], key: str, what: str) -> str:
+    """A string; null and absence are the empty one."""
+    value = document.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        # A label's key may be foreign text; a field's name is ours.
+        raise Malformed(f"{key if key.isidentifier() else 'a value'} of {what} is no string")
+    return value

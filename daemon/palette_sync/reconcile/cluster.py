@@ -1,0 +1,297 @@
+"""The work on one cluster: gain or prove access, and say what came of it as a value.
+
+One task per cluster, so that a cluster is never touched twice at once. Palette's files are fetched before a place
+among the clusters in flight is taken: waiting for Palette's rate limit keeps no other cluster waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from palette_sync import kube, oidc, palette
+from palette_sync.core.due import has_access
+from palette_sync.core.fold import Failed, Gained, Verdict
+from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
+from palette_sync.core.plan import TokenNeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from palette_sync.core.due import Candidate, Due
+    from palette_sync.core.model import Credential, RetiredSecret, Secret, Server
+    from palette_sync.core.plan import Action
+    from palette_sync.core.policy import InstancePolicy
+    from palette_sync.reconcile.issuers import Issuers
+
+log = structlog.get_logger(__name__)
+
+ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
+LEGACY = (
+    "a token Secret that never expires stands in this cluster; once nothing uses it, remove it by "
+    "`palette-sync replace-legacy`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One cluster that is due, and the token that is published for it, opened (None where there is none)."""
+
+    candidate: Candidate
+    due: Due
+    token: Secret | None
+
+    def __str__(self) -> str:
+        return str(self.candidate.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What came of an item. `credential`: a new one to publish; `revoked`: the published one is to be removed."""
+
+    verdict: Verdict
+    credential: Credential | None = None
+    revoked: bool = False
+    actions: tuple[Action, ...] = ()
+
+
+class IssuingSuspended(Exception):
+    """No token may be issued, because it could not be published."""
+
+
+class ClusterWork:
+    """Callable per item. `may_issue` is asked before anything that may issue a token (invariant 3)."""
+
+    def __init__(
+        self,
+        *,
+        policy: InstancePolicy,
+        client: palette.PaletteClient,
+        issuers: Issuers,
+        places: asyncio.Semaphore,
+        may_issue: Callable[[], bool],
+        now: datetime,
+        dry_run: bool = False,
+    ) -> None:
+        self._policy = policy
+        self._client = client
+        self._issuers = issuers
+        self._places = places
+        self._may_issue = may_issue
+        self._now = now
+        self._dry_run = dry_run
+        self.kube_requests = 0
+
+    async def __call__(self, item: Item) -> Worked:
+        """Never raises for what Palette, a cluster or an issuer did wrong: that is a verdict."""
+        try:
+            return await self._work(item)
+        except Exception as error:
+            verdict = explain(error, self._policy)
+            if verdict is None:
+                raise
+            return Worked(verdict)
+
+    async def _work(self, item: Item) -> Worked:
+        candidate = item.candidate
+        if candidate.mode is AuthMode.SERVICE_ACCOUNT:
+            return await self._service_account(item)
+        if candidate.mode is AuthMode.OIDC:
+            return await self._oidc(item)
+        return await self._auto(item)
+
+    async def _auto(self, item: Item) -> Worked:
+        """OIDC where the cluster has a working OIDC configuration, else a service account.
+
+        A cluster that has one kind of access keeps it while the question cannot be answered.
+        """
+        try:
+            return await self._oidc(item)
+        except (palette.NotFound, palette.NotPermitted, OidcNotConfigured, kube.KubeconfigError):
+            return await self._service_account(item)
+        except (palette.PaletteError, oidc.IssuerError):
+            record = item.candidate.record
+            if record is not None and isinstance(record.auth, OidcAuth):
+                raise
+            if has_access(item.candidate):
+                return await self._service_account(item)
+            raise
+
+    async def _oidc(self, item: Item) -> Worked:
+        cluster, policy = item.candidate.cluster, self._policy
+        spec = await palette.oidc_spec(self._client, cluster)
+        if spec is None:
+            raise OidcNotConfigured
+        text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
+        server = kube.parse_server_only(text)
+        await self._issuers.get(spec.issuer_url, spec.ca_pem)
+        async with self._places:
+            version = await kube.probe_version(server, timeout=policy.cluster_timeout.total_seconds())
+            self.kube_requests += 1
+        record = item.candidate.record
+        return Worked(
+            Gained(
+                server=server,
+                auth=OidcAuth(policy.oidc.provider, spec.issuer_url, spec.client_id),
+                kubernetes_version=version,
+                desired=policy.fingerprint(AuthMode.OIDC),
+            ),
+            revoked=record is not None and isinstance(record.auth, ServiceAccountAuth),
+        )
+
+    async def _service_account(self, item: Item) -> Worked:
+        """Prove the published token if that is enough; else repair or issue with the admin kubeconfig."""
+        record = item.candidate.record
+        need = TokenNeed(issue=item.due.issue or item.token is None, reason=item.due.reason)
+        if item.token is not None and not need.issue and item.due.reason not in _NEEDS_ADMIN:
+            assert record is not None
+            assert record.server is not None
+            try:
+                async with self._places:
+                    checked = await self._check(item, record.server, item.token)
+            except kube.Unreachable as error:
+                # The record's address may be old: what Palette's file says now decides.
+                admin = await self._admin(item)
+                if admin.server == record.server:
+                    raise
+                log.info("server_moved", cluster=item.candidate.key.uid, reason=str(error))
+            else:
+                if checked.healthy:
+                    work = item.candidate.work
+                    return Worked(
+                        self._gained(
+                            record.server,
+                            checked.kubernetes_version,
+                            # Where this token may not read Secrets, what was known of them stands.
+                            legacy=record.access.reason == "LegacyToken" if checked.legacy is None else checked.legacy,
+                            generation=work.generation,
+                            retired=checked.retired,
+                        )
+                    )
+                if checked.dead:
+                    need = TokenNeed(issue=True, reason="TokenDead")
+                admin = await self._admin(item)
+        else:
+            admin = await self._admin(item)
+        return await self._grant(item, admin, need)
+
+    async def _grant(self, item: Item, admin: kube.AdminAccess, need: TokenNeed) -> Worked:
+        """Repair, and issue if needed. A token that is kept is proven again after the repair, else replaced."""
+        async with self._places, asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
+            granted = await self._grant_once(item, admin, need)
+            actions = granted.actions
+            if granted.credential is None and item.token is not None and not self._dry_run:
+                checked = await self._check(item, granted.server, item.token)
+                if checked.dead:
+                    granted = await self._grant_once(item, admin, TokenNeed(issue=True, reason="TokenDead"))
+                    actions += granted.actions
+                elif not checked.healthy:
+                    return Worked(
+                        Failed("NotRepaired", "the cluster still differs from what is configured"), actions=actions
+                    )
+        verdict = self._gained(
+            granted.server,
+            granted.kubernetes_version,
+            legacy=granted.legacy,
+            generation=granted.generation,
+            retired=granted.retired,
+        )
+        return Worked(verdict, credential=granted.credential, actions=actions)
+
+    async def _grant_once(self, item: Item, admin: kube.AdminAccess, need: TokenNeed) -> kube.Granted:
+        # Whether a token is issued is known for sure only after looking at the cluster; so nothing is begun.
+        if not self._dry_run and not self._may_issue():
+            raise IssuingSuspended
+        policy, candidate = self._policy, item.candidate
+        granted = await kube.grant(
+            admin,
+            policy.desired,
+            need=need,
+            work=candidate.work,
+            key=candidate.key,
+            now=self._now,
+            token_policy=policy.token,
+            timeout=policy.cluster_timeout.total_seconds(),
+            dry_run=self._dry_run,
+        )
+        self.kube_requests += granted.requests
+        return granted
+
+    def _gained(
+        self,
+        server: Server,
+        kubernetes_version: str | None,
+        *,
+        legacy: bool,
+        generation: str | None,
+        retired: tuple[RetiredSecret, ...],
+    ) -> Gained:
+        return Gained(
+            server=server,
+            auth=ServiceAccountAuth(),
+            kubernetes_version=kubernetes_version,
+            desired=self._policy.fingerprint(AuthMode.SERVICE_ACCOUNT),
+            generation=generation,
+            retired=retired,
+            legacy=LEGACY if legacy else None,
+        )
+
+    async def _admin(self, item: Item) -> kube.AdminAccess:
+        text = await palette.admin_kubeconfig(self._client, item.candidate.cluster)
+        return kube.parse(text)
+
+    async def _check(self, item: Item, server: Server, token: Secret) -> kube.Checked:
+        async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
+            checked = await kube.check(
+                server,
+                token,
+                self._policy.desired,
+                work=item.candidate.work,
+                now=self._now,
+                token_policy=self._policy.token,
+                timeout=self._policy.cluster_timeout.total_seconds(),
+            )
+        self.kube_requests += checked.requests
+        return checked
+
+
+class OidcNotConfigured(Exception):
+    """Palette names no issuer or no client for the cluster."""
+
+
+# Reasons for which the read-only token cannot be enough.
+_NEEDS_ADMIN = frozenset({"ConfigChanged", "OverlapOver"})
+
+
+def explain(error: Exception, policy: InstancePolicy) -> Failed | None:
+    """Turn what a cluster, Palette or an issuer did into a verdict; None for anything that is not theirs."""
+    match error:
+        case palette.NotFound():
+            return Failed("KubeconfigNotReady", "Palette has no kubeconfig for this cluster yet", pending=True)
+        case palette.NotPermitted():
+            return Failed(
+                "KubeconfigForbidden",
+                f"Palette refuses the kubeconfig; the API key's user needs {ADMIN_PERMISSION} "
+                "(for OIDC clusters cluster.get) in this project",
+            )
+        case palette.PaletteError():
+            return Failed("PaletteUnavailable", str(error))
+        case OidcNotConfigured():
+            return Failed("OidcNotConfigured", "Palette names no OIDC issuer and client for this cluster")
+        case oidc.IssuerError():
+            return Failed("IssuerUnavailable", str(error))
+        case kube.KubeconfigError():
+            return Failed(error.reason, str(error))
+        case kube.Blocked():
+            return Failed(error.reason, str(error))
+        case kube.KubeError():
+            return Failed(error.reason, str(error))
+        case TimeoutError():
+            return Failed(
+                "Unreachable", f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"
+            )
+    return None

@@ -1,0 +1,55 @@
+"""OIDC issuers of one instance: each fetched once while its metadata is valid, whoever asks first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from palette_sync.core.model import IssuerMetadata
+from palette_sync.oidc import IssuerError, fetch_issuer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
+
+
+class Issuers:
+    """`known` comes from the store; `changed` holds what must be written back."""
+
+    def __init__(self, known: Mapping[str, IssuerMetadata], *, now: datetime, refresh_interval: timedelta) -> None:
+        self._known = dict(known)
+        self._now = now
+        self._refresh_interval = refresh_interval
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._tried: dict[str, IssuerError] = {}
+        self.changed: dict[str, IssuerMetadata] = {}
+
+    async def get(self, issuer: str, ca_pem: str | None) -> IssuerMetadata:
+        """Return checked metadata, fetched if what is known has run out.
+
+        Raises IssuerError where the issuer was never read successfully; one that was stays usable while it fails.
+        """
+        async with self._turns[issuer]:
+            known = self._known.get(issuer)
+            if known is not None and known.valid_until is not None and self._now < known.valid_until:
+                return known
+            if issuer not in self._tried:
+                try:
+                    fetched = await fetch_issuer(
+                        issuer, ca_pem=ca_pem, now=self._now, refresh_interval=self._refresh_interval
+                    )
+                except IssuerError as error:
+                    self._tried[issuer] = error
+                    self._remember(replace(known or IssuerMetadata(issuer), error=str(error)))
+                else:
+                    self._remember(fetched)
+                    return fetched
+            if known is None or known.fetched_at is None:
+                raise self._tried[issuer]
+            return known
+
+    def _remember(self, metadata: IssuerMetadata) -> None:
+        self._known[metadata.issuer] = metadata
+        self.changed[metadata.issuer] = metadata

@@ -1,0 +1,128 @@
+"""Publish what a pass learns as it goes, so that the first clusters of a cold start show within seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from palette_sync.store.redis import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from palette_sync.core.model import ClusterRecord, Credential, IssuerMetadata, ScopeStatus, Work
+    from palette_sync.store.redis import Publisher
+
+log = structlog.get_logger(__name__)
+
+INTERVAL = 2.0  # seconds between versions of one pass, at least
+LAST_TRIES = (0.2, 0.5, 1.0, 2.0)  # pauses in seconds before what was issued is given up for lost
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What the end of a pass writes besides clusters. `complete` None leaves the head's mark as it is."""
+
+    drop: Collection[str] = ()
+    complete: bool | None = None
+    work: Mapping[str, Work | None] = field(default_factory=dict)
+    scopes: Mapping[str, ScopeStatus | None] = field(default_factory=dict)
+    issuers: Mapping[str, IssuerMetadata] = field(default_factory=dict)
+    status: Mapping[str, object] = field(default_factory=dict)
+
+
+class Publishing:
+    """Collects records, credentials and memory by uid; a later entry of the same uid replaces the earlier one.
+
+    What could not be published because Redis was away stays collected and goes with the next attempt; `away` says so,
+    and nothing is issued meanwhile.
+    """
+
+    def __init__(self, publisher: Publisher, *, now: datetime) -> None:
+        self._publisher = publisher
+        self._now = now
+        self._put: dict[str, ClusterRecord] = {}
+        self._rotated: dict[str, Credential | None] = {}
+        self._work: dict[str, Work | None] = {}
+        self._something = asyncio.Event()
+        self._closed = asyncio.Event()
+        self.away = False
+
+    def add(
+        self,
+        uid: str,
+        *,
+        record: ClusterRecord | None = None,
+        credential: Credential | None = None,
+        revoked: bool = False,
+        work: Work | None = None,
+    ) -> None:
+        """Take what is known of one cluster. `revoked` removes its credential, unless a new one is given."""
+        if record is not None:
+            self._put[uid] = record
+        if credential is not None or revoked:
+            self._rotated[uid] = credential
+        if work is not None:
+            self._work[uid] = work
+        self._something.set()
+
+    async def run(self) -> None:
+        """Publish at most every `INTERVAL` seconds until closed. Raises what fences this writer off."""
+        while not self._closed.is_set():
+            await self._something.wait()
+            if self._closed.is_set():
+                return
+            await self.flush()
+            try:
+                async with asyncio.timeout(INTERVAL):
+                    await self._closed.wait()
+            except TimeoutError:
+                continue
+
+    def close(self) -> None:
+        self._closed.set()
+        self._something.set()
+
+    async def flush(self) -> None:
+        """Publish what is collected; put it back if Redis is away."""
+        put, rotated, work = self._put, self._rotated, self._work
+        self._put, self._rotated, self._work = {}, {}, {}
+        self._something.clear()
+        try:
+            await self._publisher.publish(put=put, rotated=rotated, work=work, now=self._now)
+        except StoreUnavailable as error:
+            self.away = True
+            self._put, self._rotated, self._work = put | self._put, rotated | self._rotated, work | self._work
+            self._something.set()
+            log.warning("store_away", waiting=len(put), reason=str(error))
+        else:
+            self.away = False
+
+    async def finish(self, closing: Closing) -> None:
+        """Publish the rest together with what only a whole pass knows, in one last version.
+
+        Tries a few times, for tokens that were issued would be lost. Raises StoreUnavailable when Redis stays away.
+        """
+        for pause in (*LAST_TRIES, None):
+            try:
+                await self._publisher.publish(
+                    put={uid: record for uid, record in self._put.items() if uid not in closing.drop},
+                    rotated={uid: token for uid, token in self._rotated.items() if uid not in closing.drop},
+                    drop=closing.drop,
+                    complete=closing.complete,
+                    work={**self._work, **closing.work},
+                    scopes=closing.scopes,
+                    issuers=closing.issuers,
+                    status=closing.status,
+                    now=self._now,
+                )
+            except StoreUnavailable:
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                return

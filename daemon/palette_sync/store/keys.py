@@ -1,0 +1,55 @@
+"""The names of the Redis keys. All keys of an instance share one hash tag, `{prefix:instance}`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names under one prefix; the word after the tag says what the key holds (the Redis contract, schema 1)."""
+
+    prefix: str
+
+    @property
+    def instances(self) -> str:
+        return f"{self.prefix}:instances"
+
+    def of(self, instance: str, what: str) -> str:
+        return f"{{{self.prefix}:{instance}}}:{what}"
+
+    def head(self, instance: str) -> str:
+        return self.of(instance, "head")
+
+    def clusters(self, instance: str) -> str:
+        return self.of(instance, "clusters")
+
+    def credentials(self, instance: str) -> str:
+        return self.of(instance, "credentials")
+
+    def changes(self, instance: str) -> str:
+        return self.of(instance, "changes")
+
+    def history(self, instance: str) -> str:
+        return self.of(instance, "history")
+
+    def work(self, instance: str) -> str:
+        return self.of(instance, "work")
+
+    def scopes(self, instance: str) -> str:
+        return self.of(instance, "scopes")
+
+    def issuers(self, instance: str) -> str:
+        return self.of(instance, "issuers")
+
+    def status(self, instance: str) -> str:
+        return self.of(instance, "status")
+
+    def lease(self, instance: str) -> str:
+        return self.of(instance, "lease")
+
+    def epoch(self, instance: str) -> str:
+        return self.of(instance, "epoch")
+
+    def control(self, instance: str) -> str:
+        return self.of(instance, "control")

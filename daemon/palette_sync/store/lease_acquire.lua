@@ -1,0 +1,24 @@
+-- Take the lease of an instance, if nobody holds it, and a new epoch with it.
+-- KEYS lease epoch head   ARGV value, ttl in ms   Reply {"OK", epoch} or {"HELD", value}
+--
+-- The epoch is the largest of the old one + 1, the published one + 1 and the server's time in ms: it never repeats, even
+-- after the server lost its last writes. Numbers below 2^53 are exact in Lua.
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then
+  return {'HELD', held}
+end
+local old = redis.call('GET', KEYS[2])
+if held and old then
+  return {'OK', old} -- the answer to the first attempt was lost
+end
+local time = redis.call('TIME')
+local published = redis.call('HGET', KEYS[3], 'epoch')
+local epoch = math.max(
+  (tonumber(old or '') or 0) + 1,
+  (tonumber(published or '') or 0) + 1,
+  tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+)
+local text = string.format('%.0f', epoch)
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('SET', KEYS[2], text)
+return {'OK', text}

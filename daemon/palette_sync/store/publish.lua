@@ -1,0 +1,94 @@
+-- One write of an instance: a new version with its memory, or the memory alone. All or nothing.
+--
+-- KEYS  head clusters credentials changes history work scopes issuers status epoch
+-- ARGV  epoch, expected version, expected number of clusters, time, "version" or "memory"; for "version" then: schema, version,
+--       digest, mac, complete ("" = as it is), writer, length of changes, length of history, uids put, dropped and rotated
+--       (JSON lists), former records ("" = none), edits of clusters, edits of credentials; and always: edits of
+--       work, scopes and issuers, status ("" = as it is).
+--       Edits are: the number of fields to set, each with its value, the number of fields to delete, each.
+-- Reply {"OK", version} or {"FENCED", epoch in force} or {"CONFLICT", version in force} or {"WRONGTYPE", key}
+--
+-- Nothing is written before every check has passed, for an error in the middle would not be rolled back.
+
+local head, clusters, credentials, changes, history = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local work, scopes, issuers, status, epoch = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+
+local position = 0
+local function take()
+  position = position + 1
+  return ARGV[position]
+end
+
+local function edit(key)
+  for _ = 1, tonumber(take()) do
+    local field = take()
+    redis.call('HSET', key, field, take())
+  end
+  for _ = 1, tonumber(take()) do
+    redis.call('HDEL', key, take())
+  end
+end
+
+-- A stream that is already past this version contradicts the head. It is begun anew: readers see the gap and read all.
+local function append(key, id, length, ...)
+  local reply = redis.pcall('XADD', key, 'MAXLEN', '~', length, id, ...)
+  if type(reply) == 'table' and reply.err then
+    redis.call('DEL', key)
+    redis.call('XADD', key, id, ...)
+  end
+end
+
+local writer_epoch, expected, count, now, mode = take(), take(), tonumber(take()), take(), take()
+
+local kinds = {'hash', 'hash', 'hash', 'stream', 'stream', 'hash', 'hash', 'hash', 'string', 'string'}
+for i, kind in ipairs(kinds) do
+  local found = redis.call('TYPE', KEYS[i]).ok
+  if found ~= 'none' and found ~= kind then
+    return {'WRONGTYPE', KEYS[i]}
+  end
+end
+
+local in_force = redis.call('GET', epoch) or '0'
+if in_force ~= writer_epoch then
+  return {'FENCED', in_force}
+end
+
+local current = redis.call('HGET', head, 'version') or ''
+if current ~= expected or (current ~= '' and redis.call('HLEN', clusters) ~= count) then
+  return {'CONFLICT', current}
+end
+
+local version = expected
+if mode == 'version' then
+  if current == '' then
+    redis.call('DEL', head, clusters, credentials, changes, history)
+  end
+  local schema, digest, mac, complete, writer, changes_length, history_length
+  schema, version, digest, mac, complete, writer = take(), take(), take(), take(), take(), take()
+  changes_length, history_length = take(), take()
+  local put, drop, rotated, was = take(), take(), take(), take()
+  local id = version .. '-0'
+  append(changes, id, changes_length, 'epoch', writer_epoch, 'digest', digest, 'mac', mac, 'at', now,
+    'put', put, 'drop', drop, 'rotated', rotated)
+  if was ~= '' then
+    append(history, id, history_length, 'at', now, 'was', was)
+  end
+  edit(clusters)
+  edit(credentials)
+  if complete == '' then
+    complete = redis.call('HGET', head, 'complete') or '0'
+  end
+  redis.call('HSET', head, 'schema', schema, 'epoch', writer_epoch, 'version', version, 'digest', digest, 'mac', mac,
+    'clusters', redis.call('HLEN', clusters), 'complete', complete, 'changed_at', now, 'checked_at', now, 'writer', writer)
+elseif current ~= '' then
+  redis.call('HSET', head, 'checked_at', now)
+end
+
+edit(work)
+edit(scopes)
+edit(issuers)
+local text = take()
+if text ~= '' then
+  redis.call('SET', status, text)
+end
+return {'OK', version}

@@ -1,0 +1,453 @@
+"""The one writer of an instance's snapshot: what changed becomes a version, whole or not at all.
+
+A publisher belongs to one lease (its epoch). It knows the hash of each published record, so that publishing costs what
+changed and not what is there. Whether a write arrived when the connection broke is found out before the next one,
+never guessed.
+
+After a snapshot that could not be trusted, nothing of it is vouched for unseen: versions carry no mac (readers stay
+with their last good snapshot) until every record was published anew or, when a pass closes, stripped of what a reader
+would act on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from palette_sync.core.model import SCHEMA, Access, AccessState, SealedCredential
+from palette_sync.core.snapshot_codec import (
+    DocumentError,
+    decode_credential,
+    digest,
+    encode_credential,
+    encode_document,
+    encode_issuer,
+    encode_record,
+    encode_scope,
+    encode_work,
+    format_time,
+    record_hash,
+    record_in_history,
+)
+from palette_sync.store.errors import Fenced, StoreError, StoreUnavailable, VersionConflict
+from palette_sync.store.read import decode_own
+from palette_sync.store.seal import SealError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from datetime import datetime
+
+    from palette_sync.core.model import ClusterRecord, Credential, IssuerMetadata, ScopeStatus, Work
+    from palette_sync.store.connect import Link
+    from palette_sync.store.keys import Keys
+    from palette_sync.store.read import Loaded
+    from palette_sync.store.scripts import Script
+    from palette_sync.store.seal import Sealer
+
+MOST_CHANGES = 500  # per version: put, drop and rotated together; 4 to 6 ms at the server
+CHANGES_LENGTH = 10_000
+DISTRUSTED = "SnapshotRefused"
+
+Edits = dict[str, bytes | None]  # None deletes the field
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one version changes. None in `rotated` and in the edits removes."""
+
+    put: dict[str, bytes] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+    rotated: dict[str, bytes | None] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.put) + len(self.drop) + len(self.rotated)
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    work: Edits = field(default_factory=dict)
+    scopes: Edits = field(default_factory=dict)
+    issuers: Edits = field(default_factory=dict)
+    status: bytes = b""
+
+    def __len__(self) -> int:
+        return len(self.work) + len(self.scopes) + len(self.issuers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What holds once a version has arrived."""
+
+    version: str
+    digest: str
+    hashes: dict[str, str]
+    tainted: frozenset[str]
+    signed: bool
+    complete: bool
+
+
+class Publisher:
+    """Writes one instance. Made by `Store.publisher`; one call at a time has its turn, the others wait."""
+
+    def __init__(
+        self,
+        link: Link,
+        keys: Keys,
+        script: Script,
+        sealer: Sealer,
+        loaded: Loaded,
+        *,
+        instance: str,
+        epoch: int,
+        writer: str,
+        history: int,
+    ) -> None:
+        self._link = link
+        self._script = script
+        self._sealer = sealer
+        self._keys = keys
+        self._instance = instance
+        self._epoch = epoch
+        self._writer = writer
+        self._history = history
+        self._turn = asyncio.Lock()
+        self._announced = False
+        self._unsure: _Step | None = None
+        head, state = loaded.state.head, loaded.state
+        self._at = _Step(
+            version=loaded.version,
+            digest=head.digest if head else "",
+            hashes=dict(loaded.hashes),
+            tainted=frozenset(loaded.hashes) if not state.trusted else loaded.unreadable,
+            signed=state.trusted,
+            complete=bool(head and head.complete),
+        )
+
+    @property
+    def version(self) -> int:
+        """The version last published or found; 0 before the first."""
+        return int(self._at.version) if self._at.version.isdecimal() else 0
+
+    async def publish(
+        self,
+        *,
+        now: datetime,
+        put: Mapping[str, ClusterRecord] | None = None,
+        drop: Collection[str] = (),
+        rotated: Mapping[str, Credential | None] | None = None,
+        complete: bool | None = None,
+        work: Mapping[str, Work | None] | None = None,
+        scopes: Mapping[str, ScopeStatus | None] | None = None,
+        issuers: Mapping[str, IssuerMetadata | None] | None = None,
+        status: Mapping[str, object] | None = None,
+    ) -> int:
+        """Publish what differs from what is published, and return the version in force afterwards.
+
+        `rotated` None removes a cluster's credential, None in the memory's mappings removes the entry; an empty
+        `status` leaves it. More than `MOST_CHANGES` become several versions; drops come last. Nothing changed = no new
+        version: only `checked_at` and the memory move. A call with a `status` or with `complete` closes a pass. Calling
+        again with the same arguments after StoreUnavailable publishes once.
+
+        Raises StoreUnavailable, Fenced, VersionConflict, StoreError, DocumentError; ValueError for a record of another
+        instance, a credential without a record, or a cluster both put and dropped.
+        """
+        async with self._turn:
+            await self._settle()
+            await self._announce()
+            wanted = await self._wanted(put or {}, drop, rotated or {})
+            if status or complete is not None:
+                wanted = await self._disown(wanted, now)
+            memory = _memory(work or {}, scopes or {}, issuers or {}, status or {})
+            await self._write(wanted, memory, complete=complete, now=now)
+            return self.version
+
+    async def remember(
+        self,
+        *,
+        now: datetime,
+        work: Mapping[str, Work | None] | None = None,
+        scopes: Mapping[str, ScopeStatus | None] | None = None,
+        issuers: Mapping[str, IssuerMetadata | None] | None = None,
+        status: Mapping[str, object] | None = None,
+    ) -> None:
+        """Move `checked_at` and the memory through the same fence, without a version. Raises as `publish` does."""
+        async with self._turn:
+            await self._settle()
+            for part in _in_parts(_memory(work or {}, scopes or {}, issuers or {}, status or {})):
+                await self._send_memory(part, now)
+
+    # -- what is wanted ---------------------------------------------------------------------------------------------
+
+    async def _wanted(
+        self, put: Mapping[str, ClusterRecord], drop: Collection[str], rotated: Mapping[str, Credential | None]
+    ) -> _Batch:
+        """Encode, and leave out what is published already."""
+        self._check(put, drop, rotated)
+        raw = {uid: encode_record(record) for uid, record in put.items()}
+        same = {uid for uid, value in raw.items() if self._at.hashes.get(uid) == record_hash(value)}
+        # Bytes that this publisher wrote itself, or would write now, need no distrust.
+        self._at = replace(self._at, tainted=self._at.tainted - same)
+        return _Batch(
+            put={uid: value for uid, value in raw.items() if uid not in same},
+            drop=tuple(uid for uid in sorted(set(drop)) if uid in self._at.hashes),
+            rotated=await self._rotations(rotated),
+        )
+
+    def _check(
+        self, put: Mapping[str, ClusterRecord], drop: Collection[str], rotated: Mapping[str, Credential | None]
+    ) -> None:
+        for uid, record in put.items():
+            if record.uid != uid or record.instance != self._instance:
+                raise ValueError(f"the record under {uid} belongs to {record.instance}/{record.uid}")
+        both = put.keys() & set(drop)
+        if both:
+            raise ValueError(f"both put and dropped: {', '.join(sorted(both))}")
+        known = (self._at.hashes.keys() | put.keys()) - set(drop)
+        lonely = {uid for uid, credential in rotated.items() if credential is not None} - known
+        if lonely:
+            raise ValueError(f"credentials without a record: {', '.join(sorted(lonely))}")
+
+    async def _rotations(self, rotated: Mapping[str, Credential | None]) -> dict[str, bytes | None]:
+        before = await self._fetch(self._keys.credentials(self._instance), list(rotated))
+        changes: dict[str, bytes | None] = {}
+        for uid, credential in rotated.items():
+            if credential is None:
+                if before[uid] is not None:
+                    changes[uid] = None
+            elif not self._holds(uid, before[uid], credential):
+                sealed = self._sealer.seal(self._instance, uid, credential.token)
+                changes[uid] = encode_credential(
+                    SealedCredential(credential.issued_at, credential.renew_at, credential.expires_at, sealed)
+                )
+        return changes
+
+    def _holds(self, uid: str, raw: bytes | None, credential: Credential) -> bool:
+        """Whether the published credential is this one; sealing anew gives other bytes each time."""
+        if raw is None:
+            return False
+        try:
+            stored = decode_credential(raw)
+            times = (stored.issued_at, stored.renew_at, stored.expires_at)
+            if times != (credential.issued_at, credential.renew_at, credential.expires_at):
+                return False
+            return self._sealer.open(self._instance, uid, stored.sealed) == credential.token
+        except (DocumentError, SealError):
+            return False
+
+    async def _disown(self, wanted: _Batch, now: datetime) -> _Batch:
+        """Strip what is still not vouched for of server, auth and credential; drop what cannot be read."""
+        left = sorted(self._at.tainted - wanted.put.keys() - set(wanted.drop))
+        found = await self._fetch(self._keys.clusters(self._instance), left)
+        put, drop, rotated = dict(wanted.put), list(wanted.drop), dict(wanted.rotated)
+        for uid, raw in found.items():
+            try:
+                record = decode_own(self._instance, uid, raw or b"")
+            except DocumentError:
+                drop.append(uid)
+                continue
+            put[uid] = encode_record(_disowned(record, now))
+            rotated[uid] = None
+        return _Batch(put, tuple(drop), rotated)
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    async def _write(self, wanted: _Batch, memory: _Memory, *, complete: bool | None, now: datetime) -> None:
+        batches = list(_split(wanted))
+        moved = complete is not None and complete != self._at.complete
+        resigned = not self._at.signed and not self._at.tainted
+        if not batches and (moved or resigned):
+            batches = [_Batch()]
+        *parts, rest = _in_parts(memory)
+        for part in parts:
+            await self._send_memory(part, now)
+        if not batches:
+            await self._send_memory(rest, now)
+        for position, batch in enumerate(batches, start=1):
+            last = position == len(batches)
+            await self._send_version(batch, rest if last else _Memory(), complete=complete if last else None, now=now)
+
+    async def _send_version(self, batch: _Batch, memory: _Memory, *, complete: bool | None, now: datetime) -> None:
+        was = await self._was(batch)
+        hashes = self._at.hashes | {uid: record_hash(raw) for uid, raw in batch.put.items()}
+        for uid in batch.drop:
+            hashes.pop(uid, None)
+        tainted = self._at.tainted - batch.put.keys() - set(batch.drop)
+        version, fingerprint = self.version + 1, digest(hashes)
+        mac = "" if tainted else self._sealer.mac(self._instance, self._epoch, version, fingerprint)
+        arguments: list[Any] = [
+            *self._fence(now), "version", SCHEMA, version, fingerprint, mac,
+            "" if complete is None else int(complete), self._writer, CHANGES_LENGTH, self._history,
+            _uids(batch.put), _uids(batch.drop), _uids(batch.rotated), was,
+            *_edits({**batch.put, **dict.fromkeys(batch.drop)}),
+            *_edits({**batch.rotated, **dict.fromkeys(batch.drop)}),
+            *_memory_arguments(memory, dropped=batch.drop),
+        ]  # fmt: skip
+        stands = self._at.complete if complete is None else complete
+        step = _Step(str(version), fingerprint, hashes, tainted, signed=not tainted, complete=stands)
+        await self._send(arguments, step)
+
+    async def _send_memory(self, memory: _Memory, now: datetime) -> None:
+        await self._send([*self._fence(now), "memory", *_memory_arguments(memory)], None)
+
+    def _fence(self, now: datetime) -> tuple[object, ...]:
+        return self._epoch, self._at.version, len(self._at.hashes), format_time(now)
+
+    async def _send(self, arguments: list[Any], step: _Step | None) -> None:
+        """Run the script; while Redis is away try again, which the expected version makes safe."""
+        names = self._keys
+        keys = [
+            name(self._instance)
+            for name in (
+                names.head, names.clusters, names.credentials, names.changes, names.history,
+                names.work, names.scopes, names.issuers, names.status, names.epoch,
+            )
+        ]  # fmt: skip
+        what = f"publish {self._instance}"
+        self._unsure = step
+        try:
+            word, detail = await self._link.run(what, lambda: self._script(self._link.client, keys, arguments))
+        except StoreUnavailable:
+            raise  # it may have arrived: `_settle` finds out
+        except StoreError:
+            self._unsure = None
+            raise
+        if word == b"CONFLICT" and step is not None and await self._settle():
+            return
+        self._unsure = None
+        self._obey(word.decode(), detail.decode())
+        if step is not None:
+            self._at = step
+
+    def _obey(self, word: str, detail: str) -> None:
+        if word == "FENCED":
+            raise Fenced(
+                f"{self._instance}: another writer is at work since epoch {detail}; this one has {self._epoch}"
+            )
+        if word == "CONFLICT":
+            raise VersionConflict(
+                f"{self._instance}: version {detail or 'none'} or its records in Redis are not those that this writer "
+                f"knows ({self._at.version or 'none'}): somebody else has written"
+            )
+        if word == "WRONGTYPE":
+            raise StoreError(f"the Redis key {detail} holds another kind of value; somebody else uses this prefix")
+
+    async def _settle(self) -> bool:
+        """Find out whether a version whose answer was lost has arrived. Returns True if it has."""
+        if self._unsure is None:
+            return False
+        names = self._keys
+
+        async def look() -> Any:
+            pipe = self._link.client.pipeline(transaction=True)
+            pipe.execute_command("HMGET", names.head(self._instance), "epoch", "version", "digest")
+            pipe.execute_command("GET", names.epoch(self._instance))
+            return await pipe.execute()
+
+        (head_epoch, version, fingerprint), epoch = await self._link.run(f"read {self._instance}", look)
+        step, self._unsure = self._unsure, None
+        ours = str(self._epoch).encode()
+        if (head_epoch, version, fingerprint) == (ours, step.version.encode(), step.digest.encode()) and epoch == ours:
+            self._at = step
+            return True
+        return False
+
+    async def _announce(self) -> None:
+        """Name the instance in the set of instances before its first version."""
+        if not self._announced:
+            key = self._keys.instances
+            what = f"announce {self._instance}"
+            await self._link.run(what, lambda: self._link.client.execute_command("SADD", key, self._instance))
+            self._announced = True
+
+    async def _was(self, batch: _Batch) -> bytes:
+        """Return the history's entry: the records before, null where there was none."""
+        touched = [*batch.put, *batch.drop]
+        if not touched or not self._history:
+            return b""
+        before = await self._fetch(self._keys.clusters(self._instance), touched)
+        was = {}
+        for uid, raw in before.items():
+            if (record_hash(raw) if raw is not None else None) != self._at.hashes.get(uid):
+                raise VersionConflict(f"{self._instance}: the record of {uid} in Redis was changed by somebody else")
+            was[uid] = record_in_history(raw) if raw is not None else None
+        return zlib.compress(orjson.dumps(was, option=orjson.OPT_SORT_KEYS))
+
+    async def _fetch(self, key: str, fields: list[str]) -> dict[str, bytes | None]:
+        """Read some fields of a hash."""
+        found: dict[str, bytes | None] = {}
+        for start in range(0, len(fields), MOST_CHANGES):
+            part = fields[start : start + MOST_CHANGES]
+            command = partial(self._link.client.execute_command, "HMGET", key, *part)
+            found.update(zip(part, await self._link.run(f"read {self._instance}", command), strict=True))
+        return found
+
+
+def _disowned(record: ClusterRecord, now: datetime) -> ClusterRecord:
+    message = "what was published before did not verify; access is given anew"
+    return replace(record, server=None, auth=None, access=Access(AccessState.FAILED, DISTRUSTED, message, now))
+
+
+def _memory(
+    work: Mapping[str, Work | None],
+    scopes: Mapping[str, ScopeStatus | None],
+    issuers: Mapping[str, IssuerMetadata | None],
+    status: Mapping[str, object],
+) -> _Memory:
+    return _Memory(
+        work={uid: encode_work(one) if one else None for uid, one in work.items()},
+        scopes={uid: encode_scope(one) if one else None for uid, one in scopes.items()},
+        issuers={url: encode_issuer(one) if one else None for url, one in issuers.items()},
+        status=encode_document("status", status) if status else b"",
+    )
+
+
+def _split(wanted: _Batch) -> Iterator[_Batch]:
+    """Cut into versions; a cluster's record and credential stay together, drops stand at the end."""
+    put: dict[str, bytes] = {}
+    drop: list[str] = []
+    rotated: dict[str, bytes | None] = {}
+    dropped = set(wanted.drop)
+    changed = dict.fromkeys((*wanted.put, *wanted.rotated))
+    for uid in (*(uid for uid in changed if uid not in dropped), *wanted.drop):
+        weight = 1 if uid in dropped else (uid in wanted.put) + (uid in wanted.rotated)
+        if len(put) + len(drop) + len(rotated) + weight > MOST_CHANGES:
+            yield _Batch(put, tuple(drop), rotated)
+            put, drop, rotated = {}, [], {}
+        if uid in dropped:
+            drop.append(uid)
+            continue
+        if uid in wanted.put:
+            put[uid] = wanted.put[uid]
+        if uid in wanted.rotated:
+            rotated[uid] = wanted.rotated[uid]
+    if put or drop or rotated:
+        yield _Batch(put, tuple(drop), rotated)
+
+
+def _in_parts(memory: _Memory) -> list[_Memory]:
+    """Cut a large memory so that no single write holds up the server; the last part carries the status."""
+    parts = []
+    work = dict(memory.work)
+    while len(work) > MOST_CHANGES:
+        parts.append(_Memory(work={uid: work.pop(uid) for uid in list(work)[:MOST_CHANGES]}))
+    return [*parts, replace(memory, work=work)]
+
+
+def _memory_arguments(memory: _Memory, *, dropped: Collection[str] = ()) -> list[Any]:
+    work = {**dict.fromkeys(dropped), **memory.work}
+    return [*_edits(work), *_edits(memory.scopes), *_edits(memory.issuers), memory.status]
+
+
+def _edits(edits: Mapping[str, bytes | None]) -> list[Any]:
+    given = [(name, value) for name, value in edits.items() if value is not None]
+    gone = [name for name, value in edits.items() if value is None]
+    return [len(given), *(part for pair in given for part in pair), len(gone), *gone]
+
+
+def _uids(uids: Collection[str]) -> bytes:
+    return orjson.dumps(sorted(uids))

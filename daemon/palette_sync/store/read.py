@@ -1,0 +1,162 @@
+"""What lies in Redis, decoded and checked: the one place that decides whether a snapshot may be believed.
+
+A snapshot is trusted when its digest fits its records, its mac fits the digest and its head counts as many records as
+there are. A single document that cannot be read is a problem, told by name, and leaves the rest usable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from palette_sync.core.model import InstanceState
+from palette_sync.core.snapshot_codec import (
+    DocumentError,
+    UnknownSchemaError,
+    decode_credential,
+    decode_issuer,
+    decode_object,
+    decode_record,
+    decode_scope,
+    decode_work,
+    digest,
+    head_from_fields,
+    record_hash,
+)
+from palette_sync.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from palette_sync.core.model import ClusterRecord, Head
+    from palette_sync.store.seal import Sealer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An instance's keys as Redis returned them, in one transaction."""
+
+    head: Mapping[bytes, bytes] = field(default_factory=dict)
+    clusters: Mapping[bytes, bytes] = field(default_factory=dict)
+    credentials: Mapping[bytes, bytes] = field(default_factory=dict)
+    work: Mapping[bytes, bytes] = field(default_factory=dict)
+    scopes: Mapping[bytes, bytes] = field(default_factory=dict)
+    issuers: Mapping[bytes, bytes] = field(default_factory=dict)
+    status: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A decoded instance, and what a writer goes on from.
+
+    `version` is as written ("" = nothing published), `hashes` are those of each record's bytes, `unreadable` the
+    uids of records that cannot be decoded.
+    """
+
+    state: InstanceState
+    version: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    unreadable: frozenset[str] = frozenset()
+
+
+def read(instance: str, stored: Stored, sealer: Sealer) -> Loaded:
+    """Decode and check. Raises StoreError for a schema that this version does not know, or keys that are no text."""
+    try:
+        return _read(instance, stored, sealer)
+    except UnknownSchemaError as error:
+        raise StoreError(
+            f"{instance} was published by another version of palette-sync ({error}); upgrade this one"
+        ) from None
+    except UnicodeDecodeError:
+        raise StoreError(f"{instance} holds fields in Redis that are not UTF-8; somebody else wrote them") from None
+
+
+def _read(instance: str, stored: Stored, sealer: Sealer) -> Loaded:
+    problems: list[str] = []
+    work = _each("work", stored.work, decode_work, problems)
+    scopes = _each("scope", stored.scopes, decode_scope, problems)
+    issuers = _each("issuer", stored.issuers, decode_issuer, problems)
+    status = _status(stored.status, problems)
+    fields = _texts(stored.head)
+    version = fields.get("version", "")
+    if not version:
+        # Records without a head were never published whole, or the head was evicted: the next version begins anew.
+        memory = InstanceState(work=work, scopes=scopes, issuers=issuers, status=status, problems=tuple(problems))
+        return Loaded(memory)
+    raw = {uid.decode(): value for uid, value in stored.clusters.items()}
+    hashes = {uid: record_hash(value) for uid, value in raw.items()}
+    head, doubts = _head(instance, fields, hashes, sealer)
+    records: dict[str, ClusterRecord] = {}
+    for uid, value in raw.items():
+        try:
+            records[uid] = decode_own(instance, uid, value)
+        except DocumentError as error:
+            problems.append(f"{uid}: {error}")
+    state = InstanceState(
+        head=head,
+        trusted=not doubts,
+        records=records,
+        credentials=_each("credential", stored.credentials, decode_credential, problems),
+        work=work,
+        scopes=scopes,
+        issuers=issuers,
+        status=status,
+        problems=(*doubts, *problems),
+    )
+    return Loaded(state, version, hashes, frozenset(raw.keys() - records.keys()))
+
+
+def _head(
+    instance: str, fields: Mapping[str, str], hashes: Mapping[str, str], sealer: Sealer
+) -> tuple[Head | None, list[str]]:
+    try:
+        head = head_from_fields(fields)
+    except UnknownSchemaError:
+        raise
+    except DocumentError as error:
+        return None, [str(error)]
+    doubts = []
+    if head.clusters != len(hashes):
+        doubts.append(
+            f"the head counts {head.clusters} clusters, but {len(hashes)} are there: evicted or tampered with"
+        )
+    if head.digest != digest(hashes):
+        doubts.append("the digest does not fit the records")
+    if not sealer.mac_matches(instance, head.epoch, head.version, head.digest, head.mac):
+        doubts.append("the mac does not fit: written without one of the configured seal keys")
+    return head, doubts
+
+
+def decode_own(instance: str, uid: str, raw: bytes) -> ClusterRecord:
+    """Decode the record that lies under `uid`, which must be about that cluster. Raises DocumentError."""
+    record = decode_record(raw)
+    if record.uid != uid or record.instance != instance:
+        raise DocumentError("cluster record", "uid", "belongs to another cluster")
+    return record
+
+
+def _each(what: str, members: Mapping[bytes, bytes], decode: Callable[[bytes], T], problems: list[str]) -> dict[str, T]:
+    found = {}
+    for key, raw in members.items():
+        name = key.decode()
+        try:
+            found[name] = decode(raw)
+        except DocumentError as error:
+            problems.append(f"{what} of {name[:100]}: {error}")
+    return found
+
+
+def _status(raw: bytes | None, problems: list[str]) -> dict[str, Any]:
+    if raw is None:
+        return {}
+    try:
+        return decode_object("status", raw)
+    except DocumentError as error:
+        problems.append(str(error))
+        return {}
+
+
+def _texts(members: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in members.items()}

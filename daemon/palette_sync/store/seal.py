@@ -1,0 +1,191 @@
+"""Sealing: tokens lie in Redis only encrypted, and what readers act on is authenticated.
+
+A sealed token is a JWE (compact, `alg: dir`, `enc: A256GCM`) whose protected header names instance and cluster, so
+that it opens in its own place only. The `mac` of a snapshot is an HMAC with a key derived (HKDF-SHA256) from the seal
+key: who can write Redis but holds no key cannot make a reader send tokens to another server. Several keys may open and
+verify, the first one seals: keys are exchanged without downtime.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from typing import Any, Protocol
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from joserfc import jwe
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
+from joserfc.registry import HeaderParameter
+
+from palette_sync.core.model import SCHEMA, Secret
+
+KEY_BYTES = 32
+MAC_INFO = b"palette-sync/mac/1"
+BARE = "none:"
+_KID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ALGORITHMS = ["dir", "A256GCM"]
+_REMEDY = "make one with `palette-sync seal-key`"
+_REGISTRY = jwe.JWERegistry(
+    header_registry={
+        "instance": HeaderParameter("the Palette instance", "str", required=True),
+        "uid": HeaderParameter("the cluster's uid", "str", required=True),
+    },
+    algorithms=_ALGORITHMS,
+)
+
+
+class SealKeyError(Exception):
+    """The seal keys cannot be used. The text names line and remedy, never a key."""
+
+
+class SealError(Exception):
+    """A sealed token does not open here. The text names at most the key's id."""
+
+
+class Sealer(Protocol):
+    """Seals tokens and authenticates snapshots, or, as `Unsealed`, knowingly does neither."""
+
+    def seal(self, instance: str, uid: str, token: Secret) -> str: ...
+
+    def open(self, instance: str, uid: str, sealed: str) -> Secret:
+        """Raises SealError."""
+        ...
+
+    def mac(self, instance: str, epoch: int, version: int, digest: str) -> str: ...
+
+    def mac_matches(self, instance: str, epoch: int, version: int, digest: str, mac: str) -> bool: ...
+
+
+class SealKeys:
+    """The configured keys, in their order: the first seals, all open."""
+
+    __slots__ = ("_keys", "_mac_keys", "_sealing")
+
+    def __init__(self, keys: dict[str, bytes]) -> None:
+        if not keys:
+            raise SealKeyError(f"seal keys: there is none; {_REMEDY}")
+        self._sealing = next(iter(keys))
+        self._keys = {kid: OctKey.import_key(key) for kid, key in keys.items()}
+        self._mac_keys = {kid: _mac_key(key) for kid, key in keys.items()}
+
+    def __repr__(self) -> str:
+        return f"SealKeys({', '.join(self._keys)})"
+
+    @classmethod
+    def from_lines(cls, text: str) -> SealKeys:
+        """Read one key a line, `<kid> <base64url of 32 bytes>`; empty lines and `#` comments count for nothing.
+
+        Raises SealKeyError.
+        """
+        keys: dict[str, bytes] = {}
+        for number, line in enumerate(text.splitlines(), start=1):
+            words = line.split("#", 1)[0].split()
+            if not words:
+                continue
+            kid, key = _parse(number, words)
+            if kid in keys:
+                raise SealKeyError(f"seal keys, line {number}: the key id {kid} stands there twice; rename one of them")
+            keys[kid] = key
+        return cls(keys)
+
+    @staticmethod
+    def generate_line(kid: str | None = None) -> str:
+        """Return a line with a new random key. Raises SealKeyError for a key id that no line can hold."""
+        name = f"k{secrets.token_hex(4)}" if kid is None else kid
+        if not _KID.fullmatch(name):
+            raise SealKeyError("a key id is 1 to 64 letters, digits and . _ -")
+        key = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode().rstrip("=")
+        return f"{name} {key}"
+
+    def seal(self, instance: str, uid: str, token: Secret) -> str:
+        header = {"alg": "dir", "enc": "A256GCM", "kid": self._sealing, "instance": instance, "uid": uid}
+        return jwe.encrypt_compact(header, token.reveal(), self._keys[self._sealing], registry=_REGISTRY)
+
+    def open(self, instance: str, uid: str, sealed: str) -> Secret:
+        header = _header(sealed)
+        kid = header.get("kid")
+        key = self._keys.get(kid) if isinstance(kid, str) else None
+        if key is None:
+            known = f"the key {kid} is not" if isinstance(kid, str) and _KID.fullmatch(kid) else "no key is"
+            raise SealError(f"{known} among the seal keys ({', '.join(self._keys)})")
+        if header.get("alg") != "dir" or header.get("enc") != "A256GCM":
+            raise SealError("it is not sealed with dir and A256GCM")
+        if header.get("instance") != instance or header.get("uid") != uid:
+            raise SealError("it was sealed for another cluster")
+        try:
+            opened = jwe.decrypt_compact(sealed, key, registry=_REGISTRY)
+            return Secret((opened.plaintext or b"").decode())
+        # The library lets cryptography's errors and decoding errors through.
+        except (JoseError, ValueError, TypeError, KeyError):
+            raise SealError(f"it does not open with the key {kid}") from None
+
+    def mac(self, instance: str, epoch: int, version: int, digest: str) -> str:
+        return _mac(self._mac_keys[self._sealing], instance, epoch, version, digest)
+
+    def mac_matches(self, instance: str, epoch: int, version: int, digest: str, mac: str) -> bool:
+        given = mac.encode()
+        fits = [
+            hmac.compare_digest(_mac(key, instance, epoch, version, digest).encode(), given)
+            for key in self._mac_keys.values()
+        ]
+        return any(fits)
+
+
+class Unsealed:
+    """What `seal = "none"` asks for: tokens lie in Redis as they are, and nothing is authenticated."""
+
+    def seal(self, instance: str, uid: str, token: Secret) -> str:  # noqa: ARG002 - the Sealer protocol
+        return BARE + token.reveal()
+
+    def open(self, instance: str, uid: str, sealed: str) -> Secret:  # noqa: ARG002 - the Sealer protocol
+        if not sealed.startswith(BARE):
+            raise SealError('it is sealed, and with seal = "none" there is no key')
+        return Secret(sealed.removeprefix(BARE))
+
+    def mac(self, instance: str, epoch: int, version: int, digest: str) -> str:  # noqa: ARG002 - the Sealer protocol
+        return ""
+
+    def mac_matches(self, instance: str, epoch: int, version: int, digest: str, mac: str) -> bool:  # noqa: ARG002 - the Sealer protocol
+        return True
+
+
+def _parse(number: int, words: list[str]) -> tuple[str, bytes]:
+    if len(words) != 2:  # noqa: PLR2004 - a key id and a key
+        raise SealKeyError(f"seal keys, line {number}: a line is a key id, a space and a key; {_REMEDY}")
+    kid, text = words
+    if not _KID.fullmatch(kid):
+        raise SealKeyError(f"seal keys, line {number}: the key id may hold 1 to 64 letters, digits and . _ -")
+    try:
+        key = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise SealKeyError(f"seal keys, line {number}: the key of {kid} is not base64url of 32 bytes; {_REMEDY}")
+    return kid, key
+
+
+def _header(sealed: str) -> dict[str, Any]:
+    first = sealed.split(".", 1)[0]
+    try:
+        header = json.loads(base64.urlsafe_b64decode(first + "=" * (-len(first) % 4)))
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise SealError("it is not a sealed token (no JWE)")
+    return header
+
+
+def _mac_key(key: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=MAC_INFO).derive(key)
+
+
+def _mac(key: bytes, instance: str, epoch: int, version: int, digest: str) -> str:
+    text = f"{SCHEMA}|{instance}|{epoch}|{version}|{digest}"
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

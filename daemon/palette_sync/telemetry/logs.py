@@ -1,0 +1,87 @@
+"""Logging: one line of JSON an event, or a readable line on a terminal. Nothing secret passes, by type and by shape.
+
+Event names are stable (`pass_finished`, `cluster_changed`, ...); the text of others is cut. Tracebacks never show
+local variables (structlog's default renderers would).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING, Literal, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+LONGEST_VALUE = 2000
+Format = Literal["auto", "json", "console"]
+# Libraries below warning are silenced: their debug lines hold headers and bodies.
+_LIBRARIES = ("aiohttp", "apscheduler", "asyncio", "kubernetes_asyncio", "redis", "tenacity", "urllib3")
+_SECRET_SHAPES = re.compile(
+    r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}"  # JWT and JWE
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user:password in an address
+    r"|(?i:(?<=bearer )\S+|(?<=apikey[:=] )\S+)",
+    re.DOTALL,
+)
+
+
+def configure_logging(*, level: str, style: Format, stream: TextIO | None = None) -> None:
+    """Set up structlog and the standard library's logging, once, before anything logs."""
+    stream = stream or sys.stderr
+    console = style == "console" or (style == "auto" and stream.isatty())
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if console:
+        ending: list[Processor] = [
+            redact,
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback),
+        ]
+    else:
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        ending = [
+            structlog.processors.ExceptionRenderer(tracebacks),
+            redact,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    structlog.configure(
+        processors=[*shared, *ending],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(threshold, logging.INFO))
+    for name in _LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def redact(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
+    """Mask what looks like a secret and cut what is long, in every value of an event."""
+    return {key: _clean(value) for key, value in event.items()}
+
+
+def _clean(value: object) -> object:
+    if isinstance(value, str):
+        value = _SECRET_SHAPES.sub("***", value)
+        return value if len(value) <= LONGEST_VALUE else value[:LONGEST_VALUE] + "..."
+    if isinstance(value, dict):
+        return {str(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean(item) for item in value]
+    return value

@@ -1,0 +1,35 @@
+"""What every test gets: a clean environment, and no network beyond loopback."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from typing import Any
+
+import pytest
+
+pytest_plugins = ["integration.valkey", "integration.stage"]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings and proxies of whoever runs the tests say nothing here."""
+    for name in list(os.environ):
+        if name.startswith("PALETTE_SYNC_") and name != "PALETTE_SYNC_SHARED":
+            monkeypatch.delenv(name)
+        if name.lower() in {"http_proxy", "https_proxy", "all_proxy", "credentials_directory"}:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that would leave this machine fails instead."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6} and not ipaddress.ip_address(address[0]).is_loopback:
+            raise AssertionError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

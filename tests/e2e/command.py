@@ -1,0 +1,68 @@
+"""The installed command, run as its user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND = Path(sys.executable).with_name("palette-sync")
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    # Coverage of child processes, where the suite runs under it.
+    kept |= {name: value for name, value in os.environ.items() if name.startswith(("COV_", "COVERAGE_"))}
+    return {**kept, "COLUMNS": "200", **variables}
+
+
+def palette_sync(*arguments: str | Path, **variables: str) -> Ran:
+    """Run the command to its end."""
+    done = subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env=environment(**variables),
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def simulation(out: Path, *arguments: str) -> Iterator[dict[str, Any]]:
+    """`palette-sync simulate` until the block ends; yields what simulator.json says."""
+    with subprocess.Popen(
+        [COMMAND, "simulate", "--out", str(out), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert any(line.strip() == "ready" for line in process.stdout), "it ended before it was ready"
+            yield json.loads((out / "simulator.json").read_text())
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.stdout.read()
+            assert process.wait(20) == 0

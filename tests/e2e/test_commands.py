@@ -1,0 +1,211 @@
+"""Every command as a process: what it prints, its exit codes, and that no secret ever shows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from e2e.command import palette_sync, simulation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def redis(valkey_url: str, tmp_path: Path) -> dict[str, str]:
+    return {"PALETTE_SYNC_REDIS__URL": valkey_url, "PALETTE_SYNC_REDIS__PREFIX": f"e2e-{tmp_path.name}"}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    with simulation(tmp_path, "--instances", "2", "--projects", "4", "--clusters", "12") as document:
+        yield document
+
+
+def control(world: dict[str, Any], method: str, path: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(world["control_url"] + path, data=data, method=method)
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def test_once_plan_and_clusters_from_an_empty_store(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    config = tmp_path / "config.toml"
+
+    planned = palette_sync("plan", "--config", config, **redis)
+    assert planned.code == 0, planned.err
+    assert "Plan for alpha: 6 published." in planned.out
+    assert "+ Namespace backstage-system" in planned.out
+    assert "reads every Secret" in planned.err
+
+    empty = palette_sync("clusters", "--config", config, **redis)
+    assert empty.code == 1
+    assert "nothing published yet" in empty.out
+
+    first = palette_sync("once", "--config", config, **redis)
+    assert first.code == 0, first.err + first.out
+    assert "alpha: 6 ready" in first.out
+    assert "bravo: 6 ready" in first.out
+
+    second = palette_sync("once", "--config", config, "--json", **redis)
+    assert second.code == 0
+    assert [(one["kube_requests"], one["changes"]) for one in second.document["passes"]] == [(0, []), (0, [])]
+
+    listed = palette_sync("clusters", "--config", config, **redis)
+    assert listed.code == 0
+    assert listed.out.count("ready") == 12
+    document = palette_sync("clusters", "--config", config, "--json", "--instance", "alpha", **redis).document
+    assert document["alpha"]["trusted"]
+    assert len(document["alpha"]["clusters"]) == 6
+
+    nothing = palette_sync("plan", "--config", config, **redis)
+    assert "Plan for alpha: nothing to do." in nothing.out
+
+
+def test_check_finds_everything_in_order_and_warns_of_wide_rights(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    checked = palette_sync("check", "--config", tmp_path / "config.toml", **redis)
+
+    assert checked.code == 0, checked.out + checked.err
+    assert "2 instances" in checked.out
+    assert "reads every Secret" in checked.out
+    assert "the API key expires in" in checked.out or "never expires" in checked.out
+
+
+def test_check_says_what_is_wrong_and_how_to_mend_it(world: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "alpha.api-key").write_text("canary-wrong-key")
+
+    checked = palette_sync(
+        "check", "--config", tmp_path / "config.toml", "--json", PALETTE_SYNC_REDIS__URL="redis://127.0.0.1:1/0"
+    )
+
+    assert checked.code == 1
+    problems = {finding["where"]: finding for finding in checked.document if finding["level"] == "problem"}
+    assert problems.keys() == {"redis", "alpha"}
+    assert "create an API key" in problems["alpha"]["remedy"]
+    assert "canary-wrong-key" not in checked.out + checked.err
+
+
+def test_a_wrong_configuration_ends_with_78_and_names_every_problem(tmp_path: Path) -> None:
+    config = tmp_path / "wrong.toml"
+    config.write_text('[instances.prod]\nurl = "http://x"\napi_key = "canary-key"\nspeed = 1\n')
+
+    ran = palette_sync("once", "--config", config)
+
+    assert ran.code == 78
+    assert "instances.prod.url" in ran.err
+    assert "instances.prod.speed" in ran.err
+    assert "canary-key" not in ran.err
+    assert palette_sync("once", "--config", tmp_path / "missing.toml").code == 78
+
+
+def test_an_unknown_instance_is_named(world: dict[str, Any], tmp_path: Path, redis: dict[str, str]) -> None:
+    ran = palette_sync("once", "--config", tmp_path / "config.toml", "--instance", "nowhere", **redis)
+
+    assert ran.code == 78
+    assert "nowhere" in ran.err
+    assert "alpha, bravo" in ran.err
+
+
+def test_a_dead_redis_ends_with_1_and_says_so(world: dict[str, Any], tmp_path: Path) -> None:
+    ran = palette_sync("once", "--config", tmp_path / "config.toml", PALETTE_SYNC_REDIS__URL="redis://127.0.0.1:1/0")
+
+    assert ran.code == 1
+    assert "Redis cannot be used" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_once_ends_with_75_while_another_writer_holds_the_lease(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str], valkey_url: str
+) -> None:
+    from palette_sync.store.lease import Lease
+    from palette_sync.store.redis import Store
+    from palette_sync.store.seal import SealKeys
+
+    async def held() -> Any:
+        keys = SealKeys.from_lines((tmp_path / "seal.keys").read_text())
+        async with (
+            Store.open(valkey_url, prefix=redis["PALETTE_SYNC_REDIS__PREFIX"], sealer=keys, history=10) as store,
+            await Lease.acquire(store, "alpha", ttl=30, holder="somewhere:4711"),
+        ):
+            return await asyncio.to_thread(
+                palette_sync, "once", "--config", tmp_path / "config.toml", "--instance", "alpha", **redis
+            )
+
+    ran = asyncio.run(held())
+
+    assert ran.code == 75, ran.err
+    assert "somewhere" in ran.err
+    assert "4711" in ran.err
+
+
+def test_replace_legacy_tells_first_and_deletes_when_told(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    config = tmp_path / "config.toml"
+    assert palette_sync("once", "--config", config, **redis).code == 0
+
+    told = palette_sync("replace-legacy", "--config", config, **redis)
+
+    assert told.code == 0
+    assert "No published cluster holds a legacy token Secret." in told.out
+
+
+def test_no_secret_shows_in_any_output(world: dict[str, Any], tmp_path: Path, redis: dict[str, str]) -> None:
+    config = tmp_path / "config.toml"
+    secrets = [
+        *((tmp_path / f"{name}.api-key").read_text().strip() for name in ("alpha", "bravo")),
+        (tmp_path / "seal.keys").read_text().split()[1],
+        "canary-oidc-client-secret",
+        "PRIVATE KEY",
+        "eyJ",
+    ]
+    variables = {**redis, "PALETTE_SYNC_SERVICE__LOG_LEVEL": "debug"}
+    printed = ""
+    for arguments in (
+        ("once",),
+        ("once", "--resync", "--json"),
+        ("plan", "--resync"),
+        ("check",),
+        ("clusters", "--json"),
+    ):
+        ran = palette_sync(*arguments, "--config", config, **variables)
+        assert ran.code == 0, ran.err
+        printed += ran.out + ran.err
+
+    assert printed
+    for secret in secrets:
+        assert secret not in printed
+
+
+def test_seal_key_prints_a_line_that_opens(tmp_path: Path) -> None:
+    from palette_sync.store.seal import SealKeys
+
+    ran = palette_sync("seal-key", "mine")
+
+    assert ran.code == 0
+    assert ran.out.startswith("mine ")
+    assert repr(SealKeys.from_lines(ran.out)) == "SealKeys(mine)"
+    assert palette_sync("seal-key", "not a name").code == 1
+
+
+def test_help_and_version_need_no_configuration() -> None:
+    assert "exit codes" in palette_sync("--help").out.lower()
+    assert palette_sync("--version").out.startswith("palette-sync ")
+
+
+def test_the_demo_tells_its_story_and_checks_it() -> None:
+    ran = palette_sync("demo")
+
+    assert ran.code == 0, ran.out + ran.err
+    assert "5. Palette is down" in ran.out
+    assert "NO" not in ran.out.split()

@@ -1,0 +1,126 @@
+"""A stage for passes: simulated instances and clusters, a real Valkey, and our own composition between them."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from palette_sync.cli.composition import Shared, client_of, open_shared, ports_of
+from palette_sync.config import load
+from palette_sync.core.model import ServiceAccountAuth
+from palette_sync.kube.kubeconfig import BearerToken
+from palette_sync.kube.transport import KubeApi
+from palette_sync.reconcile.run import Wish, run_pass
+from palette_sync.simulator import Simulator, SimulatorOptions
+from palette_sync.store.lease import Lease
+from palette_sync.store.seal import SealKeys
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from palette_sync.config import Settings
+    from palette_sync.core.model import ClusterRecord, InstanceState
+    from palette_sync.reconcile.report import PassReport
+
+
+@dataclass
+class Stage:
+    """One simulated world and one store. `clock` is the time that passes see: now, and what tests added."""
+
+    simulator: Simulator
+    settings: Settings
+    shared: Shared
+    directory: Path
+    offset: timedelta = timedelta(0)
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+    def advance(self, **duration: float) -> None:
+        """Let time pass for the passes and for the API servers alike."""
+        step = timedelta(**duration)
+        self.offset += step
+        self.simulator.world.advance(step.total_seconds())
+
+    def reconfigure(self, old: str, new: str) -> None:
+        """Change the configuration file's text (append `new` if `old` is empty) and load it again."""
+        config = self.directory / "config.toml"
+        text = config.read_text()
+        assert old in text
+        config.write_text(text.replace(old, new) if old else text + new)
+        self.settings = load(config, environ={"PALETTE_SYNC_REDIS__PREFIX": self.settings.redis.prefix})
+        self.shared = replace(self.shared, settings=self.settings)
+
+    async def run(self, instance: str = "alpha", **wish: bool) -> PassReport:
+        """One pass under a lease, as `once` does it. The request log then holds this pass alone."""
+        self.simulator.requests.reset()
+        async with (
+            client_of(instance, self.settings.instances[instance], self.shared.limits) as client,
+            await Lease.acquire(self.shared.store, instance, ttl=15, holder="test") as lease,
+        ):
+            publisher = await self.shared.store.publisher(instance, epoch=lease.epoch, writer="test")
+            ports = ports_of(self.shared, instance, client, publisher=publisher, clock=self.clock)
+            return await run_pass(ports, pass_id=secrets.token_hex(4), wish=Wish(**wish))
+
+    async def plan(self, instance: str = "alpha", **wish: bool) -> PassReport:
+        self.simulator.requests.reset()
+        async with client_of(instance, self.settings.instances[instance], self.shared.limits) as client:
+            ports = ports_of(self.shared, instance, client, publisher=None, clock=self.clock)
+            return await run_pass(ports, pass_id="plan", wish=Wish(**wish))
+
+    async def state(self, instance: str = "alpha") -> InstanceState:
+        return await self.shared.store.load(instance)
+
+    async def record(self, uid: str, instance: str = "alpha") -> ClusterRecord:
+        return (await self.state(instance)).records[uid]
+
+    def kube_requests(self, uid: str | None = None, method: str | None = None) -> int:
+        return self.simulator.requests.count("kube", cluster=uid, method=method)
+
+    def kube_writes(self, uid: str | None = None) -> int:
+        """Writes that change objects; token requests and access reviews change none."""
+        return sum(
+            entry.method in {"POST", "PUT", "PATCH", "DELETE"}
+            and not entry.path.endswith(("/token", "/selfsubjectaccessreviews"))
+            and (uid is None or entry.cluster == uid)
+            for entry in self.simulator.requests.entries
+            if entry.target == "kube"
+        )
+
+    async def pods(self, uid: str, instance: str = "alpha") -> int:
+        """List pods as a reader would: server, CA and token come from Redis alone."""
+        state = await self.state(instance)
+        record = state.records[uid]
+        assert record.server is not None
+        assert isinstance(record.auth, ServiceAccountAuth)
+        token = self.shared.sealer.open(instance, uid, state.credentials[uid].sealed)
+        async with KubeApi(record.server, BearerToken(token), timeout=5) as api:
+            found: dict[str, Any] = await api.call("GET pods", api.core.list_pod_for_all_namespaces)
+        return len(found["items"])
+
+
+@pytest.fixture
+async def stage_of(valkey_url: str, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """Make a stage: `await stage_of(clusters=6, extra="more TOML")`."""
+    async with AsyncExitStack() as stack:
+
+        async def make(
+            *, instances: int = 1, projects: int = 2, clusters: int = 6, extra: str = "", **options: Any
+        ) -> Stage:
+            simulator = await stack.enter_async_context(
+                Simulator(SimulatorOptions(instances=instances, projects=projects, clusters=clusters, **options))
+            )
+            simulator.write_config(tmp_path, seal_keys_line=SealKeys.generate_line("test"), redis_url=valkey_url)
+            config = tmp_path / "config.toml"
+            config.write_text(config.read_text() + extra)
+            settings = load(config, environ={"PALETTE_SYNC_REDIS__PREFIX": f"test-{secrets.token_hex(6)}"})
+            shared = await stack.enter_async_context(open_shared(settings))
+            return Stage(simulator, settings, shared, tmp_path)
+
+        yield make

@@ -1,0 +1,230 @@
+"""The main job: from Palette to Redis, and what a quiet pass costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from palette_sync.core.model import AccessState, OidcAuth, ServiceAccountAuth
+from palette_sync.reconcile.report import Effect
+from palette_sync.simulator import Fault
+
+if TYPE_CHECKING:
+    from integration.stage import Stage
+
+
+async def test_sixty_clusters_are_published_ready_and_the_second_pass_does_nothing(stage_of: Any) -> None:
+    stage: Stage = await stage_of(instances=2, projects=6, clusters=60)
+
+    first = {name: await stage.run(name) for name in ("alpha", "bravo")}
+
+    assert {name: dict(report.access) for name, report in first.items()} == {
+        "alpha": {"ready": 30},
+        "bravo": {"ready": 30},
+    }
+    assert not any(report.failed for report in first.values())
+    before = await stage.state("alpha")
+    oidc = [record for record in before.records.values() if isinstance(record.auth, OidcAuth)]
+    assert len(oidc) == 10
+    assert before.head is not None
+    assert before.head.complete
+    assert before.credentials.keys() == before.records.keys() - {record.uid for record in oidc}
+
+    second = await stage.run("alpha")
+
+    assert stage.kube_requests() == 0
+    # users/info, the project list, one page per project, one page of the tenant scope
+    projects = len(stage.simulator.world.instances["alpha"].projects)
+    assert second.palette_requests == 2 + projects + 1
+    assert second.version == second.version_before == before.head.version
+    assert second.changes == ()
+    after = await stage.state("alpha")
+    assert after.records == before.records
+    assert after.credentials == before.credentials
+    assert after.work == before.work
+
+
+async def test_every_published_token_lists_pods_with_tls_verified(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=6)
+
+    await stage.run()
+
+    state = await stage.state()
+    accounts = [record for record in state.records.values() if isinstance(record.auth, ServiceAccountAuth)]
+    assert len(accounts) == 4
+    for record in accounts:
+        assert record.server is not None
+        assert record.server.ca_data
+        assert await stage.pods(record.uid) > 0
+
+
+async def test_an_oidc_cluster_costs_no_admin_kubeconfig_and_no_object(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=3, oidc_share=1.0)
+
+    report = await stage.run()
+
+    assert dict(report.access) == {"ready": 3}
+    assert stage.simulator.requests.count("palette", path_regex=".*adminKubeconfig") == 0
+    assert stage.kube_writes() == 0
+    state = await stage.state()
+    assert not state.credentials
+    record = next(iter(state.records.values()))
+    alpha = stage.simulator.world.instances["alpha"]
+    assert record.auth == OidcAuth("spectrocloud", alpha.issuer_url, record.auth.client_id)  # type: ignore[union-attr]
+    assert record.kubernetes_version is not None
+    issuer = state.issuers[alpha.issuer_url]
+    assert issuer.error is None
+    assert issuer.key_ids
+    assert stage.simulator.requests.count("issuer") == 2, "the issuer is read once for all its clusters"
+
+
+async def test_a_failed_project_listing_keeps_its_records_and_the_others_go_on(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=3, clusters=9)
+    await stage.run()
+    before = await stage.state()
+    alpha = stage.simulator.world.instances["alpha"]
+    sick, well = list(alpha.projects.values())[:2]
+    stage.simulator.faults.add(Fault(target="palette", kind="status", status=403, project_uid=sick.uid))
+    added = await stage.simulator.world.add_cluster("alpha", well.uid, "fresh")
+
+    report = await stage.run()
+
+    assert report.failed
+    assert [problem for problem in report.problems if problem.startswith(sick.name)]
+    after = await stage.state()
+    assert before.records.items() <= after.records.items()
+    assert after.records[added.uid].access.state is AccessState.READY
+    assert after.scopes[sick.uid].error
+    assert after.scopes[sick.uid].listed_at == before.scopes[sick.uid].listed_at
+    assert after.scopes[well.uid].error is None
+
+
+async def test_a_palette_outage_changes_nothing_that_is_published(stage_of: Any) -> None:
+    stage: Stage = await stage_of()
+    await stage.run()
+    before = await stage.state()
+    stage.simulator.faults.add(Fault(target="palette", kind="drop", path="/v1/users/info"))
+
+    report = await stage.run()
+
+    assert report.error
+    after = await stage.state()
+    assert (after.records, after.credentials) == (before.records, before.credentials)
+    assert after.head is not None
+    assert before.head is not None
+    assert after.head.version == before.head.version
+
+
+async def test_one_hanging_cluster_delays_no_other_and_keeps_its_record(stage_of: Any) -> None:
+    extra = "[defaults]\ncluster_timeout = '1s'\n"
+    stage: Stage = await stage_of(clusters=9, oidc_share=0.0, extra=extra)
+    await stage.run()
+    before = await stage.state()
+    victim = next(iter(before.records))
+    stage.simulator.faults.add(Fault(target="kube", kind="hang", cluster=victim))
+
+    report = await stage.run(resync=True)
+
+    assert dict(report.access) == {"degraded": 1, "ready": 8}
+    after = await stage.record(victim)
+    assert after.access.reason == "Unreachable"
+    assert after.server == before.records[victim].server
+    assert (await stage.state()).credentials[victim] == before.credentials[victim]
+
+
+async def test_a_cluster_that_comes_back_is_ready_after_its_backoff(stage_of: Any) -> None:
+    extra = "[defaults]\ncluster_timeout = '1s'\n"
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0, extra=extra)
+    victim = next(iter(stage.simulator.world.clusters))
+    fault = stage.simulator.faults.add(Fault(target="kube", kind="drop", cluster=victim))
+    await stage.run()
+    assert (await stage.record(victim)).access.state is AccessState.FAILED
+    stage.simulator.faults.remove(fault)
+
+    await stage.run()
+    assert stage.kube_requests() == 0, "the backoff holds"
+    stage.advance(seconds=60)
+    await stage.run()
+
+    assert (await stage.record(victim)).access.state is AccessState.READY
+
+
+async def test_clusters_that_do_not_run_yet_are_published_pending_and_not_touched(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    uid = next(iter(stage.simulator.world.clusters))
+    stage.simulator.world.set_state(uid, "Provisioning")
+
+    await stage.run()
+
+    record = await stage.record(uid)
+    assert (record.access.state, record.access.reason) == (AccessState.PENDING, "NotRunning")
+    assert record.server is None
+    assert stage.kube_requests(uid) == 0
+
+    stage.simulator.world.set_state(uid, "Running")
+    await stage.run()
+
+    assert (await stage.record(uid)).access.state is AccessState.READY
+
+
+async def test_a_missing_kubeconfig_permission_is_a_reason_not_a_failed_pass(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
+    uid = next(iter(stage.simulator.world.clusters))
+    stage.simulator.world.set_admin_download(uid, allowed=False)
+
+    report = await stage.run()
+
+    assert report.error is None
+    assert report.problems == ()
+    record = await stage.record(uid)
+    assert (record.access.state, record.access.reason) == (AccessState.FAILED, "KubeconfigForbidden")
+    assert "cluster.adminKubeconfigDownload" in record.access.message
+    assert dict(report.access) == {"failed": 1, "ready": 2}
+
+
+async def test_a_key_with_project_rights_only_says_so_once_and_works(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=6)
+    stage.simulator.world.set_key_permission("alpha", "project")
+
+    report = await stage.run()
+
+    assert not report.failed
+    assert len([note for note in report.notes if "NotPermitted" in note]) == 1
+    assert sum(report.access.values()) == 5, "all but the tenant-scoped cluster"
+
+
+async def test_namesakes_in_two_projects_get_stable_unique_names(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=2, clusters=0)
+    world = stage.simulator.world
+    one, two = world.instances["alpha"].projects.values()
+    older = await world.add_cluster("alpha", one.uid, "shop")
+    stage.simulator.world.advance(5)
+    younger = await world.add_cluster("alpha", two.uid, "shop")
+    await stage.run()
+    names = {uid: record.name for uid, record in (await stage.state()).records.items()}
+    assert names == {older.uid: "alpha-shop", younger.uid: f"alpha-{two.name}-shop"}
+
+    world.remove_cluster(older.uid)
+    await stage.run()
+
+    assert (await stage.record(younger.uid)).name == names[younger.uid], "a published name never changes"
+
+
+async def test_plan_tells_what_once_would_do_and_writes_nothing(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=6)
+
+    plan = await stage.plan()
+
+    assert {effect for change in plan.changes for effect in change.effects} == {Effect.PUBLISHED}
+    assert len(plan.changes) == 6
+    actions = [action for change in plan.changes for action in change.actions]
+    assert {action.kind.value for action in actions} == {
+        "Namespace",
+        "ServiceAccount",
+        "Secret",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Token",
+    }
+    assert stage.kube_writes() == 0
+    assert (await stage.state()).head is None
+    assert all(not cluster.tokens.issued for cluster in stage.simulator.world.clusters.values())

@@ -1,0 +1,381 @@
+"""What a pass does inside a cluster: repair, adoption, rotation, dead tokens, generations, other writers."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from palette_sync.core.model import AccessState, ServiceAccountAuth
+from palette_sync.reconcile.report import Effect
+from palette_sync.simulator import Fault
+
+if TYPE_CHECKING:
+    from integration.stage import Stage
+    from palette_sync.simulator.world import SimCluster
+
+NAMESPACE, ACCOUNT, SECRET = "backstage-system", "backstage-sa", "backstage-sa-token"
+ROLE, BINDING = "backstage-read-only", "backstage-read-only-binding"
+SECRET_MODE = "[defaults.token]\nsource = 'secret'\nrotate_every = '1d'\noverlap = '10m'\n"
+
+
+async def one_cluster(stage_of: Any, extra: str = "", **options: Any) -> tuple[Stage, SimCluster]:
+    stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=0.0, extra=extra, **options)
+    return stage, next(iter(stage.simulator.world.clusters.values()))
+
+
+def effects(report: Any) -> set[Effect]:
+    return {effect for change in report.changes for effect in change.effects}
+
+
+async def test_a_healthy_cluster_is_verified_with_its_own_token_and_no_admin_kubeconfig(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+
+    stage.advance(hours=1, minutes=1)
+    report = await stage.run()
+
+    assert report.due == 1
+    assert report.changes == ()
+    assert stage.simulator.requests.count("palette", path_regex=".*Kubeconfig") == 0
+    kinds = {entry.credential for entry in stage.simulator.requests.entries if entry.target == "kube"}
+    assert kinds == {"bearer"}
+    assert stage.kube_writes(cluster.uid) == 0
+
+
+async def test_a_widened_role_is_repaired_and_nothing_else_is_written(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    cluster.kube.patch("ClusterRole", None, ROLE, {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]})
+
+    report = await stage.run(resync=True)
+
+    assert effects(report) == {Effect.REPAIRED}
+    assert [(action.verb, action.kind.value, action.reason) for action in report.changes[0].actions] == [
+        ("update", "ClusterRole", "RoleDrifted")
+    ]
+    role = cluster.kube.get("ClusterRole", None, ROLE)
+    assert role is not None
+    assert role["rules"] == [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}]
+    assert stage.kube_writes(cluster.uid) == 1
+
+
+async def test_a_binding_to_another_role_is_deleted_and_created(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    binding = cluster.kube.get("ClusterRoleBinding", None, BINDING)
+    assert binding is not None
+    cluster.kube.remove("ClusterRoleBinding", None, BINDING)
+    binding["roleRef"]["name"] = "cluster-admin"
+    cluster.kube.put("ClusterRoleBinding", None, BINDING, binding)
+
+    report = await stage.run(resync=True)
+
+    assert [(one.verb, one.reason) for one in report.changes[0].actions] == [("replace", "RoleRefChanged")]
+    repaired = cluster.kube.get("ClusterRoleBinding", None, BINDING)
+    assert repaired is not None
+    assert repaired["roleRef"]["name"] == ROLE
+    assert (await stage.record(cluster.uid)).access.state is AccessState.READY
+
+
+@pytest.mark.parametrize(("kind", "name"), [("Secret", SECRET), ("ServiceAccount", ACCOUNT)])
+async def test_a_deleted_object_kills_the_token_and_a_new_one_is_published(stage_of: Any, kind: str, name: str) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    cluster.kube.remove(kind, NAMESPACE, name)
+
+    report = await stage.run(resync=True)
+
+    assert Effect.ROTATED in effects(report)
+    assert await stage.pods(cluster.uid) > 0
+    assert (await stage.record(cluster.uid)).access.state is AccessState.READY
+
+
+async def test_a_foreign_role_of_our_name_is_a_conflict_and_stays_untouched(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    foreign = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": ROLE}}
+    cluster.kube.put(
+        "ClusterRole", None, ROLE, {**foreign, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}
+    )
+
+    await stage.run()
+
+    record = await stage.record(cluster.uid)
+    assert (record.access.state, record.access.reason) == (AccessState.FAILED, "Conflict")
+    assert ROLE in record.access.message
+    assert stage.kube_writes(cluster.uid) == 0
+
+
+def put_what_the_plugin_leaves(cluster: SimCluster) -> None:
+    """The in-process plugin's objects: the same default names, no labels, a token Secret that never expires."""
+    rbac = "rbac.authorization.k8s.io"
+    cluster.kube.put(
+        "Namespace", None, NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    )
+    cluster.kube.put(
+        "ServiceAccount",
+        NAMESPACE,
+        ACCOUNT,
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": NAMESPACE}},
+    )
+    cluster.kube.put(
+        "Secret",
+        NAMESPACE,
+        SECRET,
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/service-account-token",
+            "metadata": {
+                "name": SECRET,
+                "namespace": NAMESPACE,
+                "annotations": {"kubernetes.io/service-account.name": ACCOUNT},
+            },
+        },
+    )
+    cluster.kube.put(
+        "ClusterRole",
+        None,
+        ROLE,
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": ROLE},
+            "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}],
+        },
+    )
+    cluster.kube.put(
+        "ClusterRoleBinding",
+        None,
+        BINDING,
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": BINDING},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": ROLE},
+            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
+        },
+    )
+
+
+async def test_a_cluster_of_the_in_process_plugin_migrates_and_keeps_its_legacy_token(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    put_what_the_plugin_leaves(cluster)
+
+    await stage.run()
+
+    record = await stage.record(cluster.uid)
+    assert (record.access.state, record.access.reason) == (AccessState.READY, "LegacyToken")
+    legacy = cluster.kube.get("Secret", NAMESPACE, SECRET)
+    assert legacy is not None
+    assert legacy["metadata"]["labels"]["palette-sync/legacy"] == "true"
+    assert legacy["data"]["token"], "the other tool's token is still there"
+    ours = cluster.kube.get("Secret", NAMESPACE, f"{SECRET}-2")
+    assert ours is not None
+    assert ours["type"] == "Opaque"
+    namespace = cluster.kube.get("Namespace", None, NAMESPACE)
+    assert namespace is not None
+    assert not (namespace["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by")
+    credential = (await stage.state()).credentials[cluster.uid]
+    assert credential.expires_at is not None, "what is published expires"
+    assert await stage.pods(cluster.uid) > 0
+
+    report = await stage.run(resync=True)
+    assert report.changes == ()
+
+
+async def test_adopt_never_makes_a_namesake_a_conflict(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of, extra="[defaults.rbac]\nadopt = 'never'\n")
+    put_what_the_plugin_leaves(cluster)
+
+    await stage.run()
+
+    assert (await stage.record(cluster.uid)).access.reason == "Conflict"
+    assert stage.kube_writes(cluster.uid) == 0
+
+
+async def test_a_terminating_namespace_is_waited_for(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    cluster.kube.termination_delay = None
+    ending = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Terminating"}}
+    cluster.kube.patch("Namespace", None, NAMESPACE, ending)
+
+    await stage.run(resync=True)
+    assert (await stage.record(cluster.uid)).access.reason == "NamespaceTerminating"
+
+    cluster.kube.finish_termination(NAMESPACE)
+    await stage.run(resync=True)
+    assert (await stage.record(cluster.uid)).access.state is AccessState.READY
+    assert await stage.pods(cluster.uid) > 0
+
+
+async def test_a_token_is_rotated_by_two_thirds_of_the_life_that_was_granted(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of, token_cap=3600.0)
+    await stage.run()
+    first = (await stage.state()).credentials[cluster.uid]
+    assert first.expires_at is not None
+    life = first.expires_at - first.issued_at
+    assert life.total_seconds() == 3600, "the API server granted less than the 24 h that were asked for"
+    assert first.issued_at + life / 3 <= first.renew_at <= first.issued_at + 2 * life / 3
+
+    stage.advance(seconds=(2 * life / 3).total_seconds() + 1)
+    report = await stage.run()
+
+    assert Effect.ROTATED in effects(report)
+    assert report.changes[0].reason == "TokenDue"
+    second = (await stage.state()).credentials[cluster.uid]
+    assert second.sealed != first.sealed
+    assert await stage.pods(cluster.uid) > 0
+    assert stage.kube_writes(cluster.uid) == 0, "a rotation in request mode changes no object"
+
+
+async def test_a_failed_renewal_keeps_the_living_token_and_says_so(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    first = (await stage.state()).credentials[cluster.uid]
+    stage.simulator.faults.add(Fault(target="kube", kind="status", status=500, path=".*/token$"))
+
+    stage.advance(hours=17)
+    await stage.run()
+
+    record = await stage.record(cluster.uid)
+    assert record.access.state is AccessState.DEGRADED
+    assert (await stage.state()).credentials[cluster.uid] == first
+    assert await stage.pods(cluster.uid) > 0
+
+
+async def test_a_token_is_rotated_although_its_project_cannot_be_listed(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    first = (await stage.state()).credentials[cluster.uid]
+    before = await stage.record(cluster.uid)
+    stage.simulator.faults.add(Fault(target="palette", kind="status", status=500, path=".*/spectroclusters/search"))
+
+    stage.advance(hours=17)
+    await stage.run()
+
+    assert (await stage.state()).credentials[cluster.uid] != first
+    assert await stage.record(cluster.uid) == before
+
+
+async def test_secret_mode_rotates_by_generations_and_deletes_the_old_one_after_the_overlap(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of, extra=SECRET_MODE)
+    await stage.run()
+    state = await stage.state()
+    assert state.credentials[cluster.uid].expires_at is None
+    assert state.work[cluster.uid].generation == SECRET
+
+    stage.advance(days=1)
+    await stage.run()
+
+    state = await stage.state()
+    assert state.work[cluster.uid].generation == f"{SECRET}-2"
+    assert cluster.kube.get("Secret", NAMESPACE, SECRET) is not None, "readers may still use the old one"
+    assert await stage.pods(cluster.uid) > 0
+
+    stage.advance(minutes=11)
+    await stage.run()
+
+    assert cluster.kube.get("Secret", NAMESPACE, SECRET) is None
+    assert cluster.kube.get("Secret", NAMESPACE, f"{SECRET}-2") is not None
+    assert await stage.pods(cluster.uid) > 0
+    assert (await stage.state()).work[cluster.uid].retired == ()
+
+
+async def test_from_secret_to_request_mode_the_never_expiring_token_ends(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of, extra=SECRET_MODE)
+    await stage.run()
+    old = cluster.kube.get("Secret", NAMESPACE, SECRET)
+    assert old is not None
+    assert base64.b64decode(old["data"]["token"])
+
+    stage.reconfigure(SECRET_MODE, "[defaults.token]\noverlap = '10m'\n")
+    await stage.run()
+
+    assert (await stage.state()).credentials[cluster.uid].expires_at is not None
+    assert await stage.pods(cluster.uid) > 0
+    stage.advance(minutes=11)
+    await stage.run()
+    assert cluster.kube.get("Secret", NAMESPACE, SECRET) is None
+    assert await stage.pods(cluster.uid) > 0
+
+
+async def test_a_configured_change_of_rules_reaches_every_cluster_in_the_next_pass(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+
+    stage.reconfigure("", "[defaults.rbac]\npreset = 'view'\n")
+    report = await stage.run()
+
+    assert report.changes[0].reason == "ConfigChanged"
+    role = cluster.kube.get("ClusterRole", None, ROLE)
+    assert role is not None
+    assert all("secrets" not in rule["resources"] and "*" not in rule["resources"] for rule in role["rules"])
+    stage.advance(hours=1, minutes=1)
+    quiet = await stage.run()
+    assert quiet.due == 1
+    assert quiet.changes == (), "the view preset is enough to verify with"
+    assert stage.simulator.requests.count("palette", path_regex=".*adminKubeconfig") == 0
+
+
+async def test_from_service_account_to_oidc_the_published_token_is_withdrawn(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=1.0, extra="")
+    cluster = next(iter(stage.simulator.world.clusters.values()))
+    rules = 'rules = [{ tag = "auth:oidc", mode = "oidc" }]'
+    stage.reconfigure(rules, "rules = []")
+    await stage.run()
+    assert isinstance((await stage.record(cluster.uid)).auth, ServiceAccountAuth)
+
+    stage.reconfigure("rules = []", rules)
+    report = await stage.run()
+
+    assert report.changes[0].reason == "ModeChanged"
+    state = await stage.state()
+    assert cluster.uid not in state.credentials
+    assert state.records[cluster.uid].access.state is AccessState.READY
+
+
+async def test_auto_takes_oidc_where_it_works_and_a_service_account_elsewhere(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=4, oidc_share=0.5)
+    stage.reconfigure('mode = "service-account"\nrules = [{ tag = "auth:oidc", mode = "oidc" }]', 'mode = "auto"')
+
+    report = await stage.run()
+
+    assert dict(report.access) == {"ready": 4}
+    for record in (await stage.state()).records.values():
+        cluster = stage.simulator.world.cluster(record.uid)
+        assert isinstance(record.auth, ServiceAccountAuth) is not cluster.oidc
+
+
+async def test_another_writer_between_observation_and_repair_is_no_failure(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    cluster.kube.patch("ClusterRole", None, ROLE, {"rules": []})
+    stage.simulator.faults.add(
+        Fault(target="kube", kind="status", status=409, method="PATCH", path=".*clusterroles.*", times=2)
+    )
+
+    report = await stage.run(resync=True)
+
+    assert not report.failed
+    role = cluster.kube.get("ClusterRole", None, ROLE)
+    assert role is not None
+    assert role["rules"]
+
+
+async def test_a_moved_api_server_is_found_by_the_new_kubeconfig(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    before = await stage.record(cluster.uid)
+    cluster.renew_authority()
+
+    await stage.run(resync=True)
+
+    record = await stage.record(cluster.uid)
+    assert record.access.state is AccessState.READY
+    assert record.server is not None
+    assert before.server is not None
+    assert record.server.ca_data != before.server.ca_data
+    assert await stage.pods(cluster.uid) > 0

@@ -1,0 +1,386 @@
+"""The documents of the Redis contract: canonical bytes out, strict reading in, values never quoted."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palette_sync.core import snapshot_codec as codec
+from palette_sync.core.model import (
+    Access,
+    AccessState,
+    ClusterRecord,
+    Head,
+    IssuerMetadata,
+    Location,
+    OidcAuth,
+    PaletteFacts,
+    Project,
+    RetiredSecret,
+    Scope,
+    ScopeStatus,
+    SealedCredential,
+    Server,
+    ServiceAccountAuth,
+    Work,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CANARY = "canary-5f1c"
+TIME = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+times = st.datetimes(
+    min_value=datetime(1, 1, 2),
+    max_value=datetime(9999, 12, 30),
+    timezones=st.just(UTC),
+).map(lambda moment: moment.replace(microsecond=0))
+many = st.lists(texts, max_size=4).map(tuple)
+records = st.builds(
+    ClusterRecord,
+    uid=names,
+    name=names,
+    title=texts,
+    instance=names,
+    scope=st.sampled_from(Scope),
+    project=st.none() | st.builds(Project, uid=names, name=texts),
+    server=st.none() | st.builds(Server, url=names, ca_data=st.none() | texts, tls_server_name=st.none() | texts),
+    auth=st.none()
+    | st.builds(ServiceAccountAuth)
+    | st.builds(OidcAuth, oidc_token_provider=texts, issuer_url=texts, client_id=texts),
+    palette=st.builds(
+        PaletteFacts,
+        state=texts,
+        health=texts,
+        cloud_type=texts,
+        created_at=st.none() | times,
+        tags=many,
+        location=st.builds(Location, texts, texts, texts, texts),
+    ),
+    access=st.builds(Access, state=st.sampled_from(AccessState), reason=texts, message=texts, since=times),
+    kubernetes_version=st.none() | texts,
+    skip_metrics_lookup=st.booleans(),
+    dashboard_url=st.none() | texts,
+)
+credentials = st.builds(SealedCredential, issued_at=times, renew_at=times, expires_at=st.none() | times, sealed=names)
+works = st.builds(
+    Work,
+    verified_at=st.none() | times,
+    failures=st.integers(0, 2**40),
+    retry_at=st.none() | times,
+    generation=st.none() | texts,
+    desired=st.none() | texts,
+    retired=st.lists(st.builds(RetiredSecret, name=names, uid=names, delete_at=times), max_size=3).map(tuple),
+)
+scopes = st.builds(
+    ScopeStatus, name=texts, listed_at=st.none() | times, error=st.none() | texts, since=st.none() | times
+)
+issuers = st.builds(
+    IssuerMetadata,
+    issuer=names,
+    authorization_endpoint=texts,
+    token_endpoint=texts,
+    jwks_uri=texts,
+    key_ids=many,
+    algorithms=many,
+    fetched_at=st.none() | times,
+    valid_until=st.none() | times,
+    error=st.none() | texts,
+)
+heads = st.builds(
+    Head,
+    schema=st.just(1),
+    epoch=st.integers(0, 2**53),
+    version=st.integers(0, 2**53),
+    digest=names,
+    mac=texts,
+    clusters=st.integers(0, 10**6),
+    complete=st.booleans(),
+    changed_at=times,
+    checked_at=times,
+    writer=texts,
+)
+
+
+@given(records)
+def test_a_record_comes_back_as_it_went(record: ClusterRecord) -> None:
+    assert codec.decode_record(codec.encode_record(record)) == record
+
+
+@given(credentials)
+def test_a_credential_comes_back_as_it_went(credential: SealedCredential) -> None:
+    assert codec.decode_credential(codec.encode_credential(credential)) == credential
+
+
+@given(works)
+def test_work_comes_back_as_it_went(work: Work) -> None:
+    assert codec.decode_work(codec.encode_work(work)) == work
+
+
+@given(scopes)
+def test_a_scope_comes_back_as_it_went(scope: ScopeStatus) -> None:
+    assert codec.decode_scope(codec.encode_scope(scope)) == scope
+
+
+@given(issuers)
+def test_an_issuer_comes_back_as_it_went(issuer: IssuerMetadata) -> None:
+    assert codec.decode_issuer(codec.encode_issuer(issuer)) == issuer
+
+
+@given(heads)
+def test_a_head_comes_back_as_it_went(head: Head) -> None:
+    assert codec.head_from_fields(codec.head_to_fields(head)) == head
+
+
+@given(records)
+def test_encoding_is_canonical_json(record: ClusterRecord) -> None:
+    raw = codec.encode_record(record)
+
+    document = json.loads(raw)
+
+    assert raw == json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    assert b"null" not in raw.replace(b'"', b"") or _holds_no_null(document)
+
+
+def _holds_no_null(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_holds_no_null(one) for one in value.values())
+    if isinstance(value, list):
+        return all(_holds_no_null(one) for one in value)
+    return value is not None
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=300)
+def test_garbage_is_refused_and_nothing_else_happens(raw: bytes) -> None:
+    for decode in (codec.decode_record, codec.decode_credential, codec.decode_work, codec.decode_scope):
+        with pytest.raises(codec.DocumentError):
+            decode(raw)
+
+
+def full_record() -> dict[str, Any]:
+    return {
+        "uid": "u1",
+        "name": "alpha-web",
+        "title": "web",
+        "instance": "alpha",
+        "scope": "project",
+        "project": {"uid": "p1", "name": "Shop"},
+        "server": {"url": "https://10.0.0.1:6443", "ca_data": "Q0E=", "tls_server_name": "api.web"},
+        "auth": {"provider": "oidc", "oidc_token_provider": "sp", "issuer_url": "https://i", "client_id": "c"},
+        "palette": {
+            "state": "Running",
+            "health": "Healthy",
+            "cloud_type": "aws",
+            "created_at": "2026-01-31T09:30:00Z",
+            "tags": ["env:prod"],
+            "location": {"country_code": "DE"},
+        },
+        "access": {"state": "ready", "reason": "Verified", "message": "", "since": "2026-01-31T09:30:00Z"},
+        "kubernetes_version": "v1.31.2",
+        "skip_metrics_lookup": True,
+        "dashboard_url": "https://console/x",
+    }
+
+
+def put(document: dict[str, Any], path: str, value: object) -> bytes:
+    target, keys = document, path.split(".")
+    for key in keys[:-1]:
+        target = target[key]
+    if value is None:
+        del target[keys[-1]]
+    else:
+        target[keys[-1]] = value
+    return json.dumps(document).encode()
+
+
+def test_unknown_keys_are_ignored_at_every_depth() -> None:
+    document = full_record()
+    plain = codec.decode_record(json.dumps(document).encode())
+    document["new"] = {"deep": [None]}
+    document["palette"]["new"] = 1
+    document["palette"]["location"]["new"] = 1
+
+    assert codec.decode_record(json.dumps(document).encode()) == plain
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "why"),
+    [
+        ("uid", None, "is missing"),
+        ("uid", "", "is empty"),
+        ("name", 7, "is not a string"),
+        ("scope", CANARY, "is not one of project, tenant"),
+        ("project", [CANARY], "is not an object"),
+        ("project.uid", None, "is missing"),
+        ("server.url", {CANARY: 1}, "is not a string"),
+        ("server.ca_data", 1, "is not a string"),
+        ("auth.provider", CANARY, "is not one of serviceAccount, oidc"),
+        ("auth.client_id", None, "is missing"),
+        ("palette.tags", CANARY, "is not a list"),
+        ("palette.tags", [CANARY, 1], "holds something that is not a string"),
+        ("palette.created_at", CANARY, "is not a time like 2026-01-31T09:30:00Z"),
+        ("palette.created_at", "2026-01-31T09:30:00+00:00", "is not a time like 2026-01-31T09:30:00Z"),
+        ("palette.created_at", "2026-02-31T09:30:00Z", "is a time that does not exist"),
+        ("palette.location.country_code", 1, "is not a string"),
+        ("access.state", CANARY, "is not one of ready, degraded, failed, pending"),
+        ("access.since", None, "is missing"),
+        ("skip_metrics_lookup", 1, "is not true or false"),
+    ],
+)
+def test_a_faulty_record_is_refused_by_place_without_its_value(path: str, value: object, why: str) -> None:
+    with pytest.raises(codec.DocumentError) as caught:
+        codec.decode_record(put(full_record(), path, value))
+
+    assert (caught.value.what, caught.value.where, caught.value.why) == ("cluster record", path, why)
+    assert str(caught.value) == f"cluster record: {path}: {why}"
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("decode", "raw", "text"),
+    [
+        (codec.decode_record, b"{" + CANARY.encode(), "cluster record: is not JSON"),
+        (codec.decode_record, b"[]", "cluster record: is not a JSON object"),
+        (codec.decode_credential, b'{"issued_at":"2026-01-31T09:30:00Z"}', "credential: renew_at: is missing"),
+        (codec.decode_work, b'{"failures":true,"retired":[]}', "work: failures: is not a whole number"),
+        (codec.decode_work, b'{"failures":-1,"retired":[]}', "work: failures: is negative"),
+        (codec.decode_work, b'{"failures":0,"retired":[1]}', "work: retired[0]: is not an object"),
+        (codec.decode_work, b'{"failures":0,"retired":[{"name":"s"}]}', "work: retired[0].uid: is missing"),
+        (codec.decode_scope, b'{"name":1}', "scope: name: is not a string"),
+        (codec.decode_issuer, b'{"issuer":""}', "issuer: issuer: is empty"),
+    ],
+)
+def test_a_faulty_document_is_refused(decode: Callable[[bytes], object], raw: bytes, text: str) -> None:
+    with pytest.raises(codec.DocumentError) as caught:
+        decode(raw)
+
+    assert str(caught.value) == text
+
+
+HEAD = Head(1, 7, 3, "d", "m", 2, complete=True, changed_at=TIME, checked_at=TIME, writer="host:1")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("epoch", "-1", "is not a whole number"),
+        ("version", "03", "is not a whole number"),
+        ("version", "٣", "is not a whole number"),
+        ("clusters", "", "is not a whole number"),
+        ("complete", "2", "is neither 0 nor 1"),
+        ("checked_at", "soon", "is not a time like 2026-01-31T09:30:00Z"),
+        ("digest", "", "is empty"),
+    ],
+)
+def test_a_faulty_head_is_refused(key: str, value: str, why: str) -> None:
+    with pytest.raises(codec.DocumentError, match="head") as caught:
+        codec.head_from_fields(codec.head_to_fields(HEAD) | {key: value})
+
+    assert (caught.value.where, caught.value.why) == (key, why)
+
+
+def test_a_head_of_another_schema_is_told_apart_even_when_nothing_else_fits() -> None:
+    with pytest.raises(codec.UnknownSchemaError, match="schema: is not 1"):
+        codec.head_from_fields({"schema": "2"})
+
+
+def test_the_digest_is_the_hash_of_sorted_lines() -> None:
+    raw = {f"u{number}": f"record {number}".encode() for number in range(50)}
+    shuffled = random.Random(1).sample(sorted(raw), len(raw))
+    lines = sorted(uid.encode() + b"\t" + hashlib.sha256(raw[uid]).hexdigest().encode() for uid in raw)
+
+    found = codec.digest({uid: codec.record_hash(raw[uid]) for uid in shuffled})
+
+    assert found == hashlib.sha256(b"\n".join(lines)).hexdigest()
+
+
+def test_the_digest_of_nothing_is_the_hash_of_nothing() -> None:
+    assert codec.digest({}) == hashlib.sha256(b"").hexdigest()
+
+
+def test_times_are_utc_whole_seconds_with_a_z() -> None:
+    there = datetime(2026, 1, 31, 11, 30, 0, 999_999, tzinfo=timezone(timedelta(hours=2)))
+
+    assert codec.format_time(there) == "2026-01-31T09:30:00Z"
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="without a zone"):
+        codec.format_time(datetime(2026, 1, 31))  # noqa: DTZ001 - that is the point
+
+
+def test_a_value_that_json_cannot_carry_is_refused_without_quoting_it() -> None:
+    record = replace(codec.decode_record(json.dumps(full_record()).encode()), title=f"{CANARY}\ud800")
+
+    with pytest.raises(codec.DocumentError) as caught:
+        codec.encode_record(record)
+
+    assert CANARY not in str(caught.value)
+
+
+def test_an_empty_location_and_absent_values_are_left_out_but_tags_are_not() -> None:
+    record = ClusterRecord(
+        uid="u1",
+        name="n",
+        title="",
+        instance="alpha",
+        scope=Scope.TENANT,
+        project=None,
+        server=None,
+        auth=None,
+        palette=PaletteFacts(state="Running", location=Location(region_name="eu")),
+        access=Access(AccessState.PENDING, "New", "", TIME),
+    )
+    bare = replace(record, palette=PaletteFacts(state="Running"))
+
+    assert codec.record_to_dict(record)["palette"] == {
+        "state": "Running",
+        "health": "",
+        "cloud_type": "",
+        "tags": [],
+        "location": {"region_name": "eu"},
+    }
+    assert "location" not in json.loads(codec.encode_record(bare))["palette"]
+    assert json.loads(codec.encode_record(bare)).keys() == {
+        *("uid", "name", "title", "instance", "scope", "palette", "access", "skip_metrics_lookup")
+    }
+
+
+@pytest.mark.parametrize(
+    ("ca_data", "hashed"),
+    [(base64.b64encode(b"PEM").decode(), b"PEM"), ("not base64!", b"not base64!")],
+    ids=["base64 is hashed as PEM", "anything else as it is"],
+)
+def test_history_holds_the_hash_of_a_ca(ca_data: str, hashed: bytes) -> None:
+    was = codec.record_in_history(put(full_record(), "server.ca_data", ca_data))
+
+    assert was["server"] == {
+        "url": "https://10.0.0.1:6443",
+        "tls_server_name": "api.web",
+        "ca_sha256": hashlib.sha256(hashed).hexdigest(),
+    }
+    assert was["uid"] == "u1"
+
+
+@pytest.mark.parametrize("server", [None, {"url": "https://x"}], ids=["no server", "no CA"])
+def test_history_leaves_a_record_without_ca_as_it_is(server: dict[str, str] | None) -> None:
+    raw = put(full_record(), "server", server)
+
+    assert codec.record_in_history(raw) == json.loads(raw)
+
+
+def test_history_of_an_unreadable_record_is_its_hash() -> None:
+    assert codec.record_in_history(b"{") == {"unreadable_sha256": hashlib.sha256(b"{").hexdigest()}

@@ -1,0 +1,229 @@
+"""A kubeconfig is untrusted input: what is read of it, and what is refused by which name."""
+
+from __future__ import annotations
+
+import base64
+import traceback
+from typing import Any
+
+import pytest
+import yaml
+
+from palette_sync.core.model import Secret, Server
+from palette_sync.kube.kubeconfig import (
+    LARGEST,
+    AdminAccess,
+    BearerToken,
+    ClientCertificate,
+    KubeconfigError,
+    parse,
+    parse_server_only,
+)
+
+CANARY = "canary-7f3a"
+CA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nBBBB\n-----END CERTIFICATE-----\n"
+KEY = f"-----BEGIN EC PRIVATE KEY-----\n{CANARY}\n-----END EC PRIVATE KEY-----\n"
+URL = "https://10.0.0.1:6443"
+
+
+def b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+CLUSTER = {"server": URL, "certificate-authority-data": b64(CA)}
+CERT_USER = {"client-certificate-data": b64(CERTIFICATE), "client-key-data": b64(KEY)}
+TOKEN_USER = {"token": CANARY}
+
+
+def kubeconfig(cluster: Any = None, user: Any = None, **changes: Any) -> Secret:
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [
+            {"name": "elsewhere", "context": {"cluster": "x", "user": "y"}},
+            {"name": "here", "context": {"cluster": "kubernetes", "user": "admin"}},
+        ],
+        "clusters": [{"name": "kubernetes", "cluster": CLUSTER if cluster is None else cluster}],
+        "users": [{"name": "admin", "user": TOKEN_USER if user is None else user}],
+        **changes,
+    }
+    return Secret(yaml.safe_dump({key: value for key, value in document.items() if value is not None}))
+
+
+def refused(text: Secret, **options: Any) -> KubeconfigError:
+    with pytest.raises(KubeconfigError) as caught:
+        parse(text, **options)
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert CANARY not in shown
+    assert CANARY not in str(caught.value.__dict__)
+    return caught.value
+
+
+def test_a_file_of_kubeadm_grants_access_by_client_certificate() -> None:
+    access = parse(kubeconfig(user=CERT_USER))
+
+    assert access == AdminAccess(Server(URL, b64(CA)), ClientCertificate(CERTIFICATE, Secret(KEY)))
+    assert CANARY not in repr(access)
+    assert CANARY not in repr(access.credential)
+
+
+def test_a_token_grants_access_too() -> None:
+    assert parse(kubeconfig()).credential == BearerToken(Secret(CANARY))
+
+
+def test_only_the_pem_blocks_of_a_key_file_are_kept() -> None:
+    file = f"some text\n-----BEGIN EC PARAMETERS-----\nCC\n-----END EC PARAMETERS-----\n{KEY}"
+    credential = parse(kubeconfig(user={**CERT_USER, "client-key-data": b64(file)})).credential
+
+    assert credential == ClientCertificate(CERTIFICATE, Secret(KEY))
+
+
+def test_only_the_current_context_counts() -> None:
+    poisoned = {
+        "clusters": [
+            {"name": "x", "cluster": {"server": "http://evil", "insecure-skip-tls-verify": True}},
+            {"name": "kubernetes", "cluster": CLUSTER},
+        ],
+        "users": [
+            {"name": "y", "user": {"exec": {"command": "sh"}}},
+            {"name": "admin", "user": TOKEN_USER},
+        ],
+    }
+
+    assert parse(kubeconfig(**poisoned)).server == Server(URL, b64(CA))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "server"),
+    [
+        pytest.param({**CLUSTER, "server": f"{URL}/"}, Server(URL, b64(CA)), id="a slash at the end"),
+        pytest.param({**CLUSTER, "server": f"{URL}/k8s/c-1"}, Server(f"{URL}/k8s/c-1", b64(CA)), id="a path"),
+        pytest.param({"server": "https://[::1]:6443"}, Server("https://[::1]:6443"), id="no CA is the system's trust"),
+        pytest.param({**CLUSTER, "tls-server-name": "api"}, Server(URL, b64(CA), "api"), id="another name to verify"),
+        pytest.param({**CLUSTER, "insecure-skip-tls-verify": False}, Server(URL, b64(CA)), id="insecure: false"),
+        pytest.param(
+            {"server": URL, "certificate-authority-data": b64(f"two\n{CA}{CA}")},
+            Server(URL, b64(f"{CA}\n{CA}".replace("\n\n", "\n"))),
+            id="a bundle",
+        ),
+    ],
+)
+def test_the_server_is_read(cluster: dict[str, Any], server: Server) -> None:
+    found = parse_server_only(kubeconfig(cluster=cluster))
+
+    assert (found.url, found.tls_server_name) == (server.url, server.tls_server_name)
+    assert _blocks(found.ca_data) == _blocks(server.ca_data)
+
+
+def _blocks(ca_data: str | None) -> list[str]:
+    return base64.b64decode(ca_data).decode().split() if ca_data else []
+
+
+@pytest.mark.parametrize(
+    ("cluster", "reason"),
+    [
+        pytest.param({**CLUSTER, "server": "http://10.0.0.1"}, "NotHttps", id="http"),
+        pytest.param({**CLUSTER, "server": f"https://u:{CANARY}@10.0.0.1"}, "NotHttps", id="a password in the address"),
+        pytest.param({**CLUSTER, "server": f"{URL}/?x={CANARY}"}, "NotHttps", id="a query"),
+        pytest.param({"certificate-authority-data": b64(CA)}, "NotHttps", id="no server"),
+        pytest.param({**CLUSTER, "server": [URL]}, "NotHttps", id="a list of servers"),
+        pytest.param({"server": URL, "certificate-authority": f"/{CANARY}"}, "FilePathRefused", id="a CA file"),
+        pytest.param({**CLUSTER, "proxy-url": f"http://{CANARY}"}, "ProxyRefused", id="a proxy"),
+        pytest.param({"server": URL, "insecure-skip-tls-verify": True}, "InsecureTLS", id="no verification"),
+        pytest.param({**CLUSTER, "insecure-skip-tls-verify": "True"}, "InsecureTLS", id="no verification, as text"),
+        pytest.param({"server": URL, "certificate-authority-data": f"{CANARY}!"}, "BadCA", id="a CA that is no base64"),
+        pytest.param({"server": URL, "certificate-authority-data": b64(CANARY)}, "BadCA", id="a CA that is no PEM"),
+        pytest.param({"server": URL, "certificate-authority-data": b64(KEY)}, "BadCA", id="a key in place of a CA"),
+        pytest.param([URL], "KubeconfigMalformed", id="a cluster that is a list"),
+    ],
+)
+def test_a_server_is_refused_by_name(cluster: Any, reason: str) -> None:
+    assert refused(kubeconfig(cluster=cluster)).reason == reason
+    with pytest.raises(KubeconfigError, check=lambda error: error.reason == reason):
+        parse_server_only(kubeconfig(cluster=cluster))
+
+
+@pytest.mark.parametrize(
+    ("user", "reason"),
+    [
+        pytest.param({"exec": {"command": f"touch {CANARY}"}}, "ExecRefused", id="exec"),
+        pytest.param({"exec": {"command": "x"}, **TOKEN_USER}, "ExecRefused", id="exec beside a token"),
+        pytest.param({"exec": "x"}, "ExecRefused", id="exec as text"),
+        pytest.param({"auth-provider": {"config": {"cmd-path": CANARY}}}, "AuthProviderRefused", id="auth-provider"),
+        pytest.param({"client-certificate": f"/{CANARY}", **CERT_USER}, "FilePathRefused", id="a certificate file"),
+        pytest.param({"client-key": f"/{CANARY}", **CERT_USER}, "FilePathRefused", id="a key file"),
+        pytest.param({"tokenFile": f"/{CANARY}", **TOKEN_USER}, "FilePathRefused", id="a token file"),
+        pytest.param({"token": f"a\r\nHost: {CANARY}"}, "BadCredential", id="a header in the token"),
+        pytest.param({"token": f"{CANARY}ü"}, "BadCredential", id="a token beyond ASCII"),
+        pytest.param({"username": "admin", "password": CANARY}, "NoCredential", id="a password"),
+        pytest.param({"client-key-data": b64(KEY)}, "NoCredential", id="a key without certificate"),
+        pytest.param({"client-certificate-data": b64(CERTIFICATE)}, "NoCredential", id="a certificate without key"),
+        pytest.param({**CERT_USER, "client-key-data": b64(CERTIFICATE)}, "BadCredential", id="no key in the key"),
+        pytest.param({**CERT_USER, "client-certificate-data": CANARY}, "BadCredential", id="no base64"),
+        pytest.param({}, "NoCredential", id="nothing at all"),
+    ],
+)
+def test_a_user_is_refused_by_name(user: Any, reason: str) -> None:
+    assert refused(kubeconfig(user=user)).reason == reason
+    assert parse_server_only(kubeconfig(user=user)).url == URL  # which looks at no user
+
+
+def test_empty_exec_and_auth_provider_are_none() -> None:
+    assert parse(kubeconfig(user={**TOKEN_USER, "exec": None, "auth-provider": None})).credential
+
+
+NAMED = {"name": "kubernetes", "cluster": CLUSTER}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param(kubeconfig(**{"current-context": None}), "NoCurrentContext", id="no current-context"),
+        pytest.param(kubeconfig(**{"current-context": ""}), "NoCurrentContext", id="an empty current-context"),
+        pytest.param(kubeconfig(**{"current-context": CANARY}), "KubeconfigMalformed", id="an unknown context"),
+        pytest.param(kubeconfig(contexts=None), "KubeconfigMalformed", id="no contexts"),
+        pytest.param(kubeconfig(contexts={"here": {}}), "KubeconfigMalformed", id="contexts that are no list"),
+        pytest.param(kubeconfig(contexts=["here"]), "KubeconfigMalformed", id="a context that is a word"),
+        pytest.param(kubeconfig(contexts=[{"name": "here"}]), "KubeconfigMalformed", id="a context of nothing"),
+        pytest.param(kubeconfig(clusters=[]), "KubeconfigMalformed", id="no such cluster"),
+        pytest.param(kubeconfig(users=[]), "KubeconfigMalformed", id="no such user"),
+        pytest.param(kubeconfig(clusters=[NAMED, dict(NAMED)]), "KubeconfigMalformed", id="two clusters of one name"),
+        pytest.param(Secret(""), "KubeconfigMalformed", id="an empty file"),
+        pytest.param(Secret(f"- {CANARY}"), "KubeconfigMalformed", id="a list"),
+        pytest.param(Secret(f"{CANARY}"), "KubeconfigMalformed", id="a word"),
+        pytest.param(Secret(f"{{{CANARY}"), "KubeconfigMalformed", id="no YAML"),
+        pytest.param(Secret(f"a: {CANARY}\x00"), "KubeconfigMalformed", id="a zero byte"),
+        pytest.param(Secret(f"a: {CANARY}\ud800"), "KubeconfigMalformed", id="half a character"),
+        pytest.param(Secret(f"a: {CANARY}\na: 1"), "KubeconfigMalformed", id="a key twice"),
+        pytest.param(Secret(f"a: {CANARY}\n---\nb: 1"), "KubeconfigMalformed", id="two documents"),
+        pytest.param(Secret(f"{{[{CANARY}]: 1}}"), "KubeconfigMalformed", id="a key that is a list"),
+        pytest.param(Secret("a: &a [x]\nb: [*a, *a]"), "KubeconfigMalformed", id="aliases, the stuff of bombs"),
+        pytest.param(Secret("[" * 500_000), "KubeconfigMalformed", id="nested beyond any stack"),
+        pytest.param(Secret("{a: " * 200_000), "KubeconfigMalformed", id="nested mappings"),
+        pytest.param(Secret("a" * (LARGEST + 1)), "KubeconfigTooLarge", id="too large"),
+    ],
+)
+def test_a_file_is_refused_by_name(text: Secret, reason: str) -> None:
+    assert refused(text).reason == reason
+
+
+def test_python_tags_are_text_and_nothing_is_built_from_them(tmp_path: Any) -> None:
+    text = kubeconfig().reveal() + f"extra: !!python/object/apply:os.system ['touch {tmp_path}/made']\n"
+
+    assert parse(Secret(text)).server.url == URL
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        pytest.param({"server": URL, "insecure-skip-tls-verify": True}, id="in place of no verification"),
+        pytest.param({**CLUSTER, "certificate-authority-data": b64("x")}, id="in place of a bad one"),
+        pytest.param({"server": URL}, id="in place of none"),
+    ],
+)
+def test_the_operators_ca_wins(cluster: dict[str, Any]) -> None:
+    assert parse(kubeconfig(cluster=cluster), ca_pem=CA).server == Server(URL, b64(CA))
+    assert parse_server_only(kubeconfig(cluster=cluster), ca_pem=CA).ca_data == b64(CA)

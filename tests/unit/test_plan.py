@@ -1,0 +1,500 @@
+"""The plan, case by case: what stands in the cluster, what is wanted, and what is done about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from palette_sync.core.model import RetiredSecret, Work
+from palette_sync.core.plan import (
+    GENERATION_LABEL,
+    LEGACY_LABEL,
+    MANAGED_BY_LABEL,
+    OPAQUE,
+    TOKEN_SECRET_TYPE,
+    Action,
+    Desired,
+    Kind,
+    Meta,
+    Observed,
+    ObservedBinding,
+    ObservedNamespace,
+    ObservedRole,
+    ObservedSecret,
+    ObservedServiceAccount,
+    Plan,
+    TokenNeed,
+    plan,
+    plan_replace_legacy,
+)
+from palette_sync.core.rbac import READ_ONLY, PolicyRule
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+OVERLAP = timedelta(minutes=10)
+KEEP = TokenNeed(issue=False, reason="VerifyDue")
+NEW = TokenNeed(issue=True, reason="New")
+DUE = TokenNeed(issue=True, reason="TokenDue")
+OURS = {MANAGED_BY_LABEL: "palette-sync"}
+HELM = {MANAGED_BY_LABEL: "Helm"}
+OTHER_RULES = (PolicyRule(("",), ("pods",), ("get",)),)
+ROLE = ("ClusterRole", "reader")
+SUBJECTS = frozenset({("ServiceAccount", "tools", "sa")})
+
+REQUEST = Desired("tools", "sa", "token", "reader", "binding", READ_ONLY)
+SECRET = replace(REQUEST, token_source="secret")
+
+
+def meta(name: str, labels: dict[str, str] | None = None) -> Meta:
+    return Meta(f"uid-{name}", "7", OURS if labels is None else labels)
+
+
+def secret(name: str = "token", generation: int | None = 1, **changes: Any) -> ObservedSecret:
+    """One of ours; `labels` replaces all of its labels."""
+    labels = OURS if generation is None else {**OURS, GENERATION_LABEL: str(generation)}
+    labels = changes.pop("labels", labels)
+    return replace(ObservedSecret(name, meta(name, labels), OPAQUE), **changes)
+
+
+def filled(name: str = "token", generation: int | None = 1, **changes: Any) -> ObservedSecret:
+    """A token Secret of our service account."""
+    content = {"type": TOKEN_SECRET_TYPE, "service_account": "sa", "has_token": True, "empty": False}
+    return secret(name, generation, **{**content, **changes})
+
+
+def in_order(*secrets: ObservedSecret, **changes: Any) -> Observed:
+    """A cluster as it should be, with the given Secrets (default: the one that request mode makes)."""
+    observed = Observed(
+        namespace=ObservedNamespace(meta("tools")),
+        service_account=ObservedServiceAccount(meta("sa")),
+        secrets=secrets or (secret(),),
+        cluster_role=ObservedRole(meta("reader"), READ_ONLY),
+        cluster_role_binding=ObservedBinding(meta("binding"), ROLE, SUBJECTS),
+    )
+    return replace(observed, **changes)
+
+
+def decide(observed: Observed, desired: Desired = REQUEST, need: TokenNeed = KEEP, work: Work | None = None) -> Plan:
+    return plan(desired, observed, need=need, work=work or Work(generation="token"), now=NOW, overlap=OVERLAP)
+
+
+def told(actions: tuple[Action, ...]) -> list[tuple[str, str, str, str]]:
+    return [(action.verb, action.kind.value, action.name, action.reason) for action in actions]
+
+
+ISSUE_NEW = ("issue", "Token", "sa", "New")
+ISSUE_DEAD = ("issue", "Token", "sa", "TokenDead")
+
+
+def test_a_cluster_in_order_needs_nothing() -> None:
+    assert decide(in_order()) == Plan(secret="token")
+
+
+def test_an_empty_cluster_gets_all_five_in_the_order_in_which_they_need_each_other() -> None:
+    found = decide(Observed(), need=NEW, work=Work())
+
+    assert told(found.actions) == [
+        ("create", "Namespace", "tools", "Missing"),
+        ("create", "ServiceAccount", "sa", "Missing"),
+        ("create", "Secret", "token", "SecretMissing"),
+        ("create", "ClusterRole", "reader", "Missing"),
+        ("create", "ClusterRoleBinding", "binding", "Missing"),
+        ISSUE_NEW,
+    ]
+    assert (found.issue, found.secret, found.legacy, found.blocked) == (True, "token", False, None)
+
+
+def test_a_terminating_namespace_blocks_all_writing() -> None:
+    found = decide(in_order(namespace=ObservedNamespace(meta("tools"), terminating=True), cluster_role=None))
+
+    assert found.blocked is not None
+    assert found.blocked.reason == "NamespaceTerminating"
+    assert found.actions == ()
+
+
+ROLE_OTHER = in_order(cluster_role=ObservedRole(meta("reader"), OTHER_RULES))
+BINDING_OTHER_ROLE = in_order(cluster_role_binding=ObservedBinding(meta("binding"), ("ClusterRole", "x"), SUBJECTS))
+BINDING_OTHER_KIND = in_order(cluster_role_binding=ObservedBinding(meta("binding"), ("Role", "reader"), SUBJECTS))
+BINDING_OTHER_SUBJECT = in_order(
+    cluster_role_binding=ObservedBinding(meta("binding"), ROLE, SUBJECTS | {("User", "", "eve")})
+)
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected"),
+    [
+        pytest.param(in_order(namespace=None), ("create", "Namespace", "tools", "Missing"), id="namespace gone"),
+        pytest.param(
+            in_order(service_account=None), ("create", "ServiceAccount", "sa", "Missing"), id="service account gone"
+        ),
+    ],
+)
+def test_with_the_service_account_its_token_is_gone_too(observed: Observed, expected: tuple[str, ...]) -> None:
+    assert told(decide(observed).actions) == [expected, ISSUE_DEAD]
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected"),
+    [
+        pytest.param(in_order(cluster_role=None), ("create", "ClusterRole", "reader", "Missing"), id="role gone"),
+        pytest.param(
+            in_order(cluster_role_binding=None),
+            ("create", "ClusterRoleBinding", "binding", "Missing"),
+            id="binding gone",
+        ),
+        pytest.param(ROLE_OTHER, ("update", "ClusterRole", "reader", "RoleDrifted"), id="rules drifted"),
+        pytest.param(
+            BINDING_OTHER_ROLE, ("replace", "ClusterRoleBinding", "binding", "RoleRefChanged"), id="another role bound"
+        ),
+        pytest.param(
+            BINDING_OTHER_KIND, ("replace", "ClusterRoleBinding", "binding", "RoleRefChanged"), id="another kind bound"
+        ),
+        pytest.param(
+            BINDING_OTHER_SUBJECT,
+            ("update", "ClusterRoleBinding", "binding", "SubjectsDrifted"),
+            id="another subject bound",
+        ),
+    ],
+)
+def test_repair_keeps_the_token(observed: Observed, expected: tuple[str, ...]) -> None:
+    found = decide(observed)
+
+    assert told(found.actions) == [expected]
+    assert not found.issue
+
+
+def test_writes_to_what_stands_carry_what_was_seen_of_it() -> None:
+    seen = [*decide(ROLE_OTHER).actions, *decide(BINDING_OTHER_ROLE).actions, *decide(BINDING_OTHER_SUBJECT).actions]
+
+    assert [action.meta for action in seen] == [meta("reader"), meta("binding"), meta("binding")]
+
+
+UNLABELLED: dict[str, str] = {}
+FOREIGN = {
+    "namespace": lambda labels: in_order(namespace=ObservedNamespace(meta("tools", labels))),
+    "service account": lambda labels: in_order(service_account=ObservedServiceAccount(meta("sa", labels))),
+    "equal role": lambda labels: in_order(cluster_role=ObservedRole(meta("reader", labels), READ_ONLY)),
+    "other role": lambda labels: in_order(cluster_role=ObservedRole(meta("reader", labels), OTHER_RULES)),
+    "equal binding": lambda labels: in_order(
+        cluster_role_binding=ObservedBinding(meta("binding", labels), ROLE, SUBJECTS)
+    ),
+    "binding of another role": lambda labels: in_order(
+        cluster_role_binding=ObservedBinding(meta("binding", labels), ("ClusterRole", "x"), SUBJECTS)
+    ),
+    "binding of others": lambda labels: in_order(
+        cluster_role_binding=ObservedBinding(meta("binding", labels), ROLE, frozenset())
+    ),
+    "empty Opaque Secret": lambda labels: in_order(secret(labels=labels)),
+    "Opaque Secret with data": lambda labels: in_order(secret(labels=labels, empty=False)),
+}
+CONFLICT = "Conflict"
+NOTHING = ""
+
+
+@pytest.mark.parametrize(
+    ("what", "labels", "adopt", "expected"),
+    [
+        *(
+            pytest.param("namespace", labels, adopt, NOTHING, id=f"a {who} namespace is used as it is ({adopt})")
+            for who, labels in (("foreign", UNLABELLED), ("Helm's", HELM))
+            for adopt in ("never", "matching", "always")
+        ),
+        *(
+            pytest.param(what, UNLABELLED, "matching", "Adopted", id=f"matching adopts an unlabelled {what}")
+            for what in ("service account", "equal role", "equal binding", "empty Opaque Secret")
+        ),
+        *(
+            pytest.param(what, UNLABELLED, "matching", CONFLICT, id=f"matching leaves an unlabelled {what} alone")
+            for what in ("other role", "binding of another role", "binding of others", "Opaque Secret with data")
+        ),
+        *(
+            pytest.param(what, UNLABELLED, "never", CONFLICT, id=f"never leaves an unlabelled {what} alone")
+            for what in FOREIGN
+            if what != "namespace"
+        ),
+        *(
+            pytest.param(what, HELM, adopt, CONFLICT, id=f"{adopt} leaves Helm's {what} alone")
+            for what in FOREIGN
+            if what != "namespace"
+            for adopt in ("never", "matching")
+        ),
+        *(
+            pytest.param(what, labels, "always", reason, id=f"always takes over {who} {what}")
+            for who, labels in (("an unlabelled", UNLABELLED), ("Helm's", HELM))
+            for what, reason in (
+                ("service account", "Adopted"),
+                ("equal role", "Adopted"),
+                ("other role", "RoleDrifted"),
+                ("equal binding", "Adopted"),
+                ("binding of another role", "RoleRefChanged"),
+                ("binding of others", "SubjectsDrifted"),
+                ("empty Opaque Secret", "Adopted"),
+                ("Opaque Secret with data", "Adopted"),
+            )
+        ),
+    ],
+)
+def test_namesakes(what: str, labels: dict[str, str], adopt: Any, expected: str) -> None:
+    found = decide(FOREIGN[what](labels), replace(REQUEST, adopt=adopt))
+
+    if expected == CONFLICT:
+        assert found.blocked is not None
+        assert found.blocked.reason == CONFLICT
+        assert found.actions == ()
+    else:
+        assert found.blocked is None
+        assert [action.reason for action in found.actions] == ([expected] if expected else [])
+        assert not found.issue
+
+
+def test_an_adopted_binding_secret_gets_the_label_of_its_generation() -> None:
+    (adopted,) = decide(in_order(secret(labels=UNLABELLED))).actions
+
+    assert adopted.labels == {GENERATION_LABEL: "1"}
+    assert adopted.meta == meta("token", UNLABELLED)
+
+
+def test_one_conflict_stops_every_write_to_the_cluster() -> None:
+    found = decide(in_order(namespace=None, cluster_role=ObservedRole(meta("reader", HELM), READ_ONLY)))
+
+    assert found.actions == ()
+    assert found.blocked is not None
+    assert "Helm" in found.blocked.message
+
+
+LEGACY_NEW = filled(labels=UNLABELLED)
+LEGACY_KNOWN = filled(labels={**OURS, LEGACY_LABEL: "true"})
+
+
+@pytest.mark.parametrize("desired", [REQUEST, SECRET], ids=["request mode", "secret mode"])
+def test_the_other_tools_token_secret_is_labelled_and_a_second_one_made_beside_it(desired: Desired) -> None:
+    found = decide(in_order(LEGACY_NEW), desired, NEW, Work())
+
+    assert told(found.actions) == [
+        ("update", "Secret", "token", "LegacyToken"),
+        ("create", "Secret", "token-2", "SecretMissing"),
+        ISSUE_NEW,
+    ]
+    assert found.actions[0].labels == {LEGACY_LABEL: "true"}
+    assert found.legacy
+    assert found.secret == "token-2"
+    assert found.retired == ()
+
+
+def test_a_known_legacy_secret_is_kept_and_told() -> None:
+    found = decide(in_order(LEGACY_KNOWN, secret("token-2", 2)), work=Work(generation="token-2"))
+
+    assert found == Plan(secret="token-2", legacy=True)
+
+
+def test_a_legacy_secret_is_a_conflict_where_nothing_is_adopted() -> None:
+    found = decide(in_order(LEGACY_NEW), replace(REQUEST, adopt="never"))
+
+    assert found.blocked is not None
+    assert found.legacy
+
+
+@pytest.mark.parametrize(
+    ("named", "adopt", "expected"),
+    [
+        pytest.param(
+            filled(labels=UNLABELLED, service_account="x"), "matching", CONFLICT, id="another account's token"
+        ),
+        pytest.param(filled(labels=UNLABELLED, service_account="x"), "always", NOTHING, id="always leaves its type be"),
+        pytest.param(secret(labels=UNLABELLED, type="kubernetes.io/tls"), "always", NOTHING, id="a certificate"),
+    ],
+)
+def test_a_secret_of_a_useless_type_is_never_touched(named: ObservedSecret, adopt: Any, expected: str) -> None:
+    found = decide(in_order(named), replace(REQUEST, adopt=adopt), NEW, Work())
+
+    if expected == CONFLICT:
+        assert found.blocked is not None
+    else:
+        assert told(found.actions) == [("create", "Secret", "token-2", "SecretMissing"), ISSUE_NEW]
+
+
+def test_an_opaque_secret_of_ours_cannot_hold_the_token_of_secret_mode() -> None:
+    found = decide(in_order(secret()), SECRET, KEEP, Work(generation="token"))
+
+    assert told(found.actions) == [("create", "Secret", "token-2", "SecretMissing"), ISSUE_DEAD]
+    assert found.retired == (RetiredSecret("token", "uid-token", NOW + OVERLAP),)
+
+
+def test_an_empty_namesake_is_no_token_secret_in_secret_mode() -> None:
+    assert decide(in_order(secret(labels=UNLABELLED)), SECRET, NEW, Work()).blocked is not None
+
+
+@pytest.mark.parametrize(
+    ("secrets", "work", "need", "name", "actions"),
+    [
+        pytest.param(
+            [secret()], Work(generation="token"), DUE, "token", ["TokenDue"], id="renewal binds to the same one"
+        ),
+        pytest.param([secret()], Work(), KEEP, "token", [], id="a forgotten generation is no reason to issue"),
+        pytest.param(
+            [secret()], Work(generation="token-2"), KEEP, "token", ["TokenDead"], id="the published one is gone"
+        ),
+        pytest.param(
+            [secret(), secret("token-2", 2)], Work(), NEW, "token-2", ["New"], id="the newest where none is published"
+        ),
+        pytest.param([secret(generation=None)], Work(generation="token"), KEEP, "token", [], id="no number means 1"),
+        pytest.param(
+            [secret(labels={**OURS, GENERATION_LABEL: "²"})],
+            Work(generation="token"),
+            KEEP,
+            "token",
+            [],
+            id="nor does junk",
+        ),
+    ],
+)
+def test_request_mode_binds_to_one_secret(
+    secrets: list[ObservedSecret], work: Work, need: TokenNeed, name: str, actions: list[str]
+) -> None:
+    found = decide(in_order(*secrets), REQUEST, need, work)
+
+    assert found.secret == name
+    assert [action.reason for action in found.actions] == actions
+
+
+def test_a_deleted_secret_is_made_again_and_the_token_with_it() -> None:
+    found = decide(replace(in_order(), secrets=()))
+
+    assert told(found.actions) == [("create", "Secret", "token", "SecretMissing"), ISSUE_DEAD]
+
+
+@pytest.mark.parametrize(
+    ("secrets", "work", "need", "name", "actions"),
+    [
+        pytest.param([filled()], "token", KEEP, "token", [], id="nothing is due"),
+        pytest.param(
+            [filled()],
+            "token",
+            DUE,
+            "token-2",
+            [("create", "Secret", "token-2", "TokenDue"), ("issue", "Token", "sa", "TokenDue")],
+            id="a replacement is a new generation",
+        ),
+        pytest.param(
+            [filled(), filled("token-2", 2)],
+            "token",
+            DUE,
+            "token-2",
+            [("issue", "Token", "sa", "TokenDue")],
+            id="one that was made and never published is used",
+        ),
+        pytest.param(
+            [filled("token-7", 7)],
+            "token-7",
+            DUE,
+            "token-8",
+            [("create", "Secret", "token-8", "TokenDue"), ("issue", "Token", "sa", "TokenDue")],
+            id="numbers only grow",
+        ),
+        pytest.param(
+            [filled(), filled("token-2", labels=UNLABELLED)],
+            "token",
+            DUE,
+            "token-3",
+            [("create", "Secret", "token-3", "TokenDue"), ("issue", "Token", "sa", "TokenDue")],
+            id="a taken name is passed over",
+        ),
+        pytest.param(
+            [filled()], "token-9", DUE, "token", [("issue", "Token", "sa", "TokenDue")], id="what is left is used"
+        ),
+        pytest.param([filled()], None, NEW, "token", [ISSUE_NEW], id="what a crash left is used"),
+        pytest.param(
+            [filled(service_account="old")],
+            "token",
+            KEEP,
+            "token-2",
+            [("create", "Secret", "token-2", "SecretMissing"), ISSUE_DEAD],
+            id="another account's token is of no use",
+        ),
+    ],
+)
+def test_secret_mode_has_generations(
+    secrets: list[ObservedSecret], work: str | None, need: TokenNeed, name: str, actions: list[tuple[str, ...]]
+) -> None:
+    found = decide(in_order(*secrets), SECRET, need, Work(generation=work))
+
+    assert found.secret == name
+    assert told(found.actions) == actions
+
+
+def test_in_secret_mode_a_lost_service_account_takes_every_generation_with_it() -> None:
+    found = decide(in_order(filled(), service_account=None), SECRET)
+
+    assert told(found.actions)[1:] == [("create", "Secret", "token-2", "SecretMissing"), ISSUE_DEAD]
+
+
+def test_a_replaced_generation_is_remembered_with_its_end() -> None:
+    found = decide(in_order(filled()), SECRET, DUE)
+
+    assert found.retired == (RetiredSecret("token", "uid-token", NOW + OVERLAP),)
+
+
+@pytest.mark.parametrize(
+    ("uid", "end", "deleted"),
+    [
+        pytest.param("uid-token", NOW, True, id="its time has come"),
+        pytest.param("uid-token", NOW + timedelta(seconds=1), False, id="its time has not come"),
+        pytest.param("uid-else", NOW, False, id="it is another Secret of the same name"),
+    ],
+)
+def test_a_retired_generation_is_deleted_after_the_overlap(uid: str, end: datetime, deleted: bool) -> None:  # noqa: FBT001
+    work = Work(generation="token-2", retired=(RetiredSecret("token", uid, end),))
+    found = decide(in_order(filled(), filled("token-2", 2)), SECRET, work=work)
+
+    if deleted:
+        assert told(found.actions) == [("delete", "Secret", "token", "OverlapOver")]
+        assert found.actions[0].meta == filled().meta
+        assert found.retired == ()
+    else:
+        assert found.actions == ()
+        assert [retired.name for retired in found.retired] == ["token"]
+
+
+def test_what_carries_our_name_but_no_generation_is_never_deleted() -> None:
+    """The daemon's own deployment may label Secrets as it likes, in the same namespace."""
+    own = secret("palette-sync-redis", None, empty=False)
+    work = Work(generation="token", retired=(RetiredSecret("palette-sync-redis", own.meta.uid, NOW),))
+
+    assert decide(in_order(secret(), own), work=work) == Plan(secret="token")
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_what_may_not_be_read_is_not_judged(kind: Kind) -> None:
+    blind = {
+        Kind.NAMESPACE: in_order(namespace=None),
+        Kind.SERVICE_ACCOUNT: in_order(service_account=None),
+        Kind.SECRET: replace(in_order(), secrets=()),
+        Kind.CLUSTER_ROLE: in_order(cluster_role=None),
+        Kind.CLUSTER_ROLE_BINDING: in_order(cluster_role_binding=None),
+        Kind.TOKEN: in_order(),
+    }[kind]
+    retired = (RetiredSecret("old", "uid-old", NOW),)
+    found = decide(replace(blind, unreadable=frozenset({kind})), work=Work(generation="token", retired=retired))
+
+    assert found.actions == ()
+    assert not found.issue
+    if kind is Kind.SECRET:
+        assert (found.secret, found.retired) == ("token", retired)
+
+
+def test_legacy_secrets_are_deleted_on_demand_only_those_of_our_account() -> None:
+    observed = in_order(
+        LEGACY_KNOWN,
+        filled("found", labels=UNLABELLED),
+        filled("helms", labels=HELM),
+        filled("others", labels=UNLABELLED, service_account="x"),
+        filled("current", 2),
+        secret("token-3", 3),
+    )
+
+    actions = plan_replace_legacy(REQUEST, observed)
+
+    assert told(actions) == [("delete", "Secret", "token", "LegacyToken"), ("delete", "Secret", "found", "LegacyToken")]
+    assert actions[0].meta == LEGACY_KNOWN.meta
