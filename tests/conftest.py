@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import socket
@@ -10,6 +11,12 @@ from typing import Any
 import pytest
 
 pytest_plugins = ["integration.valkey", "integration.stage"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """looptime's plugin leaves an event loop open where a process begins with a synchronous test; see to it that
+    there is none to begin with, for its collection would fail whichever test runs then (warnings are errors)."""
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(autouse=True)

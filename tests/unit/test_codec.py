@@ -43,8 +43,8 @@ TIME = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 times = st.datetimes(
-    min_value=datetime(1, 1, 2),
-    max_value=datetime(9999, 12, 30),
+    min_value=datetime(1, 1, 2, tzinfo=UTC).replace(tzinfo=None),
+    max_value=datetime(9999, 12, 30, tzinfo=UTC).replace(tzinfo=None),
     timezones=st.just(UTC),
 ).map(lambda moment: moment.replace(microsecond=0))
 many = st.lists(texts, max_size=4).map(tuple)
@@ -151,7 +151,7 @@ def test_encoding_is_canonical_json(record: ClusterRecord) -> None:
     document = json.loads(raw)
 
     assert raw == json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    assert b"null" not in raw.replace(b'"', b"") or _holds_no_null(document)
+    assert _holds_no_null(document)
 
 
 def _holds_no_null(value: Any) -> bool:

@@ -72,7 +72,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
 async def _redis(store: Store) -> list[Finding]:
     facts = await store.server_facts()
     findings = [Finding(OK, "redis", f"{facts.name} {facts.version} answers")]
-    if not _new_enough(facts.name, facts.version):
+    if not facts.supported:
         findings.append(
             Finding(PROBLEM, "redis", f"{facts.name} {facts.version} is too old", "use Redis >= 6.2 or Valkey >= 7.2")
         )
@@ -90,14 +90,6 @@ async def _redis(store: Store) -> list[Finding]:
         told = f"the user {facts.user} may not run {', '.join(facts.denied)}"
         findings.append(Finding(PROBLEM, "redis", told, "let the ACL grant them on the keys of the prefix"))
     return findings
-
-
-def _new_enough(name: str, version: str) -> bool:
-    try:
-        numbers = tuple(int(part) for part in version.split(".")[:2])
-    except ValueError:
-        return True  # a server that hides its version is not judged by it
-    return numbers >= ((7, 2) if name == "valkey" else (6, 2))
 
 
 async def _instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:

@@ -126,8 +126,8 @@ class _Story:
     async def first_sync(self) -> None:
         self.chapter(
             "1. First sync",
-            f"{INSTANCES} simulated Palette instances with {PROJECTS} projects and {CLUSTERS} clusters, a third with OIDC. "
-            "Every other cluster gets a namespace, a service account, a Secret, a ClusterRole and a binding.",
+            f"{INSTANCES} simulated Palette instances with {PROJECTS} projects and {CLUSTERS} clusters, "
+            "a third with OIDC. Every other gets a namespace, a service account, a Secret, a role and a binding.",
         )
         reports = await self.passes()
         ready = sum(report.access.get("ready", 0) for report in reports)

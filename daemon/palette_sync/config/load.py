@@ -20,10 +20,12 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from palette_sync.config.settings import (
     PREFIX,
+    SEAL_SHAPES,
     AuthRuleSettings,
-    InheritedSettings,
+    DefaultsSettings,
     InstanceSettings,
     RbacRuleSettings,
+    RedisSettings,
     SealSettings,
     Settings,
 )
@@ -101,7 +103,7 @@ class _Layers:
         self.path = path
         self.problems: list[str] = []
         self.file = self._read_toml()
-        _resolve_paths(self.file, path.parent)
+        self._resolve_paths(self.file, path.parent)
         self.secrets = self._read_secrets_directory(environ)
         self.environment = self._read_environment(environ)
 
@@ -110,13 +112,14 @@ class _Layers:
         for layer in (self.file, self.secrets, self.environment):
             _merge(document, deepcopy(layer))
         instances, defaults = document.get("instances"), document.get("defaults")
+        self._read_file_key(defaults, "api_key", "defaults")
         if isinstance(instances, dict):
             if isinstance(defaults, dict):
                 for name, instance in instances.items():
                     if isinstance(instance, dict):
                         instances[name] = _merge(deepcopy(defaults), instance)
             for name, instance in instances.items():
-                self._read_file_key(instance, "api_key", f"instances.{name}")
+                self._read_file_key(instance, "api_key", "instances", name)
         self._read_file_key(document.get("redis"), "url", "redis")
         self._read_file_key(document.get("seal"), "keys", "seal")
         return document
@@ -156,16 +159,17 @@ class _Layers:
             given = environ.get(variable)
             if not given:
                 continue
-            directory = Path(given)
-            if not directory.is_dir():
-                self.problems.append(f"variable {variable}: {directory} is no directory")
+            try:
+                files = sorted(Path(given).iterdir())
+            except (OSError, ValueError):  # ValueError: a NUL in the path
+                self.problems.append(f"variable {variable}: names no directory that can be read")
                 continue
-            for file in sorted(directory.iterdir()):
+            for file in files:
                 keys = file.name.lower().split("__")
                 if file.is_file() and keys[0] in Settings.model_fields and len(keys) > 1:
                     text = self._read_secret(file, f"secret {file.name}")
                     if text is not None:
-                        _merge(document, _nested(keys, text))
+                        _merge(document, _nested(keys, text), twins=True)
         return document
 
     def _read_environment(self, environ: Mapping[str, str]) -> Document:
@@ -184,62 +188,68 @@ class _Layers:
             source = EnvSettingsSource(Settings)
             source.env_vars = {name.lower(): value}  # one at a time, so that an error can name it
             try:
-                _merge(document, source())
+                _merge(document, source(), twins=True)
             except SettingsError:
                 self.problems.append(f"variable {name}: is not valid JSON, as a list or table must be here")
         return document
 
-    def _read_file_key(self, section: object, key: str, where: str) -> None:
-        """Replace `<key>_file` by the file's content. A key beside its file key in the same place is an error."""
+    def _read_file_key(self, section: object, key: str, *table: str) -> None:
+        """Replace `<key>_file` by the file's content. A key beside its file key in the same layer is an error."""
         if not isinstance(section, dict) or key + _FILE not in section:
             return
         given = section.pop(key + _FILE)
+        location = (*table, key + _FILE)
+        where = f"{self.source_of(location)}: {'.'.join(location)}"
         if key in section:
-            self.problems.append(f"{self.path}: {where}: has both {key} and {key}{_FILE}; keep one")
-            return
-        if not isinstance(given, str):
-            self.problems.append(f"{self.path}: {where}.{key}{_FILE}: must be a path")
-            return
-        text = self._read_secret(Path(given), f"{self.path}: {where}.{key}{_FILE}")
-        if text is not None:
+            self.problems.append(f"{where}: stands beside {key}; keep one of the two")
+        elif not isinstance(given, str):
+            self.problems.append(f"{where}: must be a path")
+        elif (text := self._read_secret(Path(given), where)) is not None:
             section[key] = text
 
     def _read_secret(self, file: Path, where: str) -> str | None:
+        """Never names the path: somebody may have written the secret itself there."""
         try:
-            content = file.read_bytes()
+            with file.open("rb") as stream:
+                content = stream.read(_LARGEST_SECRET + 1)
+            if len(content) <= _LARGEST_SECRET:
+                return content.decode().strip()
+            self.problems.append(f"{where}: the file is larger than 64 KiB, which no key is")
         except OSError as error:
-            self.problems.append(f"{where}: cannot read {file}: {error.strerror}")
-            return None
-        if len(content) > _LARGEST_SECRET:
-            self.problems.append(f"{where}: {file} is larger than 64 KiB, which no key is")
-            return None
-        try:
-            return content.decode().strip()
+            self.problems.append(f"{where}: the file cannot be read: {error.strerror}")
         except UnicodeDecodeError:
-            self.problems.append(f"{where}: {file} is not UTF-8 text")
-            return None
+            self.problems.append(f"{where}: the file is not UTF-8 text")
+        except ValueError:
+            self.problems.append(f"{where}: must be a path")  # it holds a NUL
+        return None
+
+    def _resolve_paths(self, table: Document, base: Path, *above: str) -> None:
+        """Relative paths in the file are relative to the file, wherever the daemon is started."""
+        for key, value in table.items():
+            if isinstance(value, dict):
+                self._resolve_paths(value, base, *above, key)
+            elif key.endswith(_FILE) and isinstance(value, str):
+                try:
+                    table[key] = str(base / Path(value).expanduser())
+                except RuntimeError:
+                    where = ".".join((*above, key))
+                    self.problems.append(f"{self.path}: {where}: begins with the home of a user who is unknown")
 
 
-def _merge(into: Document, layer: Document) -> Document:
-    """Merge `layer` over `into`, tables key by key; a key and its `_file` twin replace each other."""
+def _merge(into: Document, layer: Document, *, twins: bool = False) -> Document:
+    """Merge `layer` over `into`, tables key by key.
+
+    A key and its `_file` twin replace each other, unless both are parts of one layer (`twins`): there it is an error.
+    """
     for key, value in layer.items():
         twin = key.removesuffix(_FILE) if key.endswith(_FILE) else key + _FILE
-        if twin not in layer:
+        if not twins and twin not in layer:
             into.pop(twin, None)
         if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+            _merge(into[key], value, twins=twins)
         else:
             into[key] = value
     return into
-
-
-def _resolve_paths(document: Document, base: Path) -> None:
-    """Relative paths in the file are relative to the file, wherever the daemon is started."""
-    for key, value in document.items():
-        if isinstance(value, dict):
-            _resolve_paths(value, base)
-        elif key.endswith(_FILE) and isinstance(value, str):
-            document[key] = str(base / Path(value).expanduser())
 
 
 def _nested(keys: list[str], value: str) -> Document:
@@ -261,7 +271,7 @@ def _render(details: list[ErrorDetails], layers: _Layers, *, skip_missing: bool)
     inherited = {detail["loc"][1:] for detail in details if detail["loc"][:1] == ("defaults",)}
     lines: list[str] = []
     for detail in details:
-        location = tuple(part for part in detail["loc"] if part not in _UNION_TAGS)
+        location = tuple(part for part in detail["loc"] if part not in SEAL_SHAPES)
         from_defaults = location[:1] == ("instances",) and location[2:] in inherited and not layers.gives(location)
         if from_defaults or (skip_missing and detail["type"] == "missing"):
             continue
@@ -269,10 +279,6 @@ def _render(details: list[ErrorDetails], layers: _Layers, *, skip_missing: bool)
         if line not in lines:
             lines.append(line)
     return lines
-
-
-# pydantic puts the member of a union into the location.
-_UNION_TAGS = frozenset({"SealSettings", "literal['none']"})
 
 
 def _message(detail: ErrorDetails, location: tuple[str | int, ...]) -> str:
@@ -287,6 +293,8 @@ def _message(detail: ErrorDetails, location: tuple[str | int, ...]) -> str:
         case "value_error":
             message = detail["msg"].removeprefix("Value error, ")
             return f"{key}: {message}" if key else message
+        case "model_type" | "dict_type":
+            return f"{key}: must be a table"
         case "literal_error":
             return f"{key}: is none of the allowed words ({detail['msg'].removeprefix('Input should be ')})"
         case _:
@@ -295,28 +303,29 @@ def _message(detail: ErrorDetails, location: tuple[str | int, ...]) -> str:
 
 def _fields_at(location: tuple[str | int, ...]) -> list[str]:
     """The keys that a table may hold, to guess what was meant."""
-    models: dict[str, type[BaseModel]] = {"seal": SealSettings, "defaults": InheritedSettings}
-    if not location:
-        return list(Settings.model_fields)
-    if location[0] == "instances" and len(location) > 1:
-        model: type[BaseModel] = InstanceSettings
-        rest = location[2:]
-    else:
-        found = models.get(str(location[0])) or Settings.model_fields[str(location[0])].annotation
-        assert isinstance(found, type)
-        model, rest = found, location[1:]
+    model: type[BaseModel] = Settings
+    rest = location
+    if location[:1] == ("instances",):
+        model, rest = InstanceSettings, location[2:]
+    elif location == ("seal",):
+        model, rest = SealSettings, ()
     for part in rest:
-        if isinstance(part, int):
-            continue
         if part == "rules":
             return list((AuthRuleSettings if "auth" in rest else RbacRuleSettings).model_fields)
         annotation = model.model_fields[str(part)].annotation
         assert isinstance(annotation, type)
         model = annotation
-    return [
-        *model.model_fields,
-        *(f"{name}{_FILE}" for name in model.model_fields if name in {"api_key", "url", "keys"}),
-    ]
+    secret = _SECRET_KEYS.get(model)
+    return [*model.model_fields, *([secret + _FILE] if secret else [])]
+
+
+# The key of each table that may come from a file of its own.
+_SECRET_KEYS: dict[type[BaseModel], str] = {
+    DefaultsSettings: "api_key",
+    InstanceSettings: "api_key",
+    RedisSettings: "url",
+    SealSettings: "keys",
+}
 
 
 def _closest(name: str, options: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,8 +19,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     SecretStr,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -28,7 +31,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
 _INSTANCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -36,15 +39,24 @@ def _duration(value: object) -> object:
     """Accept seconds (90), or text with units ("90s", "5m", "1h30m", "250ms")."""
     if isinstance(value, timedelta):
         return value
+    seconds = _seconds(value)
+    if seconds is not None:
+        # What is infinite, no number, or longer than a timedelta holds is told below, in words that quote nothing.
+        with suppress(OverflowError, ValueError):
+            return timedelta(seconds=seconds)
+    raise ValueError('is no duration; write for example "90s", "10m" or "1h"')
+
+
+def _seconds(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return timedelta(seconds=value)
+        return value
     if isinstance(value, str):
         text = value.strip().replace(" ", "")
-        if text.isdigit():
-            return timedelta(seconds=int(text))
+        if re.fullmatch("[0-9]+", text):
+            return float(text)
         if text and _DURATION.sub("", text) == "":
-            return timedelta(seconds=sum(float(n) * _UNITS[unit] for n, unit in _DURATION.findall(text)))
-    raise ValueError('is no duration; write for example "90s", "10m" or "1h"')
+            return sum(float(n) * _UNITS[unit] for n, unit in _DURATION.findall(text))
+    return None
 
 
 def parse_duration(text: str) -> timedelta:
@@ -76,8 +88,30 @@ def _json(value: object) -> object:
         raise ValueError("is not valid JSON") from None
 
 
+def _is_https(value: str) -> str:
+    if not re.fullmatch(r"https://[^\s/?#@]+/?", value):
+        raise ValueError('must be "https://" and a host (and port), without path, user or query')
+    return value.rstrip("/")
+
+
+def _is_a_proxy(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#]+/?", value):
+        raise ValueError('must be "http://", a host and a port, without path or query')
+    return value
+
+
+def _is_a_key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value().strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("is empty or holds characters that no HTTP header can carry")
+    return SecretStr(key)
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_strings)]
+HttpsUrl = Annotated[str, AfterValidator(_is_https)]
+ProxyUrl = Annotated[str, AfterValidator(_is_a_proxy)]
+ApiKey = Annotated[SecretStr, AfterValidator(_is_a_key)]
 Mode = Literal["service-account", "oidc", "auto"]
 
 
@@ -165,7 +199,7 @@ class TokenSettings(Section):
 
 
 class InheritedSettings(Section):
-    """What `[defaults]` may say for every instance."""
+    """What every instance has and needs no word about."""
 
     title: str = ""
     tenant: str | None = None
@@ -183,8 +217,8 @@ class InheritedSettings(Section):
     cluster_timeout: Duration = timedelta(seconds=15)
     skip_metrics_lookup: bool = True
     ca_file: Path | None = None
-    http_proxy: str | None = None
-    console_url: str | None = None
+    http_proxy: ProxyUrl | None = Field(default=None, repr=False)  # may hold a password
+    console_url: HttpsUrl | None = None
     auth: AuthSettings = AuthSettings()
     oidc: OidcSettings = OidcSettings()
     rbac: RbacSettings = RbacSettings()
@@ -204,26 +238,16 @@ class InheritedSettings(Section):
         return value
 
 
+class DefaultsSettings(InheritedSettings):
+    """What `[defaults]` may say for every instance: all that an instance may say itself."""
+
+    url: HttpsUrl | None = None
+    api_key: ApiKey | None = None
+
+
 class InstanceSettings(InheritedSettings):
-    url: str
-    api_key: SecretStr
-
-    @field_validator("url", "console_url")
-    @classmethod
-    def _is_https(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if not re.fullmatch(r"https://[^\s/?#@]+/?", value):
-            raise ValueError('must be "https://" and a host (and port), without path, user or query')
-        return value.rstrip("/")
-
-    @field_validator("api_key")
-    @classmethod
-    def _is_a_key(cls, value: SecretStr) -> SecretStr:
-        key = value.get_secret_value().strip()
-        if not key or not key.isascii() or not key.isprintable() or " " in key:
-            raise ValueError("is empty or holds characters that no HTTP header can carry")
-        return SecretStr(key)
+    url: HttpsUrl
+    api_key: ApiKey
 
 
 class RedisSettings(Section):
@@ -259,6 +283,18 @@ class SealSettings(Section):
     @classmethod
     def _lines(cls, value: object) -> object:
         return "\n".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _seal_shape(value: object) -> str:
+    return SEAL_SHAPES[0] if isinstance(value, str) else SEAL_SHAPES[1]
+
+
+# pydantic puts these into the location of an error below `seal`; they are no keys.
+SEAL_SHAPES = ("<word>", "<table>")
+Seal = Annotated[
+    Annotated[Literal["none"], Tag(SEAL_SHAPES[0])] | Annotated[SealSettings, Tag(SEAL_SHAPES[1])],
+    Discriminator(_seal_shape),
+]
 
 
 class ServiceSettings(Section):
@@ -302,10 +338,10 @@ class Settings(BaseSettings):
     )
     instances: dict[str, InstanceSettings]
     redis: RedisSettings = RedisSettings()
-    seal: SealSettings | Literal["none"] = SealSettings()
+    seal: Seal = SealSettings()
     service: ServiceSettings = ServiceSettings()
     http: HttpSettings = HttpSettings()
-    defaults: InheritedSettings = InheritedSettings()
+    defaults: DefaultsSettings = DefaultsSettings()
 
     @field_validator("instances", mode="before")
     @classmethod
@@ -332,7 +368,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _has_seal(self) -> Settings:
-        if self.seal != "none" and self.seal.keys is None:
+        if self.seal != "none" and not (self.seal.keys and self.seal.keys.get_secret_value().strip()):
             raise ValueError(
                 "seal: no key to seal tokens with; create one by `palette-sync seal-key > seal.keys` and set "
                 '[seal] keys_file, or write seal = "none" to store tokens in the clear'

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from palette_sync.core.model import AccessState, AuthMode, OidcAuth, ServiceAccountAuth
-from palette_sync.core.rotation import token_due, verify_due
+from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF, token_due, verify_due
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,10 @@ def has_access(candidate: Candidate) -> bool:
 
 def _in_backoff(candidate: Candidate, now: datetime) -> bool:
     work = candidate.work
-    return work.failures > 0 and work.retry_at is not None and now < work.retry_at
+    if work.failures == 0 or work.retry_at is None:
+        return False
+    # An end that no backoff could have set tells of a clock that leapt: try again, do not wait for it.
+    return now < work.retry_at <= now + LONGEST_BACKOFF + CLOCK_TOLERANCE
 
 
 def _changed(candidate: Candidate) -> bool:

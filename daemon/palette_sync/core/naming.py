@@ -52,8 +52,8 @@ def _candidates(cluster: Cluster, prefix: str) -> Iterable[str]:
         if len(candidate) <= LONGEST:
             yield candidate
     # The end of a uid tells clusters apart best: it starts with the second of its creation.
-    tail = _join(cluster.uid) or "0"
-    for length in range(SUFFIX, len(tail) + SUFFIX):
+    tail = _join(cluster.uid)
+    for length in range(SUFFIX, max(SUFFIX, len(tail)) + 1):
         yield _ending_in(by_project, tail[-length:])
     number = 2
     while True:  # two instances may hold the same uid

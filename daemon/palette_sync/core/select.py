@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from palette_sync.core.model import ClusterRecord, Discovery
 
+VIRTUAL_CLOUD_TYPE = "nested"  # Palette's word for virtual clusters
+
 
 @dataclass(frozen=True, slots=True)
 class Filters:
@@ -137,15 +139,22 @@ def _judge_clusters(
                 dropped[cluster.uid] = reason
             else:
                 chosen[cluster.uid] = cluster
-    # A row seen twice (a cluster that moves while it is listed) is served if either sight of it is.
+    # A row seen twice (a cluster that moves while it is listed) is served if either sight of it is, and judged if
+    # either can be.
     for uid in chosen:
         dropped.pop(uid, None)
+    for uid in chosen.keys() | dropped.keys():
         unresolved.pop(uid, None)
     return chosen, dropped, unresolved
 
 
 def _deselects_record(record: ClusterRecord, projects: Mapping[str, Project] | None, filters: Filters) -> str | None:
-    """A record that no listing showed is still deselected when the configuration leaves out its whole scope."""
+    """A record that no listing showed is still deselected when the configuration leaves out its scope or kind.
+
+    Virtual clusters that are not wanted are left out of the listing itself; they did not disappear.
+    """
+    if record.palette.cloud_type.lower() == VIRTUAL_CLOUD_TYPE and not filters.include_virtual:
+        return "VirtualExcluded"
     if record.scope is Scope.TENANT:
         return "TenantScopeExcluded" if filters.exclude_tenant_scoped_clusters else None
     if record.project is None:

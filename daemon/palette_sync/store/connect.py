@@ -93,7 +93,7 @@ def _parse(url: str) -> Address:
     if "?" in rest or "#" in rest:
         raise ValueError("options are not known here")
     if scheme in _SENTINEL:
-        service, database = path_parts[0], _database(path_parts[1:])
+        service, database = "".join(path_parts[:1]), _database(path_parts[1:])
         hosts = tuple(_host(one, _SENTINEL_PORT) for one in location.split(","))
         label = f"{service} (by Sentinel at {', '.join(f'{host}:{port}' for host, port in hosts)})"
         if not service:
@@ -175,6 +175,8 @@ class Link:
 
     def _meaning(self, what: str, error: exceptions.RedisError | OSError) -> StoreError:
         place = f"{what}: Redis at {self.label}"
+        if isinstance(error.__context__, exceptions.AuthenticationError):
+            error = error.__context__  # redis-py wraps it, when it connects, in what says "unreachable"
         if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
             return StoreError(f"{place} refuses the login; see user and password in redis.url")
         if isinstance(error, exceptions.NoPermissionError) or "ACL failure in script" in str(error):

@@ -30,12 +30,18 @@ local function edit(key)
 end
 
 -- A stream that is already past this version contradicts the head. It is begun anew: readers see the gap and read all.
+-- Returns any other error, such as a server that has reached its maxmemory.
 local function append(key, id, length, ...)
   local reply = redis.pcall('XADD', key, 'MAXLEN', '~', length, id, ...)
-  if type(reply) == 'table' and reply.err then
-    redis.call('DEL', key)
-    redis.call('XADD', key, id, ...)
+  if type(reply) ~= 'table' or not reply.err then
+    return nil
   end
+  if not string.find(reply.err, 'equal or smaller', 1, true) then
+    return reply
+  end
+  redis.call('DEL', key)
+  redis.call('XADD', key, id, ...)
+  return nil
 end
 
 local writer_epoch, expected, count, now, mode = take(), take(), tonumber(take()), take(), take()
@@ -68,10 +74,13 @@ if mode == 'version' then
   changes_length, history_length = take(), take()
   local put, drop, rotated, was = take(), take(), take(), take()
   local id = version .. '-0'
-  append(changes, id, changes_length, 'epoch', writer_epoch, 'digest', digest, 'mac', mac, 'at', now,
+  local failed = append(changes, id, changes_length, 'epoch', writer_epoch, 'digest', digest, 'mac', mac, 'at', now,
     'put', put, 'drop', drop, 'rotated', rotated)
-  if was ~= '' then
-    append(history, id, history_length, 'at', now, 'was', was)
+  if not failed and was ~= '' then
+    failed = append(history, id, history_length, 'at', now, 'was', was)
+  end
+  if failed then
+    return failed
   end
   edit(clusters)
   edit(credentials)

@@ -272,7 +272,7 @@ class Publisher:
             await self._send_version(batch, rest if last else _Memory(), complete=complete if last else None, now=now)
 
     async def _send_version(self, batch: _Batch, memory: _Memory, *, complete: bool | None, now: datetime) -> None:
-        was = await self._was(batch)
+        was = await self._was(batch, now)
         hashes = self._at.hashes | {uid: record_hash(raw) for uid, raw in batch.put.items()}
         for uid in batch.drop:
             hashes.pop(uid, None)
@@ -364,7 +364,7 @@ class Publisher:
             await self._link.run(what, lambda: self._link.client.execute_command("SADD", key, self._instance))
             self._announced = True
 
-    async def _was(self, batch: _Batch) -> bytes:
+    async def _was(self, batch: _Batch, now: datetime) -> bytes:
         """Return the history's entry: the records before, null where there was none."""
         touched = [*batch.put, *batch.drop]
         if not touched or not self._history:
@@ -373,12 +373,15 @@ class Publisher:
         was = {}
         for uid, raw in before.items():
             if (record_hash(raw) if raw is not None else None) != self._at.hashes.get(uid):
+                await self._send_memory(_Memory(), now)  # a writer that was fenced off learns that, not this
                 raise VersionConflict(f"{self._instance}: the record of {uid} in Redis was changed by somebody else")
             was[uid] = record_in_history(raw) if raw is not None else None
         return zlib.compress(orjson.dumps(was, option=orjson.OPT_SORT_KEYS))
 
     async def _fetch(self, key: str, fields: list[str]) -> dict[str, bytes | None]:
-        """Read some fields of a hash."""
+        """Read some fields of a hash. Without a head nothing counts: the next version clears what lies there."""
+        if not self._at.version:
+            return dict.fromkeys(fields)
         found: dict[str, bytes | None] = {}
         for start in range(0, len(fields), MOST_CHANGES):
             part = fields[start : start + MOST_CHANGES]

@@ -1,0 +1,170 @@
+"""Small builders for tests of the store, and a proxy that breaks connections at a chosen point."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+import redis.asyncio as aioredis
+
+from palette_sync.core.model import (
+    Access,
+    AccessState,
+    ClusterRecord,
+    Credential,
+    PaletteFacts,
+    Project,
+    Scope,
+    Secret,
+    Server,
+    ServiceAccountAuth,
+)
+from palette_sync.store.lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from palette_sync.store.redis import Publisher, Store
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+CA = "Q0EgUEVN"
+
+
+def record(
+    uid: str, *, title: str = "web", instance: str = "alpha", url: str = "https://10.0.0.1:6443"
+) -> ClusterRecord:
+    return ClusterRecord(
+        uid=uid,
+        name=f"{instance}-{uid}",
+        title=title,
+        instance=instance,
+        scope=Scope.PROJECT,
+        project=Project("p1", "Shop"),
+        server=Server(url, ca_data=CA),
+        auth=ServiceAccountAuth(),
+        palette=PaletteFacts(state="Running", health="Healthy", cloud_type="aws", created_at=NOW, tags=("env:prod",)),
+        access=Access(AccessState.READY, "Verified", "", NOW),
+    )
+
+
+def records(count: int, *, title: str = "web", start: int = 0) -> dict[str, ClusterRecord]:
+    return {uid: record(uid, title=title) for uid in (f"u{number:05}" for number in range(start, start + count))}
+
+
+def credential(token: str = "canary-token") -> Credential:
+    return Credential(
+        Secret(token), issued_at=NOW, renew_at=NOW + timedelta(hours=12), expires_at=NOW + timedelta(hours=24)
+    )
+
+
+async def writer(store: Store, instance: str = "alpha") -> Publisher:
+    """A publisher under a new epoch; the lease runs out by itself or is given back at once."""
+    lease = await Lease.acquire(store, instance, ttl=30, holder="test:1")
+    await store.give_lease_back(instance, lease._value)
+    return await store.publisher(instance, epoch=lease.epoch, writer="test:1")
+
+
+@asynccontextmanager
+async def raw_client(url: str) -> AsyncIterator[Any]:
+    """Redis as somebody else sees it."""
+    client: Any = aioredis.Redis.from_url(url)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def until(holds: Callable[[], Any], *, within: float = 10) -> None:
+    """Look again and again until `holds` (a function or coroutine function) says something true."""
+    async with asyncio.timeout(within):
+        while True:
+            found = holds()
+            if await found if inspect.isawaitable(found) else found:
+                return
+            await asyncio.sleep(0.005)
+
+
+class Proxy:
+    """Stands between store and server on a unix socket.
+
+    `lose_answer`: the next command that holds this text reaches the server, whose answer is lost with the connection.
+    `lose_request`: the connection breaks before such a command arrives. `hold`: answers wait until `release` is set.
+    """
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self._target = url.removeprefix("unix://")
+        self._path = directory / "proxy.sock"
+        self.url = f"unix://{self._path}"
+        self.lose_answer: bytes | None = None
+        self.lose_request: bytes | None = None
+        self.hold: bytes | None = None
+        self.holding = asyncio.Event()
+        self.release = asyncio.Event()
+        self.lost = 0
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._serve, self._path)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._relay(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Requests are answered in turn, so each chunk of requests is followed by reading until the server is idle."""
+        upstream_reader, upstream = await asyncio.open_unix_connection(self._target)
+        try:
+            async with asyncio.TaskGroup() as group:
+                answers = group.create_task(self._answers(upstream_reader, writer))
+                while data := await reader.read(1 << 20):
+                    if self.lose_request is not None and self.lose_request in data:
+                        self.lose_request = None
+                        self.lost += 1
+                        break
+                    self._eat = self.lose_answer is not None and self.lose_answer in data
+                    self._wait = self.hold is not None and self.hold in data
+                    upstream.write(data)
+                answers.cancel()
+        finally:
+            upstream.close()
+
+    _eat = False
+    _wait = False
+
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 20):
+            if self._eat:
+                self._eat, self.lose_answer = False, None
+                self.lost += 1
+                writer.close()
+                return
+            if self._wait:
+                self._wait, self.hold = False, None
+                self.holding.set()
+                await self.release.wait()
+            writer.write(data)

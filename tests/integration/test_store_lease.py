@@ -1,0 +1,238 @@
+"""The lease: one holder at a time, told by name; an epoch that never repeats; loss that is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from integration.store_builders import NOW, Proxy, raw_client, record, records, until
+from palette_sync.store.lease import Lease
+from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, Store, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from palette_sync.store.seal import SealKeys
+
+
+@pytest_asyncio.fixture
+async def raw(valkey_url: str) -> AsyncIterator[Any]:
+    async with raw_client(valkey_url) as client:
+        yield client
+
+
+async def take(store: Store, *, ttl: float = 30, holder: str = "host-a:17") -> Lease:
+    return await Lease.acquire(store, "alpha", ttl=ttl, holder=holder)
+
+
+async def _absent(raw: Any, store: Store) -> bool:
+    return not await raw.exists(store.keys.lease("alpha"))
+
+
+async def test_only_one_holds_it_and_the_other_learns_who(store: Store, raw: Any) -> None:
+    async with await take(store):
+        with pytest.raises(LeaseHeld, match="alpha is held by process 17 on host-a since 20") as caught:
+            await take(store, holder="host-b:18")
+        assert caught.value.holder == "host-a:17"
+        assert 29_000 < await raw.pttl(store.keys.lease("alpha")) <= 30_000
+        assert json.loads(await raw.get(store.keys.lease("alpha"))).keys() == {"holder", "id", "since"}
+
+    async with await take(store, holder="host-b:18"):
+        pass
+    assert not await raw.exists(store.keys.lease("alpha"))
+
+
+async def test_instances_have_leases_of_their_own(store: Store) -> None:
+    async with await take(store), await Lease.acquire(store, "bravo", ttl=30, holder="host-b:1") as other:
+        assert not other.lost.is_set()
+
+
+async def test_of_many_at_once_one_wins(store: Store) -> None:
+    outcomes: list[object] = []
+
+    async def one(number: int) -> None:
+        try:
+            outcomes.append(await take(store, holder=f"h:{number}"))
+        except LeaseHeld as error:
+            outcomes.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(20):
+            group.create_task(one(number))
+
+    assert sum(isinstance(outcome, Lease) for outcome in outcomes) == 1
+
+
+async def test_a_holder_of_another_shape_is_told_too(store: Store, raw: Any) -> None:
+    await raw.set(store.keys.lease("alpha"), "somebody")
+    with pytest.raises(LeaseHeld, match=r"held by \? since \?"):
+        await take(store)
+    await raw.set(store.keys.lease("alpha"), '{"holder":"plain","since":"2026"}')
+    with pytest.raises(LeaseHeld, match="held by plain since 2026"):
+        await take(store)
+
+
+async def test_it_is_renewed_while_it_is_held(store: Store, raw: Any) -> None:
+    async with await take(store, ttl=0.3) as lease:
+        value = await raw.get(store.keys.lease("alpha"))
+        async with asyncio.timeout(5):
+            for _ in range(12):  # four times to live
+                await asyncio.sleep(0.1)
+                assert await raw.get(store.keys.lease("alpha")) == value
+        lease.check()
+
+
+async def test_one_that_is_not_renewed_runs_out(store: Store, raw: Any) -> None:
+    first = await take(store, ttl=0.05)
+    await until(lambda: _absent(raw, store))
+    second = await take(store)
+
+    assert second.epoch > first.epoch
+
+
+async def test_each_epoch_is_larger_also_after_the_server_lost_everything(store: Store, raw: Any) -> None:
+    epochs = []
+    for number in range(5):
+        async with await take(store) as lease:
+            epochs.append(lease.epoch)
+        if number % 2:
+            await raw.delete(store.keys.epoch("alpha"))
+            # One millisecond of the server's own clock; without it two epochs could fall into the same one.
+            before = await raw.time()
+            while await raw.time() < (before[0], before[1] + 2000):
+                pass
+
+    assert epochs == sorted(set(epochs))
+    seconds, _ = await raw.time()
+    assert abs(epochs[-1] / 1000 - seconds) < 60
+
+
+async def test_an_epoch_is_larger_than_any_that_was_published(store: Store, raw: Any) -> None:
+    future = 9_000_000_000_000
+    await raw.hset(store.keys.head("alpha"), "epoch", future)
+    async with await take(store) as lease:
+        assert lease.epoch == future + 1
+
+    await raw.set(store.keys.epoch("alpha"), future + 50)
+    async with await take(store) as lease:
+        assert lease.epoch == future + 51
+
+
+async def test_it_is_lost_when_somebody_else_takes_it(store: Store, raw: Any) -> None:
+    async with await take(store, ttl=0.3) as lease:
+        publisher = await store.publisher("alpha", epoch=lease.epoch, writer="a")
+        await raw.delete(store.keys.lease("alpha"))
+        async with await take(store, holder="host-b:18") as other:
+            async with asyncio.timeout(5):
+                await lease.lost.wait()
+            with pytest.raises(LeaseLost):
+                lease.check()
+            with pytest.raises(Fenced):
+                await publisher.publish(now=NOW, put=records(1))
+            assert not other.lost.is_set()
+
+    assert not await raw.exists(store.keys.lease("alpha"))
+
+
+async def test_leaving_a_lost_lease_does_not_delete_the_other_ones(store: Store, raw: Any) -> None:
+    async with await take(store):
+        await raw.set(store.keys.lease("alpha"), "another")
+
+    assert await raw.get(store.keys.lease("alpha")) == b"another"
+
+
+async def test_one_that_vanished_is_taken_again_while_its_epoch_is_in_force(store: Store, raw: Any) -> None:
+    async with await take(store, ttl=0.3) as lease:
+        await raw.delete(store.keys.lease("alpha"))
+        await until(lambda: raw.exists(store.keys.lease("alpha")))
+        assert not lease.lost.is_set()
+
+
+async def test_it_is_lost_when_the_server_lost_its_epoch(store: Store, raw: Any) -> None:
+    async with await take(store, ttl=0.3) as lease:
+        await raw.delete(store.keys.lease("alpha"), store.keys.epoch("alpha"))
+        async with asyncio.timeout(5):
+            await lease.lost.wait()
+
+
+async def test_it_is_lost_when_the_store_is_away_for_longer_than_it_lasts(
+    valkey_url: str, prefix: str, seal_keys: SealKeys, tmp_path: Path
+) -> None:
+    async with (
+        Proxy(valkey_url, tmp_path) as proxy,
+        Store.open(proxy.url, prefix=prefix, sealer=seal_keys) as store,
+        await take(store, ttl=0.3) as lease,
+    ):
+        proxy.hold = b"EVALSHA"
+        async with asyncio.timeout(5):
+            await proxy.holding.wait()
+            await lease.lost.wait()
+        proxy.release.set()
+
+
+async def test_one_missed_renewal_does_no_harm(
+    valkey_url: str, prefix: str, seal_keys: SealKeys, tmp_path: Path, raw: Any
+) -> None:
+    async with (
+        Proxy(valkey_url, tmp_path) as proxy,
+        Store.open(proxy.url, prefix=prefix, sealer=seal_keys) as store,
+        await take(store, ttl=0.6) as lease,
+    ):
+        proxy.lose_request = b"EVALSHA"
+        await until(lambda: proxy.lost)
+        await asyncio.sleep(0.7)  # longer than the lease: it lives only if it was renewed
+        assert not lease.lost.is_set()
+        assert await raw.exists(store.keys.lease("alpha"))
+
+
+async def test_acquiring_whose_answer_was_lost_is_not_held_by_itself(
+    valkey_url: str, prefix: str, seal_keys: SealKeys, tmp_path: Path, raw: Any
+) -> None:
+    async with (
+        Proxy(valkey_url, tmp_path) as proxy,
+        Store.open(proxy.url, prefix=prefix, sealer=seal_keys) as store,
+    ):
+        async with await take(store):
+            pass  # the script is known to the server now
+        proxy.lose_answer = b"EVALSHA"
+        async with await take(store) as lease:
+            assert proxy.lost == 1
+            assert int(await raw.get(store.keys.epoch("alpha"))) == lease.epoch
+            publisher = await store.publisher("alpha", epoch=lease.epoch, writer="a")
+            assert await publisher.publish(now=NOW, put={"u1": record("u1")}) == 1
+
+
+async def test_a_body_that_fails_gives_the_lease_back(store: Store, raw: Any) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with await take(store):
+            raise ZeroDivisionError
+
+    assert not await raw.exists(store.keys.lease("alpha"))
+
+
+async def test_a_body_that_is_cancelled_gives_the_lease_back(store: Store, raw: Any) -> None:
+    inside = asyncio.Event()
+
+    async def body() -> None:
+        async with await take(store):
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(body())
+    await inside.wait()
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert task.cancelled()
+    assert not await raw.exists(store.keys.lease("alpha"))
+
+
+async def test_an_absent_server_is_no_held_lease(prefix: str, seal_keys: SealKeys, tmp_path: Path) -> None:
+    async with Store.open(f"unix://{tmp_path}/none.sock", prefix=prefix, sealer=seal_keys) as store:
+        with pytest.raises(StoreUnavailable):
+            await take(store)

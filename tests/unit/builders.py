@@ -1,0 +1,113 @@
+"""Small builders, so that a test names only what it is about."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from palette_sync.core.due import Candidate
+from palette_sync.core.model import (
+    TENANT_SCOPE,
+    Access,
+    AccessState,
+    AuthMode,
+    Cluster,
+    ClusterKey,
+    ClusterRecord,
+    Discovery,
+    Listing,
+    OidcAuth,
+    PaletteFacts,
+    Project,
+    Scope,
+    SealedCredential,
+    Server,
+    ServiceAccountAuth,
+    Work,
+)
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+TEAM_A = Project("p-a", "team-a")
+TEAM_B = Project("p-b", "team-b")
+KEY = ClusterKey("prod", "c1")
+SERVER = Server("https://10.0.0.1:6443", ca_data="Q0E=")
+SERVICE_ACCOUNT = ServiceAccountAuth()
+OIDC = OidcAuth("spectrocloud", "https://issuer.example", "backstage")
+
+
+def cluster(uid: str = "c1", name: str = "web", **changes: Any) -> Cluster:
+    """A running cluster of team A."""
+    facts: dict[str, Any] = {"scope": Scope.PROJECT, "project": TEAM_A, "state": "Running", "health": "Healthy"}
+    return Cluster(uid=uid, name=name, **(facts | changes))
+
+
+def tenant_cluster(uid: str = "c1", name: str = "shared", **changes: Any) -> Cluster:
+    return cluster(uid, name, **({"scope": Scope.TENANT, "project": None} | changes))
+
+
+def access(state: AccessState = AccessState.READY, reason: str = "Verified", message: str = "") -> Access:
+    return Access(state, reason, message, since=NOW - 5 * HOUR)
+
+
+def record(uid: str = "c1", name: str = "prod-web", **changes: Any) -> ClusterRecord:
+    """A ready service-account cluster of team A, as `cluster()` would be published."""
+    facts: dict[str, Any] = {
+        "title": "web (team-a)",
+        "instance": "prod",
+        "scope": Scope.PROJECT,
+        "project": TEAM_A,
+        "server": SERVER,
+        "auth": SERVICE_ACCOUNT,
+        "palette": PaletteFacts(state="Running", health="Healthy"),
+        "access": access(),
+        "kubernetes_version": "v1.33.1",
+    }
+    return ClusterRecord(uid=uid, name=name, **(facts | changes))
+
+
+def records(*some: ClusterRecord) -> dict[str, ClusterRecord]:
+    return {one.uid: one for one in some}
+
+
+def tenant_record(uid: str = "c1", **changes: Any) -> ClusterRecord:
+    return record(uid, **({"scope": Scope.TENANT, "project": None} | changes))
+
+
+def credential(**changes: Any) -> SealedCredential:
+    """A token in the middle of its life: not due for renewal."""
+    times: dict[str, Any] = {
+        "issued_at": NOW - HOUR,
+        "renew_at": NOW + 10 * HOUR,
+        "expires_at": NOW + 23 * HOUR,
+        "sealed": "sealed",
+    }
+    return SealedCredential(**(times | changes))
+
+
+def candidate(**changes: Any) -> Candidate:
+    """A healthy, published service-account cluster on which nothing is due."""
+    facts: dict[str, Any] = {
+        "key": KEY,
+        "cluster": cluster(),
+        "record": record(),
+        "credential": credential(),
+        "work": Work(verified_at=NOW, desired="as-configured"),
+        "mode": AuthMode.SERVICE_ACCOUNT,
+        "desired": "as-configured",
+    }
+    return Candidate(**(facts | changes))
+
+
+def listing(project: Project, *clusters: Cluster, error: str | None = None) -> Listing:
+    return Listing(project.uid, project.name, clusters=clusters, error=error)
+
+
+def tenant_listing(*clusters: Cluster, error: str | None = None, not_permitted: bool = False) -> Listing:
+    return Listing(TENANT_SCOPE, TENANT_SCOPE, clusters=clusters, error=error, not_permitted=not_permitted)
+
+
+def discovery(*listings: Listing, projects: tuple[Project, ...] | None = (TEAM_A, TEAM_B)) -> Discovery:
+    return Discovery("tenant-uid", "acme", projects=projects, listings=listings)
