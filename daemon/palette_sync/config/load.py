@@ -126,7 +126,10 @@ class _Layers:
 
     def source_of(self, location: tuple[str | int, ...]) -> str:
         """Name where the value at `location` came from, for an error message."""
-        keys = [str(part) for part in location]
+        # Whoever gives a list gives all of it: places in it are no keys.
+        keys = [part for part in location if isinstance(part, str)]
+        places = [number for number, part in enumerate(location) if not isinstance(part, str)]
+        keys = keys[: places[0]] if places else keys
         if _has(self.environment, keys):
             return f"variable {PREFIX}{'__'.join(keys).upper()}"
         if _has(self.secrets, keys):

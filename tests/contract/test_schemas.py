@@ -1,0 +1,205 @@
+"""The JSON Schemas in the package describe what the store really writes, and refuse what it never would."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from datetime import timedelta
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from hypothesis import given
+from jsonschema import Draft202012Validator
+
+from contract.regenerate_snapshots import DIRECTORY
+from integration.store_builders import NOW, credential, raw_client, records
+from palette_sync.core import snapshot_codec as codec
+from palette_sync.core.model import (
+    ClusterRecord,
+    IssuerMetadata,
+    RetiredSecret,
+    ScopeStatus,
+    SealedCredential,
+    Work,
+)
+from palette_sync.store.lease import Lease
+from unit import test_codec as strategies
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from palette_sync.store.redis import Store
+
+SCHEMAS = {
+    path.name.removesuffix(".json"): json.loads(path.read_text(encoding="utf-8"))
+    for path in files("palette_sync").joinpath("schemas").iterdir()
+    if path.name.endswith(".json")
+}
+TIME = "2026-03-01T12:00:00Z"
+HEX = "0" * 64
+GOOD: dict[str, dict[str, Any]] = {
+    "head": {
+        "schema": "1",
+        "epoch": "7",
+        "version": "1",
+        "digest": HEX,
+        "mac": HEX,
+        "clusters": "0",
+        "complete": "1",
+        "changed_at": TIME,
+        "checked_at": TIME,
+        "writer": "h:1",
+    },
+    "credential": {"issued_at": TIME, "renew_at": TIME, "expires_at": TIME, "sealed": "e30..AA.BB.CC"},
+    "change": {"epoch": "7", "digest": HEX, "mac": "", "at": TIME, "put": ["u1"], "drop": [], "rotated": []},
+    "history": {"at": TIME, "was": {"u1": None, "u2": {"unreadable_sha256": HEX}}},
+    "work": {"failures": 0, "retired": [{"name": "s", "uid": "u", "delete_at": TIME}]},
+    "scope": {"name": "Shop", "error": "away", "since": TIME},
+    "issuer": {
+        "issuer": "https://i",
+        "authorization_endpoint": "",
+        "token_endpoint": "",
+        "jwks_uri": "",
+        "key_ids": ["k"],
+        "algorithms": [],
+    },
+    "status": {"pass": {"id": "x", "started_at": TIME, "due": 1}, "access": {"ready": 1}, "held": {"u1": 2}},
+    "control": {"id": "1", "request": "resync", "at": TIME, "by": "somebody"},
+    "lease": {"holder": "h:1", "id": "x", "since": TIME},
+    "cluster-record": strategies.full_record(),
+}
+
+
+def check(name: str, document: object) -> None:
+    Draft202012Validator(SCHEMAS[name]).validate(document)
+
+
+def test_there_is_a_valid_schema_for_every_document() -> None:
+    assert SCHEMAS.keys() == GOOD.keys()
+    for name, schema in SCHEMAS.items():
+        Draft202012Validator.check_schema(schema)
+        assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+        assert schema["$id"] == f"urn:palette-sync:schema:1:{name}"
+        check(name, GOOD[name])
+        check(name, GOOD[name] | {"a key to come": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("head", {"schema": "2"}),
+        ("head", {"digest": "abc"}),
+        ("head", {"version": "-1"}),
+        ("head", {"complete": "true"}),
+        ("credential", {"sealed": "bare"}),
+        ("credential", {"expires_at": None}),
+        ("change", {"put": "u1"}),
+        ("change", {"at": "2026-03-01T12:00:00.5Z"}),
+        ("history", {"was": {"u1": strategies.full_record()}}),
+        ("work", {"failures": -1}),
+        ("work", {"retired": [{"name": "s"}]}),
+        ("scope", {"listed_at": "soon"}),
+        ("issuer", {"issuer": ""}),
+        ("status", {"access": {"fine": 1}}),
+        ("control", {"request": "reboot"}),
+        ("lease", {"since": 7}),
+        ("cluster-record", {"scope": "world"}),
+        ("cluster-record", {"auth": {"provider": "oidc"}}),
+        ("cluster-record", {"server": None}),
+        (
+            "cluster-record",
+            {"palette": {"state": "Running", "health": "", "cloud_type": "", "tags": [], "location": {}}},
+        ),
+    ],
+)
+def test_what_is_never_written_is_refused(name: str, change: dict[str, Any]) -> None:
+    assert not Draft202012Validator(SCHEMAS[name]).is_valid(GOOD[name] | change)
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+def test_every_required_member_is_missed(name: str) -> None:
+    for member in SCHEMAS[name].get("required", ()):
+        document = {key: value for key, value in GOOD[name].items() if key != member}
+        assert not Draft202012Validator(SCHEMAS[name]).is_valid(document), member
+
+
+@given(strategies.records)
+def test_every_record_is_valid_and_so_is_its_past(record: ClusterRecord) -> None:
+    raw = codec.encode_record(record)
+
+    check("cluster-record", json.loads(raw))
+    check("history", {"at": TIME, "was": {record.uid: codec.record_in_history(raw)}})
+
+
+@given(strategies.works, strategies.scopes, strategies.issuers)
+def test_every_memory_is_valid(work: Work, scope: ScopeStatus, issuer: IssuerMetadata) -> None:
+    check("work", json.loads(codec.encode_work(work)))
+    check("scope", json.loads(codec.encode_scope(scope)))
+    check("issuer", json.loads(codec.encode_issuer(issuer)))
+
+
+@given(strategies.credentials)
+def test_every_credential_is_valid(sealed: SealedCredential) -> None:
+    check("credential", json.loads(codec.encode_credential(sealed)) | {"sealed": "e30..AA.BB.CC"})
+
+
+async def test_everything_in_redis_is_valid(store: Store, valkey_url: str) -> None:
+    async with await Lease.acquire(store, "alpha", ttl=30, holder="h:1") as lease, raw_client(valkey_url) as raw:
+        publisher = await store.publisher("alpha", epoch=lease.epoch, writer="h:1")
+        await publisher.publish(now=NOW, put=records(3), rotated={"u00000": credential()}, complete=True)
+        await publisher.publish(
+            now=NOW + timedelta(minutes=1),
+            put=records(1, title="new"),
+            drop=["u00001"],
+            work={"u00000": Work(NOW, 1, NOW, "s-2", "d", (RetiredSecret("s", "u", NOW),))},
+            scopes={"tenant": ScopeStatus("t", NOW, "away", NOW)},
+            issuers={"https://i": IssuerMetadata("https://i", key_ids=("k",), fetched_at=NOW, error="away")},
+            status=GOOD["status"],
+        )
+        keys = store.keys
+
+        check(
+            "head", {name.decode(): value.decode() for name, value in (await raw.hgetall(keys.head("alpha"))).items()}
+        )
+        check("status", orjson.loads(await raw.get(keys.status("alpha"))))
+        check("lease", orjson.loads(await raw.get(keys.lease("alpha"))))
+        for schema, key in {
+            "cluster-record": keys.clusters,
+            "credential": keys.credentials,
+            "work": keys.work,
+            "scope": keys.scopes,
+            "issuer": keys.issuers,
+        }.items():
+            values = await raw.hvals(key("alpha"))
+            assert values
+            for value in values:
+                check(schema, orjson.loads(value))
+        changes, history = await raw.xrange(keys.changes("alpha")), await raw.xrange(keys.history("alpha"))
+        assert [entry for entry, _ in changes] == [entry for entry, _ in history] == [b"1-0", b"2-0"]
+        for _, fields in changes:
+            check("change", change_of(text_of(fields)))
+        for _, fields in history:
+            check("history", {"at": fields[b"at"].decode(), "was": orjson.loads(zlib.decompress(fields[b"was"]))})
+
+
+def text_of(fields: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}
+
+
+def change_of(fields: dict[str, str]) -> dict[str, Any]:
+    return fields | {name: json.loads(fields[name]) for name in ("put", "drop", "rotated")}
+
+
+@pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.json")), ids=lambda path: path.stem)
+def test_the_golden_snapshots_are_valid(path: Path) -> None:
+    redis = json.loads(path.read_text(encoding="utf-8"))["redis"]
+
+    assert Draft202012Validator(SCHEMAS["head"]).is_valid(redis["head"]) is (path.stem != "unknown-schema")
+    for text in redis["clusters"].values():
+        check("cluster-record", json.loads(text))
+    for text in redis["credentials"].values():
+        check("credential", json.loads(text))
+    for entry in redis["changes"]:
+        check("change", change_of(entry["fields"]))
