@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from palette_sync.core.model import AccessState, OidcAuth, ServiceAccountAuth
@@ -228,3 +229,136 @@ async def test_plan_tells_what_once_would_do_and_writes_nothing(stage_of: Any) -
     assert stage.kube_writes() == 0
     assert (await stage.state()).head is None
     assert all(not cluster.tokens.issued for cluster in stage.simulator.world.clusters.values())
+
+
+async def test_clusters_are_worked_on_side_by_side_and_no_more_than_configured(stage_of: Any) -> None:
+    extra = "[service]\nconcurrency = 4\n"
+    stage: Stage = await stage_of(clusters=12, oidc_share=0.0, extra=extra, latency=0.02)
+    entries = stage.simulator.requests.entries
+
+    await stage.run()
+
+    spans: dict[str, list[float]] = {}
+    for entry in entries:
+        if entry.target == "kube" and entry.cluster:
+            spans.setdefault(entry.cluster, []).append(entry.time)
+    moments = sorted(
+        [(min(times), 1) for times in spans.values()] + [(max(times) + 1e-9, -1) for times in spans.values()]
+    )
+    most = running = 0
+    for _, step in moments:
+        running += step
+        most = max(most, running)
+    assert most == 4
+
+
+async def test_a_cluster_whose_project_cannot_be_resolved_is_not_touched_and_not_published(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=2, clusters=4, oidc_share=0.0, tenant_scoped=0)
+    hidden, seen = list(stage.simulator.world.instances["alpha"].projects.values())
+    body = {
+        "items": [{"metadata": {"uid": seen.uid, "name": seen.name}}],
+        "listmeta": {"continue": "", "count": 1, "limit": 50, "offset": 1},
+    }
+    stage.simulator.faults.add(
+        Fault(target="palette", kind="status", status=200, body=json.dumps(body), path="/dashboard/projects$")
+    )
+
+    report = await stage.run()
+
+    assert [note for note in report.notes if "project is unknown" in note]
+
+    records = (await stage.state()).records
+    assert {record.project.uid for record in records.values() if record.project} == {seen.uid}
+    touched = {entry.cluster for entry in stage.simulator.requests.entries if entry.target == "kube"}
+    assert touched == records.keys()
+    assert hidden.uid not in (await stage.state()).scopes
+    assert not report.failed
+
+
+async def test_existing_access_is_verified_and_rotated_whatever_palette_says_of_the_state(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=0.0)
+    uid = next(iter(stage.simulator.world.clusters))
+    await stage.run()
+    first = (await stage.state()).credentials[uid]
+    stage.simulator.world.set_state(uid, "Error")
+    stage.simulator.world.set_health(uid, "UnHealthy")
+
+    stage.advance(hours=17)
+    await stage.run()
+
+    record = await stage.record(uid)
+    assert (record.palette.state, record.palette.health) == ("Error", "UnHealthy")
+    assert record.access.state is AccessState.READY
+    assert (await stage.state()).credentials[uid] != first
+
+
+async def test_a_paused_virtual_cluster_is_withheld_and_comes_back(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=0, extra="[defaults]\ninclude_virtual = true\n")
+    world = stage.simulator.world
+    project = next(iter(world.instances["alpha"].projects))
+    virtual = await world.add_cluster("alpha", project, "inner", virtual=True)
+    await stage.run()
+    assert (await stage.record(virtual.uid)).access.state is AccessState.READY
+
+    world.set_paused(virtual.uid, paused=True)
+    await stage.run(resync=True)
+    assert stage.kube_requests() == 0
+    assert (await stage.record(virtual.uid)).access.reason == "Paused"
+
+    world.set_paused(virtual.uid, paused=False)
+    await stage.run()
+    assert (await stage.record(virtual.uid)).access.state is AccessState.READY
+
+
+async def test_an_issuer_that_fails_later_keeps_its_clusters_and_says_so(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=1.0)
+    await stage.run()
+    issuer = stage.simulator.world.instances["alpha"].issuer_url
+    before = (await stage.state()).issuers[issuer]
+    stage.simulator.faults.add(Fault(target="issuer", kind="status", status=500))
+
+    stage.advance(hours=2)
+    report = await stage.run()
+
+    assert dict(report.access) == {"ready": 2}
+    after = (await stage.state()).issuers[issuer]
+    assert after.error
+    assert after.key_ids == before.key_ids
+    assert after.fetched_at == before.fetched_at
+
+
+async def test_an_issuer_that_never_answered_is_a_reason_on_its_clusters(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=1.0)
+    stage.simulator.faults.add(Fault(target="issuer", kind="garbage"))
+
+    await stage.run()
+
+    reasons = {record.access.reason for record in (await stage.state()).records.values()}
+    assert reasons == {"IssuerUnavailable"}
+
+
+async def test_an_oidc_cluster_without_configuration_says_so(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=0.0)
+    rules = 'rules = [{ tag = "auth:oidc", mode = "oidc" }]'
+    stage.reconfigure(rules, 'rules = [{ cluster = "*", mode = "oidc" }]')
+
+    await stage.run()
+
+    (record,) = (await stage.state()).records.values()
+    assert (record.access.state, record.access.reason) == (AccessState.FAILED, "OidcNotConfigured")
+
+
+async def test_auto_keeps_what_works_while_the_question_cannot_be_answered(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=0.5)
+    stage.reconfigure('mode = "service-account"\nrules = [{ tag = "auth:oidc", mode = "oidc" }]', 'mode = "auto"')
+    await stage.run()
+    before = await stage.state()
+    stage.simulator.faults.add(Fault(target="palette", kind="status", status=501, path="/oidc$"))
+
+    report = await stage.run(resync=True)
+
+    after = await stage.state()
+    assert {uid: record.auth for uid, record in after.records.items()} == {
+        uid: record.auth for uid, record in before.records.items()
+    }
+    assert dict(report.access) == {"degraded": 1, "ready": 1}, "the service account was proven, OIDC could not be"

@@ -156,6 +156,14 @@ async def open_store(settings: Settings, sealer: Sealer) -> AsyncIterator[Store]
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """How a process ends: once `stopping` nothing more is admitted, once `late` what still works is cancelled."""
+
+    stopping: asyncio.Event
+    late: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
 class Shared:
     """What all instances of one process share: the store, the limits of Palette hosts, places among clusters."""
 
@@ -215,6 +223,7 @@ def ports_of(
     may_issue: Callable[[], bool] = lambda: True,
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
     clock: Callable[[], datetime] = utc_now,
+    stop: Stop | None = None,
 ) -> Ports:
     """Tie the parts of one instance together for a pass."""
 
@@ -237,4 +246,6 @@ def ports_of(
         clock=clock,
         may_issue=may_issue,
         progress=progress,
+        stopping=stop.stopping if stop else None,
+        late=stop.late if stop else None,
     )

@@ -44,7 +44,7 @@ def run_command(config: Path, work: Callable[[Settings], Awaitable[Exit]], *, lo
     except StoreError as error:
         complain([str(error)], title="Redis cannot be used")
         return Exit.FAILED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         complain([], title="interrupted")
         return Exit.FAILED
 

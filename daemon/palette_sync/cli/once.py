@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import signal
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -12,14 +14,16 @@ from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from palette_sync.cli.composition import Shared
+    from palette_sync.cli.composition import Shared, Stop
     from palette_sync.config import InstanceSettings, Settings
     from palette_sync.reconcile.report import PassReport
     from palette_sync.reconcile.run import Wish
     from palette_sync.store.redis import StoreError
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune: bool, as_json: bool) -> Exit:
@@ -34,10 +38,38 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
             await shared.store.ping()
             with progress_of(list(chosen), show=not as_json) as reporter:
                 wish = Wish(resync=resync, allow_prune=allow_prune)
-                reports, errors = await run_all(shared, chosen, wish, reporter)
+                with stop_on_signals(settings.service.grace.total_seconds()) as stop:
+                    reports, errors = await run_all(shared, chosen, wish, reporter, stop=stop)
         return tell(reports, errors, as_json=as_json)
 
     return run_command(config, work, log_level="error")
+
+
+@contextmanager
+def stop_on_signals(grace: float) -> Iterator[Stop]:
+    """SIGINT and SIGTERM admit no more clusters and give the others `grace` seconds; the second one ends at once."""
+    from palette_sync.cli.composition import Stop
+
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    stop = Stop(asyncio.Event(), asyncio.Event())
+
+    def on_signal() -> None:
+        if stop.stopping.is_set():
+            task.cancel()
+            return
+        stop.stopping.set()
+        loop.call_later(grace, stop.late.set)
+        complain([f"finishing what was begun, for {grace:g} s at most; again to end at once"], title="stopping")
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)
 
 
 async def run_all(
@@ -45,6 +77,8 @@ async def run_all(
     chosen: dict[str, InstanceSettings],
     wish: Wish,
     reporter: Callable[[str], Callable[[str, int, int], None]],
+    *,
+    stop: Stop | None = None,
 ) -> tuple[list[PassReport], dict[str, StoreError]]:
     """Run one pass per instance concurrently. A store error of one instance leaves the others alone."""
     from palette_sync.store.redis import StoreError
@@ -54,7 +88,7 @@ async def run_all(
 
     async def one(name: str, settings: InstanceSettings) -> None:
         try:
-            reports.append(await pass_under_lease(shared, name, settings, wish, reporter(name)))
+            reports.append(await pass_under_lease(shared, name, settings, wish, reporter(name), stop=stop))
         except StoreError as error:
             errors[name] = error
 
@@ -70,6 +104,8 @@ async def pass_under_lease(
     settings: InstanceSettings,
     wish: Wish,
     progress: Callable[[str, int, int], None],
+    *,
+    stop: Stop | None = None,
 ) -> PassReport:
     """Take the instance's lease, run one pass, give the lease back. Raises LeaseHeld, StoreError, StartError."""
     from palette_sync.cli.composition import client_of, holder, ports_of
@@ -89,6 +125,7 @@ async def pass_under_lease(
             publisher=publisher,
             may_issue=lambda: not lease.lost.is_set(),
             progress=progress,
+            stop=stop,
         )
         return await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish)
 

@@ -12,11 +12,18 @@ import difflib
 import os
 import tomllib
 from copy import deepcopy
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsError,
+)
 
 from palette_sync.config.settings import (
     PREFIX,
@@ -57,8 +64,6 @@ def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
     environ = os.environ if environ is None else environ
     layers = _Layers(path, environ)
     document = layers.merged()
-    # A value that could not be read is missing below; telling that too would only confuse.
-    unreadable = bool(layers.problems)
 
     class Loaded(Settings):
         @classmethod
@@ -70,30 +75,16 @@ def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (_Merged(settings_cls, document),)
+            return (InitSettingsSource(settings_cls, init_kwargs=document),)
 
     try:
         settings = Loaded()  # type: ignore[call-arg]  # the fields come from the source above
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False, include_context=False)
-        raise ConfigError(layers.problems + _render(details, layers, skip_missing=unreadable)) from None
+        raise ConfigError(layers.problems + _render(details, layers)) from None
     if layers.problems:
         raise ConfigError(layers.problems)
     return settings
-
-
-class _Merged(PydanticBaseSettingsSource):
-    """Hands the merged document to pydantic-settings as its only source."""
-
-    def __init__(self, settings: type[BaseSettings], document: Document) -> None:
-        super().__init__(settings)
-        self._document = document
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the base's shape
-        return self._document.get(field_name), field_name, False
-
-    def __call__(self) -> Document:
-        return self._document
 
 
 class _Layers:
@@ -102,6 +93,7 @@ class _Layers:
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
         self.path = path
         self.problems: list[str] = []
+        self._unread: set[tuple[str, ...]] = set()
         self.file = self._read_toml()
         self._resolve_paths(self.file, path.parent)
         self.secrets = self._read_secrets_directory(environ)
@@ -126,19 +118,23 @@ class _Layers:
 
     def source_of(self, location: tuple[str | int, ...]) -> str:
         """Name where the value at `location` came from, for an error message."""
-        # Whoever gives a list gives all of it: places in it are no keys.
-        keys = [part for part in location if isinstance(part, str)]
-        places = [number for number, part in enumerate(location) if not isinstance(part, str)]
-        keys = keys[: places[0]] if places else keys
-        if _has(self.environment, keys):
+        keys = _keys(location)
+        if keys and _has(self.environment, keys):
             return f"variable {PREFIX}{'__'.join(keys).upper()}"
-        if _has(self.secrets, keys):
+        if keys and _has(self.secrets, keys):
             return f"secret {'__'.join(keys)}"
         return str(self.path)
 
     def gives(self, location: tuple[str | int, ...]) -> bool:
-        keys = [str(part) for part in location]
+        keys = _keys(location)
         return any(_has(layer, keys) for layer in (self.file, self.secrets, self.environment))
+
+    def could_not_read(self, location: tuple[str | int, ...]) -> bool:
+        """Whether what is missing at `location` was given, but in a file or variable that could not be read."""
+        places = [location]
+        if location[:1] == ("instances",):
+            places.append(("defaults", *location[2:]))
+        return any(place[: len(unread)] == unread for unread in self._unread for place in places)
 
     def _read_toml(self) -> Document:
         try:
@@ -166,12 +162,15 @@ class _Layers:
                 files = sorted(Path(given).iterdir())
             except (OSError, ValueError):  # ValueError: a NUL in the path
                 self.problems.append(f"variable {variable}: names no directory that can be read")
+                self._unread.add(())
                 continue
             for file in files:
                 keys = file.name.lower().split("__")
                 if file.is_file() and keys[0] in Settings.model_fields and len(keys) > 1:
                     text = self._read_secret(file, f"secret {file.name}")
-                    if text is not None:
+                    if text is None:
+                        self._unread.add(tuple(keys))
+                    else:
                         _merge(document, _nested(keys, text), twins=True)
         return document
 
@@ -194,6 +193,7 @@ class _Layers:
                 _merge(document, source(), twins=True)
             except SettingsError:
                 self.problems.append(f"variable {name}: is not valid JSON, as a list or table must be here")
+                self._unread.add(tuple(name.lower().removeprefix(PREFIX.lower()).split("__")))
         return document
 
     def _read_file_key(self, section: object, key: str, *table: str) -> None:
@@ -203,12 +203,14 @@ class _Layers:
         given = section.pop(key + _FILE)
         location = (*table, key + _FILE)
         where = f"{self.source_of(location)}: {'.'.join(location)}"
+        self._unread.add((*table, key))
         if key in section:
             self.problems.append(f"{where}: stands beside {key}; keep one of the two")
         elif not isinstance(given, str):
             self.problems.append(f"{where}: must be a path")
         elif (text := self._read_secret(Path(given), where)) is not None:
             section[key] = text
+            self._unread.discard((*table, key))
 
     def _read_secret(self, file: Path, where: str) -> str | None:
         """Never names the path: somebody may have written the secret itself there."""
@@ -262,6 +264,11 @@ def _nested(keys: list[str], value: str) -> Document:
     return document
 
 
+def _keys(location: tuple[str | int, ...]) -> list[str]:
+    """The keys down to the first list: whoever gives a list gives all of it."""
+    return [str(part) for part in takewhile(lambda part: isinstance(part, str), location)]
+
+
 def _has(document: object, keys: list[str]) -> bool:
     for key in keys:
         if not isinstance(document, dict) or key not in document:
@@ -270,17 +277,17 @@ def _has(document: object, keys: list[str]) -> bool:
     return True
 
 
-def _render(details: list[ErrorDetails], layers: _Layers, *, skip_missing: bool) -> list[str]:
+def _render(details: list[ErrorDetails], layers: _Layers) -> list[str]:
     inherited = {detail["loc"][1:] for detail in details if detail["loc"][:1] == ("defaults",)}
     lines: list[str] = []
     for detail in details:
         location = tuple(part for part in detail["loc"] if part not in SEAL_SHAPES)
         from_defaults = location[:1] == ("instances",) and location[2:] in inherited and not layers.gives(location)
-        if from_defaults or (skip_missing and detail["type"] == "missing"):
+        # What could not be read was told before; that it is missing too would only confuse.
+        absent = {"missing": location, "no_seal": ("seal", "keys")}.get(detail["type"])
+        if from_defaults or (absent and layers.could_not_read(absent)):
             continue
-        line = f"{layers.source_of(location)}: {_message(detail, location)}"
-        if line not in lines:
-            lines.append(line)
+        lines.append(f"{layers.source_of(location)}: {_message(detail, location)}")
     return lines
 
 
@@ -293,9 +300,10 @@ def _message(detail: ErrorDetails, location: tuple[str | int, ...]) -> str:
         case "extra_forbidden":
             table = ".".join(map(str, location[:-1])) or "the top level"
             return f"{key}: is unknown{_closest(str(location[-1]), _fields_at(location[:-1]))}; remove it from {table}"
+        case "no_seal":
+            return detail["msg"]
         case "value_error":
-            message = detail["msg"].removeprefix("Value error, ")
-            return f"{key}: {message}" if key else message
+            return f"{key}: {detail['msg'].removeprefix('Value error, ')}"
         case "model_type" | "dict_type":
             return f"{key}: must be a table"
         case "literal_error":

@@ -26,6 +26,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "PALETTE_SYNC_"
@@ -369,8 +370,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _has_seal(self) -> Settings:
         if self.seal != "none" and not (self.seal.keys and self.seal.keys.get_secret_value().strip()):
-            raise ValueError(
+            raise PydanticCustomError(
+                "no_seal",
                 "seal: no key to seal tokens with; create one by `palette-sync seal-key > seal.keys` and set "
-                '[seal] keys_file, or write seal = "none" to store tokens in the clear'
+                '[seal] keys_file, or write seal = "none" to store tokens in the clear',
             )
         return self

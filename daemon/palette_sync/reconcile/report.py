@@ -49,7 +49,8 @@ class Change:
 class PassReport:
     """One pass over one instance. `error` tells why the pass as a whole failed; then nothing was pruned.
 
-    `problems` are failures beside clusters: a project's listing, a tenant scope that is not permitted is a `note`.
+    `problems` are failures beside clusters, such as a project's listing; `notes` are no failures. `skipped` clusters
+    were due and not worked on, because the process was stopping or nothing could be published.
     """
 
     instance: str
@@ -66,13 +67,16 @@ class PassReport:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     held: int = 0
+    skipped: int = 0
     palette_requests: int = 0
     kube_requests: int = 0
     error: str | None = None
 
     @property
     def failed(self) -> bool:
-        return bool(self.error or self.problems) or any(Effect.FAILED in change.effects for change in self.changes)
+        return bool(self.error or self.problems or self.skipped) or any(
+            Effect.FAILED in change.effects for change in self.changes
+        )
 
 
 def change_of(

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -28,7 +28,7 @@ from palette_sync.reconcile.publish import Closing, Publishing
 from palette_sync.reconcile.report import Change, PassReport, change_of, drop_of, held_of, palette_change
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from datetime import datetime
 
     from palette_sync.core.model import Cluster, ClusterRecord, InstanceState, Secret
@@ -50,7 +50,8 @@ class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
     `open_token` returns the token of a sealed credential, or None where no key opens it. `places` bounds the clusters
-    in flight over all instances of the process.
+    in flight over all instances of the process. Once `stopping` is set no more clusters are admitted; once `late` is
+    set those still at work are cancelled. Either way what was issued is published before the pass ends.
     """
 
     policy: InstancePolicy
@@ -64,6 +65,7 @@ class Ports:
     concurrency: int
     may_issue: Callable[[], bool] = lambda: True
     stopping: asyncio.Event | None = None
+    late: asyncio.Event | None = None
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
 
 
@@ -213,19 +215,36 @@ class _Pass:
             if self.publishing is not None:
                 group.create_task(self.publishing.run(), name=f"publish:{self.instance}")
             try:
-                await fan_out(
-                    items,
-                    self.work,
-                    # Twice the places: half may wait for Palette's rate limit while the others work.
-                    limit=asyncio.Semaphore(2 * self.ports.concurrency),
-                    timeout=UNIT_TIMEOUT + self.policy.cluster_timeout.total_seconds(),
-                    stopping=self.ports.stopping,
-                    done=on_done,
-                    name=f"cluster:{self.instance}",
+                await self._until_late(
+                    fan_out(
+                        items,
+                        self.work,
+                        # Twice the places: half may wait for Palette's rate limit while the others work.
+                        limit=asyncio.Semaphore(2 * self.ports.concurrency),
+                        timeout=UNIT_TIMEOUT + self.policy.cluster_timeout.total_seconds(),
+                        stopping=self.ports.stopping,
+                        done=on_done,
+                        name=f"cluster:{self.instance}",
+                    ),
+                    group,
                 )
+                self.skipped += len(items) - done
             finally:
                 if self.publishing is not None:
                     self.publishing.close()
+
+    async def _until_late(self, work: Coroutine[Any, Any, object], group: asyncio.TaskGroup) -> None:
+        """Wait for `work`, or cancel what is left of it once it is late; what is done was folded already."""
+        if self.ports.late is None:
+            await work
+            return
+        working = group.create_task(work, name=f"work:{self.instance}")
+        lateness = group.create_task(self.ports.late.wait(), name=f"late:{self.instance}")
+        await asyncio.wait({working, lateness}, return_when=asyncio.FIRST_COMPLETED)
+        lateness.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
 
     def _may_issue(self) -> bool:
         away = self.publishing is not None and self.publishing.away
@@ -372,6 +391,7 @@ class _Pass:
             problems=tuple(f"{one.name}: {one.error}" for one in self.discovery.listings if one.error),
             notes=self._notes(),
             held=sum(uid in self.selection.disappeared for uid in self.pruning.held),
+            skipped=self.skipped,
             palette_requests=self.ports.client.requests,
             kube_requests=self.work.kube_requests,
             error=self.discovery.error,
@@ -385,6 +405,8 @@ class _Pass:
         ]
         if self.selection.unresolved:
             notes.append(f"{len(self.selection.unresolved)} clusters left alone: their project is unknown")
+        if self.skipped:
+            notes.append(f"{self.skipped} clusters were due and not worked on; the next pass takes them")
         if not self.before.trusted:
             notes.append("the snapshot in Redis was refused (digest or mac does not fit); everything was read anew")
         return tuple(notes)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,21 +25,28 @@ from palette_sync.core.snapshot_codec import (
     decode_credential,
     digest,
     encode_credential,
-    encode_document,
-    encode_issuer,
     encode_record,
-    encode_scope,
-    encode_work,
     format_time,
     record_hash,
     record_in_history,
+)
+from palette_sync.store.batches import (
+    MOST_CHANGES,
+    Batch,
+    Memory,
+    edits_of,
+    in_parts,
+    memory_arguments,
+    memory_of,
+    split,
+    uid_list,
 )
 from palette_sync.store.errors import Fenced, StoreError, StoreUnavailable, VersionConflict
 from palette_sync.store.read import decode_own
 from palette_sync.store.seal import SealError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from palette_sync.core.model import ClusterRecord, Credential, IssuerMetadata, ScopeStatus, Work
@@ -49,34 +56,8 @@ if TYPE_CHECKING:
     from palette_sync.store.scripts import Script
     from palette_sync.store.seal import Sealer
 
-MOST_CHANGES = 500  # per version: put, drop and rotated together; 4 to 6 ms at the server
 CHANGES_LENGTH = 10_000
 DISTRUSTED = "SnapshotRefused"
-
-Edits = dict[str, bytes | None]  # None deletes the field
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """What one version changes. None in `rotated` and in the edits removes."""
-
-    put: dict[str, bytes] = field(default_factory=dict)
-    drop: tuple[str, ...] = ()
-    rotated: dict[str, bytes | None] = field(default_factory=dict, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.put) + len(self.drop) + len(self.rotated)
-
-
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    work: Edits = field(default_factory=dict)
-    scopes: Edits = field(default_factory=dict)
-    issuers: Edits = field(default_factory=dict)
-    status: bytes = b""
-
-    def __len__(self) -> int:
-        return len(self.work) + len(self.scopes) + len(self.issuers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +143,7 @@ class Publisher:
             wanted = await self._wanted(put or {}, drop, rotated or {})
             if status or complete is not None:
                 wanted = await self._disown(wanted, now)
-            memory = _memory(work or {}, scopes or {}, issuers or {}, status or {})
+            memory = memory_of(work or {}, scopes or {}, issuers or {}, status or {})
             await self._write(wanted, memory, complete=complete, now=now)
             return self.version
 
@@ -178,21 +159,21 @@ class Publisher:
         """Move `checked_at` and the memory through the same fence, without a version. Raises as `publish` does."""
         async with self._turn:
             await self._settle()
-            for part in _in_parts(_memory(work or {}, scopes or {}, issuers or {}, status or {})):
+            for part in in_parts(memory_of(work or {}, scopes or {}, issuers or {}, status or {})):
                 await self._send_memory(part, now)
 
     # -- what is wanted ---------------------------------------------------------------------------------------------
 
     async def _wanted(
         self, put: Mapping[str, ClusterRecord], drop: Collection[str], rotated: Mapping[str, Credential | None]
-    ) -> _Batch:
+    ) -> Batch:
         """Encode, and leave out what is published already."""
         self._check(put, drop, rotated)
         raw = {uid: encode_record(record) for uid, record in put.items()}
         same = {uid for uid, value in raw.items() if self._at.hashes.get(uid) == record_hash(value)}
         # Bytes that this publisher wrote itself, or would write now, need no distrust.
         self._at = replace(self._at, tainted=self._at.tainted - same)
-        return _Batch(
+        return Batch(
             put={uid: value for uid, value in raw.items() if uid not in same},
             drop=tuple(uid for uid in sorted(set(drop)) if uid in self._at.hashes),
             rotated=await self._rotations(rotated),
@@ -239,7 +220,7 @@ class Publisher:
         except (DocumentError, SealError):
             return False
 
-    async def _disown(self, wanted: _Batch, now: datetime) -> _Batch:
+    async def _disown(self, wanted: Batch, now: datetime) -> Batch:
         """Strip what is still not vouched for of server, auth and credential; drop what cannot be read."""
         left = sorted(self._at.tainted - wanted.put.keys() - set(wanted.drop))
         found = await self._fetch(self._keys.clusters(self._instance), left)
@@ -252,26 +233,26 @@ class Publisher:
                 continue
             put[uid] = encode_record(_disowned(record, now))
             rotated[uid] = None
-        return _Batch(put, tuple(drop), rotated)
+        return Batch(put, tuple(drop), rotated)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    async def _write(self, wanted: _Batch, memory: _Memory, *, complete: bool | None, now: datetime) -> None:
-        batches = list(_split(wanted))
+    async def _write(self, wanted: Batch, memory: Memory, *, complete: bool | None, now: datetime) -> None:
+        batches = list(split(wanted))
         moved = complete is not None and complete != self._at.complete
         resigned = not self._at.signed and not self._at.tainted
         if not batches and (moved or resigned):
-            batches = [_Batch()]
-        *parts, rest = _in_parts(memory)
+            batches = [Batch()]
+        *parts, rest = in_parts(memory)
         for part in parts:
             await self._send_memory(part, now)
         if not batches:
             await self._send_memory(rest, now)
         for position, batch in enumerate(batches, start=1):
             last = position == len(batches)
-            await self._send_version(batch, rest if last else _Memory(), complete=complete if last else None, now=now)
+            await self._send_version(batch, rest if last else Memory(), complete=complete if last else None, now=now)
 
-    async def _send_version(self, batch: _Batch, memory: _Memory, *, complete: bool | None, now: datetime) -> None:
+    async def _send_version(self, batch: Batch, memory: Memory, *, complete: bool | None, now: datetime) -> None:
         was = await self._was(batch, now)
         hashes = self._at.hashes | {uid: record_hash(raw) for uid, raw in batch.put.items()}
         for uid in batch.drop:
@@ -282,17 +263,17 @@ class Publisher:
         arguments: list[Any] = [
             *self._fence(now), "version", SCHEMA, version, fingerprint, mac,
             "" if complete is None else int(complete), self._writer, CHANGES_LENGTH, self._history,
-            _uids(batch.put), _uids(batch.drop), _uids(batch.rotated), was,
-            *_edits({**batch.put, **dict.fromkeys(batch.drop)}),
-            *_edits({**batch.rotated, **dict.fromkeys(batch.drop)}),
-            *_memory_arguments(memory, dropped=batch.drop),
+            uid_list(batch.put), uid_list(batch.drop), uid_list(batch.rotated), was,
+            *edits_of({**batch.put, **dict.fromkeys(batch.drop)}),
+            *edits_of({**batch.rotated, **dict.fromkeys(batch.drop)}),
+            *memory_arguments(memory, dropped=batch.drop),
         ]  # fmt: skip
         stands = self._at.complete if complete is None else complete
         step = _Step(str(version), fingerprint, hashes, tainted, signed=not tainted, complete=stands)
         await self._send(arguments, step)
 
-    async def _send_memory(self, memory: _Memory, now: datetime) -> None:
-        await self._send([*self._fence(now), "memory", *_memory_arguments(memory)], None)
+    async def _send_memory(self, memory: Memory, now: datetime) -> None:
+        await self._send([*self._fence(now), "memory", *memory_arguments(memory)], None)
 
     def _fence(self, now: datetime) -> tuple[object, ...]:
         return self._epoch, self._at.version, len(self._at.hashes), format_time(now)
@@ -364,7 +345,7 @@ class Publisher:
             await self._link.run(what, lambda: self._link.client.execute_command("SADD", key, self._instance))
             self._announced = True
 
-    async def _was(self, batch: _Batch, now: datetime) -> bytes:
+    async def _was(self, batch: Batch, now: datetime) -> bytes:
         """Return the history's entry: the records before, null where there was none."""
         touched = [*batch.put, *batch.drop]
         if not touched or not self._history:
@@ -373,7 +354,7 @@ class Publisher:
         was = {}
         for uid, raw in before.items():
             if (record_hash(raw) if raw is not None else None) != self._at.hashes.get(uid):
-                await self._send_memory(_Memory(), now)  # a writer that was fenced off learns that, not this
+                await self._send_memory(Memory(), now)  # a writer that was fenced off learns that, not this
                 raise VersionConflict(f"{self._instance}: the record of {uid} in Redis was changed by somebody else")
             was[uid] = record_in_history(raw) if raw is not None else None
         return zlib.compress(orjson.dumps(was, option=orjson.OPT_SORT_KEYS))
@@ -393,64 +374,3 @@ class Publisher:
 def _disowned(record: ClusterRecord, now: datetime) -> ClusterRecord:
     message = "what was published before did not verify; access is given anew"
     return replace(record, server=None, auth=None, access=Access(AccessState.FAILED, DISTRUSTED, message, now))
-
-
-def _memory(
-    work: Mapping[str, Work | None],
-    scopes: Mapping[str, ScopeStatus | None],
-    issuers: Mapping[str, IssuerMetadata | None],
-    status: Mapping[str, object],
-) -> _Memory:
-    return _Memory(
-        work={uid: encode_work(one) if one else None for uid, one in work.items()},
-        scopes={uid: encode_scope(one) if one else None for uid, one in scopes.items()},
-        issuers={url: encode_issuer(one) if one else None for url, one in issuers.items()},
-        status=encode_document("status", status) if status else b"",
-    )
-
-
-def _split(wanted: _Batch) -> Iterator[_Batch]:
-    """Cut into versions; a cluster's record and credential stay together, drops stand at the end."""
-    put: dict[str, bytes] = {}
-    drop: list[str] = []
-    rotated: dict[str, bytes | None] = {}
-    dropped = set(wanted.drop)
-    changed = dict.fromkeys((*wanted.put, *wanted.rotated))
-    for uid in (*(uid for uid in changed if uid not in dropped), *wanted.drop):
-        weight = 1 if uid in dropped else (uid in wanted.put) + (uid in wanted.rotated)
-        if len(put) + len(drop) + len(rotated) + weight > MOST_CHANGES:
-            yield _Batch(put, tuple(drop), rotated)
-            put, drop, rotated = {}, [], {}
-        if uid in dropped:
-            drop.append(uid)
-            continue
-        if uid in wanted.put:
-            put[uid] = wanted.put[uid]
-        if uid in wanted.rotated:
-            rotated[uid] = wanted.rotated[uid]
-    if put or drop or rotated:
-        yield _Batch(put, tuple(drop), rotated)
-
-
-def _in_parts(memory: _Memory) -> list[_Memory]:
-    """Cut a large memory so that no single write holds up the server; the last part carries the status."""
-    parts = []
-    work = dict(memory.work)
-    while len(work) > MOST_CHANGES:
-        parts.append(_Memory(work={uid: work.pop(uid) for uid in list(work)[:MOST_CHANGES]}))
-    return [*parts, replace(memory, work=work)]
-
-
-def _memory_arguments(memory: _Memory, *, dropped: Collection[str] = ()) -> list[Any]:
-    work = {**dict.fromkeys(dropped), **memory.work}
-    return [*_edits(work), *_edits(memory.scopes), *_edits(memory.issuers), memory.status]
-
-
-def _edits(edits: Mapping[str, bytes | None]) -> list[Any]:
-    given = [(name, value) for name, value in edits.items() if value is not None]
-    gone = [name for name, value in edits.items() if value is None]
-    return [len(given), *(part for pair in given for part in pair), len(gone), *gone]
-
-
-def _uids(uids: Collection[str]) -> bytes:
-    return orjson.dumps(sorted(uids))

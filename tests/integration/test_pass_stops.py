@@ -1,0 +1,70 @@
+"""A pass that must end early: nothing new is begun, what was issued is published, the rest is left for the next."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from palette_sync.cli.composition import Stop, client_of, ports_of
+from palette_sync.core.model import AccessState
+from palette_sync.reconcile.run import run_pass
+from palette_sync.simulator import Fault
+from palette_sync.store.lease import Lease
+
+if TYPE_CHECKING:
+    from integration.stage import Stage
+    from palette_sync.reconcile.report import PassReport
+
+
+async def run_until(stage: Stage, *, stop_at: int, late: bool) -> PassReport:
+    """One pass that is told to stop (or that it is late) once `stop_at` clusters are done."""
+    stop = Stop(asyncio.Event(), asyncio.Event())
+
+    def progress(what: str, done: int, _total: int) -> None:
+        if what == "working on clusters" and done == stop_at:
+            stop.stopping.set()
+            if late:
+                stop.late.set()
+
+    async with (
+        client_of("alpha", stage.settings.instances["alpha"], stage.shared.limits) as client,
+        await Lease.acquire(stage.shared.store, "alpha", ttl=15, holder="test:1") as lease,
+    ):
+        publisher = await stage.shared.store.publisher("alpha", epoch=lease.epoch, writer="test")
+        ports = ports_of(stage.shared, "alpha", client, publisher=publisher, progress=progress, stop=stop)
+        return await run_pass(ports, pass_id="stopped")
+
+
+async def test_stopping_admits_no_more_and_finishes_what_was_begun(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=12, oidc_share=0.0, extra="[service]\nconcurrency = 2\n")
+
+    report = await run_until(stage, stop_at=1, late=False)
+
+    state = await stage.state()
+    issued = {cluster.uid for cluster in stage.simulator.world.clusters.values() if cluster.tokens.issued}
+    assert 0 < len(issued) < 12
+    assert state.credentials.keys() == issued, "every token that was issued is published"
+    assert report.skipped == 12 - len(issued)
+    assert state.head is not None
+    assert not state.head.complete, "a pass that was cut short was not whole"
+
+    stage.simulator.requests.reset()
+    rest = await stage.run()
+    assert dict(rest.access) == {"ready": 12}
+    assert all(cluster.tokens.issued == 1 for cluster in stage.simulator.world.clusters.values())
+    assert (await stage.state()).head.complete  # type: ignore[union-attr]
+
+
+async def test_a_late_pass_cancels_what_hangs_and_publishes_the_rest(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=6, oidc_share=0.0)
+    victim = next(iter(stage.simulator.world.clusters))
+    stage.simulator.faults.add(Fault(target="kube", kind="hang", cluster=victim))
+
+    async with asyncio.timeout(10):
+        report = await run_until(stage, stop_at=5, late=True)
+
+    state = await stage.state()
+    assert report.skipped == 1
+    assert len(state.credentials) == 5
+    assert victim not in state.credentials
+    assert all(state.records[uid].access.state is AccessState.READY for uid in state.credentials)
