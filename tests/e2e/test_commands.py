@@ -196,6 +196,7 @@ def test_seal_key_prints_a_line_that_opens(tmp_path: Path) -> None:
     assert ran.out.startswith("mine ")
     assert repr(SealKeys.from_lines(ran.out)) == "SealKeys(mine)"
     assert palette_sync("seal-key", "not a name").code == 1
+    assert palette_sync("seal-key", "mine", "--json").document["kid"] == "mine"
 
 
 def test_help_and_version_need_no_configuration() -> None:
@@ -209,3 +210,12 @@ def test_the_demo_tells_its_story_and_checks_it() -> None:
     assert ran.code == 0, ran.out + ran.err
     assert "5. Palette is down" in ran.out
     assert "NO" not in ran.out.split()
+
+
+def test_the_demo_tells_its_checks_to_programs() -> None:
+    ran = palette_sync("demo", "--json")
+
+    assert ran.code == 0, ran.err
+    assert len(ran.document["checks"]) == 10
+    assert all(check["holds"] for check in ran.document["checks"])
+    assert ran.document["broken"] == []

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from palette_sync.cli.console import print_report
+from palette_sync.cli.console import print_json, print_report
 from palette_sync.cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ INSTANCES, PROJECTS, CLUSTERS = 2, 6, 24
 SECONDS_PER_CLUSTER_IN_THE_PLUGIN = 2.04  # measured: 50 clusters take the in-process plugin 102 s
 
 
-def run(*, keep: bool) -> Exit:
+def run(*, keep: bool, as_json: bool) -> Exit:
     """Exit 0: everything happened as told; 1: something did not."""
-    return asyncio.run(_demo(keep=keep))
+    return asyncio.run(_demo(keep=keep, as_json=as_json))
 
 
-async def _demo(*, keep: bool) -> Exit:
+async def _demo(*, keep: bool, as_json: bool) -> Exit:
     from palette_sync.cli.composition import open_shared
     from palette_sync.config import load
     from palette_sync.simulator import Simulator, SimulatorOptions
@@ -41,7 +41,7 @@ async def _demo(*, keep: bool) -> Exit:
 
     # What fails on purpose here is told by the story, not by the log.
     configure_logging(level="critical", style="console")
-    console = Console(highlight=False)
+    console = Console(highlight=False, quiet=as_json)
     options = SimulatorOptions(instances=INSTANCES, projects=PROJECTS, clusters=CLUSTERS, seed=1)
     with tempfile.TemporaryDirectory(prefix="palette-sync-demo-") as folder:
         async with EmbeddedValkey() as valkey, Simulator(options) as simulator:
@@ -53,6 +53,8 @@ async def _demo(*, keep: bool) -> Exit:
                 await story.tell()
                 if keep:
                     await _stay(console, directory, simulator)
+    if as_json:
+        print_json({"checks": story.checks, "broken": story.broken})
     if story.broken:
         console.print(Text("\nNot everything went as it should:", style="bold red"))
         for line in story.broken:
@@ -88,6 +90,7 @@ class _Story:
         self.settings = settings
         self.shared = shared
         self.broken: list[str] = []
+        self.checks: list[dict[str, object]] = []
 
     async def tell(self) -> None:
         await self.first_sync()
@@ -104,6 +107,7 @@ class _Story:
     def expect(self, holds: bool, what: str) -> None:
         mark, style = ("ok", "green") if holds else ("NO", "bold red")
         self.console.print(Text.assemble((f"  {mark}  ", style), what))
+        self.checks.append({"what": what, "holds": holds})
         if not holds:
             self.broken.append(what)
 

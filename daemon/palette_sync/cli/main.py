@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -111,40 +112,56 @@ def replace_legacy(
 
 
 @app.command("seal-key")
-def seal_key(kid: Annotated[str | None, typer.Argument(help="A name for the key.")] = None) -> None:
+def seal_key(
+    kid: Annotated[str | None, typer.Argument(help="A name for the key.")] = None, as_json: JsonOption = False
+) -> None:
     """Print a new line for the seal keys file; its first key seals, all open."""
     from palette_sync.store.seal import SealKeyError, SealKeys
 
     try:
-        typer.echo(SealKeys.generate_line(kid))
+        line = SealKeys.generate_line(kid)
     except SealKeyError as error:
         typer.echo(f"palette-sync: {error}", err=True)
         raise typer.Exit(Exit.FAILED) from None
+    name, key = line.split()
+    typer.echo(json.dumps({"kid": name, "key": key}) if as_json else line)
 
 
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Option("--out", help="Where config.toml, seal.keys and simulator.json are written.")],
-    instances: Annotated[int, typer.Option(min=1, max=26)] = 2,
+    instances: Annotated[int, typer.Option(min=1, max=16)] = 2,
     projects: Annotated[int, typer.Option(min=1, help="In total over all instances.")] = 6,
     clusters: Annotated[int, typer.Option(min=0, help="In total over all instances.")] = 24,
     latency: Annotated[str, typer.Option(help="Added to every answer, for example 50ms.")] = "0ms",
     seed: Annotated[int, typer.Option(help="The same seed makes the same world.")] = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Serve simulated Palette instances and Kubernetes API servers on loopback until interrupted."""
     from palette_sync.cli import simulate as command
 
-    _exit(command.run(out, instances=instances, projects=projects, clusters=clusters, latency=latency, seed=seed))
+    _exit(
+        command.run(
+            out,
+            instances=instances,
+            projects=projects,
+            clusters=clusters,
+            latency=latency,
+            seed=seed,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command()
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards and tell how to look around.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the main job end to end against the simulator and an embedded Valkey."""
     from palette_sync.cli import demo as command
 
-    _exit(command.run(keep=keep))
+    _exit(command.run(keep=keep, as_json=as_json))
 
 
 def _exit(code: Exit) -> None:
