@@ -320,6 +320,24 @@ async def test_a_configured_change_of_rules_reaches_every_cluster_in_the_next_pa
     assert stage.simulator.requests.count("palette", path_regex=".*adminKubeconfig") == 0
 
 
+async def test_a_changed_configuration_that_cannot_be_applied_waits_for_the_backoff(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    stage.simulator.faults.add(Fault(target="kube", kind="status", status=500, method="PATCH"))
+    stage.reconfigure("", "[defaults.rbac]\npreset = 'view'\n")
+
+    await stage.run()
+    assert (await stage.record(cluster.uid)).access.state is AccessState.DEGRADED
+    await stage.run()
+    assert stage.kube_requests() == 0
+
+    stage.simulator.faults.clear()
+    stage.advance(minutes=1)
+    report = await stage.run()
+    assert Effect.REPAIRED in effects(report)
+    assert (await stage.record(cluster.uid)).access.state is AccessState.READY
+
+
 async def test_from_service_account_to_oidc_the_published_token_is_withdrawn(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=1.0, extra="")
     cluster = next(iter(stage.simulator.world.clusters.values()))

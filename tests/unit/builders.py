@@ -7,6 +7,7 @@ from typing import Any
 
 from palette_sync.core.due import Candidate
 from palette_sync.core.model import (
+    TENANT_SCOPE,
     Access,
     AccessState,
     AuthMode,
@@ -15,6 +16,7 @@ from palette_sync.core.model import (
     ClusterRecord,
     Discovery,
     Listing,
+    OidcAuth,
     PaletteFacts,
     Project,
     Scope,
@@ -25,71 +27,87 @@ from palette_sync.core.model import (
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SHOP = Project("p1", "shop")
-BANK = Project("p2", "bank")
-SERVER = Server("https://api.example:6443", "Y2E=")
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+TEAM_A = Project("p-a", "team-a")
+TEAM_B = Project("p-b", "team-b")
+KEY = ClusterKey("prod", "c1")
+SERVER = Server("https://10.0.0.1:6443", ca_data="Q0E=")
+SERVICE_ACCOUNT = ServiceAccountAuth()
+OIDC = OidcAuth("spectrocloud", "https://issuer.example", "backstage")
 
 
-def cluster(uid: str = "c1", **given: Any) -> Cluster:
-    values: dict[str, Any] = {
-        "name": uid,
-        "scope": Scope.PROJECT,
-        "project": SHOP,
-        "state": "Running",
-        "health": "Healthy",
-    }
-    return Cluster(uid=uid, **(values | given))
+def cluster(uid: str = "c1", name: str = "web", **changes: Any) -> Cluster:
+    """A running cluster of team A."""
+    facts: dict[str, Any] = {"scope": Scope.PROJECT, "project": TEAM_A, "state": "Running", "health": "Healthy"}
+    return Cluster(uid=uid, name=name, **(facts | changes))
 
 
-def tenant_cluster(uid: str = "t1", **given: Any) -> Cluster:
-    return cluster(uid, scope=Scope.TENANT, project=None, **given)
+def tenant_cluster(uid: str = "c1", name: str = "shared", **changes: Any) -> Cluster:
+    return cluster(uid, name, **({"scope": Scope.TENANT, "project": None} | changes))
 
 
-def record(uid: str = "c1", **given: Any) -> ClusterRecord:
-    values: dict[str, Any] = {
-        "name": f"prod-{uid}",
-        "title": uid,
+def access(state: AccessState = AccessState.READY, reason: str = "Verified", message: str = "") -> Access:
+    return Access(state, reason, message, since=NOW - 5 * HOUR)
+
+
+def record(uid: str = "c1", name: str = "prod-web", **changes: Any) -> ClusterRecord:
+    """A ready service-account cluster of team A, as `cluster()` would be published."""
+    facts: dict[str, Any] = {
+        "title": "web (team-a)",
         "instance": "prod",
         "scope": Scope.PROJECT,
-        "project": SHOP,
+        "project": TEAM_A,
         "server": SERVER,
-        "auth": ServiceAccountAuth(),
-        "palette": PaletteFacts("Running", "Healthy"),
-        "access": Access(AccessState.READY, "Verified", "", NOW),
+        "auth": SERVICE_ACCOUNT,
+        "palette": PaletteFacts(state="Running", health="Healthy"),
+        "access": access(),
+        "kubernetes_version": "v1.33.1",
     }
-    return ClusterRecord(uid=uid, **(values | given))
+    return ClusterRecord(uid=uid, name=name, **(facts | changes))
 
 
-def credential(**given: Any) -> SealedCredential:
-    values: dict[str, Any] = {
-        "issued_at": NOW - timedelta(hours=1),
-        "renew_at": NOW + timedelta(hours=8),
-        "expires_at": NOW + timedelta(hours=23),
-        "sealed": "x",
+def records(*some: ClusterRecord) -> dict[str, ClusterRecord]:
+    return {one.uid: one for one in some}
+
+
+def tenant_record(uid: str = "c1", **changes: Any) -> ClusterRecord:
+    return record(uid, **({"scope": Scope.TENANT, "project": None} | changes))
+
+
+def credential(**changes: Any) -> SealedCredential:
+    """A token in the middle of its life: not due for renewal."""
+    times: dict[str, Any] = {
+        "issued_at": NOW - HOUR,
+        "renew_at": NOW + 10 * HOUR,
+        "expires_at": NOW + 23 * HOUR,
+        "sealed": "sealed",
     }
-    return SealedCredential(**(values | given))
+    return SealedCredential(**(times | changes))
 
 
-def work(**given: Any) -> Work:
-    return Work(**({"verified_at": NOW, "generation": "s", "desired": "d"} | given))
-
-
-def candidate(**given: Any) -> Candidate:
-    values: dict[str, Any] = {
-        "key": ClusterKey("prod", "c1"),
+def candidate(**changes: Any) -> Candidate:
+    """A healthy, published service-account cluster on which nothing is due."""
+    facts: dict[str, Any] = {
+        "key": KEY,
         "cluster": cluster(),
         "record": record(),
         "credential": credential(),
-        "work": work(),
+        "work": Work(verified_at=NOW, desired="as-configured"),
         "mode": AuthMode.SERVICE_ACCOUNT,
-        "desired": "d",
+        "desired": "as-configured",
     }
-    return Candidate(**(values | given))
+    return Candidate(**(facts | changes))
 
 
-def listing(project: Project, *clusters: Cluster, **given: Any) -> Listing:
-    return Listing(project.uid, project.name, clusters, **given)
+def listing(project: Project, *clusters: Cluster, error: str | None = None) -> Listing:
+    return Listing(project.uid, project.name, clusters=clusters, error=error)
 
 
-def discovery(*listings: Listing, projects: tuple[Project, ...] | None = (SHOP, BANK), **given: Any) -> Discovery:
-    return Discovery("tenant", "org", projects, listings, **given)
+def tenant_listing(*clusters: Cluster, error: str | None = None, not_permitted: bool = False) -> Listing:
+    return Listing(TENANT_SCOPE, TENANT_SCOPE, clusters=clusters, error=error, not_permitted=not_permitted)
+
+
+def discovery(*listings: Listing, projects: tuple[Project, ...] | None = (TEAM_A, TEAM_B)) -> Discovery:
+    return Discovery("tenant-uid", "acme", projects=projects, listings=listings)

@@ -1,117 +1,344 @@
-"""What a pass works on, and why: the first reason that holds is told."""
+"""A pass works only on what is due, and says why; everything else costs no request."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from palette_sync.core.due import due
-from palette_sync.core.model import Access, AccessState, AuthMode, OidcAuth, PaletteFacts, RetiredSecret
-from unit.builders import NOW, candidate, cluster, credential, record, work
+from palette_sync.core.due import Candidate, Due, due, has_access, waits
+from palette_sync.core.model import AccessState, AuthMode, RetiredSecret, ServiceAccountAuth, Work
+from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF
+from unit.builders import (
+    HOUR,
+    KEY,
+    MINUTE,
+    NOW,
+    OIDC,
+    SERVER,
+    access,
+    candidate,
+    cluster,
+    credential,
+    record,
+)
 
-HOUR = timedelta(hours=1)
-OIDC = OidcAuth("spectrocloud", "https://issuer", "client")
-FAILED = Access(AccessState.FAILED, "Unreachable", "", NOW)
-BACKOFF = work(failures=2, retry_at=NOW + timedelta(minutes=20))
+if TYPE_CHECKING:
+    from datetime import datetime
+
+VERIFIED = Work(verified_at=NOW, desired="as-configured")
+FAILING = replace(VERIFIED, failures=2, retry_at=NOW + MINUTE)
+NO_ACCESS = record(server=None, auth=None, access=access(AccessState.PENDING, "NotRunning"))
+OIDC_RECORD = record(auth=OIDC)
+LAPSED = credential(renew_at=NOW - 2 * HOUR, expires_at=NOW)
+RENEWABLE = credential(renew_at=NOW)
 
 
-def why(**given: Any) -> str | None:
-    resync = given.pop("resync", False)
-    found = due(candidate(**given), now=NOW, verify_interval=HOUR, resync=resync)
-    return found.reason if found else None
+def found(one: Candidate, *, now: datetime = NOW, resync: bool = False) -> Due | None:
+    return due(one, now=now, verify_interval=HOUR, resync=resync)
+
+
+def reason(**changes: Any) -> str | None:
+    """The reason for which a healthy candidate with these changes is worked on."""
+    one = found(candidate(**changes))
+    return one.reason if one else None
+
+
+def test_on_a_healthy_cluster_nothing_is_due() -> None:
+    assert found(candidate()) is None
 
 
 @pytest.mark.parametrize(
-    ("given", "reason"),
+    ("changes", "expected"),
     [
-        pytest.param({}, None, id="a healthy cluster costs nothing"),
-        pytest.param({"record": None, "credential": None}, "New", id="an unpublished one is new"),
-        pytest.param({"record": record(server=None, auth=None), "credential": None}, "NoAccess", id="none was gained"),
-        pytest.param({"credential": None}, "NoAccess", id="its credential is missing"),
-        pytest.param({"mode": AuthMode.OIDC}, "ModeChanged", id="it is to be OIDC now"),
         pytest.param(
-            {"record": record(auth=OIDC), "credential": None}, "ModeChanged", id="it is to be a service account now"
+            {"record": None, "credential": None, "work": Work()}, Due("New", "not published yet", True), id="new"
         ),
-        pytest.param({"record": record(auth=OIDC), "credential": None, "mode": None}, None, id="auto keeps what works"),
-        pytest.param({"desired": "other"}, "ConfigChanged", id="rules or names were configured anew"),
-        pytest.param({"work": work(desired=None), "desired": "other"}, None, id="a forgotten fingerprint is no change"),
-        pytest.param({"credential": credential(renew_at=NOW)}, "TokenDue", id="the token reached its renewal"),
-        pytest.param({"credential": credential(expires_at=NOW)}, "TokenLapsed", id="the token has lapsed"),
-        pytest.param({"credential": credential(issued_at=NOW + HOUR)}, "TokenDue", id="the token is from the future"),
         pytest.param(
-            {"record": record(auth=OIDC), "credential": credential(renew_at=NOW), "mode": AuthMode.OIDC},
+            {"record": NO_ACCESS, "credential": None, "work": Work()},
+            Due("NoAccess", "no working access yet", True),
+            id="published without access",
+        ),
+        pytest.param(
+            {"credential": None}, Due("NoAccess", "no working access yet", True), id="its credential is not there"
+        ),
+        pytest.param(
+            {"record": record(auth=None)}, None, id="a credential and a server are access whatever the kind of access"
+        ),
+        pytest.param(
+            {"mode": AuthMode.OIDC}, Due("ModeChanged", "configured for OIDC now"), id="moved to OIDC by the operator"
+        ),
+        pytest.param(
+            {"record": OIDC_RECORD, "credential": None},
+            Due("ModeChanged", "configured for a service account now", True),
+            id="moved to a service account by the operator",
+        ),
+        pytest.param({"mode": None}, None, id="auto keeps a service account"),
+        pytest.param(
+            {"mode": None, "record": OIDC_RECORD, "credential": None},
             None,
-            id="an OIDC cluster has no token to renew",
-        ),
-        pytest.param({"cluster": cluster(state="Error")}, "StateChanged", id="Palette's state changed"),
-        pytest.param({"cluster": cluster(health="UnHealthy")}, "StateChanged", id="Palette's health changed"),
-        pytest.param({"record": record(palette=PaletteFacts("Error"))}, "StateChanged", id="it recovered"),
-        pytest.param({"work": work(retired=(RetiredSecret("s", "u", NOW),))}, "OverlapOver", id="an overlap is over"),
-        pytest.param({"work": work(retired=(RetiredSecret("s", "u", NOW + HOUR),))}, None, id="an overlap still runs"),
-        pytest.param({"work": work(failures=1, retry_at=NOW)}, "RetryDue", id="its backoff has passed"),
-        pytest.param({"record": record(access=FAILED)}, "RetryDue", id="it failed and nothing is remembered"),
-        pytest.param({"work": work(verified_at=NOW - HOUR)}, "VerifyDue", id="the verification came round"),
-        pytest.param({"work": work(verified_at=None)}, "VerifyDue", id="it was never verified"),
-        pytest.param({"work": BACKOFF}, None, id="a backoff suppresses"),
-        pytest.param({"work": BACKOFF, "credential": credential(renew_at=NOW)}, None, id="even a renewal"),
-        pytest.param({"work": BACKOFF, "cluster": cluster(state="Error")}, "StateChanged", id="but no change of state"),
-        pytest.param({"work": BACKOFF, "desired": "other"}, "ConfigChanged", id="nor of the configuration"),
-        pytest.param({"work": BACKOFF, "resync": True}, "RetryDue", id="nor an operator"),
-        pytest.param({"work": BACKOFF, "record": None, "credential": None}, None, id="a new one waits too"),
-        pytest.param({"work": work(failures=1, retry_at=NOW + HOUR)}, "RetryDue", id="no backoff ends that late"),
-        pytest.param({"work": work(failures=1)}, "RetryDue", id="a backoff without end is none"),
-        pytest.param({"resync": True}, "Resync", id="an operator asked"),
-        pytest.param(
-            {"record": None, "credential": None, "cluster": cluster(state="Provisioning"), "resync": True},
-            None,
-            id="first access waits for Running",
+            id="auto keeps OIDC, which has no credential",
         ),
         pytest.param(
-            {"cluster": cluster(state="Error"), "record": record(palette=PaletteFacts("Error", "Healthy"))},
-            None,
-            id="existing access lives on in every state",
+            {"desired": "changed"},
+            Due("ConfigChanged", "the configured access differs from what the cluster was given"),
+            id="other rules or names are configured",
         ),
-        pytest.param({"cluster": cluster(paused=True), "resync": True}, None, id="a paused cluster is left alone"),
+        pytest.param(
+            {"work": replace(VERIFIED, desired=None)}, None, id="a forgotten configuration is no change of it"
+        ),
+        pytest.param(
+            {"credential": LAPSED}, Due("TokenLapsed", "the token has lapsed", True), id="the token has lapsed"
+        ),
+        pytest.param(
+            {"credential": RENEWABLE},
+            Due("TokenDue", "the token has reached its renewal time", True),
+            id="the token has reached its renewal time",
+        ),
+        pytest.param(
+            {"credential": credential(issued_at=NOW + HOUR)},
+            Due("TokenDue", "the token has reached its renewal time", True),
+            id="a token from the future tells of a clock that leapt",
+        ),
+        pytest.param(
+            {"credential": credential(renew_at=NOW + HOUR, expires_at=None)},
+            None,
+            id="a token that never expires waits",
+        ),
+        pytest.param(
+            {"mode": AuthMode.OIDC, "record": OIDC_RECORD, "credential": LAPSED},
+            None,
+            id="a token left over beside OIDC is not renewed",
+        ),
+        pytest.param(
+            {"cluster": cluster(health="UnHealthy")},
+            Due("StateChanged", "Palette says Running/UnHealthy, before Running/Healthy"),
+            id="Palette reports another health",
+        ),
+        pytest.param(
+            {"cluster": cluster(state="Error", health="")},
+            Due("StateChanged", "Palette says Error, before Running/Healthy"),
+            id="Palette reports another state",
+        ),
+        pytest.param(
+            {"work": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))},
+            Due("OverlapOver", "a replaced Secret has reached its end"),
+            id="a replaced Secret has reached its end",
+        ),
+        pytest.param(
+            {"work": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW + MINUTE),))},
+            None,
+            id="a replaced Secret whose end is to come waits",
+        ),
+        pytest.param(
+            {"record": record(access=access(AccessState.DEGRADED, "Unreachable"))},
+            Due("RetryDue", "attempt 1 after a failure"),
+            id="published as failing though no failure is remembered",
+        ),
+        pytest.param(
+            {"work": replace(FAILING, retry_at=NOW)},
+            Due("RetryDue", "attempt 3 after a failure"),
+            id="its backoff has passed",
+        ),
+        pytest.param(
+            {"work": replace(FAILING, retry_at=None)},
+            Due("RetryDue", "attempt 3 after a failure"),
+            id="a failure without backoff is tried again",
+        ),
+        pytest.param({"work": FAILING}, None, id="its backoff has not passed"),
+        pytest.param(
+            {"work": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF)}, None, id="the longest backoff is waited for"
+        ),
+        pytest.param(
+            {"work": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
+            Due("RetryDue", "attempt 3 after a failure"),
+            id="a backoff longer than any tells of a clock that leapt",
+        ),
+        pytest.param(
+            {"work": replace(VERIFIED, verified_at=NOW - HOUR)},
+            Due("VerifyDue", "the verification interval has come round"),
+            id="its verification has come round",
+        ),
+        pytest.param(
+            {"work": Work(desired="as-configured")},
+            Due("VerifyDue", "the verification interval has come round"),
+            id="it was never verified",
+        ),
     ],
 )
-def test_due(given: dict[str, Any], reason: str | None) -> None:
-    assert why(**given) == reason
+def test_what_is_due_and_why(changes: dict[str, Any], expected: Due | None) -> None:
+    assert found(candidate(**changes)) == expected
 
 
-@pytest.mark.parametrize(
-    ("given", "issues"),
-    [
-        ({"record": None, "credential": None}, True),
-        ({"credential": credential(renew_at=NOW)}, True),
-        ({"credential": credential(expires_at=NOW)}, True),
-        ({"record": record(auth=OIDC), "credential": None}, True),
-        ({"mode": AuthMode.OIDC}, False),
-        ({"work": work(verified_at=None)}, False),
-        ({"desired": "other"}, False),
-    ],
-)
-def test_only_what_lacks_a_token_or_outgrew_it_asks_for_one(given: dict[str, Any], *, issues: bool) -> None:
-    found = due(candidate(**given), now=NOW, verify_interval=HOUR)
-
-    assert found is not None
-    assert found.issue is issues
+# ---- First access waits for Running; access outlives every state ----------------------------------------------------
 
 
-def test_a_lost_record_of_an_oidc_cluster_needs_no_token() -> None:
-    found = due(
-        candidate(record=record(auth=None, server=None), credential=None, mode=AuthMode.OIDC),
-        now=NOW,
-        verify_interval=HOUR,
+@pytest.mark.parametrize("state", ["Provisioning", "Pending", "Importing", "Error", "Unknown", ""])
+def test_first_access_waits_until_palette_says_running(state: str) -> None:
+    new = candidate(cluster=cluster(state=state), record=None, credential=None, work=Work())
+
+    assert waits(new)
+    assert found(new) is None
+    assert found(new, resync=True) is None
+
+
+@pytest.mark.parametrize("state", ["Provisioning", "Error", "Unknown", ""])
+def test_an_existing_credential_is_renewed_in_every_state(state: str) -> None:
+    shown = record(palette=replace(record().palette, state=state, health=""))
+    one = candidate(cluster=cluster(state=state, health=""), record=shown, credential=RENEWABLE)
+
+    assert not waits(one)
+    assert found(one) == Due("TokenDue", "the token has reached its renewal time", issue=True)
+
+
+def test_oidc_access_is_verified_in_every_state() -> None:
+    shown = record(auth=OIDC, palette=replace(record().palette, state="Error"))
+    one = candidate(
+        cluster=cluster(state="Error"),
+        record=shown,
+        credential=None,
+        mode=AuthMode.OIDC,
+        work=replace(VERIFIED, verified_at=None),
     )
 
-    assert found is not None
-    assert found.reason == "NoAccess"
+    assert found(one) == Due("VerifyDue", "the verification interval has come round")
 
 
-def test_a_state_without_health_reads_well() -> None:
-    found = due(candidate(cluster=cluster(state="Unknown", health="")), now=NOW, verify_interval=HOUR)
+@pytest.mark.parametrize("resync", [False, True], ids=["in any pass", "even when an operator asks"])
+def test_a_paused_cluster_is_not_worked_on(*, resync: bool) -> None:
+    paused = candidate(cluster=cluster(paused=True, virtual=True), credential=LAPSED)
 
-    assert found is not None
-    assert found.message == "Palette says Unknown, before Running/Healthy"
+    assert waits(paused)
+    assert found(paused, resync=resync) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "access_was_gained"),
+    [
+        pytest.param({}, True, id="a server and a credential are access"),
+        pytest.param({"credential": LAPSED}, True, id="a lapsed credential was access once"),
+        pytest.param({"record": OIDC_RECORD, "credential": None}, True, id="OIDC needs no credential"),
+        pytest.param({"record": None}, False, id="a credential without a record is none"),
+        pytest.param({"record": NO_ACCESS}, False, id="a credential without a server is none"),
+        pytest.param({"credential": None}, False, id="a service account without a credential is none"),
+    ],
+)
+def test_what_counts_as_access(changes: dict[str, Any], *, access_was_gained: bool) -> None:
+    assert has_access(candidate(**changes)) is access_was_gained
+
+
+# ---- Backoff and resync ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({"credential": RENEWABLE}, None, id="a due token waits for the backoff"),
+        pytest.param({"credential": LAPSED}, None, id="a lapsed token waits for the backoff"),
+        pytest.param({"record": None, "credential": None}, None, id="a new cluster that failed waits"),
+        pytest.param({"desired": "changed"}, "ConfigChanged", id="a changed configuration ends the backoff"),
+        pytest.param({"cluster": cluster(health="")}, "StateChanged", id="another health ends the backoff"),
+    ],
+)
+def test_a_failed_cluster_waits_for_its_backoff_unless_something_changed(
+    changes: dict[str, Any], expected: str | None
+) -> None:
+    assert reason(work=FAILING, **changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        pytest.param(VERIFIED, Due("Resync", "an operator asked for it"), id="what is healthy is verified"),
+        pytest.param(FAILING, Due("RetryDue", "attempt 3 after a failure"), id="what failed does not wait"),
+        pytest.param(
+            replace(VERIFIED, verified_at=None),
+            Due("Resync", "an operator asked for it"),
+            id="the operator is the reason though its verification is due",
+        ),
+    ],
+)
+def test_an_operator_has_everything_verified_at_once(work: Work, expected: Due) -> None:
+    assert found(candidate(work=work), resync=True) == expected
+
+
+# ---- The order of the reasons ----------------------------------------------------------------------------------------
+
+ORDER: list[tuple[str, dict[str, Any]]] = [
+    ("ModeChanged", {"mode": AuthMode.OIDC}),
+    ("ConfigChanged", {"desired": "changed"}),
+    ("TokenDue", {"credential": RENEWABLE}),
+    ("StateChanged", {"cluster": cluster(health="")}),
+    ("OverlapOver", {"work": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))}),
+]
+
+
+@pytest.mark.parametrize("first", range(len(ORDER)), ids=[name for name, _ in ORDER])
+def test_of_several_reasons_the_first_in_the_order_is_told(first: int) -> None:
+    changes: dict[str, Any] = {}
+    for _, more in ORDER[first:]:
+        changes |= more
+
+    assert reason(**changes) == ORDER[first][0]
+
+
+# ---- Laws ------------------------------------------------------------------------------------------------------------
+
+moments = st.timedeltas(-40 * HOUR, 40 * HOUR).map(lambda delta: NOW + delta)
+works = st.builds(
+    Work,
+    verified_at=st.none() | moments,
+    failures=st.integers(0, 9),
+    retry_at=st.none() | moments,
+    desired=st.sampled_from([None, "as-configured", "changed"]),
+    retired=st.lists(moments.map(lambda end: RetiredSecret("old", "u", end)), max_size=2).map(tuple),
+)
+candidates = st.builds(
+    Candidate,
+    key=st.just(KEY),
+    cluster=st.builds(
+        cluster, state=st.sampled_from(["Running", "Error"]), health=st.just(""), paused=st.sampled_from([False, True])
+    ),
+    record=st.none()
+    | st.builds(
+        record,
+        server=st.sampled_from([SERVER, None]),
+        auth=st.sampled_from([ServiceAccountAuth(), OIDC, None]),
+        access=st.sampled_from(AccessState).map(access),
+    ),
+    credential=st.none() | st.builds(credential, issued_at=moments, renew_at=moments, expires_at=st.none() | moments),
+    work=works,
+    mode=st.sampled_from([*AuthMode, None]),
+    desired=st.just("as-configured"),
+)
+
+
+@given(candidates)
+def test_what_waits_is_never_worked_on_whatever_is_asked(one: Candidate) -> None:
+    assert not (waits(one) and (found(one) or found(one, resync=True)))
+
+
+@given(candidates)
+def test_an_operators_resync_reaches_everything_that_does_not_wait(one: Candidate) -> None:
+    assert waits(one) or found(one, resync=True) is not None
+
+
+@given(candidates)
+def test_no_cluster_is_forgotten_for_longer_than_the_longest_wait(one: Candidate) -> None:
+    """Whatever the memory says, also after a clock leapt, work is due after one backoff and one interval."""
+    later = NOW + LONGEST_BACKOFF + CLOCK_TOLERANCE + HOUR
+    ticks = (NOW + timedelta(minutes=10) * number for number in range(1 + (later - NOW) // timedelta(minutes=10) + 1))
+
+    assert waits(one) or any(found(one, now=tick) for tick in ticks)
+
+
+@given(candidates)
+def test_a_new_token_is_asked_for_only_where_none_works_or_its_time_has_come(one: Candidate) -> None:
+    wanted = found(one)
+
+    if wanted is not None and wanted.issue:
+        assert wanted.reason in {"New", "NoAccess", "ModeChanged", "TokenLapsed", "TokenDue"}

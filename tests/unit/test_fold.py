@@ -1,173 +1,388 @@
-"""What is learnt becomes a record; what is not learnt stays as it was."""
+"""What a pass learnt becomes a record and a memory; a failure never takes away what works."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from palette_sync.core.fold import Failed, Gained, Presentation, cluster_of, fold_record, fold_work
 from palette_sync.core.model import (
-    Access,
     AccessState,
-    ClusterKey,
     ClusterRecord,
-    OidcAuth,
+    Location,
+    PaletteFacts,
     RetiredSecret,
-    Scope,
     Server,
-    ServiceAccountAuth,
     Work,
 )
-from unit.builders import NOW, SERVER, cluster, record, tenant_cluster, work
+from palette_sync.core.rotation import FIRST_BACKOFF, LONGEST_BACKOFF, backoff
+from unit.builders import (
+    HOUR,
+    KEY,
+    NOW,
+    OIDC,
+    SERVER,
+    SERVICE_ACCOUNT,
+    TEAM_A,
+    access,
+    cluster,
+    record,
+    tenant_cluster,
+    tenant_record,
+)
 
-KEY = ClusterKey("prod", "c1")
-LATER = NOW + timedelta(hours=1)
-OIDC = OidcAuth("spectrocloud", "https://issuer", "client")
-GAINED = Gained(SERVER, ServiceAccountAuth(), "v1.33.1", "d", "secret", (RetiredSecret("s", "u", LATER),))
-FAILED = Failed("Unreachable", "no answer")
+if TYPE_CHECKING:
+    from palette_sync.core.fold import Verdict
+    from palette_sync.core.model import Cluster
+
+PLAIN = Presentation(title="", console_url="")
+GAINED = Gained(SERVER, SERVICE_ACCOUNT, "v1.33.1", desired="as-configured")
+UNREACHABLE = Failed("Unreachable", "no answer")
+NOT_READY = Failed("KubeconfigNotReady", "not yet", pending=True)
+NO_ACCESS = record(
+    server=None, auth=None, kubernetes_version=None, access=access(AccessState.FAILED, "Forbidden", "403")
+)
 
 
-def fold(row: Any = None, **given: Any) -> ClusterRecord:
-    values: dict[str, Any] = {
-        "key": KEY,
-        "name": "prod-c1",
-        "previous": None,
-        "verdict": None,
-        "credential_alive": False,
-        "presentation": Presentation("", ""),
-        "now": LATER,
-    }
-    return fold_record(row or cluster(), **(values | given))
+def folded(
+    verdict: Verdict | None,
+    previous: ClusterRecord | None = None,
+    *,
+    one: Cluster | None = None,
+    alive: bool = True,
+    presentation: Presentation = PLAIN,
+) -> ClusterRecord:
+    return fold_record(
+        one or cluster(),
+        key=KEY,
+        name="prod-web",
+        previous=previous,
+        verdict=verdict,
+        credential_alive=alive,
+        presentation=presentation,
+        now=NOW,
+    )
 
 
-def had(state: AccessState, reason: str = "Verified", **given: Any) -> ClusterRecord:
-    return record(access=Access(state, reason, "before", NOW), **given)
+# ---- Access ----------------------------------------------------------------------------------------------------------
+
+READY, DEGRADED = AccessState.READY, AccessState.DEGRADED
+FAILED, PENDING = AccessState.FAILED, AccessState.PENDING
+PROVISIONING = cluster(state="Provisioning")
+PAUSED = cluster(paused=True, virtual=True)
 
 
 @pytest.mark.parametrize(
-    ("given", "state", "reason"),
+    ("verdict", "previous", "changes", "expected"),
     [
-        pytest.param({"verdict": GAINED, "credential_alive": True}, "ready", "Verified", id="access was proven"),
+        pytest.param(GAINED, None, {}, (READY, "Verified", ""), id="access was gained"),
+        pytest.param(GAINED, NO_ACCESS, {}, (READY, "Verified", ""), id="access was gained after a failure"),
         pytest.param(
-            {"verdict": Gained(SERVER, ServiceAccountAuth(), None, "d", legacy="remove it"), "credential_alive": True},
-            "ready",
-            "LegacyToken",
-            id="proven, beside a legacy token",
+            replace(GAINED, legacy="one stands there"),
+            None,
+            {},
+            (READY, "LegacyToken", "one stands there"),
+            id="access was gained beside a token that never expires",
         ),
-        pytest.param({"verdict": FAILED}, "failed", "Unreachable", id="never gained"),
-        pytest.param({"verdict": Failed("KubeconfigNotReady", "", pending=True)}, "pending", "KubeconfigNotReady"),
+        pytest.param(UNREACHABLE, None, {}, (FAILED, "Unreachable", "no answer"), id="a first access that failed"),
+        pytest.param(NOT_READY, None, {}, (PENDING, "KubeconfigNotReady", "not yet"), id="a first access too early"),
         pytest.param(
-            {"verdict": FAILED, "previous": record(), "credential_alive": True},
-            "degraded",
-            "Unreachable",
-            id="failed, but the token lives",
-        ),
-        pytest.param(
-            {"verdict": FAILED, "previous": record()}, "failed", "Unreachable", id="failed, the token is dead"
-        ),
-        pytest.param(
-            {"verdict": FAILED, "previous": record(auth=OIDC)}, "degraded", "Unreachable", id="an OIDC cluster failed"
+            UNREACHABLE,
+            record(),
+            {},
+            (DEGRADED, "Unreachable", "no answer"),
+            id="a check that failed while the token lives",
         ),
         pytest.param(
-            {"previous": had(AccessState.READY), "credential_alive": True}, "ready", "Verified", id="nothing was due"
+            NOT_READY,
+            record(),
+            {},
+            (DEGRADED, "KubeconfigNotReady", "not yet"),
+            id="a renewal that came too early while the token lives",
         ),
         pytest.param(
-            {"previous": had(AccessState.READY)}, "failed", "TokenLapsed", id="nothing was done and the token lapsed"
+            UNREACHABLE,
+            record(),
+            {"alive": False},
+            (FAILED, "Unreachable", "no answer"),
+            id="a check that failed and the token is dead",
         ),
         pytest.param(
-            {"previous": had(AccessState.FAILED, "Conflict")}, "failed", "Conflict", id="a failure stays what it is"
+            UNREACHABLE,
+            record(auth=OIDC),
+            {"alive": False},
+            (DEGRADED, "Unreachable", "no answer"),
+            id="an OIDC cluster that was not reached needs no token",
         ),
         pytest.param(
-            {"previous": had(AccessState.FAILED, "Conflict", server=None)},
-            "failed",
-            "Conflict",
-            id="without a server too",
+            UNREACHABLE, NO_ACCESS, {}, (FAILED, "Unreachable", "no answer"), id="a token without a server is of no use"
         ),
-        pytest.param({}, "pending", "Waiting", id="new and not tried"),
-        pytest.param({"row": cluster(state="Pending")}, "pending", "NotRunning", id="new and not running"),
-        pytest.param({"row": cluster(state="")}, "pending", "NotRunning", id="Palette says nothing"),
         pytest.param(
-            {"row": cluster(paused=True), "previous": record(), "credential_alive": True},
-            "failed",
-            "Paused",
-            id="a paused cluster is withheld",
+            None, None, {}, (PENDING, "Waiting", "its first access has not been tried yet"), id="not tried yet"
+        ),
+        pytest.param(
+            None,
+            None,
+            {"one": PROVISIONING},
+            (PENDING, "NotRunning", "Palette says Provisioning; access waits for Running"),
+            id="new and not running",
+        ),
+        pytest.param(
+            None,
+            NO_ACCESS,
+            {"one": cluster(state="")},
+            (PENDING, "NotRunning", "Palette says nothing; access waits for Running"),
+            id="without access and in no state",
+        ),
+        pytest.param(None, NO_ACCESS, {}, (FAILED, "Forbidden", "403"), id="a failure stands until the next attempt"),
+        pytest.param(None, record(), {}, (READY, "Verified", ""), id="what is healthy stays so"),
+        pytest.param(
+            None,
+            record(),
+            {"one": PROVISIONING},
+            (READY, "Verified", ""),
+            id="access outlives the state of the cluster",
+        ),
+        pytest.param(
+            None,
+            record(access=access(DEGRADED, "Unreachable", "x")),
+            {},
+            (DEGRADED, "Unreachable", "x"),
+            id="a failing check stands until the next one",
+        ),
+        pytest.param(
+            None,
+            record(),
+            {"alive": False},
+            (FAILED, "TokenLapsed", "the token lapsed before it could be renewed"),
+            id="the token lapsed while nothing could be done",
+        ),
+        pytest.param(
+            None,
+            record(access=access(DEGRADED, "Unreachable")),
+            {"alive": False},
+            (FAILED, "TokenLapsed", "the token lapsed before it could be renewed"),
+            id="the token of a failing cluster lapsed",
+        ),
+        pytest.param(
+            None,
+            record(access=access(FAILED, "Unreachable", "x")),
+            {"alive": False},
+            (FAILED, "Unreachable", "x"),
+            id="an older reason for failure is not written over",
+        ),
+        pytest.param(
+            None, record(auth=OIDC), {"alive": False}, (READY, "Verified", ""), id="OIDC stays ready without a token"
+        ),
+        pytest.param(
+            None, record(), {"one": PAUSED}, (FAILED, "Paused", "the virtual cluster is paused in Palette"), id="paused"
+        ),
+        pytest.param(
+            None,
+            None,
+            {"one": PAUSED},
+            (FAILED, "Paused", "the virtual cluster is paused in Palette"),
+            id="new and paused",
         ),
     ],
 )
-def test_access(given: dict[str, Any], state: str, reason: str) -> None:
-    folded = fold(**given)
+def test_what_a_reader_may_expect(
+    verdict: Verdict | None,
+    previous: ClusterRecord | None,
+    changes: dict[str, Any],
+    expected: tuple[AccessState, str, str],
+) -> None:
+    found = folded(verdict, previous, **changes).access
 
-    assert (folded.access.state.value, folded.access.reason) == (state, reason)
-
-
-def test_a_failure_never_takes_away_what_was_gained() -> None:
-    previous = record(kubernetes_version="v1.33.0")
-
-    folded = fold(previous=previous, verdict=FAILED, credential_alive=True)
-
-    assert (folded.server, folded.auth, folded.kubernetes_version) == (SERVER, ServiceAccountAuth(), "v1.33.0")
+    assert (found.state, found.reason, found.message) == expected
 
 
-def test_a_check_that_learnt_no_version_keeps_the_last_one() -> None:
-    gained = Gained(Server("https://new"), OIDC, None, "d")
-
-    folded = fold(previous=record(kubernetes_version="v1.33.0"), verdict=gained)
-
-    assert folded.server == Server("https://new")
-    assert folded.auth == OIDC
-    assert folded.kubernetes_version == "v1.33.0"
-
-
-def test_since_moves_only_when_state_or_reason_changes() -> None:
-    before = had(AccessState.READY)
-
-    assert fold(previous=before, credential_alive=True).access.since == NOW
-    assert fold(previous=before, verdict=FAILED, credential_alive=True).access.since == LATER
+@pytest.mark.parametrize(
+    ("verdict", "moves"),
+    [
+        pytest.param(None, False, id="nothing was due"),
+        pytest.param(GAINED, False, id="verified again"),
+        pytest.param(replace(GAINED, legacy="x"), True, id="another reason"),
+        pytest.param(UNREACHABLE, True, id="another state"),
+    ],
+)
+def test_since_moves_only_when_state_or_reason_changes(verdict: Verdict | None, *, moves: bool) -> None:
+    assert folded(verdict, record()).access.since == (NOW if moves else record().access.since)
 
 
-def test_a_record_of_a_quiet_cluster_equals_the_one_before() -> None:
-    row = cluster(created_at=NOW.replace(microsecond=123456), tags=("a:b",))
-    presentation = Presentation("Prod", "https://console")
-    first = fold(row, verdict=GAINED, credential_alive=True, presentation=presentation)
+def test_another_message_alone_does_not_move_since() -> None:
+    before = record(access=access(DEGRADED, "Unreachable", "timed out"))
 
-    second = fold(row, previous=first, credential_alive=True, presentation=presentation, now=LATER + timedelta(1))
+    after = folded(UNREACHABLE, before)
 
-    assert second == first
+    assert (after.access.message, after.access.since) == ("no answer", before.access.since)
 
 
-def test_title_and_link_name_the_place() -> None:
-    shown = Presentation("Prod", "https://console/", skip_metrics_lookup=False)
-
-    assert fold(presentation=shown).title == "c1 (Prod: shop)"
-    assert fold(presentation=shown).dashboard_url == "https://console/projects/p1/clusters/c1/overview"
-    assert fold(presentation=shown).skip_metrics_lookup is False
-    tenant = fold(tenant_cluster("t1"), presentation=shown)
-    assert tenant.title == "t1 (Prod: tenant)"
-    assert tenant.dashboard_url == "https://console/admin/clusters/t1/overview"
-    assert tenant.scope is Scope.TENANT
-    assert fold().title == "c1 (shop)"
-    assert fold().dashboard_url is None
+def test_a_first_record_stands_since_now() -> None:
+    assert folded(UNREACHABLE).access.since == NOW
 
 
-def test_success_clears_the_failures_and_remembers_the_generation() -> None:
-    folded = fold_work(work(failures=3, retry_at=LATER), GAINED, key=KEY, now=NOW)
-
-    assert folded == Work(NOW, 0, None, "secret", "d", GAINED.retired)
+# ---- Server, auth and version ----------------------------------------------------------------------------------------
 
 
-def test_failures_add_up_and_lengthen_the_backoff() -> None:
-    once = fold_work(Work(), FAILED, key=KEY, now=NOW)
-    twice = fold_work(once, FAILED, key=KEY, now=NOW)
+def test_a_new_server_and_version_replace_the_old() -> None:
+    moved = Server("https://10.0.0.2:6443")
 
-    assert (once.failures, twice.failures) == (1, 2)
-    assert once.retry_at is not None
-    assert twice.retry_at is not None
-    assert NOW < once.retry_at < twice.retry_at
+    after = folded(Gained(moved, OIDC, "v1.34.0", desired="d"), record())
+
+    assert (after.server, after.auth, after.kubernetes_version) == (moved, OIDC, "v1.34.0")
 
 
-def test_a_row_rebuilt_from_its_record_says_what_was_published() -> None:
-    row = cluster_of(record(project=None, scope=Scope.TENANT))
+def test_a_version_that_was_not_told_stays_known() -> None:
+    assert folded(replace(GAINED, kubernetes_version=None), record()).kubernetes_version == "v1.33.1"
 
-    assert (row.uid, row.state, row.health, row.scope) == ("c1", "Running", "Healthy", Scope.TENANT)
+
+@pytest.mark.parametrize("alive", [True, False], ids=["token alive", "token dead"])
+@pytest.mark.parametrize("verdict", [None, UNREACHABLE, NOT_READY, Failed("TokenDead", "401", dead=True)])
+def test_no_failure_takes_the_last_good_server_auth_or_version_away(verdict: Verdict | None, *, alive: bool) -> None:
+    before = record()
+
+    after = folded(verdict, before, alive=alive)
+
+    assert (after.server, after.auth, after.kubernetes_version) == (
+        before.server,
+        before.auth,
+        before.kubernetes_version,
+    )
+
+
+def test_a_quiet_pass_changes_nothing_in_a_record() -> None:
+    before = folded(GAINED)
+
+    assert folded(None, before) == before
+    assert folded(GAINED, before) == before
+
+
+# ---- What Palette says -----------------------------------------------------------------------------------------------
+
+
+def test_a_record_repeats_what_palette_says_now() -> None:
+    place = Location("DE", "Germany", "eu-1", "Frankfurt")
+    one = cluster(
+        name="renamed",
+        state="Error",
+        health="UnHealthy",
+        cloud_type="aws",
+        created_at=NOW - HOUR,
+        tags=("env:prod",),
+        location=place,
+    )
+
+    after = folded(None, record(), one=one)
+
+    assert after.palette == PaletteFacts("Error", "UnHealthy", "aws", NOW - HOUR, ("env:prod",), place)
+    assert (after.uid, after.name, after.instance, after.project) == ("c1", "prod-web", "prod", TEAM_A)
+
+
+def test_a_tenant_scoped_record_has_no_project() -> None:
+    after = folded(GAINED, one=tenant_cluster(project=TEAM_A))
+
+    assert after.project is None
+    assert after.scope == "tenant"
+
+
+@pytest.mark.parametrize(
+    ("one", "title", "shown"),
+    [
+        pytest.param(cluster(), "", "web (team-a)", id="the project tells clusters apart"),
+        pytest.param(cluster(), "Production", "web (Production: team-a)", id="the instance's title stands before it"),
+        pytest.param(tenant_cluster(), "", "shared (tenant)", id="a tenant's cluster says so"),
+        pytest.param(tenant_cluster(), "Production", "shared (Production: tenant)", id="and with a title too"),
+    ],
+)
+def test_titles_are_for_people(one: Cluster, title: str, shown: str) -> None:
+    assert folded(GAINED, one=one, presentation=Presentation(title, "")).title == shown
+
+
+@pytest.mark.parametrize(
+    ("one", "console", "url"),
+    [
+        pytest.param(cluster(), "", None, id="no console and no link"),
+        pytest.param(
+            cluster(),
+            "https://console.example",
+            "https://console.example/projects/p-a/clusters/c1/overview",
+            id="a link into the project",
+        ),
+        pytest.param(
+            tenant_cluster(),
+            "https://console.example/",
+            "https://console.example/admin/clusters/c1/overview",
+            id="a link into the tenant",
+        ),
+    ],
+)
+def test_dashboard_links_lead_to_the_console(one: Cluster, console: str, url: str | None) -> None:
+    assert folded(GAINED, one=one, presentation=Presentation("", console)).dashboard_url == url
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_the_metrics_flag_is_the_configured_one(*, skip: bool) -> None:
+    assert folded(GAINED, presentation=Presentation("", "", skip)).skip_metrics_lookup is skip
+
+
+# ---- Memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_success_clears_the_failures_and_remembers_what_was_given() -> None:
+    retired = (RetiredSecret("old", "u", NOW + HOUR),)
+    before = Work(verified_at=NOW - HOUR, failures=3, retry_at=NOW, generation="old", desired="before")
+
+    after = fold_work(before, replace(GAINED, generation="new", retired=retired), key=KEY, desired="tried", now=NOW)
+
+    assert after == Work(verified_at=NOW, generation="new", desired="as-configured", retired=retired)
+
+
+def test_a_failure_keeps_the_memory_and_starts_the_backoff() -> None:
+    before = Work(NOW - HOUR, generation="g", desired="d", retired=(RetiredSecret("old", "u", NOW + HOUR),))
+
+    after = fold_work(before, UNREACHABLE, key=KEY, desired="tried", now=NOW)
+
+    assert after == replace(before, failures=1, retry_at=NOW + backoff(1, KEY), desired="tried")
+
+
+@given(st.integers(0, 10_000))
+def test_every_failure_waits_longer_but_never_longer_than_the_longest_backoff(failures: int) -> None:
+    before = Work(failures=failures)
+
+    after = fold_work(before, UNREACHABLE, key=KEY, desired="tried", now=NOW)
+
+    assert after.failures == failures + 1
+    assert after.retry_at is not None
+    assert FIRST_BACKOFF * 3 / 4 - timedelta(seconds=1) <= after.retry_at - NOW <= LONGEST_BACKOFF
+
+
+# ---- Work on a cluster that was not listed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(
+            record(palette=PaletteFacts("Running", "Healthy", "eks", NOW, ("a", "b:c"), Location("DE"))),
+            id="a project's",
+        ),
+        pytest.param(tenant_record(), id="a tenant's"),
+    ],
+)
+def test_a_record_tells_enough_to_work_on_its_cluster(one: ClusterRecord) -> None:
+    rebuilt = cluster_of(one)
+    again = folded(None, one, one=rebuilt)
+
+    assert (rebuilt.uid, rebuilt.name) == (one.uid, one.name)
+    assert (again.palette, again.scope, again.project, again.access) == (
+        one.palette,
+        one.scope,
+        one.project,
+        one.access,
+    )

@@ -1,54 +1,121 @@
-"""A secret never shows itself."""
+"""The shared words keep their promises: secrets do not show, credentials know whether they live."""
 
 from __future__ import annotations
 
+import copy
+import logging
 import pickle
+from dataclasses import FrozenInstanceError, dataclass
+from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from palette_sync.core.model import ClusterKey, Credential, Secret
-from unit.builders import NOW, credential
+from unit.builders import NOW, TEAM_A, cluster, credential, listing, tenant_listing
+
+CANARY = "canary-4711"
 
 
-def test_a_secret_is_masked_in_every_way_of_showing_it() -> None:
-    secret = Secret("canary")
-
-    shown = [
-        repr(secret),
-        str(secret),
-        f"{secret}",
-        f"{secret:>20}",
-        repr([secret]),
-        repr({"a": secret}),
-    ]
-
-    assert not any("canary" in text for text in shown)
-    assert secret.reveal() == "canary"
+@dataclass(frozen=True, slots=True)
+class Holder:
+    token: Secret
 
 
-def test_a_secret_compares_by_value_and_is_not_pickled() -> None:
-    assert Secret("a") == Secret("a")
-    assert Secret("a") != Secret("b")
-    assert Secret("a") != "a"
-    assert len({Secret("a"), Secret("a")}) == 1
-    assert not Secret("")
-    with pytest.raises(TypeError):
-        pickle.dumps(Secret("a"))
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(str(Secret(CANARY)), id="as text"),
+        pytest.param(repr(Secret(CANARY)), id="as repr"),
+        pytest.param(f"{Secret(CANARY)}", id="formatted"),
+        pytest.param(f"{Secret(CANARY):>40}", id="formatted with a width"),
+        pytest.param(f"{Secret(CANARY)!r:>40}", id="its repr formatted with a width"),
+        pytest.param("%s %r" % (Secret(CANARY), Secret(CANARY)), id="formatted the old way"),  # noqa: UP031 - logging does
+        pytest.param(repr(Holder(Secret(CANARY))), id="inside a dataclass"),
+        pytest.param(repr({Secret(CANARY): [Secret(CANARY)]}), id="inside containers"),
+        pytest.param(repr(Credential(Secret(CANARY), NOW, NOW)), id="inside a credential"),
+        pytest.param(repr(credential(sealed=CANARY)), id="a sealed credential hides even what is sealed"),
+    ],
+)
+def test_a_secret_never_shows_itself(shown: str) -> None:
+    assert CANARY not in shown
 
 
-def test_a_sealed_credential_lives_until_it_expires_and_never_ends_without_an_expiry() -> None:
-    assert credential().alive(NOW)
-    assert not credential(expires_at=NOW).alive(NOW)
-    assert credential(expires_at=None).alive(NOW)
-    assert "sealed" not in repr(credential(sealed="canary"))
+def test_a_secret_does_not_show_in_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("somebody").warning("token %s %r", Secret(CANARY), [Secret(CANARY)])
+
+    assert caplog.messages == ["token *** [Secret(***)]"]
 
 
-def test_a_fresh_credential_is_judged_alike() -> None:
-    fresh = Credential(Secret("t"), NOW, NOW, NOW)
-
-    assert not fresh.alive(NOW)
-    assert "canary" not in repr(Credential(Secret("canary"), NOW, NOW))
+def test_only_reveal_gives_a_secret_away() -> None:
+    assert Secret(CANARY).reveal() == CANARY
 
 
-def test_a_cluster_key_reads_as_instance_and_uid() -> None:
-    assert str(ClusterKey("prod", "abc")) == "prod/abc"
+@pytest.mark.parametrize("away", [pickle.dumps, copy.copy, copy.deepcopy], ids=["pickled", "copied", "deeply copied"])
+def test_a_secret_is_not_carried_away(away: object) -> None:
+    with pytest.raises(TypeError, match="not pickled") as caught:
+        away(Secret(CANARY))  # type: ignore[operator]
+
+    assert CANARY not in str(caught.value)
+
+
+@given(st.text(), st.text())
+def test_secrets_are_equal_when_their_values_are_and_never_equal_to_a_bare_string(one: str, other: str) -> None:
+    assert (Secret(one) == Secret(other)) is (one == other)
+    assert Secret(one) != one
+    assert (hash(Secret(one)) == hash(Secret(other))) is (one == other)
+
+
+@pytest.mark.parametrize(("value", "filled"), [("", False), ("x", True)], ids=["empty is false", "filled is true"])
+def test_a_secret_is_true_when_it_holds_something(value: str, *, filled: bool) -> None:
+    assert bool(Secret(value)) is filled
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "alive"),
+    [
+        pytest.param(timedelta(seconds=1), True, id="a token lives until its end"),
+        pytest.param(timedelta(0), False, id="at its end it is dead"),
+        pytest.param(timedelta(seconds=-1), False, id="after its end it is dead"),
+        pytest.param(None, True, id="a token that never expires lives"),
+    ],
+)
+def test_a_credential_lives_until_it_expires(expires_in: timedelta | None, *, alive: bool) -> None:
+    expires_at = None if expires_in is None else NOW + expires_in
+
+    assert Credential(Secret("t"), NOW, NOW, expires_at).alive(NOW) is alive
+    assert credential(expires_at=expires_at).alive(NOW) is alive
+
+
+@pytest.mark.parametrize(
+    ("state", "gone"),
+    [
+        ("Deleting", True),
+        ("Deleted", True),
+        ("Running", False),
+        ("Error", False),
+        ("", False),
+        ("A word of tomorrow", False),
+    ],
+    ids=lambda value: str(value) or "no state",
+)
+def test_only_palettes_two_words_of_deletion_mean_gone(state: str, *, gone: bool) -> None:
+    assert cluster(state=state).gone is gone
+
+
+def test_a_listing_is_complete_only_without_error_and_with_permission() -> None:
+    assert listing(TEAM_A).complete
+    assert not listing(TEAM_A, error="503").complete
+    assert not tenant_listing(not_permitted=True).complete
+
+
+def test_a_cluster_key_names_instance_and_uid_and_sorts() -> None:
+    keys = [ClusterKey("prod", "b"), ClusterKey("edge", "c"), ClusterKey("prod", "a")]
+
+    assert [str(key) for key in sorted(keys)] == ["edge/c", "prod/a", "prod/b"]
+
+
+def test_the_words_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        cluster().name = "other"  # type: ignore[misc]

@@ -1,93 +1,212 @@
-"""Names are unique without case, stable, and such that Backstage and Kubernetes accept them."""
+"""Names that Backstage entities point at: unique, stable, short enough, and the older cluster keeps the plain one."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_sync.core.model import Project
+from palette_sync.core.model import Project, Scope
 from palette_sync.core.naming import LONGEST, assign_names
-from unit.builders import BANK, NOW, SHOP, cluster, tenant_cluster
+from unit.builders import NOW, TEAM_B, cluster, tenant_cluster
 
-ENTITY_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")  # Backstage's rule for entity names
-UID = "65f0c0ffee0123456789abcd"
+if TYPE_CHECKING:
+    from palette_sync.core.model import Cluster
+
+# Backstage refuses entity names that do not match: packages/catalog-model, KubernetesValidatorFunctions.
+BACKSTAGE = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
+DAY = timedelta(days=1)
 
 
-def names(*clusters: Any, published: Any = None, taken: Any = (), prefix: str = "prod") -> dict[str, str]:
+def names_of(
+    *clusters: Cluster, prefix: str = "prod", published: dict[str, str] | None = None, taken: tuple[str, ...] = ()
+) -> dict[str, str]:
     return assign_names(clusters, published=published or {}, taken=taken, prefix=prefix)
 
 
 @pytest.mark.parametrize(
-    ("row", "prefix", "expected"),
+    ("one", "prefix", "name"),
     [
-        pytest.param(cluster(name="shop"), "prod", "prod-shop", id="prefix and name"),
-        pytest.param(cluster(name="shop"), "", "shop", id="no prefix"),
-        pytest.param(cluster(name="Shöp & co!"), "prod", "prod-Sh-p-co", id="what is not allowed becomes a dash"),
-        pytest.param(cluster(name="***"), "", "cluster", id="nothing is left of the name"),
-        pytest.param(cluster(UID, name="x" * 80), "p", f"p-shop-{'x' * 49}-89abcd", id="too long: it ends in the uid"),
+        pytest.param(cluster(name="web"), "prod", "prod-web", id="prefix and cluster"),
+        pytest.param(cluster(name="web"), "", "web", id="no prefix"),
+        pytest.param(cluster(name="web eu/1"), "prod", "prod-web-eu-1", id="what is not allowed becomes a dash"),
+        pytest.param(cluster(name="Web_1.eu"), "prod", "prod-Web_1.eu", id="case, dot and underscore stay"),
+        pytest.param(cluster(name="-web-"), "_prod_", "prod-web", id="no part begins or ends in punctuation"),
+        pytest.param(cluster(name="büro"), "prod", "prod-b-ro", id="letters of other alphabets are not allowed"),
+        pytest.param(cluster(name="東京"), "prod", "prod", id="a name of nothing allowed leaves the prefix"),
+        pytest.param(cluster(name="東京"), "", "cluster", id="and without prefix there is still a name"),
     ],
 )
-def test_a_name(row: Any, prefix: str, expected: str) -> None:
-    assert names(row, prefix=prefix)[row.uid] == expected
+def test_the_plain_name_is_prefix_and_cluster(one: Cluster, prefix: str, name: str) -> None:
+    assert names_of(one, prefix=prefix) == {"c1": name}
 
 
-def test_the_older_of_two_namesakes_keeps_the_plain_name() -> None:
-    old = cluster("b", name="shop", created_at=NOW)
-    young = cluster("a", name="Shop", project=BANK, created_at=NOW + timedelta(1))
-    undated = cluster("c", name="shop", project=Project("p3", "third"))
+def test_of_two_new_namesakes_the_older_keeps_the_plain_name() -> None:
+    older = cluster("z", created_at=NOW - DAY)
+    younger = cluster("a", created_at=NOW, project=TEAM_B)
 
-    assert names(young, undated, old) == {"b": "prod-shop", "a": "prod-bank-Shop", "c": "prod-third-shop"}
-
-
-def test_namesakes_of_one_project_end_in_their_uids() -> None:
-    one, two, three = (cluster(f"{UID}{end}", name="shop", created_at=NOW) for end in "123")
-
-    assert set(names(one, two, three).values()) == {"prod-shop", "prod-shop-shop", "prod-shop-shop-9abcd3"}
+    assert names_of(younger, older) == {"z": "prod-web", "a": "prod-team-b-web"}
 
 
-def test_a_published_name_stays_whatever_others_are_called() -> None:
-    row = cluster("a", name="renamed", created_at=NOW)
+def test_a_cluster_without_a_date_counts_as_the_youngest() -> None:
+    undated = cluster("a", project=TEAM_B)
 
-    assert names(row, cluster("b", name="old"), published={"a": "prod-old"}) == {"a": "prod-old", "b": "prod-shop-old"}
-
-
-def test_names_of_other_instances_and_of_clusters_not_listed_now_are_taken() -> None:
-    assert names(cluster(name="x"), published={"gone": "prod-x"}, taken=["PROD-shop-x"]) == {"c1": "prod-shop-x-c1"}
+    assert names_of(undated, cluster("z", created_at=NOW)) == {"z": "prod-web", "a": "prod-team-b-web"}
 
 
-def test_the_same_uid_in_two_instances_still_gets_a_name_of_its_own() -> None:
-    row = tenant_cluster("c1", name="x")
-    taken = {"prod-x", "prod-tenant-x"} | {f"prod-tenant-x-{'c1'[-n:]}" for n in range(1, 9)}
-
-    assert names(row, taken=taken) == {"c1": "prod-tenant-x-c1-2"}
-    assert names(row, taken=taken | {"prod-tenant-x-c1-2"}) == {"c1": "prod-tenant-x-c1-3"}
+def test_namesakes_of_one_age_are_told_apart_by_uid() -> None:
+    assert names_of(cluster("b", project=TEAM_B), cluster("a")) == {"a": "prod-web", "b": "prod-team-b-web"}
 
 
-rows = st.lists(
-    st.builds(
-        cluster,
-        st.text("0123456789abcdef", min_size=24, max_size=24),
-        name=st.text(max_size=70),
-        project=st.sampled_from([SHOP, BANK]),
-        created_at=st.none() | st.datetimes().map(lambda moment: moment.replace(tzinfo=NOW.tzinfo)),
-    ),
-    max_size=12,
-    unique_by=lambda row: row.uid,
+def test_a_tenant_scoped_namesake_is_named_by_its_scope() -> None:
+    assert names_of(tenant_cluster("b", "web"), cluster("a"))["b"] == "prod-tenant-web"
+
+
+def test_the_third_namesake_ends_in_six_characters_of_its_uid() -> None:
+    uids = ["65f000000000000000aaaaa1", "65f000000000000000aaaaa2", "65f000000000000000aaaaa3"]
+
+    assert list(names_of(*(cluster(uid) for uid in uids)).values()) == [
+        "prod-web",
+        "prod-team-a-web",
+        "prod-team-a-web-aaaaa3",
+    ]
+
+
+def test_uids_with_the_same_end_show_more_of_it() -> None:
+    uids = ["x1aaaaaa", "x2aaaaaa", "x3aaaaaa", "x4aaaaaa", "y4aaaaaa"]
+
+    assert list(names_of(*(cluster(uid) for uid in uids)).values()) == [
+        "prod-web",
+        "prod-team-a-web",
+        "prod-team-a-web-aaaaaa",
+        "prod-team-a-web-4aaaaaa",
+        "prod-team-a-web-y4aaaaaa",
+    ]
+
+
+def test_a_whole_uid_that_is_taken_gets_a_number() -> None:
+    taken = ("prod-web", "prod-team-a-web", "prod-team-a-web-c1", "prod-team-a-web-c1-2")
+
+    assert names_of(cluster(), taken=taken) == {"c1": "prod-team-a-web-c1-3"}
+
+
+def test_a_published_name_never_changes_while_its_record_lives() -> None:
+    younger = cluster("young", created_at=NOW)
+    older = cluster("old", created_at=NOW - DAY, project=TEAM_B)
+
+    assert names_of(younger, older, published={"young": "prod-web"}) == {"young": "prod-web", "old": "prod-team-b-web"}
+    assert names_of(cluster(name="renamed"), prefix="other", published={"c1": "prod-web"}) == {"c1": "prod-web"}
+
+
+def test_the_name_of_a_record_that_was_not_listed_is_not_given_away() -> None:
+    assert names_of(cluster(), published={"unlisted": "prod-web"}) == {"c1": "prod-team-a-web"}
+
+
+def test_names_of_other_instances_are_taken_and_compared_without_case() -> None:
+    assert names_of(cluster(), taken=("PROD-Web",)) == {"c1": "prod-team-a-web"}
+
+
+def test_namesakes_that_differ_in_case_alone_are_namesakes() -> None:
+    assert names_of(cluster("a", name="Web"), cluster("b", name="web")) == {"a": "prod-Web", "b": "prod-team-a-web"}
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [
+        pytest.param("x" * 58, False, id="63 characters stay whole"),
+        pytest.param("x" * 59, True, id="64 are cut and end in the uid"),
+        pytest.param("x" * 500, True, id="very long names are cut too"),
+    ],
 )
+def test_a_name_that_is_too_long_ends_in_six_characters_of_the_uid(name: str, *, cut: bool) -> None:
+    given_name = names_of(cluster("65f000000000000000abcdef", name=name))["65f000000000000000abcdef"]
+
+    assert len(given_name) == LONGEST
+    assert given_name.endswith("x-abcdef") is cut
 
 
-@given(rows, st.sampled_from(["", "prod", "a" * 60]))
-def test_names_are_valid_unique_and_stable(found: Any, prefix: str) -> None:
-    given_names = names(*found, prefix=prefix)
+def test_a_name_is_not_cut_into_punctuation() -> None:
+    name = "x" * 43 + "." * 20 + "y" * 30
 
-    assert given_names.keys() == {row.uid for row in found}
-    assert len({name.casefold() for name in given_names.values()}) == len(found)
-    for name in given_names.values():
+    assert names_of(cluster("abcdef", name=name)) == {"abcdef": "prod-team-a-" + "x" * 43 + "-abcdef"}
+
+
+# ---- Laws ------------------------------------------------------------------------------------------------------------
+
+words = st.sampled_from(["web", "Web", "web-1", "", "東京", "a b", "-", "team", "x" * 70]) | st.text(max_size=80)
+uid_texts = st.text("0123456789abcdef", min_size=24, max_size=24) | st.text(min_size=1, max_size=70)
+
+
+@st.composite
+def inventories(draw: st.DrawFn) -> list[Cluster]:
+    some = draw(st.lists(uid_texts, unique=True, max_size=12))
+    return [
+        cluster(
+            uid,
+            name=draw(words),
+            scope=Scope.PROJECT,
+            project=Project(draw(words), draw(words)),
+            created_at=draw(st.none() | st.sampled_from([NOW, NOW - DAY, NOW + DAY])),
+        )
+        for uid in some
+    ]
+
+
+taken_names = st.lists(st.sampled_from(["web", "prod-web", "PROD-WEB", "cluster", "prod", "prod-web-web"]))
+prefixes = st.sampled_from(["", "prod", "p" * 70]) | st.text(max_size=10)
+
+
+@given(inventories(), prefixes, taken_names)
+def test_names_are_unique_without_case_and_take_nobody_elses(
+    clusters: list[Cluster], prefix: str, taken: list[str]
+) -> None:
+    names = names_of(*clusters, prefix=prefix, taken=tuple(taken))
+
+    folded = [name.casefold() for name in names.values()]
+    assert names.keys() == {one.uid for one in clusters}
+    assert len(set(folded)) == len(folded)
+    assert not set(folded) & {name.casefold() for name in taken}
+
+
+@given(inventories(), prefixes, taken_names)
+def test_backstage_and_kubernetes_accept_every_name(clusters: list[Cluster], prefix: str, taken: list[str]) -> None:
+    for name in names_of(*clusters, prefix=prefix, taken=tuple(taken)).values():
         assert len(name) <= LONGEST
-        assert ENTITY_NAME.fullmatch(name)
-    assert names(*found, published=given_names, prefix="other") == given_names
+        assert BACKSTAGE.fullmatch(name)
+
+
+@given(inventories(), prefixes, st.randoms(use_true_random=False))
+def test_names_depend_on_neither_the_order_of_the_listing_nor_the_pass(
+    clusters: list[Cluster], prefix: str, shuffler: object
+) -> None:
+    first = names_of(*clusters, prefix=prefix)
+    shuffled = list(clusters)
+    shuffler.shuffle(shuffled)  # type: ignore[attr-defined]
+
+    assert names_of(*shuffled, prefix=prefix) == first
+    assert names_of(*shuffled, prefix=prefix, published=first) == first
+
+
+@given(inventories(), inventories(), prefixes)
+def test_newcomers_change_no_published_name(old: list[Cluster], new: list[Cluster], prefix: str) -> None:
+    known = {one.uid for one in old}
+    published = names_of(*old, prefix=prefix)
+
+    names = names_of(*old, *(one for one in new if one.uid not in known), prefix=prefix, published=published)
+
+    assert published.items() <= names.items()
+    assert len({name.casefold() for name in names.values()}) == len(names)
+
+
+@given(st.lists(st.sampled_from([NOW, NOW - DAY, NOW - 2 * DAY, NOW + DAY]), min_size=2, max_size=4, unique=True))
+def test_among_namesakes_the_oldest_keeps_the_plain_name(dates: list[object]) -> None:
+    clusters = [cluster(f"uid-{number}", created_at=date) for number, date in enumerate(dates)]
+    oldest = min(clusters, key=lambda one: one.created_at or NOW)
+
+    names = names_of(*clusters)
+
+    assert [uid for uid, name in names.items() if name == "prod-web"] == [oldest.uid]

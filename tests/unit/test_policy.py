@@ -1,9 +1,13 @@
-"""The fingerprint of what is configured for a cluster changes when, and only when, that changes."""
+"""One instance's policy: whose mode holds for a cluster, and which changes of configuration are work."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
-from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from palette_sync.core.fold import Presentation
 from palette_sync.core.model import AuthMode
@@ -11,36 +15,78 @@ from palette_sync.core.plan import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import READ_ONLY, VIEW
 from palette_sync.core.select import AuthRule, Filters
-from unit.builders import cluster
+from unit.builders import HOUR, MINUTE, TEAM_B, cluster
 
-HOUR = timedelta(hours=1)
+DESIRED = Desired(
+    namespace="backstage-system",
+    service_account="backstage-sa",
+    secret="backstage-sa-token",
+    cluster_role="backstage-read-only",
+    cluster_role_binding="backstage-read-only-binding",
+    rules=READ_ONLY,
+)
 POLICY = InstancePolicy(
     instance="prod",
     name_prefix="prod",
     filters=Filters(),
     default_mode=AuthMode.SERVICE_ACCOUNT,
-    auth_rules=(AuthRule(AuthMode.OIDC, cluster="edge-*"),),
+    auth_rules=(AuthRule(AuthMode.OIDC, project="team-b"), AuthRule(None, cluster="edge-*")),
     oidc=OidcPolicy("spectrocloud", spectro_proxy=True, refresh_interval=HOUR),
-    desired=Desired("ns", "sa", "secret", "role", "binding", READ_ONLY),
-    token=TokenPolicy(HOUR, HOUR, HOUR),
+    desired=DESIRED,
+    token=TokenPolicy(24 * HOUR, 720 * HOUR, 10 * MINUTE),
     presentation=Presentation("", ""),
     verify_interval=HOUR,
-    cluster_timeout=HOUR,
+    cluster_timeout=MINUTE,
 )
 
 
-def test_each_mode_has_its_own_fingerprint_of_its_own_settings() -> None:
-    wider = replace(POLICY, desired=replace(POLICY.desired, rules=VIEW))
-    direct = replace(POLICY, oidc=replace(POLICY.oidc, spectro_proxy=False))
-    account, oidc = AuthMode.SERVICE_ACCOUNT, AuthMode.OIDC
-
-    assert POLICY.fingerprint(account) != wider.fingerprint(account)
-    assert POLICY.fingerprint(oidc) == wider.fingerprint(oidc)
-    assert POLICY.fingerprint(oidc) != direct.fingerprint(oidc)
-    assert POLICY.fingerprint(account) == direct.fingerprint(account)
-    assert POLICY.fingerprint(account) != POLICY.fingerprint(oidc)
+def test_the_rules_decide_the_mode_and_else_the_default() -> None:
+    assert POLICY.mode_of(cluster(project=TEAM_B)) is AuthMode.OIDC
+    assert POLICY.mode_of(cluster(name="edge-1")) is None
+    assert POLICY.mode_of(cluster()) is AuthMode.SERVICE_ACCOUNT
 
 
-def test_rules_come_before_the_default_mode() -> None:
-    assert POLICY.mode_of(cluster(name="edge-1")) is AuthMode.OIDC
-    assert POLICY.mode_of(cluster(name="core-1")) is AuthMode.SERVICE_ACCOUNT
+@pytest.mark.parametrize(
+    ("changes", "differs_for"),
+    [
+        pytest.param({"desired": replace(DESIRED, rules=VIEW)}, {AuthMode.SERVICE_ACCOUNT}, id="other rules"),
+        pytest.param({"desired": replace(DESIRED, namespace="x")}, {AuthMode.SERVICE_ACCOUNT}, id="another namespace"),
+        pytest.param(
+            {"desired": replace(DESIRED, token_source="secret")}, {AuthMode.SERVICE_ACCOUNT}, id="another token source"
+        ),
+        pytest.param(
+            {"oidc": replace(POLICY.oidc, provider="okta")}, {AuthMode.OIDC}, id="another provider in Backstage"
+        ),
+        pytest.param({"oidc": replace(POLICY.oidc, spectro_proxy=False)}, {AuthMode.OIDC}, id="another way in"),
+        pytest.param({"presentation": Presentation("Production", "")}, set(), id="a title shapes no access"),
+        pytest.param({"verify_interval": 2 * HOUR}, set(), id="an interval shapes no access"),
+        pytest.param({"filters": Filters(exclude_tags=("old",))}, set(), id="a filter shapes no access"),
+    ],
+)
+def test_a_fingerprint_changes_with_what_shapes_access_in_that_mode(
+    changes: dict[str, Any], differs_for: set[AuthMode]
+) -> None:
+    changed = replace(POLICY, **changes)
+
+    assert {mode for mode in AuthMode if changed.fingerprint(mode) != POLICY.fingerprint(mode)} == differs_for
+
+
+def test_the_two_modes_never_share_a_fingerprint() -> None:
+    assert POLICY.fingerprint(AuthMode.OIDC) != POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT)
+
+
+def test_a_fingerprint_is_the_same_in_every_process() -> None:
+    """A restart must not be mistaken for a change: nothing in it may depend on the hash seed or an address."""
+    code = "from unit.test_policy import POLICY, AuthMode\nprint(*(POLICY.fingerprint(mode) for mode in AuthMode))\n"
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert told == {" ".join(POLICY.fingerprint(mode) for mode in AuthMode) + "\n"}

@@ -1,62 +1,130 @@
-"""The prune guard: a large loss waits for three passes, everything else goes at once."""
+"""The prune guard: a listing that lies empties no portal, and what an operator took out goes at once."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_sync.core.prune import FEW, PASSES, SHARE, prune
+from palette_sync.core.prune import PASSES, prune
 from palette_sync.core.select import Selection
 
+if TYPE_CHECKING:
+    from palette_sync.core.prune import Pruning
 
-def lost(count: int) -> frozenset[str]:
+
+def uids(count: int) -> frozenset[str]:
     return frozenset(f"c{number}" for number in range(count))
 
 
-def test_a_small_loss_goes_at_once() -> None:
-    pruning = prune(Selection(disappeared=lost(5)), total=5, missed={})
-
-    assert pruning.drop == dict.fromkeys(lost(5), "Disappeared")
-    assert pruning.held == {}
-
-
-def test_a_loss_of_less_than_a_third_of_many_goes_at_once() -> None:
-    assert len(prune(Selection(disappeared=lost(30)), total=100, missed={}).drop) == 30
-
-
-def test_a_large_loss_is_held_and_counted() -> None:
-    pruning = prune(Selection(disappeared=lost(6)), total=12, missed={"c0": 1, "back": 2})
-
-    assert pruning.drop == {}
-    assert pruning.held == {"c0": 2} | dict.fromkeys(lost(6) - {"c0"}, 1)
+def passes(gone: frozenset[str], *, total: int, count: int) -> list[Pruning]:
+    """Run passes in a row over the same loss; each hands its held prunes to the next, as the status does."""
+    held: dict[str, int] = {}
+    done = []
+    for _ in range(count):
+        done.append(prune(Selection(disappeared=gone), total=total, missed=held))
+        held = dict(done[-1].held)
+    return done
 
 
-def test_the_third_pass_that_agrees_drops() -> None:
-    missed = dict.fromkeys(lost(6), PASSES - 1)
+@pytest.mark.parametrize(
+    ("gone", "total", "held"),
+    [
+        pytest.param(0, 0, False, id="nothing lost of nothing"),
+        pytest.param(1, 1, False, id="the only cluster may go"),
+        pytest.param(5, 5, False, id="five may go though they are all"),
+        pytest.param(6, 6, True, id="six of six wait"),
+        pytest.param(6, 20, False, id="six of twenty are just thirty percent and go"),
+        pytest.param(6, 19, True, id="six of nineteen are more than thirty percent and wait"),
+        pytest.param(30, 100, False, id="thirty of a hundred go"),
+        pytest.param(31, 100, True, id="thirty-one of a hundred wait"),
+        pytest.param(100, 100, True, id="an empty listing of a hundred waits"),
+    ],
+)
+def test_a_loss_waits_only_if_it_is_both_many_and_a_large_share(gone: int, total: int, *, held: bool) -> None:
+    found = prune(Selection(disappeared=uids(gone)), total=total, missed={})
 
-    assert prune(Selection(disappeared=lost(6)), total=12, missed=missed).drop == dict.fromkeys(lost(6), "Disappeared")
+    assert found.drop == ({} if held else dict.fromkeys(uids(gone), "Disappeared"))
+    assert found.held == (dict.fromkeys(uids(gone), 1) if held else {})
 
 
-def test_an_operator_may_allow_it() -> None:
-    assert len(prune(Selection(disappeared=lost(12)), total=12, missed={}, allow=True).drop) == 12
+def test_a_large_loss_goes_when_three_passes_agree() -> None:
+    first, second, third = passes(uids(10), total=10, count=3)
+
+    assert (first.drop, set(first.held.values())) == ({}, {1})
+    assert (second.drop, set(second.held.values())) == ({}, {2})
+    assert (third.drop, third.held) == (dict.fromkeys(uids(10), "Disappeared"), {})
 
 
-def test_what_is_deselected_never_waits() -> None:
-    dropped = dict.fromkeys(lost(12), "ProjectExcluded")
+def test_passes_agree_cluster_by_cluster() -> None:
+    found = prune(Selection(disappeared=uids(10)), total=10, missed=dict.fromkeys(uids(7), 2))
 
-    assert prune(Selection(dropped=dropped), total=12, missed={}).drop == dropped
-
-
-def test_a_pass_that_could_not_look_keeps_the_count() -> None:
-    pruning = prune(Selection(kept=frozenset({"c1"})), total=12, missed={"c1": 2, "c2": 2})
-
-    assert pruning.held == {"c1": 2}
+    assert found.drop.keys() == uids(7)
+    assert found.held == dict.fromkeys(uids(10) - uids(7), 1)
 
 
-@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, PASSES - 2))
-def test_one_pass_never_drops_both_many_and_much(total: int, gone: int, before: int) -> None:
-    gone = min(gone, total)
-    pruning = prune(Selection(disappeared=lost(gone)), total=total, missed=dict.fromkeys(lost(gone), before))
+def test_a_cluster_that_came_back_begins_anew() -> None:
+    found = prune(Selection(), total=10, missed=dict.fromkeys(uids(10), 2))
 
-    assert len(pruning.drop) <= max(FEW, SHARE * total)
-    assert pruning.drop.keys() | pruning.held.keys() == lost(gone)
+    assert found.held == {}
+
+
+def test_a_pass_that_could_not_look_neither_counts_nor_forgets() -> None:
+    found = prune(Selection(kept=uids(10)), total=10, missed=dict.fromkeys(uids(7), 2))
+
+    assert found.drop == {}
+    assert found.held == dict.fromkeys(uids(7), 2)
+
+
+def test_an_operator_lets_a_large_loss_go_at_once() -> None:
+    found = prune(Selection(disappeared=uids(10)), total=10, missed={}, allow=True)
+
+    assert found.drop == dict.fromkeys(uids(10), "Disappeared")
+    assert found.held == {}
+
+
+def test_what_is_deselected_or_deleted_never_waits_and_does_not_count_as_loss() -> None:
+    dropped = dict.fromkeys(uids(100), "TagExcluded")
+
+    found = prune(Selection(dropped=dropped, disappeared=frozenset({"a", "b"})), total=102, missed={})
+
+    assert found.drop == dropped | {"a": "Disappeared", "b": "Disappeared"}
+
+
+def test_what_is_deselected_goes_even_while_a_loss_is_held() -> None:
+    found = prune(Selection(dropped={"x": "Deleted"}, disappeared=uids(10)), total=11, missed={})
+
+    assert found.drop == {"x": "Deleted"}
+    assert found.held.keys() == uids(10)
+
+
+@given(total=st.integers(0, 300), share=st.floats(0, 1), before=st.integers(0, PASSES - 2))
+def test_no_pass_before_the_third_drops_more_than_five_and_more_than_thirty_percent(
+    total: int, share: float, before: int
+) -> None:
+    gone = uids(round(total * share))
+
+    found = prune(Selection(disappeared=gone), total=total, missed=dict.fromkeys(gone, before))
+
+    assert len(found.drop) <= 5 or 100 * len(found.drop) <= 30 * total
+
+
+@given(total=st.integers(0, 300), share=st.floats(0, 1))
+def test_every_loss_that_stays_is_gone_after_three_passes(total: int, share: float) -> None:
+    gone = uids(round(total * share))
+
+    done = passes(gone, total=total, count=PASSES)
+
+    assert any(one.drop.keys() == gone for one in done)
+
+
+@given(
+    st.sets(st.sampled_from(sorted(uids(30)))), st.dictionaries(st.sampled_from(sorted(uids(30))), st.integers(0, 9))
+)
+def test_every_disappeared_record_is_either_dropped_or_held(gone: set[str], missed: dict[str, int]) -> None:
+    found = prune(Selection(disappeared=frozenset(gone)), total=30, missed=missed)
+
+    assert found.drop.keys() | found.held.keys() == gone
+    assert not found.drop.keys() & found.held.keys()

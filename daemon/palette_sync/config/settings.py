@@ -159,6 +159,7 @@ class RbacRuleSettings(Section):
 
 
 _KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_ROLE_NAME = re.compile(r"[a-zA-Z0-9]([-a-zA-Z0-9.:_]{0,251}[a-zA-Z0-9])?")
 
 
 class RbacSettings(Section):
@@ -171,11 +172,18 @@ class RbacSettings(Section):
     rules: Annotated[tuple[RbacRuleSettings, ...], BeforeValidator(_json)] = ()
     adopt: Literal["never", "matching", "always"] = "matching"
 
-    @field_validator("namespace", "service_account", "secret", "cluster_role", "cluster_role_binding")
+    @field_validator("namespace", "service_account", "secret")
     @classmethod
     def _is_a_name(cls, value: str) -> str:
         if not _KUBERNETES_NAME.fullmatch(value):
             raise ValueError("is no Kubernetes name: lower-case letters, digits and '-', at most 63")
+        return value
+
+    @field_validator("cluster_role", "cluster_role_binding")
+    @classmethod
+    def _is_a_role_name(cls, value: str) -> str:
+        if not _ROLE_NAME.fullmatch(value):
+            raise ValueError("is no name of a ClusterRole: letters, digits and - . : _, at most 253")
         return value
 
 

@@ -114,8 +114,12 @@ def fold_record(
     )
 
 
-def fold_work(work: Work, verdict: Verdict, *, key: ClusterKey, now: datetime) -> Work:
-    """Return what is remembered: success clears the failures, a failure starts or lengthens the backoff."""
+def fold_work(work: Work, verdict: Verdict, *, key: ClusterKey, desired: str, now: datetime) -> Work:
+    """Return what is remembered: success clears the failures, a failure starts or lengthens the backoff.
+
+    `desired` is the fingerprint that was tried: once tried, a changed configuration waits for the backoff like
+    everything else.
+    """
     if isinstance(verdict, Gained):
         return Work(
             verified_at=now,
@@ -124,7 +128,7 @@ def fold_work(work: Work, verdict: Verdict, *, key: ClusterKey, now: datetime) -
             retired=verdict.retired,
         )
     failures = work.failures + 1
-    return replace(work, failures=failures, retry_at=now + backoff(failures, key))
+    return replace(work, failures=failures, retry_at=now + backoff(failures, key), desired=desired)
 
 
 def _access(

@@ -56,5 +56,6 @@ class InstancePolicy:
 
     def fingerprint(self, mode: AuthMode) -> str:
         """Identify the configuration that shapes access in `mode`, so that a change of it is work that is due."""
-        shape = repr(self.oidc) if mode.value == "oidc" else repr(self.desired)
+        oidc = (self.oidc.provider, self.oidc.spectro_proxy)
+        shape = repr(oidc) if mode.value == "oidc" else repr(self.desired)
         return hashlib.sha256(f"{mode.value}|{shape}".encode()).hexdigest()[:16]

@@ -48,7 +48,7 @@ def held_before(status: Mapping[str, object]) -> dict[str, int]:
     held = status.get("held")
     if not isinstance(held, dict):
         return {}
-    return {uid: count for uid, count in held.items() if isinstance(uid, str) and isinstance(count, int)}
+    return {uid: count for uid, count in held.items() if isinstance(uid, str) and type(count) is int}
 
 
 def _failing(status: ScopeStatus, error: str, now: datetime) -> ScopeStatus:

@@ -268,7 +268,13 @@ class _Pass:
                 record=record,
                 credential=worked.credential,
                 revoked=revoked,
-                work=fold_work(item.candidate.work, verdict, key=item.candidate.key, now=self.now),
+                work=fold_work(
+                    item.candidate.work,
+                    verdict,
+                    key=item.candidate.key,
+                    desired=item.candidate.desired,
+                    now=self.now,
+                ),
             )
         self._tell(item, record, worked)
 
@@ -344,13 +350,12 @@ class _Pass:
         first_whole = (
             whole(self.discovery) and not self.skipped and not (self.before.head and self.before.head.complete)
         )
+        living = self.after.keys() | (self.records.keys() - self.pruning.drop.keys())
         await self.publishing.finish(
             Closing(
                 drop=self.pruning.drop.keys(),
                 complete=True if first_whole else None,
-                work=dict.fromkeys(
-                    (self.before.work.keys() - self.after.keys() - self.selection.kept) | self.pruning.drop.keys()
-                ),
+                work=dict.fromkeys(self.before.work.keys() - living),
                 scopes=scopes_after(self.before.scopes, self.discovery, self.now),
                 issuers=self.issuers.changed,
                 status=self._status(),
