@@ -219,3 +219,16 @@ def test_the_demo_tells_its_checks_to_programs() -> None:
     assert len(ran.document["checks"]) == 10
     assert all(check["holds"] for check in ran.document["checks"])
     assert ran.document["broken"] == []
+
+
+@pytest.mark.parametrize("command", ["once", "plan"])
+def test_a_ca_file_that_is_none_is_a_wrong_configuration(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str], command: str
+) -> None:
+    (tmp_path / "alpha.ca.pem").write_text("no certificate")
+
+    ran = palette_sync(command, "--config", tmp_path / "config.toml", **redis)
+
+    assert ran.code == 78
+    assert "instances.alpha" in ran.err
+    assert "Traceback" not in ran.err

@@ -93,7 +93,7 @@ async def _redis(store: Store) -> list[Finding]:
 
 
 async def _instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
-    from palette_sync.cli.composition import client_of, policy_of, rules_of
+    from palette_sync.cli.composition import StartError, client_of, policy_of, rules_of
     from palette_sync.core.rbac import wide_rights
     from palette_sync.palette import PaletteError, Unauthorized, discover
 
@@ -116,7 +116,7 @@ async def _instance(name: str, settings: InstanceSettings, limits: Limits) -> li
                 PROBLEM, name, str(error), "create an API key in Palette (My API Keys) and put it into api_key_file"
             )
         )
-    except PaletteError as error:
+    except (PaletteError, StartError) as error:
         findings.append(Finding(PROBLEM, name, str(error), "check url, ca_file, http_proxy and tenant"))
     remedy = 'set rbac.preset = "view" if that is more than Backstage should see'
     wide = wide_rights(rules_of(settings))

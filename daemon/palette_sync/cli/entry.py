@@ -34,7 +34,10 @@ def run_command(config: Path, work: Callable[[Settings], Awaitable[Exit]], *, lo
         return Exit.CONFIG
     configure_logging(level=log_level or settings.service.log_level, style=settings.service.log_format)
     try:
-        return asyncio.run(_in_loop(work, settings))
+        try:
+            return asyncio.run(_in_loop(work, settings))
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
     except (StartError, SealKeyError) as error:
         complain(getattr(error, "problems", [str(error)]), title="the configuration cannot be used")
         return Exit.CONFIG
@@ -47,6 +50,12 @@ def run_command(config: Path, work: Callable[[Settings], Awaitable[Exit]], *, lo
     except (KeyboardInterrupt, asyncio.CancelledError):
         complain([], title="interrupted")
         return Exit.FAILED
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What made a task group fail; the others were only cancelled for it."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def _in_loop(work: Callable[[Settings], Awaitable[Exit]], settings: Settings) -> Exit:
