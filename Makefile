@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# The lock files are whole, so nothing is resolved again: pip would take an extra (coverage[toml]) for unpinned.
+LOCKED := $(PIP) install --no-deps --require-hashes
 # Tests run in parallel; PYTEST_ARGS narrows them, for example PYTEST_ARGS="tests/unit -k naming".
 PYTEST_ARGS ?=
 
@@ -24,13 +26,14 @@ $(VENV)/.created:
 
 $(VENV)/.runtime: $(VENV)/.created requirements/runtime.txt requirements/build.txt pyproject.toml
 	@echo "installing palette-sync and what it needs"
-	@$(PIP) install --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	@$(LOCKED) -r requirements/build.txt -r requirements/runtime.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@echo "installing what lint and tests need"
-	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(LOCKED) -r requirements/dev.txt
+	@$(PIP) check
 	@touch $@
 
 .PHONY: install
