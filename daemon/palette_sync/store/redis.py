@@ -12,6 +12,7 @@ from redis import exceptions
 
 from palette_sync.core.model import ClusterKey
 from palette_sync.store.connect import Link, Tls, parse_url
+from palette_sync.store.control import decode_entries
 from palette_sync.store.errors import (
     Fenced,
     LeaseHeld,
@@ -205,6 +206,29 @@ class Store:
         """For `Lease`: deletes it only if it is ours."""
         keys = [self.keys.lease(instance)]
         return bool(await self._link.once(f"lease {instance}", lambda: self._release(self._link.client, keys, [value])))
+
+    async def append_control(self, instance: str, fields: Mapping[str, str], *, keep: int) -> str:
+        """For `control`: returns the id of the new entry."""
+        parts = [part for pair in fields.items() for part in pair]
+        key = self.keys.control(instance)
+
+        async def add() -> bytes:
+            return bytes(await self._link.client.execute_command("XADD", key, "MAXLEN", "~", keep, "*", *parts))
+
+        return (await self._link.once(f"control {instance}", add)).decode()
+
+    async def read_control(self, instance: str, *, after: str, wait: float) -> list[tuple[str, dict[str, str]]]:
+        """For `control`: entries after an id, waiting up to `wait` seconds for the first."""
+        key, block = self.keys.control(instance), _milliseconds(wait)
+
+        async def read_on() -> object:
+            return await self._link.client.execute_command("XREAD", "BLOCK", block, "STREAMS", key, after)
+
+        return decode_entries(await self._link.once(f"control {instance}", read_on))
+
+    def use(self, sealer: Sealer) -> None:
+        """Seal and open with other keys from now on; publishers keep the keys that they were opened with."""
+        self._sealer = sealer
 
     # -- the server -------------------------------------------------------------------------------------------------
 
