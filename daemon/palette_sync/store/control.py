@@ -1,30 +1,30 @@
 """Requests to the running daemon through Redis, so that they work in containers and from another machine.
 
-`{p:i}:control` is a stream. A request carries a mac made with the seal key: whoever can write Redis but holds no key
-cannot command the daemon. The daemon that leads the instance answers on the same stream.
+`{p:i}:control` is a stream. A request carries a mac made with the seal key, over its instance, its time and what is
+asked: whoever can write Redis but holds no key cannot command the daemon. Times are the server's, so that no two
+machines' clocks need to agree. The daemon that leads the instance answers on the same stream, first that it has heard
+(`accepted`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from palette_sync.core.snapshot_codec import format_time
+import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection, Mapping
 
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
-BLOCK = 4.0  # seconds that one read waits; below the socket timeout
-FRESH = timedelta(seconds=60)
-KEEP = 100
+BLOCK = 4.0  # seconds that one read waits at most
+FRESH_MS = 60_000
+KEEP = 200  # entries of the stream
 
 
 class Verb(StrEnum):
@@ -33,79 +33,119 @@ class Verb(StrEnum):
     RELOAD = "reload"
 
 
+class Word(StrEnum):
+    """What an answer says: heard, done as asked, or failed."""
+
+    ACCEPTED = "accepted"
+    DONE = "done"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
+    """`at` is the server's time in milliseconds; `by` says who asks, for the daemon's log."""
+
+    instance: str
     id: str
     verb: Verb
-    at: str
+    at: int
     by: str
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`ok`: done as asked. `text` says what came of it."""
+    """`text` is for people, `document` for programs."""
 
-    ok: bool
-    text: str
-
-
-async def ask(
-    store: Store,
-    sealer: Sealer,
-    instance: str,
-    verb: Verb,
-    *,
-    by: str,
-    timeout: float,  # noqa: ASYNC109 - of the whole
-) -> Answer | None:
-    """Send a request and wait for its answer; None where nobody answered in `timeout` seconds. Raises StoreError."""
-    request = Request(secrets.token_hex(8), verb, format_time(datetime.now(UTC)), by)
-    fields = {"id": request.id, "request": verb.value, "at": request.at, "by": by}
-    last = await store.append_control(instance, {**fields, "mac": _mac(sealer, instance, request)}, keep=KEEP)
-    until = asyncio.get_running_loop().time() + timeout
-    while (left := until - asyncio.get_running_loop().time()) > 0:
-        for entry_id, entry in await store.read_control(instance, after=last, wait=min(left, BLOCK)):
-            last = entry_id
-            if entry.get("answer") == request.id:
-                return Answer(entry.get("ok") == "1", entry.get("text", ""))
-    return None
+    word: Word
+    text: str = ""
+    document: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def requests(store: Store, sealer: Sealer, instance: str) -> AsyncIterator[Request]:
-    """Yield fresh requests whose mac fits, each once, for as long as the caller asks. Raises StoreError."""
-    started = datetime.now(UTC) - FRESH
-    last = f"{int(started.timestamp() * 1000)}-0"
+async def ask(store: Store, sealer: Sealer, instance: str, verb: Verb, *, by: str) -> AsyncIterator[Answer | None]:
+    """Send a request and yield its answers as they come, and None every few seconds in between. Raises StoreError.
+
+    Ends with an answer that is not `accepted`; waits for ever otherwise, so the caller must set the end.
+    """
+    request = Request(instance, secrets.token_hex(8), verb, await store.server_time(), by)
+    fields = {"id": request.id, "request": verb.value, "at": str(request.at), "by": by}
+    last = await store.append_control(instance, {**fields, "mac": _mac(sealer, request)}, keep=KEEP)
     while True:
-        for entry_id, entry in await store.read_control(instance, after=last, wait=BLOCK):
-            last = entry_id
-            request = _read(entry)
-            if request is not None and _genuine(sealer, instance, request, entry.get("mac", "")):
-                yield request
+        found = await store.read_control({instance: last}, wait=min(BLOCK, 1.0))
+        for _, last, entry in found:  # noqa: B007 - the last id is where to read on
+            told = _answer(entry, sealer, request)
+            if told is not None:
+                yield told
+                if told.word is not Word.ACCEPTED:
+                    return
+        if not found:
+            yield None
 
 
-async def answer(store: Store, instance: str, request: Request, told: Answer) -> None:
+async def answer(store: Store, sealer: Sealer, request: Request, told: Answer) -> None:
     """Raises StoreError."""
-    fields = {"answer": request.id, "ok": str(int(told.ok)), "text": told.text[:500]}
-    await store.append_control(instance, fields, keep=KEEP)
+    document = orjson.dumps(told.document).decode()
+    fields = {"answer": request.id, "word": told.word.value, "text": told.text[:1000], "document": document}
+    mac = sealer.mac(request.instance, 0, 0, _answer_digest(fields))
+    await store.append_control(request.instance, {**fields, "mac": mac}, keep=KEEP)
 
 
-def _read(entry: dict[str, str]) -> Request | None:
+class Desk:
+    """Reads the requests of all instances that a process leads, each request once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last: dict[str, str] = {}
+        self._seen: dict[str, int] = {}
+
+    async def wait(self, instances: Collection[str], sealer: Sealer) -> list[Request]:
+        """Wait some seconds for requests that are genuine and fresh. Raises StoreError."""
+        for gone in self._last.keys() - set(instances):
+            del self._last[gone]
+        for new in set(instances) - self._last.keys():
+            # What was asked while nobody led the instance still counts, as long as it is fresh.
+            self._last[new] = f"{max(0, await self._store.server_time() - FRESH_MS)}-0"
+        entries = await self._store.read_control(self._last, wait=BLOCK)
+        answered = {entry["answer"] for _, _, entry in entries if "answer" in entry}
+        found = []
+        for instance, entry_id, entry in entries:
+            self._last[instance] = entry_id
+            written = int(entry_id.partition("-")[0])
+            request = _request(instance, entry)
+            if request is None or request.id in answered or request.id in self._seen:
+                continue
+            if abs(written - request.at) <= FRESH_MS and _genuine(sealer, request, entry.get("mac", "")):
+                self._seen[request.id] = written
+                found.append(request)
+        newest = max(self._seen.values(), default=0)
+        self._seen = {one: at for one, at in self._seen.items() if at > newest - 3 * FRESH_MS}
+        return found
+
+
+def _request(instance: str, entry: Mapping[str, str]) -> Request | None:
     try:
-        return Request(entry["id"], Verb(entry["request"]), entry["at"], entry.get("by", "")[:200])
+        return Request(instance, entry["id"], Verb(entry["request"]), int(entry["at"]), entry.get("by", "")[:200])
     except (KeyError, ValueError):
         return None
 
 
-def _genuine(sealer: Sealer, instance: str, request: Request, mac: str) -> bool:
+def _answer(entry: Mapping[str, str], sealer: Sealer, request: Request) -> Answer | None:
+    if entry.get("answer") != request.id:
+        return None
+    fields = {name: entry.get(name, "") for name in ("answer", "word", "text", "document")}
+    if not sealer.mac_matches(request.instance, 0, 0, _answer_digest(fields), entry.get("mac", "")):
+        return None
     try:
-        age = datetime.now(UTC) - datetime.fromisoformat(request.at)
-    except (ValueError, TypeError):
-        return False
-    return abs(age) <= FRESH and sealer.mac_matches(instance, 0, 0, _digest(request), mac)
+        return Answer(Word(fields["word"]), fields["text"], orjson.loads(fields["document"]))
+    except ValueError:
+        return None
 
 
-def _mac(sealer: Sealer, instance: str, request: Request) -> str:
-    return sealer.mac(instance, 0, 0, _digest(request))
+def _mac(sealer: Sealer, request: Request) -> str:
+    return sealer.mac(request.instance, 0, 0, _digest(request))
+
+
+def _genuine(sealer: Sealer, request: Request, mac: str) -> bool:
+    return sealer.mac_matches(request.instance, 0, 0, _digest(request), mac)
 
 
 def _digest(request: Request) -> str:
@@ -114,11 +154,18 @@ def _digest(request: Request) -> str:
     return "control:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def decode_entries(reply: Any) -> list[tuple[str, dict[str, str]]]:
-    """Turn XREAD's answer for one stream into (id, fields)."""
-    found = []
-    for _, entries in reply or ():
-        for entry_id, values in entries:
-            texts = [value.decode(errors="replace") for value in values]
-            found.append((entry_id.decode(), dict(zip(texts[::2], texts[1::2], strict=True))))
-    return found
+def _answer_digest(fields: Mapping[str, str]) -> str:
+    return "answer:" + hashlib.sha256("\n".join(fields.values()).encode()).hexdigest()
+
+
+def decode_entries(reply: Any) -> list[tuple[str, str, dict[str, str]]]:
+    """Turn redis-py's form of XREAD's answer into (stream, id, fields)."""
+    return [
+        (stream.decode(), entry_id.decode(), {_text(name): _text(value) for name, value in (fields or {}).items()})
+        for stream, entries in reply or ()
+        for entry_id, fields in entries
+    ]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")

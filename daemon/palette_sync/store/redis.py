@@ -75,11 +75,12 @@ class ServerFacts:
 class Store:
     """One Redis under one prefix. Opened without connecting; an async context manager that closes its connections."""
 
-    def __init__(self, link: Link, *, prefix: str, sealer: Sealer, history: int) -> None:
+    def __init__(self, link: Link, *, prefix: str, sealer: Sealer, history: int, timeout: float) -> None:
         self.keys = Keys(prefix)
         self._link = link
         self._sealer = sealer
         self._history = history
+        self._timeout = timeout
         self._publish = Script.load("publish.lua")
         self._acquire = Script.load("lease_acquire.lua")
         self._renew = Script.load("lease_renew.lua")
@@ -102,7 +103,7 @@ class Store:
         """`history`: versions kept for looking back, 0 = none. Timeouts in seconds. Raises StoreError for a bad URL."""
         tls = Tls(ca_file, cert_file, key_file)
         link = Link(parse_url(url), tls=tls, connect_timeout=connect_timeout, timeout=timeout)
-        return cls(link, prefix=prefix, sealer=sealer, history=history)
+        return cls(link, prefix=prefix, sealer=sealer, history=history, timeout=timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -217,14 +218,26 @@ class Store:
 
         return (await self._link.once(f"control {instance}", add)).decode()
 
-    async def read_control(self, instance: str, *, after: str, wait: float) -> list[tuple[str, dict[str, str]]]:
-        """For `control`: entries after an id, waiting up to `wait` seconds for the first."""
-        key, block = self.keys.control(instance), _milliseconds(wait)
+    async def read_control(self, after: Mapping[str, str], *, wait: float) -> list[tuple[str, str, dict[str, str]]]:
+        """For `control`: (instance, id, fields) of entries after each instance's id, waiting for the first of them.
+
+        Waits up to `wait` seconds, or half of the connection's timeout if that is less.
+        """
+        instances = {self.keys.control(instance): instance for instance in after}
+        block = _milliseconds(min(wait, self._timeout / 2))
 
         async def read_on() -> object:
-            return await self._link.client.execute_command("XREAD", "BLOCK", block, "STREAMS", key, after)
+            return await self._link.client.execute_command(
+                "XREAD", "BLOCK", block, "STREAMS", *instances, *after.values()
+            )
 
-        return decode_entries(await self._link.once(f"control {instance}", read_on))
+        entries = decode_entries(await self._link.once("control", read_on))
+        return [(instances[stream], entry_id, fields) for stream, entry_id, fields in entries]
+
+    async def server_time(self) -> int:
+        """The server's time in milliseconds. Raises as `ping`."""
+        seconds, micros = await self._command("time", "TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
 
     def use(self, sealer: Sealer) -> None:
         """Seal and open with other keys from now on; publishers keep the keys that they were opened with."""
@@ -281,6 +294,8 @@ class Store:
             *(("SET", of(some, what), some) for what in ("status", "epoch", "lease")),
             *(("TYPE", key) for key in hashes),
             ("HGET", of(some, "head"), "version"),
+            ("XADD", of(some, "control"), "*", some, some),
+            ("XREAD", "STREAMS", of(some, "control"), "0"),
             ("DEL", of(some, "lease")),
         ]
 
