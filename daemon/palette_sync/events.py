@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 T = TypeVar("T")
+EVENT = "event"  # the name of tasks that only wait for one
 
 
 class Interrupted(Exception):
@@ -19,7 +20,7 @@ async def wait_any(*events: asyncio.Event, timeout: float | None = None) -> None
     """Wait until one of the events is set, or for `timeout` seconds."""
     if any(event.is_set() for event in events):
         return
-    waits = [asyncio.create_task(event.wait(), name="event") for event in events]
+    waits = [asyncio.create_task(event.wait(), name=EVENT) for event in events]
     try:
         await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -32,7 +33,7 @@ async def unless(event: asyncio.Event | None, work: Coroutine[Any, Any, T], *, n
     if event is None:
         return await work
     working = asyncio.create_task(work, name=name)
-    waiting = asyncio.create_task(event.wait(), name="event")
+    waiting = asyncio.create_task(event.wait(), name=EVENT)
     try:
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():

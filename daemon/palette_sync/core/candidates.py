@@ -5,6 +5,7 @@ The same view tells what is due now and when the next thing will be, so that the
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from palette_sync.core.fold import cluster_of
 from palette_sync.core.model import AuthMode, ClusterKey, OidcAuth, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
 
     from palette_sync.core.model import Cluster, ClusterRecord, InstanceState
@@ -75,17 +76,25 @@ class Candidates:
 
     def next_wake(self) -> datetime | None:
         """When something published will be due without any news from Palette; it may be past. None = never."""
-        moments: list[datetime | None] = []
+        return min((moment for moment, _ in self._wakes()), default=None)
+
+    def wakes(self, most: int) -> list[tuple[datetime, str]]:
+        """The first of those moments, each with the cluster's uid or the issuer."""
+        return heapq.nsmallest(most, self._wakes())
+
+    def _wakes(self) -> Iterator[tuple[datetime, str]]:
         issuers: set[str] = set()
         for uid in self._state.records:
             candidate = self.published(uid)
-            moments.append(wakes_at(candidate, now=self._now, verify_interval=self._policy.verify_interval))
+            moment = wakes_at(candidate, now=self._now, verify_interval=self._policy.verify_interval)
+            if moment is not None:
+                yield moment, uid
             if (issuer := _issuer_of(candidate)) is not None and not self._rests(candidate):
                 issuers.add(issuer)
         for issuer in issuers:
             known = self._state.issuers.get(issuer)
-            moments.append(known.valid_until + PATIENCE if known and known.valid_until else None)
-        return min((moment for moment in moments if moment is not None), default=None)
+            if known is not None and known.valid_until is not None:
+                yield known.valid_until + PATIENCE, issuer
 
     def _rests(self, candidate: Candidate) -> bool:
         return waits(candidate) or in_backoff(candidate, self._now)

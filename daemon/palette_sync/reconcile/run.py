@@ -22,6 +22,7 @@ from palette_sync.core.fold import Failed, fold_record, fold_work
 from palette_sync.core.model import Cluster, Discovery
 from palette_sync.core.prune import prune
 from palette_sync.core.select import select
+from palette_sync.core.snapshot_codec import format_time
 from palette_sync.core.standing import held_before, scopes_after, whole
 from palette_sync.events import unless
 from palette_sync.fanout import fan_out
@@ -328,8 +329,8 @@ class _Pass:
                 project=project_of(record),
                 cluster=record.uid,
                 reason=item.due.reason,
-                expires_at=worked.credential.expires_at,
-                renew_at=worked.credential.renew_at,
+                expires_at=_time(worked.credential.expires_at),
+                renew_at=_time(worked.credential.renew_at),
                 pass_id=self.pass_id,
             )
 
@@ -473,6 +474,10 @@ async def _first_error() -> AsyncIterator[None]:
         yield
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
+
+
+def _time(moment: datetime | None) -> str:
+    return "never" if moment is None else format_time(moment)
 
 
 def _verdict_of(error: Exception | None, item: Item, policy: InstancePolicy) -> Failed:
