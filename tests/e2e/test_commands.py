@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def redis(valkey_url: str, tmp_path: Path) -> dict[str, str]:
-    return {"PALETTE_SYNC_REDIS__URL": valkey_url, "PALETTE_SYNC_REDIS__PREFIX": f"e2e-{tmp_path.name}"}
-
-
-@pytest.fixture
 def world(tmp_path: Path) -> Iterator[dict[str, Any]]:
     with simulation(tmp_path, "--instances", "2", "--projects", "4", "--clusters", "12") as document:
         yield document

@@ -108,8 +108,9 @@ async def pass_under_lease(
     stop: Stop | None = None,
 ) -> PassReport:
     """Take the instance's lease, run one pass, give the lease back. Raises LeaseHeld, StoreError, StartError."""
-    from palette_sync.cli.composition import client_of, holder, ports_of
+    from palette_sync.cli.composition import client_of, holder, ports_of, utc_now
     from palette_sync.reconcile.run import run_pass
+    from palette_sync.runner.refill import reseal
     from palette_sync.store.lease import Lease
 
     ttl = shared.settings.service.lease_ttl.total_seconds()
@@ -118,6 +119,7 @@ async def pass_under_lease(
         await Lease.acquire(shared.store, name, ttl=ttl, holder=holder()) as lease,
     ):
         publisher = await shared.store.publisher(name, epoch=lease.epoch, writer=holder())
+        await reseal(publisher, instance=name, sealer=shared.sealer, now=utc_now())
         ports = ports_of(
             shared,
             name,

@@ -265,6 +265,8 @@ class Service:
         return [f"the runner of {name} has ended" for name, one in self._running.items() if one.task.done()]
 
     def not_ready(self) -> list[str]:
+        if not self._running:
+            return ["Redis has not answered yet"]
         return [
             f"{name}: no snapshot was published or read yet ({one.runner.standing.detail or 'starting'})"
             for name, one in self._running.items()
