@@ -12,31 +12,16 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from deploy.places import DEPLOY
+from deploy.unit_file import DROP_IN, UNIT, section
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.main import DEFAULT_CONFIG, app
 from palette_sync.config.settings import ServiceSettings, parse_duration
 
-UNIT = DEPLOY / "systemd/palette-sync.service"
-DROP_IN = DEPLOY / "systemd/notify-reload.conf"
 COMMAND = Path(sys.executable).with_name("palette-sync")
 EXPOSURE = 15  # tenths; systemd calls below 20 "OK"
 
 ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is missing: apt-get install systemd")
-
-
-def section(path: Path, name: str) -> dict[str, str]:
-    """A section's keys; those that are given more than once have one value a line."""
-    found: dict[str, list[str]] = {}
-    current = ""
-    for line in path.read_text().splitlines():
-        if line.startswith("["):
-            current = line.strip("[]")
-        elif current == name and line and not line.startswith("#"):
-            key, _, value = line.partition("=")
-            found.setdefault(key, []).append(value)
-    return {key: "\n".join(values) for key, values in found.items()}
 
 
 @pytest.fixture
