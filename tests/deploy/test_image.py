@@ -67,7 +67,12 @@ def test_the_base_is_pinned_and_new_enough() -> None:
 
 
 def test_logs_are_not_held_back() -> None:
-    assert "PYTHONUNBUFFERED=1" in last("ENV").rest
+    assert "PYTHONUNBUFFERED=1" in last("ENV").rest.split()
+
+
+def test_a_user_that_is_not_in_passwd_has_a_home() -> None:
+    """kubernetes_asyncio raises RuntimeError at its import where there is none."""
+    assert "HOME=/var/lib/palette-sync" in last("ENV").rest.split()
 
 
 def test_no_variable_of_the_image_is_a_secret() -> None:

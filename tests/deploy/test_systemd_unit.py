@@ -157,4 +157,5 @@ def test_credentials_are_named_as_the_configuration_reads_them(
 
 def test_no_secret_can_reach_a_core_file_or_the_units_environment(service: dict[str, str]) -> None:
     assert service["LimitCORE"] == "0"
-    assert not {"Environment", "EnvironmentFile", "SetCredential"} & set(service)
+    assert service["Environment"] == "HOME=%S/palette-sync"
+    assert not {"EnvironmentFile", "SetCredential", "PassEnvironment"} & set(service)
