@@ -122,8 +122,8 @@ def test_service_links_are_off_because_they_would_be_refused(pod: dict[str, Any]
 
     config = tmp_path / "config.toml"
     config.write_text('seal = "none"\n[instances.prod]\nurl = "https://palette.example"\napi_key = "canary"\n')
-    with pytest.raises(ConfigError, match="PALETTE_SYNC_PORT: is unknown"):
-        load(config, environ={"PALETTE_SYNC_PORT": "tcp://10.0.0.1:9464"})
+    with pytest.raises(ConfigError, match="PALETTE_SYNC_REDIS_PORT: is unknown"):
+        load(config, environ={"PALETTE_SYNC_REDIS_PORT": "tcp://10.0.0.1:9464"})
 
 
 def test_config_map_and_secret_make_a_whole_configuration(
