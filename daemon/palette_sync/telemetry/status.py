@@ -62,7 +62,7 @@ def status_line(standings: Mapping[str, Standing], now: datetime) -> str:
     if standby:
         parts.append(f"standing by for {standby}")
     listed = [one.succeeded_at for one in standings.values() if one.succeeded_at]
-    if listed:
+    if listed and len(listed) + standby >= len(standings):
         parts.append(f"all listed since {format_time(min(listed))}")
     lapses = [one.first_lapse for one in standings.values() if one.first_lapse]
     if lapses:
