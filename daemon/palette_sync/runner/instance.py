@@ -298,7 +298,8 @@ class Runner:
     async def _check_key(self, client: PaletteClient, setting: Setting) -> None:
         """Learn when the API key ends, and warn of it 14, 7 and 1 days ahead."""
         standing = self.standing
-        standing.key_name, standing.key_expires_at = setting.api_key_name, None
+        if standing.key_name != setting.api_key_name:
+            standing.key_name, standing.key_expires_at = setting.api_key_name, None
         if setting.api_key_name is None:
             return
         try:
@@ -306,10 +307,10 @@ class Runner:
         except palette.PaletteError as error:
             log.warning("api_key_unknown", instance=self.instance, reason=str(error))
             return
+        standing.key_expires_at = None if key is None else key.expiry
         if key is None:
             log.warning("api_key_unknown", instance=self.instance, reason="no key of that api_key_name is listed")
             return
-        standing.key_expires_at = key.expiry
         if key.expiry is not None:
             self._warn_of_key(key.expiry)
 
