@@ -128,8 +128,8 @@ class Runner:
             while not self._stopping.is_set():
                 await self._hold()
         finally:
-            self._stand(State.STOPPED)
             self.mailbox.close()
+            self._stand(State.STOPPED)
 
     # -- the lease --------------------------------------------------------------------------------------------------
 
