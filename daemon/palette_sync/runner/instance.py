@@ -171,7 +171,7 @@ class Runner:
 
     async def _lead(self, lease: Lease) -> None:
         self._settle(await self._open(lease))
-        if self.standing.state is State.STORELESS:
+        if self._store_failures:  # its own lease of before may have kept it standing by in between
             log.info("store_back", instance=self.instance)
         self._store_failures = 0
         self._stand(State.LEADING)
