@@ -96,7 +96,9 @@ class Running:
 
 
 @asynccontextmanager
-async def running(stage: Stage, given: Setting | None = None, *, watcher: Watcher | None = None) -> AsyncIterator[Running]:
+async def running(
+    stage: Stage, given: Setting | None = None, *, watcher: Watcher | None = None
+) -> AsyncIterator[Running]:
     """A runner that is stopped at the end; it must end by itself then."""
     one = Running(stage, given or setting(stage), watcher or Watcher())
     try:

@@ -446,7 +446,9 @@ async def test_a_token_that_no_key_opens_any_more_is_issued_anew_after_a_flush(s
         assert issued(stage) == {uid: 1 + (uid == lost) for uid in memory.credentials}
 
 
-async def test_while_redis_is_away_nothing_is_issued_and_the_mail_is_kept(stage_of: Any, valkey_url: str, tmp_path: Path) -> None:
+async def test_while_redis_is_away_nothing_is_issued_and_the_mail_is_kept(
+    stage_of: Any, valkey_url: str, tmp_path: Path
+) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     proxy = Proxy(valkey_url, tmp_path)
     async with await through(stage, proxy) as store:

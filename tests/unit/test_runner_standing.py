@@ -223,6 +223,11 @@ def test_a_token_that_has_lapsed_shows_as_negative_seconds() -> None:
             id="one that was never listed, so not all are",
         ),
         pytest.param(
+            {"prod": replace(LISTED, first_lapse=None, succeeded_at=None, key_expires_at=NOW + 14 * DAY)},
+            "1 instances, 4 clusters (1 degraded, 3 ready); prod: the API key ends 2026-03-15T12:00:00Z",
+            id="an API key that ends soon",
+        ),
+        pytest.param(
             {"prod": Standing(State.STORELESS, "Redis cannot be reached")},
             "prod: Redis cannot be reached; 1 instances, 0 clusters (none published yet)",
             id="what keeps it from serving stands first",
@@ -230,11 +235,12 @@ def test_a_token_that_has_lapsed_shows_as_negative_seconds() -> None:
     ],
 )
 def test_the_status_line_of(standings: dict[str, Standing], line: str) -> None:
-    assert status_line(standings) == line
+    assert status_line(standings, NOW) == line
 
 
 def test_the_status_line_stays_the_same_while_nothing_happens() -> None:
     """Nobody renews it each second, so it may hold no age."""
-    line = status_line({"prod": LISTED})
+    line = status_line({"prod": LISTED}, NOW)
 
+    assert status_line({"prod": LISTED}, NOW + HOUR) == line
     assert not re.search(r"\b\d+ ?(s|m|h|seconds|minutes|hours)\b|ago", line)

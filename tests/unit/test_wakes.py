@@ -86,7 +86,9 @@ def is_due(one: Candidate, now: datetime) -> bool:
 
 # -- one cluster -----------------------------------------------------------------------------------------------------
 
-spans = st.timedeltas(timedelta(0), timedelta(days=2)).map(lambda span: span - timedelta(microseconds=span.microseconds))
+spans = st.timedeltas(timedelta(0), timedelta(days=2)).map(
+    lambda span: span - timedelta(microseconds=span.microseconds)
+)
 keys = st.builds(ClusterKey, st.just("prod"), st.text("0123456789abcdef", min_size=1, max_size=24))
 
 
