@@ -10,17 +10,18 @@ import itertools
 import logging
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
 from structlog.testing import capture_logs
 
+from integration.store_builders import until
 from palette_sync.clock import FIRST_WITHIN, Clock
 from palette_sync.core.rotation import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 HOUR = timedelta(hours=1)
 MOMENT = timedelta(milliseconds=30)
@@ -66,6 +67,11 @@ def _quiet_library() -> Iterator[None]:
     level = library.level
     yield
     library.setLevel(level)
+
+
+def leaps(logs: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The leaps that were told so far, in seconds."""
+    return [one["seconds"] for one in logs if one["event"] == "clock_leapt"]
 
 
 def trouble(clock: Clock) -> list[object]:
@@ -179,7 +185,7 @@ async def test_a_removed_instance_does_not_come_back_when_the_clock_leaps() -> N
         clock.remove(prompt().partition(":")[2])
         with capture_logs() as logs:
             wall.moved = -HOUR
-            await _leapt(logs)
+            await until(lambda: leaps(logs))
         assert list(clock.next_runs()) == ["key:stays"]
 
     assert len(never.at) == 1
@@ -228,12 +234,6 @@ async def test_nothing_ticks_after_the_clock_was_closed() -> None:
     assert [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 
-async def _leapt(logs: list[dict[str, object]], count: int = 1) -> None:
-    async with asyncio.timeout(10):
-        while sum(one["event"] == "clock_leapt" for one in logs) < count:
-            await asyncio.sleep(0.005)
-
-
 async def test_after_the_walls_clock_was_set_back_regular_jobs_begin_anew_at_once() -> None:
     wall, ticks, once = Wall(), Ticks(), Ticks()
     async with Clock(wall=wall, look=0.01) as clock:
@@ -243,7 +243,7 @@ async def test_after_the_walls_clock_was_set_back_regular_jobs_begin_anew_at_onc
         with capture_logs() as logs:
             wall.moved = -HOUR
             await ticks.reach(2)
-            await _leapt(logs)
+            await until(lambda: leaps(logs))
 
     assert [(one["event"], one["seconds"], one["log_level"]) for one in logs] == [("clock_leapt", -3600, "warning")]
     assert once.at == [], "a moment stays that moment"
@@ -259,7 +259,7 @@ async def test_a_resumed_machine_shows_as_a_leap_forward_and_a_small_step_is_non
             await asyncio.sleep(0.05)
             assert logs == []
             wall.moved += timedelta(hours=8)
-            await _leapt(logs)
+            await until(lambda: leaps(logs))
             first = clock._scheduler.get_job(name).next_run_time
 
     assert [one["seconds"] for one in logs] == [8 * 3600]
