@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from palette_sync.telemetry.systemd import LONGEST_STATUS, Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
 
@@ -124,7 +125,7 @@ def test_a_supervisor_that_went_away_is_no_failure(supervisor: Supervisor) -> No
     notifier = Notifier(supervisor.address)
     supervisor.socket.close()
     assert not notifier.status("x")
-    os.unlink(supervisor.address)
+    Path(supervisor.address).unlink()
     assert not notifier.status("x")
 
 
