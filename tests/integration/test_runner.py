@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -186,6 +187,18 @@ async def test_a_configuration_applies_at_the_next_pass_which_begins_at_once(sta
         assert {change.reason for change in report.changes} == {"ConfigChanged"}
         assert one.watcher.listed == [True, True]
     assert sum(issued(stage).values()) == 2
+
+
+async def test_who_waits_no_longer_for_an_answer_disturbs_nobody(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
+    async with running(stage) as one:
+        gone, waiting = one.mailbox.ask(), one.mailbox.ask()
+        gone.cancel()
+
+        assert (await waiting).error is None
+        assert one.watcher.failed == []
+        assert not one.runner.stopping
+    assert one.runner.stopping
 
 
 # -- what is due by itself -------------------------------------------------------------------------------------------
@@ -514,6 +527,20 @@ async def test_the_end_of_the_api_key_is_told_14_7_and_1_days_ahead_once_each(st
         await one.list()
         status = (await stage.state()).status
         assert status["api_key"]["name"] == palette.api_key_name  # type: ignore[index]
+
+
+async def test_a_key_that_never_ends_warns_of_nothing(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
+    body = {"items": [{"metadata": {"name": "palette-sync-alpha", "uid": "k1"}, "spec": {"user": {}}}]}
+    stage.simulator.faults.add(
+        Fault(target="palette", kind="status", status=200, path="apiKeys", body=json.dumps(body))
+    )
+    async with running(stage) as one:
+        with capture_logs() as logs:
+            await look_at_key(one)
+
+        assert keys(logs) == []
+        assert (one.standing.key_name, one.standing.key_expires_at) == ("palette-sync-alpha", None)
 
 
 async def test_a_key_that_nobody_named_is_not_looked_at(stage_of: Any) -> None:
