@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from integration.store_builders import NOW, credential, raw_client, records, writer
 from palette_sync.core.model import IssuerMetadata, ScopeStatus, Work
+from palette_sync.core.snapshot_codec import encode_credential
 from palette_sync.runner.refill import refill, reseal
 from palette_sync.store.redis import Store
 from palette_sync.store.seal import SealKeys
@@ -105,6 +106,27 @@ async def test_what_an_older_store_still_lists_and_the_memory_does_not_is_droppe
 
     found = await store.load("alpha")
     assert (found.records, found.credentials.keys()) == (memory.records, {"u00000", "u00001"})
+
+
+async def test_a_token_without_a_record_stops_nothing(raw: Any, prefix: str, valkey_url: str) -> None:
+    """Whoever can write Redis can put an old credential back; the daemon must not end for that."""
+    old = SealKeys.generate_line("old")
+    before, both = SealKeys.from_lines(old), SealKeys.from_lines(f"{SealKeys.generate_line('new')}\n{old}")
+    async with Store.open(valkey_url, prefix=prefix, sealer=before) as store:
+        stray = (await published(store)).credentials["u00000"]
+        stray = replace(stray, sealed=before.seal("alpha", "gone", credential().token))
+        await raw.hset(store.keys.credentials("alpha"), "gone", encode_credential(stray))
+        memory = await store.load("alpha")
+    assert memory.trusted
+    assert "gone" in memory.credentials
+
+    async with Store.open(valkey_url, prefix=prefix, sealer=both) as store:
+        await reseal(await writer(store), instance="alpha", sealer=both, now=LATER)
+        assert both.current((await store.load("alpha")).credentials["u00000"].sealed)
+        await lose(raw, prefix)
+        await refill(await writer(store), memory, instance="alpha", sealer=both, now=LATER)
+
+        assert (await store.load("alpha")).credentials.keys() == {"u00000", "u00001"}
 
 
 async def test_a_snapshot_that_was_tampered_with_is_vouched_for_again(
