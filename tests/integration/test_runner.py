@@ -468,6 +468,7 @@ async def test_while_redis_is_away_nothing_is_issued_and_the_mail_is_kept(
         async with running(stage) as one:
             with capture_logs() as logs:
                 await one.stands(State.STORELESS)
+                await until(lambda: one.runner._store_failures >= 2)
                 async with proxy:
                     await one.list()
                     stage.advance(hours=17)
@@ -553,6 +554,20 @@ async def test_a_key_that_nobody_named_is_not_looked_at(stage_of: Any) -> None:
         assert keys(logs) == []
         assert stage.simulator.requests.count("palette", path_regex="apiKeys") == 0
         assert "api_key" not in (await stage.state()).status
+
+
+async def test_of_another_key_that_is_configured_nothing_is_known_yet(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
+    async with running(stage) as one:
+        await look_at_key(one)
+        assert one.standing.key_expires_at is not None
+        stage.simulator.faults.add(Fault(target="palette", kind="status", status=403, path="apiKeys"))
+
+        one.runner.configure(setting(stage, api_key_name="another"))
+        await one.passes(1)
+        await until(lambda: one.standing.key_name == "another" and one.standing.busy_since is None)
+
+        assert one.standing.key_expires_at is None
 
 
 async def test_a_key_that_palette_does_not_list_is_said_to_be_unknown(stage_of: Any) -> None:

@@ -193,7 +193,7 @@ async def test_a_snapshot_that_was_not_trusted_is_so_again_once_all_of_it_was_wr
     mender = await writer(store)
 
     assert not mender.state.trusted
-    await mender.publish(now=NOW, put=records(2))
+    assert await mender.publish(now=NOW, put=records(2, title="mended")) == 2
     assert not mender.state.trusted
     await agree(mender, store)
     await mender.publish(now=NOW, put=records(3))

@@ -90,10 +90,16 @@ def test_what_is_published_shows_in_the_standing() -> None:
 
 
 def test_tokens_that_never_expire_have_no_first_lapse() -> None:
-    known = settled(replace(PUBLISHED, credentials={"c1": credential()}))
-    known.settle(replace(PUBLISHED, credentials={"c1": credential(expires_at=None)}), now=NOW)
+    published = replace(PUBLISHED, records=records(record()))
+    known = settled(replace(published, credentials={"c1": credential()}))
+    assert known.first_lapse is not None
+    known.settle(replace(published, credentials={"c1": credential(expires_at=None)}), now=NOW)
 
     assert known.first_lapse is None
+
+
+def test_a_token_that_belongs_to_no_record_raises_no_alarm() -> None:
+    assert settled(replace(PUBLISHED, credentials={"c1": credential()})).first_lapse is None
 
 
 @pytest.mark.parametrize(

@@ -383,6 +383,12 @@ def test_the_first_moments_are_told_in_order_with_what_they_are_of() -> None:
     assert view(**state).next_wake() == NOW - MINUTE
 
 
+def test_a_cluster_that_never_wakes_has_no_moment() -> None:
+    seen = view([cluster(paused=True)], records=records(record()), credentials={"c1": credential()})
+
+    assert seen.wakes(9) == []
+
+
 ISSUER, OTHER = OIDC.issuer_url, "https://other.example"
 FRESH = IssuerMetadata(ISSUER, fetched_at=NOW, valid_until=NOW + MINUTE)
 RUN_OUT = replace(FRESH, valid_until=NOW)
