@@ -228,8 +228,8 @@ class Runner:
         if publisher is None or (wish is not None and not wish.known_only):
             # Read anew for each listing: what somebody else changed in Redis is seen, and mended.
             publisher = await self._open(lease)
-        else:
-            await setting.store.ping()  # before anything is issued that could not be published
+        # Through the fence, before anything is issued that could not be published.
+        await publisher.remember(now=self._clock())
         async with setting.open_client() as client:
             if wish is not None:
                 ports = replace(
