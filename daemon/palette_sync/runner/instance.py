@@ -241,7 +241,10 @@ class Runner:
                 )
                 if not wish.known_only:
                     self.standing.attempted_at = self._clock()
-                report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish, rows=self._rows)
+                try:
+                    report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish, rows=self._rows)
+                finally:
+                    self._remember(publisher)  # also what arrived before it failed
                 self._finished(report, publisher, listed=not wish.known_only)
                 for answer in mail.answers:
                     if not answer.done():
@@ -282,13 +285,17 @@ class Runner:
 
     def _settle(self, publisher: Publisher) -> None:
         """Remember what is published, and when something in it will be due."""
+        self._remember(publisher)
         state, now = publisher.state, self._clock()
-        if state.head is not None and state.trusted:
-            self._memory = state
         self.standing.settle(state, now=now)
         wake = self._view(state).next_wake()
         self.standing.wakes_at = None if wake is None else max(wake, now + timedelta(seconds=self._pause))
         self._observer.settled(self)
+
+    def _remember(self, publisher: Publisher) -> None:
+        state = publisher.state
+        if state.head is not None and state.trusted:
+            self._memory = state
 
     def _view(self, state: InstanceState) -> Candidates:
         return Candidates(self._setting.policy, state, self._rows, now=self._clock())
