@@ -161,20 +161,24 @@ class Runner:
         await self._rest(setting.lease_ttl / 2)
 
     async def _wait_for_store(self, error: StoreError) -> None:
-        """Redis is away, or cannot be used: say so once, keep what is known, and come back."""
+        """Redis is away, or cannot be used: say so once, keep what is known, and come back, less and less often."""
         pause = STORE_PAUSES[min(self._store_failures, len(STORE_PAUSES) - 1)]
         self._store_failures += 1
-        if self.standing.state is not State.STORELESS:
+        if self._store_failures == 1:
             log.warning("store_away", instance=self.instance, reason=str(error))
         self._stand(State.STORELESS, str(error))
         await self._rest(pause)
 
-    async def _lead(self, lease: Lease) -> None:
-        self._settle(await self._open(lease))
-        if self._store_failures:  # its own lease of before may have kept it standing by in between
+    def _store_works(self) -> None:
+        if self._store_failures:
             log.info("store_back", instance=self.instance)
         self._store_failures = 0
+
+    async def _lead(self, lease: Lease) -> None:
+        self._settle(await self._open(lease))
         self._stand(State.LEADING)
+        if not self.mailbox.wanted.is_set():  # else the pass will show whether versions are taken too
+            self._store_works()
         while not self._stopping.is_set():
             if self.mailbox.wanted.is_set():
                 await self._serve(self.mailbox.take(), lease)
@@ -200,6 +204,7 @@ class Runner:
         self.standing.busy_since = self._clock()
         try:
             await self._pass(mail, lease)
+            self._store_works()
         except VersionConflict as error:
             log.warning("store_changed", instance=self.instance, reason=str(error))
             self._publisher = None
