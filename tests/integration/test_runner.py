@@ -486,6 +486,72 @@ async def test_while_redis_is_away_nothing_is_issued_and_the_mail_is_kept(
     assert one.watcher.failed == ["StoreUnavailable"]
 
 
+async def test_after_a_flush_no_token_is_issued_that_the_fence_would_lose(stage_of: Any, raw: Any) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    async with running(stage) as one:
+        await one.list()
+        await flush(raw, stage)
+        stage.advance(hours=17)
+
+        await one.nudge()
+
+        assert set(issued(stage).values()) == {2}
+        for uid in issued(stage):
+            assert await stage.pods(uid) > 0
+
+
+async def test_what_was_published_before_redis_went_down_empty_in_the_middle_of_a_pass_is_not_issued_again(
+    stage_of: Any, raw: Any, valkey_url: str, tmp_path: Path
+) -> None:
+    stage: Stage = await stage_of(clusters=4, oidc_share=0.0)
+    slow = next(iter(stage.simulator.world.clusters))
+    stage.simulator.faults.add(Fault(target="kube", kind="latency", cluster=slow, seconds=1.0))
+    proxy = Proxy(valkey_url, tmp_path)
+    async with await through(stage, proxy) as store:
+        stage.shared = replace(stage.shared, store=store)
+        async with running(stage) as one:
+            async with proxy:
+                await one.stands(State.LEADING)
+                one.mailbox.tick()
+                async with Store.open(valkey_url, prefix=store.keys.prefix, sealer=stage.shared.sealer) as direct:
+                    await until(lambda: _credentials(direct))
+                    early = set((await direct.load("alpha")).credentials)
+            assert slow not in early
+            await flush(raw, stage)
+            stage.simulator.faults.clear()
+            await one.stands(State.STORELESS)
+            async with Proxy(valkey_url, tmp_path):
+                assert dict((await one.passes(1)).access) == {"ready": 4}
+                await one.stop()
+
+    assert {uid: count for uid, count in issued(stage).items() if uid in early} == dict.fromkeys(early, 1)
+
+
+async def _credentials(store: Store) -> int:
+    return len((await store.load("alpha")).credentials)
+
+
+async def test_a_store_that_takes_no_versions_is_asked_less_and_less_often_and_nothing_is_issued_for_it(
+    stage_of: Any, raw: Any
+) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    key = stage.shared.store.keys.history("alpha")
+    await raw.lpush(key, "somebody else's")
+    async with running(stage) as one:
+        with capture_logs() as logs:
+            one.mailbox.tick()
+            await until(lambda: one.runner._store_failures >= 3)
+
+            assert "holds another kind of value" in one.standing.detail
+            assert issued(stage) == {}
+            assert stage.simulator.requests.count("palette") == 0
+            await raw.delete(key)
+            await one.passes(1)
+            await until(lambda: one.standing.busy_since is None)
+        assert [line["event"] for line in logs if line["event"].startswith("store_")] == ["store_away", "store_back"]
+        assert one.runner._store_failures == 0
+
+
 # -- the API key -----------------------------------------------------------------------------------------------------
 
 
