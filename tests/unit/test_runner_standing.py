@@ -107,7 +107,8 @@ def test_a_token_that_belongs_to_no_record_raises_no_alarm() -> None:
     [
         pytest.param(NOW, Work(failures=1), 1, id="due and failing"),
         pytest.param(NOW, Work(), 0, id="due, and not tried yet"),
-        pytest.param(NOW + MINUTE, Work(failures=1), 0, id="a failed check while the token is young"),
+        pytest.param(NOW + MINUTE, Work(failures=1), 1, id="within the minute in which passes renew it already"),
+        pytest.param(NOW + 2 * MINUTE, Work(failures=1), 0, id="a failed check while the token is young"),
         pytest.param(NOW, None, 0, id="nothing is remembered"),
     ],
 )
