@@ -85,7 +85,8 @@ def due(
 def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta) -> datetime | None:
     """When this cluster will be due by itself, without any news from Palette; None = never, or it is due already.
 
-    What failed and was not tried again yet is due now. A renewal wakes at its second; verification and retries may come up to `PATIENCE` late, so that they share a pass.
+    What failed and was not tried again yet is due now. A renewal wakes at its second; verification may come up to
+    `PATIENCE` late, so that several share a pass.
     """
     if waits(candidate):
         return None
