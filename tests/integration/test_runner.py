@@ -112,6 +112,48 @@ async def test_stopping_interrupts_a_listing_at_once_and_cancels_who_waits(stage
     assert (await stage.state()).head is None, "nothing was published"
 
 
+async def test_stopping_gives_up_looking_at_the_key_at_once(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=1)
+    stage.simulator.faults.add(Fault(target="palette", kind="hang", path="apiKeys"))
+    async with running(stage) as one:
+        one.mailbox.check_key()
+        await until(lambda: stage.simulator.faults.standing()[0].hits)
+        begun = time.monotonic()
+        await one.stop()
+
+    assert time.monotonic() - begun < 3
+    assert one.watcher.failed == []
+
+
+async def test_stopping_finishes_the_clusters_at_work_and_publishes_what_was_issued(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=8, oidc_share=0.0, extra="[service]\nconcurrency = 2\n")
+    stage.simulator.faults.add(Fault(target="kube", kind="latency", seconds=0.02))
+    async with running(stage) as one:
+        answer = one.mailbox.ask()
+        await until(stage.kube_requests)
+        await one.stop()
+
+    report = answer.result()
+    assert 0 < report.skipped < 8
+    assert (await stage.state()).credentials.keys() == issued(stage).keys()
+    assert len(issued(stage)) == 8 - report.skipped
+
+
+async def test_what_is_late_is_cancelled_and_the_rest_published(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
+    stuck = next(iter(stage.simulator.world.clusters))
+    stage.simulator.faults.add(Fault(target="kube", kind="hang", cluster=stuck))
+    async with running(stage) as one:
+        with capture_logs() as logs:
+            one.mailbox.tick()
+            await until(lambda: sum(line["event"] == "token_issued" for line in logs) == 2)
+        one.late.set()
+        await one.stop()
+
+    assert one.watcher.reports[0].skipped == 1
+    assert (await stage.state()).credentials.keys() == stage.simulator.world.clusters.keys() - {stuck}
+
+
 async def test_an_exception_in_a_pass_is_borne_and_the_next_tick_works(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     sound = setting(stage)
@@ -306,6 +348,22 @@ async def test_behind_another_holder_it_stands_by_and_takes_over(stage_of: Any) 
         assert [line["event"] for line in logs if line["event"] == "standing_by"] == ["standing_by"], "said once"
         assert (report.due, one.standing.state) == (2, State.LEADING), "what was asked for meanwhile was kept"
     assert sum(issued(stage).values()) == 2
+
+
+async def test_of_two_daemons_one_leads_and_the_other_takes_over_without_touching_a_cluster(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
+    async with running(stage, setting(stage, lease_ttl=0.6, holder="a:1")) as first:
+        await first.list()
+        async with running(stage, setting(stage, lease_ttl=0.6, holder="b:2")) as second:
+            await second.stands(State.STANDBY)
+            second.mailbox.tick()
+            stage.simulator.requests.reset()
+            await first.stop()
+            report = await second.passes(1)
+
+            assert (report.due, report.changes, stage.kube_requests()) == (0, (), 0)
+            assert second.standing.state is State.LEADING
+    assert set(issued(stage).values()) == {1}
 
 
 async def test_fenced_off_by_another_writer_it_leads_again_with_a_new_epoch(stage_of: Any, raw: Any) -> None:
