@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from integration.runners import Running
     from integration.stage import Stage
+    from palette_sync.palette import PaletteClient
     from palette_sync.runner import Runner
 
 SEARCH = "/v1/dashboard/spectroclusters/search"
@@ -178,6 +179,46 @@ async def test_an_exception_in_a_pass_is_borne_and_the_next_tick_works(stage_of:
 
         assert dict(report.access) == {"ready": 2}
         assert (one.standing.error, one.standing.state) == (None, State.LEADING)
+
+
+class Flawed:
+    """A Palette client with a mistake that shows in the first file that it fetches."""
+
+    shown = False
+
+    def __init__(self, client: PaletteClient) -> None:
+        self._client = client
+
+    async def __aenter__(self) -> Flawed:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._client.__aexit__(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def get_file(self, *given: Any, **named: Any) -> bytes:
+        if not self.shown:
+            self.shown = True
+            raise LookupError("a bug")
+        return await self._client.get_file(*given, **named)
+
+
+async def test_a_bug_in_the_work_on_a_cluster_is_a_reason_on_that_cluster(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    sound = setting(stage)
+    flawed: Any = replace(sound, open_client=lambda: Flawed(sound.open_client()))  # type: ignore[arg-type, return-value]
+    async with running(stage, flawed) as one:
+        with capture_logs() as logs:
+            report = await one.list()
+
+        assert dict(report.access) == {"failed": 1, "ready": 1}
+        (told,) = [change for change in report.changes if change.reason == "InternalError"]
+        assert told.message == "LookupError; the log has the traceback"
+        assert [line["error"] for line in logs if line["event"] == "unexpected_error"] == ["LookupError"]
+        assert one.watcher.failed == []
 
 
 async def test_an_exception_of_the_runner_itself_leaves_it_and_cancels_who_waits(stage_of: Any) -> None:

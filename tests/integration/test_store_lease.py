@@ -199,6 +199,16 @@ async def test_one_missed_renewal_does_no_harm(
         assert not lease.lost.is_set()
 
 
+async def test_it_is_lost_when_its_key_holds_something_else(store: Store, raw: Any) -> None:
+    async with await take(store, ttl=0.3) as lease:
+        await raw.delete(store.keys.lease("alpha"))
+        await raw.lpush(store.keys.lease("alpha"), "somebody else's")
+        async with asyncio.timeout(5):
+            await lease.lost.wait()
+        with pytest.raises(LeaseLost):
+            lease.check()
+
+
 async def test_it_is_sound_only_while_redis_answers(
     valkey_url: str, prefix: str, seal_keys: SealKeys, tmp_path: Path, raw: Any
 ) -> None:

@@ -225,8 +225,12 @@ def test_a_token_that_has_lapsed_shows_as_negative_seconds() -> None:
             id="a failing listing and a standby",
         ),
         pytest.param(
-            {"prod": replace(LISTED, first_lapse=None), "nonprod": Standing(State.LEADING)},
-            "2 instances, 4 clusters (1 degraded, 3 ready)",
+            {
+                "prod": replace(LISTED, first_lapse=None),
+                "nonprod": Standing(State.LEADING),
+                "dev": Standing(State.STANDBY, succeeded_at=NOW),
+            },
+            "3 instances, 4 clusters (1 degraded, 3 ready); standing by for 1",
             id="one that was never listed, so not all are",
         ),
         pytest.param(
