@@ -7,7 +7,7 @@ import json
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import pytest_asyncio
@@ -189,11 +189,11 @@ class Flawed:
     def __init__(self, client: PaletteClient) -> None:
         self._client = client
 
-    async def __aenter__(self) -> Flawed:
+    async def __aenter__(self) -> Self:
         await self._client.__aenter__()
         return self
 
-    async def __aexit__(self, *error: Any) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._client.__aexit__(*error)
 
     def __getattr__(self, name: str) -> Any:
@@ -209,7 +209,7 @@ class Flawed:
 async def test_a_bug_in_the_work_on_a_cluster_is_a_reason_on_that_cluster(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     sound = setting(stage)
-    flawed: Any = replace(sound, open_client=lambda: Flawed(sound.open_client()))  # type: ignore[arg-type, return-value]
+    flawed: Any = replace(sound, open_client=lambda: Flawed(sound.open_client()))
     async with running(stage, flawed) as one:
         with capture_logs() as logs:
             report = await one.list()
