@@ -757,3 +757,38 @@ async def test_while_palette_fails_the_end_of_the_key_stays_known(stage_of: Any)
 
         assert [event for event, _ in keys(logs)] == ["api_key_unknown"]
         assert one.standing.key_expires_at == known
+
+
+async def test_a_key_that_could_not_be_looked_at_is_looked_at_again_with_the_next_listing(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
+    fault = stage.simulator.faults.add(Fault(target="palette", kind="status", status=403, path="apiKeys"))
+    async with running(stage) as one:
+        await look_at_key(one)
+        assert one.standing.key_expires_at is None
+        stage.simulator.faults.remove(fault)
+
+        await one.nudge()
+        assert one.standing.key_expires_at is None
+        await one.list()
+        await until(lambda: one.standing.key_expires_at is not None)
+        await one.list()
+        await until(lambda: one.standing.busy_since is None)
+
+        assert stage.simulator.requests.count("palette", path_regex="apiKeys") == 2
+
+
+async def test_after_an_outage_its_own_former_lease_does_not_hold_it_up(stage_of: Any, raw: Any) -> None:
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
+    key = stage.shared.store.keys.lease("alpha")
+    async with running(stage, setting(stage, lease_ttl=60.0)) as one:
+        await one.list()
+        held = await raw.get(key)
+        epoch = int(await raw.get(stage.shared.store.keys.epoch("alpha")))
+        one.runner._former.lost.set()  # type: ignore[union-attr]
+        await until(lambda: State.STANDBY in one.watcher.states)
+        await raw.set(key, held)  # as if it could not have been given back
+
+        await one.stands(State.LEADING)
+
+        assert int(await raw.get(stage.shared.store.keys.epoch("alpha"))) > epoch
+        await one.list()

@@ -274,3 +274,15 @@ async def test_an_absent_server_is_no_held_lease(prefix: str, seal_keys: SealKey
     async with Store.open(f"unix://{tmp_path}/none.sock", prefix=prefix, sealer=seal_keys) as store:
         with pytest.raises(StoreUnavailable):
             await take(store)
+
+
+async def test_ones_own_of_before_needs_not_run_out_first(store: Store) -> None:
+    first = await take(store)
+    with pytest.raises(LeaseHeld):
+        await take(store)
+
+    second = await Lease.acquire(store, "alpha", ttl=5, holder="test:1", former=first)
+
+    assert second.epoch > first.epoch
+    with pytest.raises(LeaseHeld):
+        await Lease.acquire(store, "alpha", ttl=5, holder="test:1", former=first)

@@ -98,6 +98,8 @@ class Runner:
         self._memory: InstanceState | None = None
         self._rows: Rows = {}
         self._sealer: Sealer | None = None
+        self._former: Lease | None = None
+        self._key_unknown = False
         self._store_failures = 0
         self._pause = SHORTEST_PAUSE
         self._warned: tuple[datetime, timedelta] | None = None
@@ -136,9 +138,11 @@ class Runner:
     async def _hold(self) -> None:
         setting = self._setting
         try:
-            async with await Lease.acquire(
-                setting.store, self.instance, ttl=setting.lease_ttl, holder=setting.holder
-            ) as lease:
+            lease = await Lease.acquire(
+                setting.store, self.instance, ttl=setting.lease_ttl, holder=setting.holder, former=self._former
+            )
+            self._former = lease
+            async with lease:
                 await self._lead(lease)
         except LeaseHeld as error:
             await self._stand_by(str(error), setting)
@@ -254,7 +258,7 @@ class Runner:
                 for answer in mail.answers:
                     if not answer.done():
                         answer.set_result(report)
-            if mail.key:
+            if mail.key or (self._key_unknown and wish is not None and not wish.known_only):
                 await unless(self._stopping, self._check_key(client, setting), name=f"key:{self.instance}")
                 status = {**publisher.state.status, **self._facts()}
                 await publisher.remember(now=self._clock(), status=status)
@@ -312,11 +316,13 @@ class Runner:
         standing = self.standing
         if standing.key_name != setting.api_key_name:
             standing.key_name, standing.key_expires_at = setting.api_key_name, None
+        self._key_unknown = False
         if setting.api_key_name is None:
             return
         try:
             key = await palette.api_key_expiry(client, setting.api_key_name)
         except palette.PaletteError as error:
+            self._key_unknown = True  # the next listing asks again
             log.warning("api_key_unknown", instance=self.instance, reason=str(error))
             return
         standing.key_expires_at = None if key is None else key.expiry
