@@ -383,7 +383,7 @@ async def test_behind_another_holder_it_stands_by_and_takes_over(stage_of: Any) 
             one.mailbox.resync()
             await asyncio.sleep(0.5)  # several looks at the lease
             assert one.watcher.reports == []
-            await stage.shared.store.give_lease_back("alpha", lease._value)
+            await stage.shared.store.give_lease_back("alpha", lease.value)
             report = await one.passes(1)
 
         assert [line["event"] for line in logs if line["event"] == "standing_by"] == ["standing_by"], "said once"
