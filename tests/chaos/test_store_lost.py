@@ -135,7 +135,7 @@ async def test_redis_killed_during_a_pass_loses_nothing_that_was_published(stage
                     os.kill(server.pid, signal.SIGKILL)
 
             ports = ports_of(shared, "alpha", client, publisher=publisher, progress=progress)
-            report = await run_pass(ports, pass_id="x")
+            report, _ = await run_pass(ports, pass_id="x")
             return report, await shared.store.load("alpha")
 
     async with EmbeddedValkey(directory=data) as server:

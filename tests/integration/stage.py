@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from palette_sync.config import Settings
     from palette_sync.core.model import ClusterRecord, InstanceState
     from palette_sync.reconcile.report import PassReport
+    from palette_sync.reconcile.run import Rows
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Stage:
     shared: Shared
     directory: Path
     offset: timedelta = timedelta(0)
+    rows: Rows | None = None
 
     def clock(self) -> datetime:
         return datetime.now(UTC) + self.offset
@@ -57,8 +59,11 @@ class Stage:
         self.settings = load(config, environ={"PALETTE_SYNC_REDIS__PREFIX": self.settings.redis.prefix})
         self.shared = replace(self.shared, settings=self.settings)
 
-    async def run(self, instance: str = "alpha", **wish: bool) -> PassReport:
-        """One pass under a lease, as `once` does it. The request log then holds this pass alone."""
+    async def run(self, instance: str = "alpha", *, rows: Rows | None = None, **wish: bool) -> PassReport:
+        """One pass under a lease, as `once` does it. The request log then holds this pass alone.
+
+        `self.rows` then has what the next pass of a daemon would be given as `rows`.
+        """
         self.simulator.requests.reset()
         async with (
             client_of(instance, self.settings.instances[instance], self.shared.limits) as client,
@@ -66,13 +71,15 @@ class Stage:
         ):
             publisher = await self.shared.store.publisher(instance, epoch=lease.epoch, writer="test")
             ports = ports_of(self.shared, instance, client, publisher=publisher, clock=self.clock)
-            return await run_pass(ports, pass_id=secrets.token_hex(4), wish=Wish(**wish))
+            report, self.rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=Wish(**wish), rows=rows)
+            return report
 
     async def plan(self, instance: str = "alpha", **wish: bool) -> PassReport:
         self.simulator.requests.reset()
         async with client_of(instance, self.settings.instances[instance], self.shared.limits) as client:
             ports = ports_of(self.shared, instance, client, publisher=None, clock=self.clock)
-            return await run_pass(ports, pass_id="plan", wish=Wish(**wish))
+            report, _ = await run_pass(ports, pass_id="plan", wish=Wish(**wish))
+            return report
 
     async def state(self, instance: str = "alpha") -> InstanceState:
         return await self.shared.store.load(instance)

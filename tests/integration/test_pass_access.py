@@ -110,6 +110,7 @@ async def test_a_foreign_role_of_our_name_is_a_conflict_and_stays_untouched(stag
 def put_what_the_plugin_leaves(cluster: SimCluster) -> None:
     """The in-process plugin's objects: the same default names, no labels, a token Secret that never expires."""
     rbac = "rbac.authorization.k8s.io"
+    cluster.kube.fill_delay = 0.0
     cluster.kube.put(
         "Namespace", None, NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     )

@@ -32,7 +32,8 @@ async def run_until(stage: Stage, *, stop_at: int, late: bool) -> PassReport:
     ):
         publisher = await stage.shared.store.publisher("alpha", epoch=lease.epoch, writer="test")
         ports = ports_of(stage.shared, "alpha", client, publisher=publisher, progress=progress, stop=stop)
-        return await run_pass(ports, pass_id="stopped")
+        report, _ = await run_pass(ports, pass_id="stopped")
+        return report
 
 
 async def test_stopping_admits_no_more_and_finishes_what_was_begun(stage_of: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -179,10 +180,18 @@ async def test_data_survives_in_a_directory_that_only_one_may_serve(
             EmbeddedValkey(directory=tmp_path / "data") as server,
             Store.open(server.url, prefix=prefix, sealer=seal_keys) as store,
         ):
-            with pytest.raises(StoreUnavailable, match="another process serves"):
-                await EmbeddedValkey(directory=tmp_path / "data").__aenter__()
+            async with EmbeddedValkey(directory=tmp_path / "data") as second:
+                assert second.url == server.url
             publisher = await writer(store)
             assert await publisher.publish(now=NOW, put=records(version)) == version
+
+
+async def test_a_directory_whose_server_is_not_ready_yet_is_told(tmp_path: Path) -> None:
+    lock = (tmp_path / "palette-sync.lock").open("a+")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    with lock, pytest.raises(StoreUnavailable, match="another process serves"):
+        await EmbeddedValkey(directory=tmp_path).__aenter__()
 
 
 async def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:

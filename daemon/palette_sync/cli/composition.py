@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,10 @@ from palette_sync.core.plan import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import PRESETS, PolicyRule
 from palette_sync.core.select import AuthRule, Filters
-from palette_sync.palette import Limits, PaletteClient, UnusableSettings
+from palette_sync.palette import Limits, PaletteClient, Recorder, UnusableSettings
 from palette_sync.reconcile.names import NameBook
 from palette_sync.reconcile.run import Ports
+from palette_sync.runner import Setting
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.redis import Store
 from palette_sync.store.seal import SealError, SealKeys, Unsealed
@@ -190,7 +191,40 @@ async def open_shared(settings: Settings) -> AsyncIterator[Shared]:
         )
 
 
-def client_of(name: str, settings: InstanceSettings, limits: Limits) -> PaletteClient:
+def reconfigured(shared: Shared, settings: Settings) -> Shared:
+    """What is shared, under other settings. The store stays connected where it is. Raises SealKeyError."""
+    before, after = shared.settings.service, settings.service
+    limits, places = shared.limits, shared.places
+    if after.palette_rate_limits != before.palette_rate_limits:
+        limits = Limits(enabled=after.palette_rate_limits)
+    if after.concurrency != before.concurrency:
+        places = asyncio.Semaphore(after.concurrency)
+    return replace(shared, settings=settings, sealer=sealer_of(settings), limits=limits, places=places)
+
+
+def setting_of(shared: Shared, name: str, *, recorder: Recorder) -> Setting:
+    """One instance for its runner. Raises StartError where its client cannot be made."""
+    settings = shared.settings.instances[name]
+    client_of(name, settings, shared.limits)
+
+    def ports(client: PaletteClient, publisher: Publisher, may_issue: Callable[[], bool]) -> Ports:
+        return ports_of(shared, name, client, publisher=publisher, may_issue=may_issue)
+
+    return Setting(
+        policy=policy_of(name, settings),
+        store=shared.store,
+        sealer=shared.sealer,
+        holder=holder(),
+        lease_ttl=shared.settings.service.lease_ttl.total_seconds(),
+        open_client=lambda: client_of(name, settings, shared.limits, recorder=recorder),
+        ports=ports,
+        api_key_name=settings.api_key_name,
+    )
+
+
+def client_of(
+    name: str, settings: InstanceSettings, limits: Limits, *, recorder: Recorder | None = None
+) -> PaletteClient:
     """Raises StartError where the CA file cannot be read or is none."""
     try:
         return PaletteClient(
@@ -200,6 +234,7 @@ def client_of(name: str, settings: InstanceSettings, limits: Limits) -> PaletteC
             limits=limits,
             ca_pem=_read_ca(name, settings),
             proxy=settings.http_proxy,
+            recorder=recorder,
         )
     except UnusableSettings as error:
         raise StartError(f"instances.{name}: {error}") from None

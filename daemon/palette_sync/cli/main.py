@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
+from palette_sync.cli.early import keep_early_signals
+
+keep_early_signals(sys.argv)
+
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +35,7 @@ ConfigOption = Annotated[
 InstanceOption = Annotated[
     list[str] | None, typer.Option("--instance", "-i", help="Only this instance; may be repeated.")
 ]
+WaitOption = Annotated[str, typer.Option("--wait", help="How long to wait for the daemon's answer, for example 90s.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 DEFAULT_CONFIG = Path("/etc/palette-sync/config.toml")
 
@@ -47,6 +53,54 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+@app.command()
+def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Run the daemon: discover on a schedule, rotate tokens, publish, until SIGTERM.
+
+    SIGHUP reloads the configuration, SIGUSR1 resyncs now, SIGUSR2 dumps the state to the log.
+    """
+    from palette_sync.cli import run as command
+
+    _exit(command.run(config))
+
+
+@app.command()
+def resync(
+    config: ConfigOption = DEFAULT_CONFIG,
+    instance: InstanceOption = None,
+    allow_prune: Annotated[
+        bool, typer.Option("--allow-prune", help="Drop what disappeared even if it is much at once.")
+    ] = False,
+    wait: WaitOption = "10m",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the running daemon, through Redis, to verify everything now; wait until it has."""
+    from palette_sync.cli import ask as command
+
+    _exit(command.resync(config, instance, allow_prune=allow_prune, wait=wait, as_json=as_json))
+
+
+@app.command()
+def reload(
+    config: ConfigOption = DEFAULT_CONFIG,
+    instance: InstanceOption = None,
+    wait: WaitOption = "1m",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the running daemon, through Redis, to reload its configuration; tell what it says."""
+    from palette_sync.cli import ask as command
+
+    _exit(command.reload(config, instance, wait=wait, as_json=as_json))
+
+
+@app.command()
+def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Ask the daemon on this machine, at [http] listen, how it stands."""
+    from palette_sync.cli import status as command
+
+    _exit(command.run(config, as_json=as_json))
 
 
 @app.command()

@@ -127,7 +127,8 @@ async def pass_under_lease(
             progress=progress,
             stop=stop,
         )
-        return await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish)
+        report, _ = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish)
+        return report
 
 
 def tell(reports: list[PassReport], errors: dict[str, StoreError], *, as_json: bool) -> Exit:

@@ -76,7 +76,8 @@ async def _plan_all(
     async def one(name: str, settings: InstanceSettings) -> None:
         async with client_of(name, settings, shared.limits) as client:
             ports = ports_of(shared, name, client, publisher=None, progress=reporter(name))
-            reports.append(await run_pass(ports, pass_id=secrets.token_hex(4), wish=Wish(resync=resync)))
+            report, _ = await run_pass(ports, pass_id=secrets.token_hex(4), wish=Wish(resync=resync))
+            reports.append(report)
 
     async with asyncio.TaskGroup() as group:
         for name, settings in chosen.items():

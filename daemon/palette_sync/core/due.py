@@ -6,18 +6,26 @@ The order of the checks is the order of what an operator wants to read as the re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from palette_sync.core.model import AccessState, AuthMode, OidcAuth, ServiceAccountAuth
-from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF, token_due, verify_due
+from palette_sync.core.rotation import (
+    CLOCK_TOLERANCE,
+    LONGEST_BACKOFF,
+    next_verification,
+    token_due,
+    verify_due,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from palette_sync.core.model import Cluster, ClusterKey, ClusterRecord, SealedCredential, Work
 
 RUNNING = "Running"
+PATIENCE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +54,22 @@ class Due:
     issue: bool = False
 
 
-def due(candidate: Candidate, *, now: datetime, verify_interval: timedelta, resync: bool = False) -> Due | None:
+def due(
+    candidate: Candidate,
+    *,
+    now: datetime,
+    verify_interval: timedelta,
+    resync: bool = False,
+    ahead: timedelta = timedelta(0),
+) -> Due | None:
     """Return why this cluster is worked on in this pass, or None: nothing is due.
 
-    `resync` is an operator's: everything is verified and backoffs are ignored.
+    `resync` is an operator's: everything is verified and backoffs are ignored. `ahead`: tokens whose renewal comes
+    round within it (and within a twelfth of their life) share this pass.
     """
     if waits(candidate):
         return None
-    if not resync and _in_backoff(candidate, now) and not _changed(candidate):
+    if not resync and in_backoff(candidate, now) and not _changed(candidate):
         return None
     for check in _CHECKS:
         if found := check(candidate, now):
@@ -62,7 +78,32 @@ def due(candidate: Candidate, *, now: datetime, verify_interval: timedelta, resy
         return Due("Resync", "an operator asked for it")
     if verify_due(candidate.key, candidate.work.verified_at, now, verify_interval):
         return Due("VerifyDue", "the verification interval has come round")
-    return None
+    return _token_due(candidate, now + _ahead(candidate, ahead)) if ahead else None
+
+
+def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta) -> datetime | None:
+    """When this cluster will be due by itself, without any news from Palette; None = never, or it is due already.
+
+    A renewal wakes at its second; verification and retries may come up to `PATIENCE` late, so that they share a pass.
+    """
+    if waits(candidate):
+        return None
+    work, credential = candidate.work, candidate.credential
+    if in_backoff(candidate, now):
+        return work.retry_at
+    moments = [secret.delete_at + PATIENCE for secret in work.retired]
+    if credential is not None and not isinstance(candidate.record and candidate.record.auth, OidcAuth):
+        moments.append(credential.renew_at)
+    if (verification := next_verification(candidate.key, work.verified_at, verify_interval)) is not None:
+        moments.append(verification + PATIENCE)
+    return min(moments, default=None)
+
+
+def _ahead(candidate: Candidate, ahead: timedelta) -> timedelta:
+    credential = candidate.credential
+    if credential is None or credential.expires_at is None:
+        return ahead
+    return min(ahead, (credential.expires_at - credential.issued_at) / 12)
 
 
 def waits(candidate: Candidate) -> bool:
@@ -79,7 +120,7 @@ def has_access(candidate: Candidate) -> bool:
     return isinstance(record.auth, OidcAuth) or candidate.credential is not None
 
 
-def _in_backoff(candidate: Candidate, now: datetime) -> bool:
+def in_backoff(candidate: Candidate, now: datetime) -> bool:
     work = candidate.work
     if work.failures == 0 or work.retry_at is None:
         return False

@@ -7,6 +7,7 @@ Stale beats partial: a failure never takes away the last good server, credential
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from palette_sync.core.due import RUNNING
@@ -29,6 +30,10 @@ from palette_sync.core.rotation import backoff
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+
+PAUSED = "Paused"
+SHORTEST_BACKOFF = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +119,20 @@ def fold_record(
     )
 
 
-def fold_work(work: Work, verdict: Verdict, *, key: ClusterKey, desired: str, now: datetime) -> Work:
+def fold_work(
+    work: Work,
+    verdict: Verdict,
+    *,
+    key: ClusterKey,
+    desired: str,
+    now: datetime,
+    expires_at: datetime | None = None,
+) -> Work:
     """Return what is remembered: success clears the failures, a failure starts or lengthens the backoff.
 
     `desired` is the fingerprint that was tried: once tried, a changed configuration waits for the backoff like
-    everything else.
+    everything else. `expires_at` is the end of the token that still lives: a backoff leaves time for several more
+    attempts before it.
     """
     if isinstance(verdict, Gained):
         return Work(
@@ -128,7 +142,11 @@ def fold_work(work: Work, verdict: Verdict, *, key: ClusterKey, desired: str, no
             retired=verdict.retired,
         )
     failures = work.failures + 1
-    return replace(work, failures=failures, retry_at=now + backoff(failures, key), desired=desired)
+    pause = backoff(failures, key)
+    if expires_at is not None and expires_at > now:
+        pause = max(min(pause, (expires_at - now) / 4), SHORTEST_BACKOFF)
+    retry_at = (now + pause).replace(microsecond=0)
+    return replace(work, failures=failures, retry_at=retry_at, desired=desired)
 
 
 def _access(
@@ -144,7 +162,7 @@ def _access(
         state = AccessState.PENDING if verdict.pending else AccessState.FAILED
         return state, verdict.reason, verdict.message
     if cluster.paused:
-        return AccessState.FAILED, "Paused", "the virtual cluster is paused in Palette"
+        return AccessState.FAILED, PAUSED, "the virtual cluster is paused in Palette"
     if previous is not None and previous.server is not None:
         if isinstance(auth, ServiceAccountAuth) and not usable and previous.access.state in _SERVED:
             return AccessState.FAILED, "TokenLapsed", "the token lapsed before it could be renewed"
@@ -186,4 +204,5 @@ def cluster_of(record: ClusterRecord) -> Cluster:
         created_at=facts.created_at,
         tags=facts.tags,
         location=facts.location,
+        paused=record.access.reason == PAUSED,
     )

@@ -58,6 +58,14 @@ def backoff(failures: int, key: ClusterKey) -> timedelta:
     return timedelta(seconds=int(pause.total_seconds()))
 
 
+def next_verification(key: ClusterKey, verified_at: datetime | None, interval: timedelta) -> datetime | None:
+    """When `verify_due` becomes true; None where it is already."""
+    if verified_at is None:
+        return None
+    phase = interval * spread(key, "verify")
+    return _EPOCH + phase + (_slot(verified_at, phase, interval) + 1) * interval
+
+
 def _slot(moment: datetime, phase: timedelta, interval: timedelta) -> int:
     return (moment - _EPOCH - phase) // interval
 

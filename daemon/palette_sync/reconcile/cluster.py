@@ -7,7 +7,8 @@ among the clusters in flight is taken: waiting for Palette's rate limit keeps no
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -57,6 +58,7 @@ class Worked:
     credential: Credential | None = None
     revoked: bool = False
     actions: tuple[Action, ...] = ()
+    duration_s: float = 0.0
 
 
 class IssuingSuspended(Exception):
@@ -88,13 +90,15 @@ class ClusterWork:
 
     async def __call__(self, item: Item) -> Worked:
         """Never raises for what Palette, a cluster or an issuer did wrong: that is a verdict."""
+        begun = time.monotonic()
         try:
-            return await self._work(item)
+            worked = await self._work(item)
         except Exception as error:
             verdict = explain(error, self._policy)
             if verdict is None:
                 raise
-            return Worked(verdict)
+            worked = Worked(verdict)
+        return replace(worked, duration_s=round(time.monotonic() - begun, 3))
 
     async def _work(self, item: Item) -> Worked:
         candidate = item.candidate

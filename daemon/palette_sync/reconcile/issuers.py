@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from palette_sync.core.model import IssuerMetadata
@@ -12,7 +13,10 @@ from palette_sync.oidc import IssuerError, fetch_issuer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
+
+
+RETRY = timedelta(minutes=5)
 
 
 class Issuers:
@@ -42,7 +46,9 @@ class Issuers:
                     )
                 except IssuerError as error:
                     self._tried[issuer] = error
-                    self._remember(replace(known or IssuerMetadata(issuer), error=str(error)))
+                    # What was read before stays in use, and is asked for again after a pause.
+                    again = self._now + RETRY if known is not None and known.fetched_at is not None else None
+                    self._remember(replace(known or IssuerMetadata(issuer), error=str(error), valid_until=again))
                 else:
                     self._remember(fetched)
                     return fetched

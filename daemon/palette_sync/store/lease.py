@@ -40,6 +40,7 @@ class Lease:
         self._value = value
         self._ttl = ttl
         self._until = until
+        self._doubtful = False
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -55,6 +56,11 @@ class Lease:
         if word == b"HELD":
             raise _held(instance, detail)
         return cls(store, instance, value=value, ttl=ttl, epoch=int(detail), until=asked + ttl)
+
+    @property
+    def sound(self) -> bool:
+        """Whether it is ours and Redis answered when it was last renewed."""
+        return not (self._doubtful or self.lost.is_set())
 
     def check(self) -> None:
         """Raises LeaseLost."""
@@ -82,7 +88,8 @@ class Lease:
             while True:
                 await asyncio.sleep(pause)
                 pause = self._ttl / RENEWALS
-                if not await self._renewed():
+                self._doubtful = not await self._renewed()
+                if self._doubtful:
                     pause *= RETRY
         except LeaseLost as error:
             log.warning("lease_lost", instance=self._instance, reason=str(error))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from palette_sync.core.model import SCHEMA, Access, AccessState, SealedCredential
+from palette_sync.core.model import SCHEMA, Access, AccessState, Head, SealedCredential
 from palette_sync.core.snapshot_codec import (
     DocumentError,
     decode_credential,
@@ -42,6 +42,7 @@ from palette_sync.store.batches import (
     uid_list,
 )
 from palette_sync.store.errors import Fenced, StoreError, StoreUnavailable, VersionConflict
+from palette_sync.store.mirror import Mirror
 from palette_sync.store.read import decode_own
 from palette_sync.store.seal import SealError
 
@@ -49,7 +50,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
 
-    from palette_sync.core.model import ClusterRecord, Credential, IssuerMetadata, ScopeStatus, Work
+    from palette_sync.core.model import (
+        ClusterRecord,
+        Credential,
+        InstanceState,
+        IssuerMetadata,
+        ScopeStatus,
+        Work,
+    )
     from palette_sync.store.connect import Link
     from palette_sync.store.keys import Keys
     from palette_sync.store.read import Loaded
@@ -70,6 +78,16 @@ class _Step:
     tainted: frozenset[str]
     signed: bool
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A version on its way: where it leads, and what it writes."""
+
+    step: _Step
+    head: Head
+    batch: Batch
+    memory: Memory
 
 
 class Publisher:
@@ -98,14 +116,15 @@ class Publisher:
         self._history = history
         self._turn = asyncio.Lock()
         self._announced = False
-        self._unsure: _Step | None = None
+        self._unsure: _Version | None = None
         head, state = loaded.state.head, loaded.state
+        self._mirror = Mirror(state)
         self._at = _Step(
             version=loaded.version,
             digest=head.digest if head else "",
             hashes=dict(loaded.hashes),
             tainted=frozenset(loaded.hashes) if not state.trusted else loaded.unreadable,
-            signed=state.trusted,
+            signed=state.trusted and (head is None or head.mac == self._mac(head.epoch, head.version, head.digest)),
             complete=bool(head and head.complete),
         )
 
@@ -113,6 +132,11 @@ class Publisher:
     def version(self) -> int:
         """The version last published or found; 0 before the first."""
         return int(self._at.version) if self._at.version.isdecimal() else 0
+
+    @property
+    def state(self) -> InstanceState:
+        """What the store holds: as it was found, with all that this publisher has written since."""
+        return self._mirror.state
 
     async def publish(
         self,
@@ -259,7 +283,7 @@ class Publisher:
             hashes.pop(uid, None)
         tainted = self._at.tainted - batch.put.keys() - set(batch.drop)
         version, fingerprint = self.version + 1, digest(hashes)
-        mac = "" if tainted else self._sealer.mac(self._instance, self._epoch, version, fingerprint)
+        mac = "" if tainted else self._mac(self._epoch, version, fingerprint)
         arguments: list[Any] = [
             *self._fence(now), "version", SCHEMA, version, fingerprint, mac,
             "" if complete is None else int(complete), self._writer, CHANGES_LENGTH, self._history,
@@ -269,16 +293,33 @@ class Publisher:
             *memory_arguments(memory, dropped=batch.drop),
         ]  # fmt: skip
         stands = self._at.complete if complete is None else complete
+        stamp = now.replace(microsecond=0)
+        head = Head(
+            schema=SCHEMA,
+            epoch=self._epoch,
+            version=version,
+            digest=fingerprint,
+            mac=mac,
+            clusters=len(hashes),
+            complete=stands,
+            changed_at=stamp,
+            checked_at=stamp,
+            writer=self._writer,
+        )
         step = _Step(str(version), fingerprint, hashes, tainted, signed=not tainted, complete=stands)
-        await self._send(arguments, step)
+        await self._send(arguments, _Version(step, head, batch, memory))
 
     async def _send_memory(self, memory: Memory, now: datetime) -> None:
         await self._send([*self._fence(now), "memory", *memory_arguments(memory)], None)
+        self._mirror.memory(memory, now.replace(microsecond=0))
+
+    def _mac(self, epoch: int, version: int, fingerprint: str) -> str:
+        return self._sealer.mac(self._instance, epoch, version, fingerprint)
 
     def _fence(self, now: datetime) -> tuple[object, ...]:
         return self._epoch, self._at.version, len(self._at.hashes), format_time(now)
 
-    async def _send(self, arguments: list[Any], step: _Step | None) -> None:
+    async def _send(self, arguments: list[Any], version: _Version | None) -> None:
         """Run the script; while Redis is away try again, which the expected version makes safe."""
         names = self._keys
         keys = [
@@ -289,7 +330,7 @@ class Publisher:
             )
         ]  # fmt: skip
         what = f"publish {self._instance}"
-        self._unsure = step
+        self._unsure = version
         try:
             word, detail = await self._link.run(what, lambda: self._script(self._link.client, keys, arguments))
         except StoreUnavailable:
@@ -297,12 +338,16 @@ class Publisher:
         except StoreError:
             self._unsure = None
             raise
-        if word == b"CONFLICT" and step is not None and await self._settle():
+        if word == b"CONFLICT" and version is not None and await self._settle():
             return
         self._unsure = None
         self._obey(word.decode(), detail.decode())
-        if step is not None:
-            self._at = step
+        if version is not None:
+            self._arrived(version)
+
+    def _arrived(self, version: _Version) -> None:
+        self._at = version.step
+        self._mirror.version(version.head, version.batch, version.memory, signed=version.step.signed)
 
     def _obey(self, word: str, detail: str) -> None:
         if word == "FENCED":
@@ -330,10 +375,11 @@ class Publisher:
             return await pipe.execute()
 
         (head_epoch, version, fingerprint), epoch = await self._link.run(f"read {self._instance}", look)
-        step, self._unsure = self._unsure, None
+        sent, self._unsure = self._unsure, None
+        step = sent.step
         ours = str(self._epoch).encode()
         if (head_epoch, version, fingerprint) == (ours, step.version.encode(), step.digest.encode()) and epoch == ours:
-            self._at = step
+            self._arrived(sent)
             return True
         return False
 

@@ -12,6 +12,7 @@ from redis import exceptions
 
 from palette_sync.core.model import ClusterKey
 from palette_sync.store.connect import Link, Tls, parse_url
+from palette_sync.store.control import decode_entries
 from palette_sync.store.errors import (
     Fenced,
     LeaseHeld,
@@ -74,11 +75,12 @@ class ServerFacts:
 class Store:
     """One Redis under one prefix. Opened without connecting; an async context manager that closes its connections."""
 
-    def __init__(self, link: Link, *, prefix: str, sealer: Sealer, history: int) -> None:
+    def __init__(self, link: Link, *, prefix: str, sealer: Sealer, history: int, timeout: float) -> None:
         self.keys = Keys(prefix)
         self._link = link
         self._sealer = sealer
         self._history = history
+        self._timeout = timeout
         self._publish = Script.load("publish.lua")
         self._acquire = Script.load("lease_acquire.lua")
         self._renew = Script.load("lease_renew.lua")
@@ -101,7 +103,7 @@ class Store:
         """`history`: versions kept for looking back, 0 = none. Timeouts in seconds. Raises StoreError for a bad URL."""
         tls = Tls(ca_file, cert_file, key_file)
         link = Link(parse_url(url), tls=tls, connect_timeout=connect_timeout, timeout=timeout)
-        return cls(link, prefix=prefix, sealer=sealer, history=history)
+        return cls(link, prefix=prefix, sealer=sealer, history=history, timeout=timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -206,6 +208,41 @@ class Store:
         keys = [self.keys.lease(instance)]
         return bool(await self._link.once(f"lease {instance}", lambda: self._release(self._link.client, keys, [value])))
 
+    async def append_control(self, instance: str, fields: Mapping[str, str], *, keep: int) -> str:
+        """For `control`: returns the id of the new entry."""
+        parts = [part for pair in fields.items() for part in pair]
+        key = self.keys.control(instance)
+
+        async def add() -> bytes:
+            return bytes(await self._link.client.execute_command("XADD", key, "MAXLEN", "~", keep, "*", *parts))
+
+        return (await self._link.once(f"control {instance}", add)).decode()
+
+    async def read_control(self, after: Mapping[str, str], *, wait: float) -> list[tuple[str, str, dict[str, str]]]:
+        """For `control`: (instance, id, fields) of entries after each instance's id, waiting for the first of them.
+
+        Waits up to `wait` seconds, or half of the connection's timeout if that is less.
+        """
+        instances = {self.keys.control(instance): instance for instance in after}
+        block = _milliseconds(min(wait, self._timeout / 2))
+
+        async def read_on() -> object:
+            return await self._link.client.execute_command(
+                "XREAD", "BLOCK", block, "STREAMS", *instances, *after.values()
+            )
+
+        entries = decode_entries(await self._link.once("control", read_on))
+        return [(instances[stream], entry_id, fields) for stream, entry_id, fields in entries]
+
+    async def server_time(self) -> int:
+        """The server's time in milliseconds. Raises as `ping`."""
+        seconds, micros = await self._command("time", "TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def use(self, sealer: Sealer) -> None:
+        """Seal and open with other keys from now on; publishers keep the keys that they were opened with."""
+        self._sealer = sealer
+
     # -- the server -------------------------------------------------------------------------------------------------
 
     async def server_facts(self) -> ServerFacts:
@@ -257,6 +294,8 @@ class Store:
             *(("SET", of(some, what), some) for what in ("status", "epoch", "lease")),
             *(("TYPE", key) for key in hashes),
             ("HGET", of(some, "head"), "version"),
+            ("XADD", of(some, "control"), "*", some, some),
+            ("XREAD", "STREAMS", of(some, "control"), "0"),
             ("DEL", of(some, "lease")),
         ]
 

@@ -49,6 +49,7 @@ def configure_logging(*, level: str, style: Format, stream: TextIO | None = None
         ending = [
             structlog.processors.ExceptionRenderer(tracebacks),
             redact,
+            _in_order,
             structlog.processors.JSONRenderer(default=str),
         ]
     structlog.configure(
@@ -74,6 +75,12 @@ def configure_logging(*, level: str, style: Format, stream: TextIO | None = None
 def redact(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
     """Mask what looks like a secret and cut what is long, in every value of an event."""
     return {key: _clean(value) for key, value in event.items()}
+
+
+def _in_order(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
+    """What a reader looks for first stands first."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return {**first, **event}
 
 
 def _clean(value: object) -> object:

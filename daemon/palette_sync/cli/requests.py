@@ -1,0 +1,106 @@
+"""The daemon's side of `palette-sync resync` and `reload`: hear requests on the control streams, act, answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from palette_sync.cli.composition import Shared
+from palette_sync.store.control import Answer, Desk, Request, Verb, Word, answer
+from palette_sync.store.redis import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from palette_sync.reconcile.report import PassReport
+    from palette_sync.runner.mailbox import Answer as Promise
+
+log = structlog.get_logger(__name__)
+
+PAUSE = 2.0  # seconds before Redis is asked again, or before looking again whether an instance is led
+
+
+class Commanded(Protocol):
+    """What requests may do to the daemon."""
+
+    @property
+    def shared(self) -> Shared: ...
+
+    def led(self) -> Collection[str]:
+        """The instances whose lease this process holds."""
+        ...
+
+    def ask(self, instance: str, *, allow_prune: bool) -> Promise: ...
+
+    async def reload(self) -> list[str]:
+        """Returns the problems; none = applied."""
+        ...
+
+
+async def serve_requests(daemon: Commanded) -> None:
+    """Hear and answer until cancelled. Redis away is borne."""
+    desk = Desk(daemon.shared.store)
+    async with asyncio.TaskGroup() as group:
+        while True:
+            led = daemon.led()
+            if not led:
+                await asyncio.sleep(PAUSE)
+                continue
+            try:
+                found = await desk.wait(led, daemon.shared.sealer)
+            except StoreError:
+                await asyncio.sleep(PAUSE)  # the runners tell that Redis is away
+                continue
+            for request in found:
+                group.create_task(_serve(daemon, request), name=f"request:{request.instance}")
+
+
+async def _serve(daemon: Commanded, request: Request) -> None:
+    log.info("request_received", instance=request.instance, action=request.verb.value, by=request.by)
+    try:
+        await _answer(daemon, request, Answer(Word.ACCEPTED))
+        if request.verb is Verb.RELOAD:
+            problems = await daemon.reload()
+            told = Answer(Word.FAILED, "; ".join(problems)) if problems else Answer(Word.DONE, "reloaded")
+        else:
+            told = await _resync(daemon, request)
+        await _answer(daemon, request, told)
+    except StoreError as error:
+        log.warning("request_unanswered", instance=request.instance, reason=str(error))
+
+
+async def _resync(daemon: Commanded, request: Request) -> Answer:
+    promise = daemon.ask(request.instance, allow_prune=request.verb is Verb.ALLOW_PRUNE)
+    await asyncio.wait({promise})
+    if promise.cancelled():
+        return Answer(Word.FAILED, "the pass could not be run; see the daemon's log")
+    report = promise.result()
+    return Answer(Word.FAILED if report.failed else Word.DONE, told(report), summary(report))
+
+
+async def _answer(daemon: Commanded, request: Request, given: Answer) -> None:
+    await answer(daemon.shared.store, daemon.shared.sealer, request, given)
+
+
+def told(report: PassReport) -> str:
+    access = ", ".join(f"{count} {state}" for state, count in report.access.items()) or "no clusters"
+    problems = "; ".join(filter(None, (report.error, *report.problems)))
+    text = f"{access}; version {report.version}; {report.due} worked on, {len(report.changes)} changed"
+    return f"{text}; {problems}" if problems else text
+
+
+def summary(report: PassReport) -> dict[str, object]:
+    return {
+        "pass_id": report.pass_id,
+        "version": report.version,
+        "access": dict(report.access),
+        "due": report.due,
+        "changed": len(report.changes),
+        "held": report.held,
+        "skipped": report.skipped,
+        "duration_s": round(report.duration_s, 3),
+        "error": report.error,
+        "problems": list(report.problems),
+    }

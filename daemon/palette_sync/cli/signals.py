@@ -1,0 +1,103 @@
+"""What signals mean to the daemon. Handlers set flags and drop mail; the runners act.
+
+SIGHUP reload · SIGUSR1 resync · SIGUSR2 dump of the state · SIGTERM and SIGINT drain, the second one ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from palette_sync.cli.early import KEPT
+from palette_sync.events import EVENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+log = structlog.get_logger(__name__)
+
+STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def handled(
+    *,
+    reload: Callable[[], None],
+    resync: Callable[[], None],
+    dump: Callable[[], None],
+    stop: Callable[[], bool],
+) -> Iterator[None]:
+    """Handle signals inside the running loop. `stop` returns False if a drain had begun before."""
+    loop = asyncio.get_running_loop()
+
+    def on_stop(number: signal.Signals) -> None:
+        log.info("signal_received", action="drain", signal=number.name)
+        if not stop():
+            end_at_once("a second signal came during the drain")
+
+    actions = {signal.SIGHUP: reload, signal.SIGUSR1: resync, signal.SIGUSR2: dump}
+    for number, action in actions.items():
+        loop.add_signal_handler(number, action)
+    for number in STOP:
+        loop.add_signal_handler(number, on_stop, number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT)
+    try:
+        yield
+    finally:
+        for number in (*actions, *STOP):
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def watchdog(deadline: float) -> Iterator[None]:
+    """End the process with the stacks of what hangs if the block takes longer than `deadline` seconds.
+
+    The last word is a C thread's, because a loop that hangs cannot end itself.
+    """
+    before = asyncio.get_running_loop().call_later(deadline * 0.95, print_tasks)
+    faulthandler.dump_traceback_later(deadline, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        before.cancel()
+
+
+def end_at_once(why: str) -> None:
+    """Exit with code 1 and the stacks of everything that was going on."""
+    log.error("daemon_killed", reason=why)
+    print_tasks()
+    faulthandler.dump_traceback()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def print_tasks() -> None:
+    """Where every task stands: files, lines and functions, never values."""
+    for name, where in tasks():
+        sys.stderr.write(f"task {name}: {where}\n")
+    sys.stderr.flush()
+
+
+def tasks() -> list[tuple[str, str]]:
+    """The name of each task, and the chain of coroutines that it waits in; waiters for mere events are left out."""
+    found = [(one.get_name(), _chain(one.get_coro())) for one in asyncio.all_tasks() if one.get_name() != EVENT]
+    return sorted(found)
+
+
+def _chain(coroutine: Any) -> str:
+    links = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
+        if frame is not None:
+            links.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
+    return " > ".join(links) or "done"

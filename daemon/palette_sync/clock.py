@@ -1,0 +1,124 @@
+"""When: APScheduler as a clock that never does work. Its jobs only drop hints into mailboxes.
+
+Facts about APScheduler 3.11 that this is built around: a run is skipped while the job is busy, so jobs are never busy;
+a late run is dropped after a second unless `misfire_grace_time` is None; the first run of an interval comes after one
+interval unless it is given a time; `shutdown(wait=True)` cancels instead of waiting. Its timers count the time of the
+loop, which stands still while a machine is suspended, so the clock is compared with the wall's again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.date import DateTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from palette_sync.core.rotation import spread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+log = structlog.get_logger(__name__)
+
+FIRST_WITHIN = timedelta(seconds=2)
+LOOK = 15.0  # seconds between two comparisons with the wall's clock
+LEAP = timedelta(seconds=30)
+
+
+class Clock:
+    """Jobs by name, `<kind>:<instance>`; an async context manager that ticks while open. Everything is in UTC."""
+
+    def __init__(self, *, wall: Callable[[], datetime] = lambda: datetime.now(UTC), look: float = LOOK) -> None:
+        defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        self._scheduler = AsyncIOScheduler(timezone=UTC, job_defaults=defaults)
+        logging.getLogger("apscheduler").setLevel(logging.WARNING)
+        self._wall = wall
+        self._look = look
+        self._again: dict[str, Callable[[], None]] = {}
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._scheduler.start()
+        self._watch = asyncio.create_task(self._watch_the_wall(), name="clock")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._watch is not None
+        self._watch.cancel()
+        await asyncio.wait({self._watch})
+        self._scheduler.shutdown(wait=False)
+        await asyncio.sleep(0)  # its shutdown takes effect in the loop's next turn
+
+    def every(self, name: str, interval: timedelta, tick: Callable[[], None]) -> None:
+        """Tick at once and then each `interval`.
+
+        "At once" is within two seconds, by the hash of `name`; the ticks that follow keep that phase, so that instances
+        configured alike do not tick together.
+        """
+        self._start(name, tick, IntervalTrigger(seconds=interval.total_seconds(), timezone=UTC))
+
+    def by_cron(self, name: str, expression: str, tick: Callable[[], None]) -> None:
+        """Tick at once and then by a cron expression of five fields."""
+        self._start(name, tick, CronTrigger.from_crontab(expression, timezone=UTC))
+
+    def at(self, name: str, moment: datetime | None, tick: Callable[[], None]) -> None:
+        """Tick once, at `moment` or at once if it is past. It replaces the former one; None only removes it."""
+        if moment is not None:
+            self._add(name, tick, DateTrigger(run_date=moment, timezone=UTC), max(moment, self._wall()))
+        elif self._scheduler.get_job(name) is not None:
+            self._scheduler.remove_job(name)
+
+    def remove(self, instance: str) -> None:
+        """Forget every job of an instance."""
+        for job in self._scheduler.get_jobs():
+            if job.id.endswith(f":{instance}"):
+                job.remove()
+                self._again.pop(job.id, None)
+
+    def pause(self) -> None:
+        """Tick no more; a drain has begun."""
+        self._scheduler.pause()
+
+    def next_runs(self) -> dict[str, str]:
+        """When each job ticks next, for the dump of the process's state."""
+        return {job.id: str(job.next_run_time) for job in self._scheduler.get_jobs()}
+
+    def _start(self, name: str, tick: Callable[[], None], trigger: object) -> None:
+        def again() -> None:
+            self._add(name, tick, trigger, self._wall() + FIRST_WITHIN * spread(name, "phase"))
+
+        self._again[name] = again
+        again()
+
+    def _add(self, name: str, tick: Callable[[], None], trigger: object, first: datetime) -> None:
+        async def job() -> None:  # a coroutine runs in the loop; a plain function would run in a thread
+            tick()
+
+        self._scheduler.add_job(job, trigger, id=name, next_run_time=first, replace_existing=True)
+
+    async def _watch_the_wall(self) -> None:
+        """After a leap of the wall's clock (NTP, a resumed machine) whatever is regular begins anew, at once."""
+        ahead = self._ahead()
+        while True:
+            await asyncio.sleep(self._look)
+            leapt, ahead = self._ahead() - ahead, self._ahead()
+            if abs(leapt) >= LEAP:
+                log.warning("clock_leapt", seconds=round(leapt.total_seconds()))
+                for again in self._again.values():
+                    again()
+            self._scheduler.wakeup()
+
+    def _ahead(self) -> timedelta:
+        """How far the wall's clock is ahead of the one that never leaps."""
+        return self._wall() - datetime.fromtimestamp(time.monotonic(), UTC)

@@ -1,0 +1,109 @@
+"""What a pass may work on: every cluster that is listed or published, with all that is known of it. Pure.
+
+The same view tells what is due now and when the next thing will be, so that the two never disagree.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from palette_sync.core.due import PATIENCE, Candidate, Due, due, in_backoff, waits, wakes_at
+from palette_sync.core.fold import cluster_of
+from palette_sync.core.model import AuthMode, ClusterKey, OidcAuth, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime, timedelta
+
+    from palette_sync.core.model import Cluster, ClusterRecord, InstanceState
+    from palette_sync.core.policy import InstancePolicy
+
+
+class Candidates:
+    """One instance at `now`. `rows` are the clusters as Palette listed them last, by uid; a process begins with none.
+
+    A state that is not trusted lends no credentials.
+    """
+
+    def __init__(
+        self, policy: InstancePolicy, state: InstanceState, rows: Mapping[str, Cluster], *, now: datetime
+    ) -> None:
+        self._policy = policy
+        self._state = state
+        self._rows = rows
+        self._now = now
+        self._fingerprints = {mode: policy.fingerprint(mode) for mode in AuthMode}
+
+    def listed(self, cluster: Cluster) -> Candidate:
+        """A cluster as Palette lists it."""
+        record = self._state.records.get(cluster.uid)
+        mode = self._policy.mode_of(cluster)
+        return Candidate(
+            key=ClusterKey(self._policy.instance, cluster.uid),
+            cluster=cluster,
+            record=record,
+            credential=self._state.credentials.get(cluster.uid) if self._state.trusted else None,
+            work=self._state.work.get(cluster.uid, Work()),
+            mode=mode,
+            desired=self._fingerprints[mode or mode_in_use(record)],
+        )
+
+    def published(self, uid: str) -> Candidate:
+        """A published cluster that was not listed just now: as it was last listed, else as its record tells."""
+        row = self._rows.get(uid)
+        if row is not None:
+            return self.listed(row)
+        record = self._state.records[uid]
+        # The record's name is not Palette's, so rules cannot be asked; its kind of access stays what it is.
+        mode = mode_in_use(record)
+        return replace(self.listed(cluster_of(record)), mode=mode, desired=self._fingerprints[mode])
+
+    def due(self, candidate: Candidate, *, resync: bool, ahead: timedelta) -> Due | None:
+        return due(candidate, now=self._now, verify_interval=self._policy.verify_interval, resync=resync, ahead=ahead)
+
+    def issuers_due(self, candidates: Iterable[Candidate]) -> dict[str, Due]:
+        """For each issuer whose metadata has run out one cluster, by uid: work on it reads the metadata anew."""
+        chosen: dict[str, str] = {}
+        for candidate in candidates:
+            issuer = _issuer_of(candidate)
+            if issuer is not None and issuer not in chosen and not self._rests(candidate):
+                known = self._state.issuers.get(issuer)
+                if known is None or known.valid_until is None or self._now >= known.valid_until:
+                    chosen[issuer] = candidate.cluster.uid
+        return {uid: Due("IssuerDue", "the metadata of its issuer has run out") for uid in chosen.values()}
+
+    def next_wake(self) -> datetime | None:
+        """When something published will be due without any news from Palette; it may be past. None = never."""
+        return min((moment for moment, _ in self._wakes()), default=None)
+
+    def wakes(self, most: int) -> list[tuple[datetime, str]]:
+        """The first of those moments, each with the cluster's uid or the issuer."""
+        return heapq.nsmallest(most, self._wakes())
+
+    def _wakes(self) -> Iterator[tuple[datetime, str]]:
+        issuers: set[str] = set()
+        for uid in self._state.records:
+            candidate = self.published(uid)
+            moment = wakes_at(candidate, now=self._now, verify_interval=self._policy.verify_interval)
+            if moment is not None:
+                yield moment, uid
+            if (issuer := _issuer_of(candidate)) is not None and not self._rests(candidate):
+                issuers.add(issuer)
+        for issuer in issuers:
+            known = self._state.issuers.get(issuer)
+            if known is not None and known.valid_until is not None:
+                yield known.valid_until + PATIENCE, issuer
+
+    def _rests(self, candidate: Candidate) -> bool:
+        return waits(candidate) or in_backoff(candidate, self._now)
+
+
+def mode_in_use(record: ClusterRecord | None) -> AuthMode:
+    return AuthMode.OIDC if record and isinstance(record.auth, OidcAuth) else AuthMode.SERVICE_ACCOUNT
+
+
+def _issuer_of(candidate: Candidate) -> str | None:
+    auth = candidate.record.auth if candidate.record else None
+    return auth.issuer_url if isinstance(auth, OidcAuth) else None

@@ -1,0 +1,341 @@
+"""The runner of one instance: holds its lease, and passes whenever something is wanted.
+
+Runners know nothing of each other, so that a hanging instance delays no other. What Redis does wrong is borne here, and
+a pass never crashes the daemon; what this module itself does wrong is a bug and ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from palette_sync import palette
+from palette_sync.core.candidates import Candidates
+from palette_sync.core.expiry import warning_due
+from palette_sync.core.snapshot_codec import format_time
+from palette_sync.events import Interrupted, wait_any
+from palette_sync.reconcile.run import run_pass
+from palette_sync.runner.mailbox import Mail, Mailbox
+from palette_sync.runner.refill import lost_something, refill
+from palette_sync.runner.standing import Standing, State
+from palette_sync.store.lease import Lease
+from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, VersionConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from palette_sync.core.model import InstanceState
+    from palette_sync.core.policy import InstancePolicy
+    from palette_sync.palette import PaletteClient
+    from palette_sync.reconcile.report import PassReport
+    from palette_sync.reconcile.run import Ports, Rows
+    from palette_sync.store.redis import Publisher, Store
+    from palette_sync.store.seal import Sealer
+
+log = structlog.get_logger(__name__)
+
+STORE_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before Redis is asked again; the last one repeats
+# Seconds between a pass and the next that nobody asked for; doubled while such passes find nothing, so that no mistake
+# in what is due makes a runner spin.
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One configured instance, ready to be run; a reload replaces it between two passes.
+
+    `ports` ties a pass together, given a client, the publisher and whether a token may be issued.
+    """
+
+    policy: InstancePolicy
+    store: Store
+    sealer: Sealer
+    holder: str
+    lease_ttl: float
+    open_client: Callable[[], PaletteClient]
+    ports: Callable[[PaletteClient, Publisher, Callable[[], bool]], Ports]
+    api_key_name: str | None = None
+
+
+class Observer(Protocol):
+    """Who is told what a runner does. Called in the runner's turn: it must not wait."""
+
+    def pass_finished(self, report: PassReport, *, listed: bool) -> None: ...
+
+    def pass_failed(self, instance: str, reason: str) -> None: ...
+
+    def settled(self, runner: Runner) -> None:
+        """The runner's standing changed."""
+        ...
+
+
+class Runner:
+    """Runs one instance until it is stopped. `mailbox` is how everybody talks to it, `standing` how it stands."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        observer: Observer,
+        *,
+        late: asyncio.Event,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.instance = setting.policy.instance
+        self.mailbox = Mailbox()
+        self.standing = Standing(key_name=setting.api_key_name)
+        self._setting = setting
+        self._observer = observer
+        self._stopping = asyncio.Event()
+        self._late = late
+        self._clock = clock
+        self._publisher: Publisher | None = None
+        self._memory: InstanceState | None = None
+        self._rows: Rows = {}
+        self._store_failures = 0
+        self._pause = SHORTEST_PAUSE
+        self._warned: tuple[datetime, timedelta] | None = None
+
+    # -- from outside -----------------------------------------------------------------------------------------------
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def configure(self, setting: Setting) -> None:
+        """Use another configuration from the next pass on, which is wanted at once."""
+        self._setting = setting
+        self._publisher = None
+        self.mailbox.put(Mail(listing=True, key=True))
+
+    def stop(self) -> None:
+        """Admit nothing more. What is admitted is finished, published, and then `run` returns."""
+        self._stopping.set()
+
+    def due_queue(self, most: int) -> list[tuple[datetime, str]]:
+        """The next moments at which published clusters are due by themselves, with their uids."""
+        return self._view(self._memory).wakes(most) if self._memory is not None else []
+
+    async def run(self) -> None:
+        """Hold the lease while it can be had, and pass whenever something is wanted. Returns once stopped."""
+        try:
+            while not self._stopping.is_set():
+                await self._hold()
+        finally:
+            self._stand(State.STOPPED)
+            self.mailbox.close()
+
+    # -- the lease --------------------------------------------------------------------------------------------------
+
+    async def _hold(self) -> None:
+        setting = self._setting
+        try:
+            async with await Lease.acquire(
+                setting.store, self.instance, ttl=setting.lease_ttl, holder=setting.holder
+            ) as lease:
+                await self._lead(lease)
+        except LeaseHeld as error:
+            await self._stand_by(str(error), setting)
+        except (LeaseLost, Fenced) as error:
+            log.warning("lease_lost", instance=self.instance, reason=str(error))
+            self._stand(State.STANDBY, str(error))
+            await self._rest(SHORTEST_PAUSE)
+        except StoreError as error:
+            await self._wait_for_store(error)
+        finally:
+            self._publisher = None
+
+    async def _stand_by(self, holder: str, setting: Setting) -> None:
+        if self.standing.state is not State.STANDBY:
+            log.info("standing_by", instance=self.instance, reason=holder)
+        if not self.standing.read:
+            with suppress(StoreError):
+                self.standing.settle(await setting.store.load(self.instance), now=self._clock())
+        self._stand(State.STANDBY, holder)
+        await self._rest(setting.lease_ttl / 2)
+
+    async def _wait_for_store(self, error: StoreError) -> None:
+        """Redis is away, or cannot be used: say so once, keep what is known, and come back."""
+        pause = STORE_PAUSES[min(self._store_failures, len(STORE_PAUSES) - 1)]
+        self._store_failures += 1
+        if self.standing.state is not State.STORELESS:
+            log.warning("store_away", instance=self.instance, reason=str(error))
+        self._stand(State.STORELESS, str(error))
+        await self._rest(pause)
+
+    async def _lead(self, lease: Lease) -> None:
+        self._settle(await self._open(lease))
+        if self.standing.state is State.STORELESS:
+            log.info("store_back", instance=self.instance)
+        self._store_failures = 0
+        self._stand(State.LEADING)
+        while not self._stopping.is_set():
+            if self.mailbox.wanted.is_set():
+                await self._serve(self.mailbox.take(), lease)
+            await wait_any(self.mailbox.wanted, lease.lost, self._stopping)
+            lease.check()
+
+    async def _open(self, lease: Lease) -> Publisher:
+        """Open the writer upon what the store holds now; where it lost something, publish that again first."""
+        setting = self._setting
+        publisher = await setting.store.publisher(self.instance, epoch=lease.epoch, writer=setting.holder)
+        if self._memory is not None and lost_something(publisher.state, self._memory):
+            await refill(publisher, self._memory, instance=self.instance, sealer=setting.sealer, now=self._clock())
+        self._publisher = publisher
+        return publisher
+
+    # -- passes -----------------------------------------------------------------------------------------------------
+
+    async def _serve(self, mail: Mail, lease: Lease) -> None:
+        """Do what the mail asks for. What could not be done because of Redis goes back into the box."""
+        self.standing.busy_since = self._clock()
+        try:
+            await self._pass(mail, lease)
+        except VersionConflict as error:
+            log.warning("store_changed", instance=self.instance, reason=str(error))
+            self._publisher = None
+            self.mailbox.put(mail)
+            await self._rest(SHORTEST_PAUSE)
+        except StoreError as error:
+            self.mailbox.put(mail)
+            self._observer.pass_failed(self.instance, type(error).__name__)
+            raise
+        except Interrupted:
+            self.mailbox.put(mail)
+        except Exception as error:  # a bug in a pass must not end the daemon
+            log.exception("pass_failed", instance=self.instance, reason="InternalError")
+            self._publisher = None
+            self.standing.error = f"{type(error).__name__}; the log has the traceback"
+            self._observer.pass_failed(self.instance, "InternalError")
+            for answer in mail.answers:
+                answer.cancel()
+        finally:
+            self.standing.busy_since = None
+            self._observer.settled(self)
+
+    async def _pass(self, mail: Mail, lease: Lease) -> None:
+        wish, setting = mail.wish, self._setting
+        publisher = self._publisher
+        if publisher is None or (wish is not None and not wish.known_only):
+            # Read anew for each listing: what somebody else changed in Redis is seen, and mended.
+            publisher = await self._open(lease)
+        else:
+            await setting.store.ping()  # before anything is issued that could not be published
+        async with setting.open_client() as client:
+            if mail.key:
+                await self._check_key(client, setting)
+            if wish is None:
+                return
+            ports = replace(
+                setting.ports(client, publisher, lambda: lease.sound),
+                stopping=self._stopping,
+                late=self._late,
+                facts=self._facts,
+                clock=self._clock,
+            )
+            if not wish.known_only:
+                self.standing.attempted_at = self._clock()
+            report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish, rows=self._rows)
+        self._finished(report, publisher, listed=not wish.known_only)
+        for answer in mail.answers:
+            if not answer.done():
+                answer.set_result(report)
+
+    def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
+        standing = self.standing
+        standing.passes += 1
+        if listed:
+            standing.error, standing.held = report.error, report.held
+            if report.error is None:
+                standing.succeeded_at = self._clock()
+        self._pause = SHORTEST_PAUSE if listed or report.due else min(2 * self._pause, LONGEST_PAUSE)
+        self._settle(publisher)
+        self.mailbox.forget_nudge()
+        log.info(
+            "pass_finished",
+            instance=self.instance,
+            pass_id=report.pass_id,
+            action="list" if listed else "known",
+            version=report.version,
+            clusters=report.clusters,
+            due=report.due,
+            changed=len(report.changes),
+            access=dict(report.access),
+            skipped=report.skipped,
+            held=report.held,
+            palette_requests=report.palette_requests,
+            kube_requests=report.kube_requests,
+            reason=report.error or "; ".join(report.problems),
+            duration_s=round(report.duration_s, 3),
+        )
+        self._observer.pass_finished(report, listed=listed)
+
+    def _settle(self, publisher: Publisher) -> None:
+        """Remember what is published, and when something in it will be due."""
+        state, now = publisher.state, self._clock()
+        if state.head is not None and state.trusted:
+            self._memory = state
+        self.standing.settle(state, now=now)
+        wake = self._view(state).next_wake()
+        self.standing.wakes_at = None if wake is None else max(wake, now + timedelta(seconds=self._pause))
+        self._observer.settled(self)
+
+    def _view(self, state: InstanceState) -> Candidates:
+        return Candidates(self._setting.policy, state, self._rows, now=self._clock())
+
+    # -- the API key ------------------------------------------------------------------------------------------------
+
+    async def _check_key(self, client: PaletteClient, setting: Setting) -> None:
+        """Learn when the API key ends, and warn of it 14, 7 and 1 days ahead."""
+        standing = self.standing
+        standing.key_name, standing.key_expires_at = setting.api_key_name, None
+        if setting.api_key_name is None:
+            return
+        try:
+            key = await palette.api_key_expiry(client, setting.api_key_name)
+        except palette.PaletteError as error:
+            log.warning("api_key_unknown", instance=self.instance, reason=str(error))
+            return
+        if key is None:
+            log.warning("api_key_unknown", instance=self.instance, reason="no key of that api_key_name is listed")
+            return
+        standing.key_expires_at = key.expiry
+        if key.expiry is not None:
+            self._warn_of_key(key.expiry)
+
+    def _warn_of_key(self, expiry: datetime) -> None:
+        left = expiry - self._clock()
+        before = warning_due(left)
+        if before is None or self._warned == (expiry, before):
+            return
+        self._warned = (expiry, before)
+        log.warning(
+            "api_key_expires",
+            instance=self.instance,
+            expires_at=format_time(expiry),
+            days=max(left.days, 0),
+            reason="create a new API key in Palette, put it into api_key_file and reload",
+        )
+
+    def _facts(self) -> Mapping[str, object]:
+        """For the status document in Redis."""
+        standing = self.standing
+        if standing.key_name is None:
+            return {}
+        ends = {"expires_at": format_time(standing.key_expires_at)} if standing.key_expires_at else {}
+        return {"api_key": {"name": standing.key_name, **ends}}
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def _stand(self, state: State, detail: str = "") -> None:
+        self.standing.state, self.standing.detail = state, detail
+        self._observer.settled(self)
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep, whatever mail comes; only stopping ends it."""
+        await wait_any(self._stopping, timeout=seconds)

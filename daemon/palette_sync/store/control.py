@@ -1,0 +1,171 @@
+"""Requests to the running daemon through Redis, so that they work in containers and from another machine.
+
+`{p:i}:control` is a stream. A request carries a mac made with the seal key, over its instance, its time and what is
+asked: whoever can write Redis but holds no key cannot command the daemon. Times are the server's, so that no two
+machines' clocks need to agree. The daemon that leads the instance answers on the same stream, first that it has heard
+(`accepted`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Mapping
+
+    from palette_sync.store.redis import Store
+    from palette_sync.store.seal import Sealer
+
+BLOCK = 4.0  # seconds that one read waits at most
+FRESH_MS = 60_000
+KEEP = 200  # entries of the stream
+
+
+class Verb(StrEnum):
+    RESYNC = "resync"
+    ALLOW_PRUNE = "allow-prune"
+    RELOAD = "reload"
+
+
+class Word(StrEnum):
+    """What an answer says: heard, done as asked, or failed."""
+
+    ACCEPTED = "accepted"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`at` is the server's time in milliseconds; `by` says who asks, for the daemon's log."""
+
+    instance: str
+    id: str
+    verb: Verb
+    at: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`text` is for people, `document` for programs."""
+
+    word: Word
+    text: str = ""
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def ask(store: Store, sealer: Sealer, instance: str, verb: Verb, *, by: str) -> AsyncIterator[Answer | None]:
+    """Send a request and yield its answers as they come, and None every few seconds in between. Raises StoreError.
+
+    Ends with an answer that is not `accepted`; waits for ever otherwise, so the caller must set the end.
+    """
+    request = Request(instance, secrets.token_hex(8), verb, await store.server_time(), by)
+    fields = {"id": request.id, "request": verb.value, "at": str(request.at), "by": by}
+    last = await store.append_control(instance, {**fields, "mac": _mac(sealer, request)}, keep=KEEP)
+    while True:
+        found = await store.read_control({instance: last}, wait=min(BLOCK, 1.0))
+        for _, last, entry in found:  # noqa: B007 - the last id is where to read on
+            told = _answer(entry, sealer, request)
+            if told is not None:
+                yield told
+                if told.word is not Word.ACCEPTED:
+                    return
+        if not found:
+            yield None
+
+
+async def answer(store: Store, sealer: Sealer, request: Request, told: Answer) -> None:
+    """Raises StoreError."""
+    document = orjson.dumps(told.document).decode()
+    fields = {"answer": request.id, "word": told.word.value, "text": told.text[:1000], "document": document}
+    mac = sealer.mac(request.instance, 0, 0, _answer_digest(fields))
+    await store.append_control(request.instance, {**fields, "mac": mac}, keep=KEEP)
+
+
+class Desk:
+    """Reads the requests of all instances that a process leads, each request once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last: dict[str, str] = {}
+        self._seen: dict[str, int] = {}
+
+    async def wait(self, instances: Collection[str], sealer: Sealer) -> list[Request]:
+        """Wait some seconds for requests that are genuine and fresh. Raises StoreError."""
+        for gone in self._last.keys() - set(instances):
+            del self._last[gone]
+        for new in set(instances) - self._last.keys():
+            # What was asked while nobody led the instance still counts, as long as it is fresh.
+            self._last[new] = f"{max(0, await self._store.server_time() - FRESH_MS)}-0"
+        entries = await self._store.read_control(self._last, wait=BLOCK)
+        answered = {entry["answer"] for _, _, entry in entries if "answer" in entry}
+        found = []
+        for instance, entry_id, entry in entries:
+            self._last[instance] = entry_id
+            written = int(entry_id.partition("-")[0])
+            request = _request(instance, entry)
+            if request is None or request.id in answered or request.id in self._seen:
+                continue
+            if abs(written - request.at) <= FRESH_MS and _genuine(sealer, request, entry.get("mac", "")):
+                self._seen[request.id] = written
+                found.append(request)
+        newest = max(self._seen.values(), default=0)
+        self._seen = {one: at for one, at in self._seen.items() if at > newest - 3 * FRESH_MS}
+        return found
+
+
+def _request(instance: str, entry: Mapping[str, str]) -> Request | None:
+    try:
+        return Request(instance, entry["id"], Verb(entry["request"]), int(entry["at"]), entry.get("by", "")[:200])
+    except (KeyError, ValueError):
+        return None
+
+
+def _answer(entry: Mapping[str, str], sealer: Sealer, request: Request) -> Answer | None:
+    if entry.get("answer") != request.id:
+        return None
+    fields = {name: entry.get(name, "") for name in ("answer", "word", "text", "document")}
+    if not sealer.mac_matches(request.instance, 0, 0, _answer_digest(fields), entry.get("mac", "")):
+        return None
+    try:
+        return Answer(Word(fields["word"]), fields["text"], orjson.loads(fields["document"]))
+    except ValueError:
+        return None
+
+
+def _mac(sealer: Sealer, request: Request) -> str:
+    return sealer.mac(request.instance, 0, 0, _digest(request))
+
+
+def _genuine(sealer: Sealer, request: Request, mac: str) -> bool:
+    return sealer.mac_matches(request.instance, 0, 0, _digest(request), mac)
+
+
+def _digest(request: Request) -> str:
+    """No snapshot has such a digest (or epoch 0), so a mac of one kind never serves as the other."""
+    text = f"{request.id}\n{request.verb.value}\n{request.at}\n{request.by}"
+    return "control:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _answer_digest(fields: Mapping[str, str]) -> str:
+    return "answer:" + hashlib.sha256("\n".join(fields.values()).encode()).hexdigest()
+
+
+def decode_entries(reply: Any) -> list[tuple[str, str, dict[str, str]]]:
+    """Turn redis-py's form of XREAD's answer into (stream, id, fields)."""
+    return [
+        (stream.decode(), entry_id.decode(), {_text(name): _text(value) for name, value in (fields or {}).items()})
+        for stream, entries in reply or ()
+        for entry_id, fields in entries
+    ]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")

@@ -1,0 +1,90 @@
+"""What lies in Redis as this process left it: the state that was read, with every write that arrived applied to it.
+
+So a pass need not read the whole instance again to know what its predecessor published. The documents are decoded from
+the bytes that were written: a mirror shows what a reader would see. No I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from palette_sync.core.model import InstanceState
+from palette_sync.core.snapshot_codec import (
+    decode_credential,
+    decode_issuer,
+    decode_object,
+    decode_record,
+    decode_scope,
+    decode_work,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
+    from typing import TypeVar
+
+    from palette_sync.core.model import Head
+    from palette_sync.store.batches import Batch, Memory
+
+    T = TypeVar("T")
+
+
+class Mirror:
+    """Begins with what was read. `state` is a value: later writes do not change it."""
+
+    def __init__(self, found: InstanceState) -> None:
+        self._head = found.head
+        self._trusted = found.trusted
+        self._problems = found.problems
+        # Without a head nothing counts: the first version clears what lies there.
+        self._records = dict(found.records) if found.head else {}
+        self._credentials = dict(found.credentials) if found.head else {}
+        self._work = dict(found.work)
+        self._scopes = dict(found.scopes)
+        self._issuers = dict(found.issuers)
+        self._status = found.status
+
+    @property
+    def state(self) -> InstanceState:
+        return InstanceState(
+            head=self._head,
+            trusted=self._trusted,
+            records=dict(self._records),
+            credentials=dict(self._credentials),
+            work=dict(self._work),
+            scopes=dict(self._scopes),
+            issuers=dict(self._issuers),
+            status=self._status,
+            problems=self._problems,
+        )
+
+    def version(self, head: Head, batch: Batch, memory: Memory, *, signed: bool) -> None:
+        """A version arrived."""
+        self._head = head
+        if signed:
+            self._trusted, self._problems = True, ()
+        _edit(self._records, {**batch.put, **dict.fromkeys(batch.drop)}, decode_record)
+        _edit(self._credentials, {**batch.rotated, **dict.fromkeys(batch.drop)}, decode_credential)
+        self._remember(memory, dropped=batch.drop)
+
+    def memory(self, memory: Memory, now: datetime) -> None:
+        """A write without a version arrived."""
+        if self._head is not None:
+            self._head = replace(self._head, checked_at=now)
+        self._remember(memory)
+
+    def _remember(self, memory: Memory, *, dropped: Iterable[str] = ()) -> None:
+        _edit(self._work, {**dict.fromkeys(dropped), **memory.work}, decode_work)
+        _edit(self._scopes, memory.scopes, decode_scope)
+        _edit(self._issuers, memory.issuers, decode_issuer)
+        if memory.status:
+            self._status = decode_object("status", memory.status)
+
+
+def _edit(members: dict[str, T], edits: Mapping[str, bytes | None], decode: Callable[[bytes], T]) -> None:
+    for name, raw in edits.items():
+        if raw is None:
+            members.pop(name, None)
+        else:
+            members[name] = decode(raw)

@@ -1,0 +1,98 @@
+"""Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`, `/status.json`. It only reads, and knows no secret."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, Self
+
+import orjson
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+INDEX = "palette-sync: /livez /readyz /metrics /status.json\n"
+
+
+class Probes(Protocol):
+    """What the endpoint shows. Problems are lines for people; none means well."""
+
+    def not_live(self) -> list[str]: ...
+
+    def not_ready(self) -> list[str]: ...
+
+    def status(self) -> Mapping[str, object]: ...
+
+    def metrics(self) -> tuple[bytes, str]:
+        """A body and its content type."""
+        ...
+
+
+class EndpointError(Exception):
+    """The endpoint cannot listen; the text says where and what to do."""
+
+
+class Endpoint:
+    """Listens at `host:port` (`[host]:port` for IPv6) while open. Port 0 takes a free one; `url` tells which."""
+
+    def __init__(self, listen: str, probes: Probes) -> None:
+        host, _, port = listen.rpartition(":")
+        self.url = ""
+        self._listen = listen
+        self._host, self._port = host.strip("[]"), int(port)
+        self._probes = probes
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        """Raises EndpointError."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/", self._index),
+                web.get("/livez", self._livez),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+                web.get("/status.json", self._status),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except (OSError, OverflowError) as error:
+            await self._runner.cleanup()
+            reason = getattr(error, "strerror", None) or str(error)
+            raise EndpointError(
+                f'http.listen: cannot listen at {self._listen}: {reason[:200]}; choose another address, or "" for none'
+            ) from None
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    async def _index(self, _: web.Request) -> web.Response:
+        return web.Response(text=INDEX)
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return _verdict(self._probes.not_live())
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _verdict(self._probes.not_ready())
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        body, content_type = self._probes.metrics()
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return web.Response(body=orjson.dumps(self._probes.status()), content_type="application/json")
+
+
+def _verdict(problems: list[str]) -> web.Response:
+    if not problems:
+        return web.Response(text="ok\n")
+    return web.Response(status=503, text="".join(f"{problem}\n" for problem in problems))

@@ -1,0 +1,202 @@
+"""The figures of the daemon, in Prometheus' text format, over a registry of its own.
+
+Names are `palette_sync_<noun>_<unit>`. The label of a Palette instance is `palette_instance`, because Prometheus itself
+puts `instance` on whatever it scrapes. No cluster's uid is a label, and no foreign text: series would grow without end.
+Times are UNIX seconds; what is an age is computed when it is read, so that a daemon that stands still shows it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from palette_sync.core.model import AccessState
+from palette_sync.reconcile.report import Effect, PassReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client import Metric
+
+INTERNAL_ERROR = "InternalError"
+OTHER = "Other"
+# From a quiet pass to a cold start of thousands of clusters behind Palette's rate limit, in seconds.
+DURATION_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+OUTCOMES = ("ok", "partial", "failed", "aborted")
+_INSTANCE = "palette_instance"
+_REASON = re.compile(r"[A-Z][A-Za-z]{1,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecorder:
+    """Counts the requests of one instance's Palette client. `api` is a path without uids, `outcome` a fixed word."""
+
+    instance: str
+    requests: Counter
+    retries: Counter
+
+    def request(self, api: str, outcome: str) -> None:
+        self.requests.labels(self.instance, api, outcome).inc()
+
+    def retry(self, api: str) -> None:
+        self.retries.labels(self.instance, api).inc()
+
+
+class Metrics:
+    """All series of one process. `clock` tells what a token's lapse is measured from."""
+
+    def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self._registry = CollectorRegistry()
+        self._gauges: list[Gauge] = []
+        self._counters: list[Counter] = []
+        self._attempt = self._gauge(
+            "pass_attempt_timestamp_seconds", "When the last pass that lists Palette began, whatever became of it."
+        )
+        self._success = self._gauge(
+            "pass_success_timestamp_seconds", "When the last pass that lists Palette ended without failing as a whole."
+        )
+        self._complete = self._gauge(
+            "inventory_complete_timestamp_seconds",
+            "When every selected scope was last listed, and all that was due was worked on and published.",
+        )
+        self._duration = Histogram(
+            "palette_sync_pass_duration_seconds",
+            "How long passes took.",
+            [_INSTANCE],
+            buckets=DURATION_BUCKETS,
+            registry=self._registry,
+        )
+        self._passes = self._counter(
+            "passes_total", "Passes: ok, partial (a scope or cluster failed), failed, aborted (the store).", "outcome"
+        )
+        self._failures = self._counter("pass_failures_total", "Passes that were aborted, by reason.", "reason")
+        self._clusters = self._gauge("clusters", "Published clusters by the state of their access.", "state")
+        self._changes = self._counter("changes_total", "What passes did to clusters' records, by effect.", "effect")
+        self._lapse = self._gauge(
+            "token_first_lapse_seconds", "Seconds until the first published token lapses; negative once one has."
+        )
+        self._renewals = self._gauge("renewals_failing", "Published tokens whose renewal is due and fails.")
+        self._requests = self._counter("palette_requests_total", "Requests to Palette.", "api", "outcome")
+        self._retries = self._counter("palette_retries_total", "Requests to Palette that were repeated.", "api")
+        self._kube = self._counter("kube_requests_total", "Requests to clusters' API servers.")
+        self._held = self._gauge("prune_held", "Records whose cluster disappeared and that the prune guard holds.")
+        self._version = self._gauge("snapshot_version", "The version of the published snapshot.")
+        self._scopes = self._gauge("scopes_failing", "Parts of the inventory that could not be listed, and are stale.")
+        self._key = self._gauge("api_key_expiry_timestamp_seconds", "When the Palette API key expires.")
+        self._unexpected = self._counter("unexpected_errors_total", "Errors that only a bug explains.")
+
+    def observe(self, report: PassReport, *, listed: bool = True) -> None:
+        """Take over what a pass did. `listed` is False for a pass over known clusters: it says nothing of the listing,
+        so timestamps, held prunes and failing scopes stay.
+        """
+        name = report.instance
+        self._duration.labels(name).observe(report.duration_s)
+        outcomes = self._children(self._passes, name, OUTCOMES)
+        outcomes["failed" if report.error else "partial" if report.failed else "ok"].inc()
+        self._kube.labels(name).inc(report.kube_requests)
+        self._version.labels(name).set(report.version)
+        for state in AccessState:
+            self._clusters.labels(name, state.value).set(report.access.get(state.value, 0))
+        effects = self._children(self._changes, name, Effect)
+        for change in report.changes:
+            for effect in change.effects:
+                effects[effect].inc()
+        self._unexpected.labels(name).inc(sum(change.reason == INTERNAL_ERROR for change in report.changes))
+        if listed:
+            self._observe_listing(report)
+
+    def _observe_listing(self, report: PassReport) -> None:
+        name, ended_at = report.instance, report.started_at + timedelta(seconds=report.duration_s)
+        self._attempt.labels(name).set(report.started_at.timestamp())
+        # A pass that could not even list the projects has no single problems to count.
+        self._scopes.labels(name).set(len(report.problems) or (1 if report.error else 0))
+        self._held.labels(name).set(report.held)
+        if report.error is not None:
+            return
+        self._success.labels(name).set(ended_at.timestamp())
+        if not report.problems and not report.skipped:
+            self._complete.labels(name).set(ended_at.timestamp())
+
+    def observe_failure(self, instance: str, at: datetime, reason: str) -> None:
+        """A pass that ended without a report. `reason` is CamelCase; any other text is counted as `Other`.
+
+        What the last pass told of clusters stays: it is what is published.
+        """
+        self._attempt.labels(instance).set(at.timestamp())
+        self._children(self._passes, instance, OUTCOMES)["aborted"].inc()
+        self._failures.labels(instance, reason if _REASON.fullmatch(reason) else OTHER).inc()
+        self._unexpected.labels(instance).inc(reason == INTERNAL_ERROR)
+
+    def first_lapse(self, instance: str, at: datetime | None, *, renewals_failing: int | None = None) -> None:
+        """When the first of an instance's tokens lapses, None = it has none that does; and how many fail to renew,
+        None = not known.
+        """
+        if at is None:
+            self._lapse.remove(instance)
+        else:
+            self._lapse.labels(instance).set_function(partial(self._seconds_until, at))
+        _set(self._renewals, instance, renewals_failing)
+
+    def api_key(self, instance: str, expires_at: datetime | None) -> None:
+        """When an instance's API key expires; None = never, or Palette does not tell."""
+        _set(self._key, instance, expires_at.timestamp() if expires_at is not None else None)
+
+    def recorder(self, instance: str) -> RequestRecorder:
+        """What an instance's Palette client counts its requests with."""
+        return RequestRecorder(instance, self._requests, self._retries)
+
+    def forget(self, instance: str) -> None:
+        """Drop every series of an instance that a reload removed; call it after its runner has ended."""
+        for metric in (*self._gauges, *self._counters, self._duration):
+            metric.remove_by_labels({_INSTANCE: instance})
+
+    def render(self) -> tuple[bytes, str]:
+        """The body of an answer to Prometheus, and its content type."""
+        return generate_latest(_WithoutCreated(self._registry)), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _seconds_until(self, at: datetime) -> float:
+        return (at - self._clock()).total_seconds()
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        gauge = Gauge(f"palette_sync_{name}", text, [_INSTANCE, *labels], registry=self._registry)
+        self._gauges.append(gauge)
+        return gauge
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        counter = Counter(f"palette_sync_{name}", text, [_INSTANCE, *labels], registry=self._registry)
+        self._counters.append(counter)
+        return counter
+
+    @staticmethod
+    def _children(counter: Counter, instance: str, values: Iterable[str]) -> dict[str, Counter]:
+        """A counter's series for each value. They begin at 0 together, for `rate()` does not see a first 1 appear."""
+        return {value: counter.labels(instance, str(value)) for value in values}
+
+
+class _WithoutCreated(Collector):
+    """Leaves out the `_created` series that the library adds to every counter; its own switch is global."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            if metric.samples or not metric.name.endswith("_created"):
+                yield metric
+
+
+def _set(gauge: Gauge, instance: str, value: float | None) -> None:
+    """An unknown value is no series: 0 would be a claim."""
+    if value is None:
+        gauge.remove(instance)
+    else:
+        gauge.labels(instance).set(value)

@@ -1,0 +1,77 @@
+"""The standing of all runners as a document for programs (`/status.json`) and as one line for people. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from palette_sync.core.snapshot_codec import format_time
+from palette_sync.runner.standing import Standing, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
+
+SERVED = frozenset({State.LEADING, State.STANDBY})
+
+
+def instance_document(standing: Standing, now: datetime) -> dict[str, object]:
+    """What one runner knows of its instance; absent where it does not know. Times are RFC 3339, ages in seconds."""
+    document: dict[str, object | None] = {
+        "state": standing.state.value,
+        "detail": standing.detail or None,
+        "ready": standing.read,
+        "version": standing.version or None,
+        "complete": standing.complete,
+        "access": dict(standing.access),
+        "passes": standing.passes,
+        "busy_since": _time(standing.busy_since),
+        "attempted_at": _time(standing.attempted_at),
+        "succeeded_at": _time(standing.succeeded_at),
+        "success_age_s": _seconds(now - standing.succeeded_at) if standing.succeeded_at else None,
+        "error": standing.error,
+        "scopes_failing": dict(standing.scopes_failing) or None,
+        "prune_held": standing.held,
+        "first_lapse_at": _time(standing.first_lapse),
+        "first_lapse_s": _seconds(standing.first_lapse - now) if standing.first_lapse else None,
+        "renewals_failing": standing.renewals_failing,
+        "wakes_at": _time(standing.wakes_at),
+        "api_key_name": standing.key_name,
+        "api_key_expires_at": _time(standing.key_expires_at),
+    }
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def status_line(standings: Mapping[str, Standing]) -> str:
+    """One line that a person understands, shown by `systemctl status`. Times, no ages: nobody renews it."""
+    if not standings:
+        return "no instance is configured"
+    parts = []
+    waiting = [f"{name}: {one.detail or one.state.value}" for name, one in standings.items() if one.state not in SERVED]
+    if waiting:
+        parts.append("; ".join(waiting))
+    access: Counter[str] = Counter()
+    for one in standings.values():
+        access.update(one.access)
+    told = ", ".join(f"{count} {state}" for state, count in sorted(access.items())) or "none published yet"
+    parts.append(f"{len(standings)} instances, {access.total()} clusters ({told})")
+    failing = [f"{name}: {one.error}" for name, one in standings.items() if one.error]
+    parts += failing
+    standby = sum(one.state is State.STANDBY for one in standings.values())
+    if standby:
+        parts.append(f"standing by for {standby}")
+    listed = [one.succeeded_at for one in standings.values() if one.succeeded_at]
+    if listed:
+        parts.append(f"all listed since {format_time(min(listed))}")
+    lapses = [one.first_lapse for one in standings.values() if one.first_lapse]
+    if lapses:
+        parts.append(f"first token ends {format_time(min(lapses))}")
+    return "; ".join(parts)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else format_time(moment)
+
+
+def _seconds(span: timedelta) -> int:
+    return int(span.total_seconds())
