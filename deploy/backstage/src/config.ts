@@ -59,6 +59,11 @@ export function readSettings(root: Config): Settings | undefined {
     return undefined;
   }
   const problems: string[] = [];
+  try {
+    root.getConfig(ROOT);
+  } catch {
+    throw new SettingsError([`${ROOT}: is not a section with keys such as redis and sealKeys`]);
+  }
   const settings = new Reader(root, problems).settings();
   if (problems.length > 0) {
     throw new SettingsError(problems);
@@ -115,6 +120,14 @@ class Reader {
     }
   }
 
+  #has(key: string): boolean {
+    try {
+      return this.root.has(`${ROOT}.${key}`);
+    } catch {
+      return false; // something above it is no section, which reading it tells
+    }
+  }
+
   #text(key: string): string | undefined {
     return this.#read(key, () => this.root.getOptionalString(`${ROOT}.${key}`));
   }
@@ -128,7 +141,7 @@ class Reader {
   }
 
   #duration(key: string, otherwiseMs: number): number {
-    if (!this.root.has(`${ROOT}.${key}`)) {
+    if (!this.#has(key)) {
       return otherwiseMs;
     }
     try {
@@ -155,7 +168,7 @@ class Reader {
   #redisAddress(): () => RedisAddress {
     const url = this.#text('redis.url');
     const file = this.#file('redis.urlFile');
-    const given = this.root.has(`${ROOT}.redis.urlFile`);
+    const given = this.#has('redis.urlFile');
     if ((url !== undefined) === given) {
       this.#wrong('redis', given ? 'give url or urlFile, not both' : 'url is missing; write url or urlFile, the Redis that the daemon writes to');
     }
@@ -186,7 +199,7 @@ class Reader {
     const keys = this.#text('sealKeys');
     const file = this.#file('sealKeysFile');
     const seal = this.#text('seal');
-    const given = ['sealKeys', 'sealKeysFile', 'seal'].filter(key => this.root.has(`${ROOT}.${key}`));
+    const given = ['sealKeys', 'sealKeysFile', 'seal'].filter(key => this.#has(key));
     if (given.length !== 1) {
       const remedy = "write sealKeys or sealKeysFile with the daemon's seal keys (or seal: none, if the daemon runs without)";
       this.#wrong('sealKeys', given.length === 0 ? `is missing; ${remedy}` : `${given.join(' and ')} exclude each other; ${remedy}`);

