@@ -101,13 +101,7 @@ export class RedisConnection {
     for (const command of commands) {
       multi.addCommand(command);
     }
-    const replies = (await this.#inTime(multi.exec(), COMMAND_TIMEOUT_MS)) as unknown[];
-    for (const reply of replies) {
-      if (reply instanceof Error) {
-        throw this.#meaning(reply);
-      }
-    }
-    return replies;
+    return this.#inTime(multi.exec(), COMMAND_TIMEOUT_MS) as Promise<unknown[]>;
   }
 
   async close(): Promise<void> {
@@ -139,7 +133,9 @@ export class RedisConnection {
     if (error instanceof RedisUnavailable || error instanceof RedisReplyError) {
       return error;
     }
-    const { name = '', message = '', code } = (error ?? {}) as { name?: string; message?: string; code?: string };
+    // A transaction's error holds the replies of its commands.
+    const failed = (error as { replies?: unknown[] } | undefined)?.replies?.find(reply => reply instanceof Error);
+    const { name = '', message = '', code } = (failed ?? error ?? {}) as { name?: string; message?: string; code?: string };
     const word = /^[A-Z][A-Z0-9]{1,30}(?=\s|$)/.exec(message)?.[0];
     if (word !== undefined && code === undefined) {
       return new RedisReplyError(word);

@@ -40,6 +40,7 @@ export class SnapshotReader {
       ['HGETALL', this.keys.head(instance)],
       ['HGETALL', this.keys.clusters(instance)],
       ['HGETALL', this.keys.credentials(instance)],
+      ['XREAD', 'COUNT', '1', 'STREAMS', this.keys.changes(instance), '$'], // only fails if that is no stream
     ]);
     const slices = new Slices();
     const stored: Stored = {

@@ -56,6 +56,7 @@ interface Followed {
 }
 
 const BLOCK_MS = 5_000;
+const BLOCK_REFUSED_MS = 1_000;
 const WAIT_WITHOUT_INSTANCES_MS = 1_000;
 const RETRY_REFUSED_MS = 30_000;
 
@@ -253,8 +254,10 @@ export class SnapshotTail {
       await sleep(WAIT_WITHOUT_INSTANCES_MS, undefined, { signal: this.#ended.signal });
       return;
     }
+    // What is refused may be repaired, or published for the first time, without a change that wakes.
+    const refused = waiting.some(one => one.state.refusal !== undefined);
     try {
-      await this.#await(connection, waiting, BLOCK_MS);
+      await this.#await(connection, waiting, refused ? BLOCK_REFUSED_MS : BLOCK_MS);
     } catch (error) {
       if (!(error instanceof RedisReplyError)) {
         throw error;

@@ -231,9 +231,15 @@ export class Daemon {
   private constructor(private readonly child: ChildProcess) {}
 
   static async start(config: string, env: Record<string, string>): Promise<Daemon> {
-    const environment = { ...process.env, ...env };
-    const { child } = await started(PALETTE_SYNC, ['run', '--config', config], /./, environment);
+    const listen = `127.0.0.1:${await freePort()}`;
+    const environment = { ...process.env, PALETTE_SYNC_HTTP__LISTEN: listen, PALETTE_SYNC_SERVICE__LEASE_TTL: '3s', ...env };
+    const { child } = await started(PALETTE_SYNC, ['run', '--config', config], /daemon_ready/, environment);
     return new Daemon(child);
+  }
+
+  /** Asks it to verify everything now. */
+  resync(): void {
+    this.child.kill('SIGUSR1');
   }
 
   async stop(): Promise<void> {
@@ -243,14 +249,4 @@ export class Daemon {
   async kill(): Promise<void> {
     await ended(this.child, 'SIGKILL');
   }
-}
-
-/** One pass of each instance, as `palette-sync once` makes it. */
-export async function onePass(config: string, env: Record<string, string>, ...flags: string[]): Promise<void> {
-  await run(PALETTE_SYNC, ['once', '--config', config, '--json', ...flags], { env: { ...process.env, ...env } });
-}
-
-export async function daemonExists(): Promise<boolean> {
-  const { stdout } = await run(PALETTE_SYNC, ['--help']);
-  return /^\W*run\s/m.test(stdout);
 }
