@@ -66,7 +66,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "algorithms": [],
     },
     "status": {"pass": {"id": "x", "started_at": TIME, "due": 1}, "access": {"ready": 1}, "held": {"u1": 2}},
-    "control": {"id": "1", "request": "resync", "at": TIME, "by": "somebody"},
+    "control": {"id": "0123456789abcdef", "request": "resync", "at": "1795568239060", "by": "somebody", "mac": HEX},
     "lease": {"holder": "h:1", "id": "x", "since": TIME},
     "cluster-record": strategies.full_record(),
 }
@@ -104,6 +104,7 @@ def test_there_is_a_valid_schema_for_every_document() -> None:
         ("issuer", {"issuer": ""}),
         ("status", {"access": {"fine": 1}}),
         ("control", {"request": "reboot"}),
+        ("control", {"at": "2026-03-01T12:00:00Z"}),
         ("lease", {"since": 7}),
         ("cluster-record", {"scope": "world"}),
         ("cluster-record", {"auth": {"provider": "oidc"}}),

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def redis(valkey_url: str, tmp_path: Path) -> dict[str, str]:
-    return {"PALETTE_SYNC_REDIS__URL": valkey_url, "PALETTE_SYNC_REDIS__PREFIX": f"e2e-{tmp_path.name}"}
-
-
-@pytest.fixture
 def world(tmp_path: Path) -> Iterator[dict[str, Any]]:
     with simulation(tmp_path, "--instances", "2", "--projects", "4", "--clusters", "12") as document:
         yield document
@@ -209,6 +204,7 @@ def test_the_demo_tells_its_story_and_checks_it() -> None:
 
     assert ran.code == 0, ran.out + ran.err
     assert "5. Palette is down" in ran.out
+    assert "6. The daemon" in ran.out
     assert "NO" not in ran.out.split()
 
 
@@ -216,7 +212,7 @@ def test_the_demo_tells_its_checks_to_programs() -> None:
     ran = palette_sync("demo", "--json")
 
     assert ran.code == 0, ran.err
-    assert len(ran.document["checks"]) == 10
+    assert len(ran.document["checks"]) == 14
     assert all(check["holds"] for check in ran.document["checks"])
     assert ran.document["broken"] == []
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis.asyncio as aioredis
+from jsonschema import Draft202012Validator
 
 from integration.store_builders import until
 from palette_sync.store.control import Answer, Desk, Request, Verb, Word, answer, ask
@@ -31,7 +34,7 @@ async def served(desk: Desk, sealer: SealKeys | Unsealed, *instances: str) -> li
     return found
 
 
-async def test_a_request_is_heard_and_answered(store: Store, seal_keys: SealKeys) -> None:
+async def test_a_request_is_heard_and_answered(store: Store, seal_keys: SealKeys, raw: Any) -> None:
     desk = Desk(store)
 
     async def daemon() -> Request:
@@ -47,14 +50,24 @@ async def test_a_request_is_heard_and_answered(store: Store, seal_keys: SealKeys
     assert told == [Answer(Word.ACCEPTED), Answer(Word.DONE, "as asked", {"version": 7})]
     request = serving.result()
     assert (request.instance, request.verb, request.by) == ("bravo", Verb.RESYNC, "a test")
+    schema = json.loads(files("palette_sync.schemas").joinpath("control.json").read_text())
+    entries = await raw.xrange(store.keys.control("bravo"))
+    assert len(entries) == 3
+    for _, fields in entries:
+        Draft202012Validator(schema).validate({name.decode(): value.decode() for name, value in fields.items()})
 
 
 async def begin(store: Store, sealer: SealKeys | Unsealed, verb: Verb = Verb.RESYNC) -> None:
     """Send a request and wait for no answer."""
+    client, key = store._link.client, store.keys.control("alpha")
+    before = await client.xlen(key)
+
+    async def sent() -> bool:
+        return await client.xlen(key) > before
+
     asking = ask(store, sealer, "alpha", verb, by="a test")
     waiting = asyncio.ensure_future(anext(asking))
-    key = store.keys.control("alpha")
-    await until(lambda: store._link.client.execute_command("EXISTS", key))
+    await until(sent)
     waiting.cancel()
     await asyncio.wait([waiting])
 

@@ -108,8 +108,9 @@ async def pass_under_lease(
     stop: Stop | None = None,
 ) -> PassReport:
     """Take the instance's lease, run one pass, give the lease back. Raises LeaseHeld, StoreError, StartError."""
-    from palette_sync.cli.composition import client_of, holder, ports_of
+    from palette_sync.cli.composition import client_of, holder, ports_of, utc_now
     from palette_sync.reconcile.run import run_pass
+    from palette_sync.runner.refill import reseal
     from palette_sync.store.lease import Lease
 
     ttl = shared.settings.service.lease_ttl.total_seconds()
@@ -118,6 +119,7 @@ async def pass_under_lease(
         await Lease.acquire(shared.store, name, ttl=ttl, holder=holder()) as lease,
     ):
         publisher = await shared.store.publisher(name, epoch=lease.epoch, writer=holder())
+        await reseal(publisher, instance=name, sealer=shared.sealer, now=utc_now())
         ports = ports_of(
             shared,
             name,
@@ -145,7 +147,8 @@ def tell(reports: list[PassReport], errors: dict[str, StoreError], *, as_json: b
         for report in reports:
             print_report(report, console=console)
         for name, error in errors.items():
-            complain([str(error)], title=f"{name}: no pass was run")
+            hint = ["ask it by `palette-sync resync`"] if isinstance(error, LeaseHeld) else []
+            complain([str(error), *hint], title=f"{name}: no pass was run")
     if failed or len(busy) < len(errors):
         return Exit.FAILED
     return Exit.BUSY if busy else Exit.OK

@@ -78,6 +78,7 @@ class Service:
         self._ready = False
         self._told = ""
         self._orphaned: tuple[str, ...] = ()
+        self._early_resync = False
 
     async def run(self) -> Exit:
         """Exit 0 after a drain, 1 after a crash. Raises EndpointError, StartError, StoreError."""
@@ -96,6 +97,8 @@ class Service:
             self._group = group = await stack.enter_async_context(asyncio.TaskGroup())
             for name in self.shared.settings.instances:
                 self._add(name)
+                if self._early_resync:
+                    self._running[name].runner.mailbox.resync()
             side = [
                 group.create_task(self._guarded(work), name=name)
                 for name, work in {
@@ -166,16 +169,14 @@ class Service:
         name, standing = runner.instance, runner.standing
         if self._running.get(name) is None or self._running[name].runner is not runner:
             return
-        leads = standing.state in {State.LEADING, State.STORELESS}
+        if standing.state is State.STANDBY:
+            self._metrics.forget(name)  # who leads tells of it
         self._clock.at(
             f"due:{name}", standing.wakes_at if standing.state is State.LEADING else None, runner.mailbox.nudge
         )
-        self._metrics.first_lapse(
-            name,
-            standing.first_lapse if leads else None,
-            renewals_failing=standing.renewals_failing if leads else None,
-        )
-        self._metrics.api_key(name, standing.key_expires_at)
+        if standing.state in {State.LEADING, State.STORELESS}:
+            self._metrics.first_lapse(name, standing.first_lapse, renewals_failing=standing.renewals_failing)
+            self._metrics.api_key(name, standing.key_expires_at)
         self._moved.set()
 
     # -- what signals and requests do (cli.requests.Commanded) ------------------------------------------------------
@@ -188,6 +189,7 @@ class Service:
 
     def _resync_all(self) -> None:
         log.info("signal_received", action="resync", signal="SIGUSR1")
+        self._early_resync = not self._running
         for one in self._running.values():
             one.runner.mailbox.resync()
 
@@ -265,6 +267,8 @@ class Service:
         return [f"the runner of {name} has ended" for name, one in self._running.items() if one.task.done()]
 
     def not_ready(self) -> list[str]:
+        if not self._running:
+            return ["Redis has not answered yet"]
         return [
             f"{name}: no snapshot was published or read yet ({one.runner.standing.detail or 'starting'})"
             for name, one in self._running.items()
@@ -352,7 +356,8 @@ class Service:
 
     def _line(self) -> str:
         rejected = f"the configuration was rejected: {self._rejected[0]}; " if self._rejected else ""
-        return rejected + status_line({name: one.runner.standing for name, one in self._running.items()})
+        standings = {name: one.runner.standing for name, one in self._running.items()}
+        return rejected + status_line(standings, utc_now())
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from palette_sync import palette
 from palette_sync.core.candidates import Candidates
+from palette_sync.core.due import RENEW_AHEAD
 from palette_sync.core.fold import Failed, fold_record, fold_work
 from palette_sync.core.model import Cluster, Discovery
 from palette_sync.core.prune import prune
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-RENEW_AHEAD = timedelta(seconds=60)  # renewals that fall due within this share a pass
 # Reasons that cannot wait until a failed listing works again: the token would lapse meanwhile.
 _URGENT = frozenset({"TokenDue", "TokenLapsed"})
 UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may take, waiting for its limits included
@@ -55,8 +54,8 @@ UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may tak
 class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
-    `open_token` returns the token of a sealed credential, or None where no key opens it. `places` bounds the clusters
-    in flight over all instances of the process. `facts` go into the status document. Once `stopping` is set no more
+    `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds
+    the clusters in flight. `facts` go into the status document. Once `stopping` is set no more
     clusters are admitted; once `late` is set those still at work are cancelled. Either way what was issued is published
     before the pass ends.
     """
@@ -66,7 +65,6 @@ class Ports:
     store: Store
     publisher: Publisher | None
     open_token: Callable[[str, str], Secret | None]
-    places: asyncio.Semaphore
     names: NameBook
     clock: Callable[[], datetime]
     concurrency: int
@@ -215,7 +213,7 @@ class _Pass:
             policy=self.policy,
             client=self.ports.client,
             issuers=self.issuers,
-            places=self.ports.places,
+            places=asyncio.Semaphore(self.ports.concurrency),
             may_issue=self._may_issue,
             now=self.now,
             dry_run=self.publishing is None,
@@ -412,16 +410,18 @@ class _Pass:
         return {**kept, **self.selection.chosen}
 
     def _status(self) -> dict[str, object]:
+        """For people. A pass over known clusters leaves what the last listing told of itself."""
         report = self.report()
+        told = {
+            "id": self.pass_id,
+            "started_at": format_time(self.now),
+            "duration_s": round(report.duration_s, 3),
+            "due": report.due,
+            "error": report.error or "",
+            "problems": list(report.problems),
+        }
         return {
-            "pass": {
-                "id": self.pass_id,
-                "started_at": self.now.isoformat().replace("+00:00", "Z"),
-                "duration_s": round(report.duration_s, 3),
-                "due": report.due,
-                "error": report.error or "",
-                "problems": list(report.problems),
-            },
+            "pass": self.before.status.get("pass", told) if self.wish.known_only else told,
             "access": dict(report.access),
             "held": dict(self.pruning.held),
             **self.ports.facts(),

@@ -19,10 +19,10 @@ from palette_sync import palette
 from palette_sync.core.candidates import Candidates
 from palette_sync.core.expiry import warning_due
 from palette_sync.core.snapshot_codec import format_time
-from palette_sync.events import Interrupted, wait_any
+from palette_sync.events import Interrupted, unless, wait_any
 from palette_sync.reconcile.run import run_pass
 from palette_sync.runner.mailbox import Mail, Mailbox
-from palette_sync.runner.refill import lost_something, refill
+from palette_sync.runner.refill import lost_something, refill, reseal
 from palette_sync.runner.standing import Standing, State
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, VersionConflict
@@ -97,6 +97,7 @@ class Runner:
         self._publisher: Publisher | None = None
         self._memory: InstanceState | None = None
         self._rows: Rows = {}
+        self._sealer: Sealer | None = None
         self._store_failures = 0
         self._pause = SHORTEST_PAUSE
         self._warned: tuple[datetime, timedelta] | None = None
@@ -186,6 +187,9 @@ class Runner:
         publisher = await setting.store.publisher(self.instance, epoch=lease.epoch, writer=setting.holder)
         if self._memory is not None and lost_something(publisher.state, self._memory):
             await refill(publisher, self._memory, instance=self.instance, sealer=setting.sealer, now=self._clock())
+        if setting.sealer is not self._sealer:
+            await reseal(publisher, instance=self.instance, sealer=setting.sealer, now=self._clock())
+            self._sealer = setting.sealer
         self._publisher = publisher
         return publisher
 
@@ -227,24 +231,25 @@ class Runner:
         else:
             await setting.store.ping()  # before anything is issued that could not be published
         async with setting.open_client() as client:
+            if wish is not None:
+                ports = replace(
+                    setting.ports(client, publisher, lambda: lease.sound),
+                    stopping=self._stopping,
+                    late=self._late,
+                    facts=self._facts,
+                    clock=self._clock,
+                )
+                if not wish.known_only:
+                    self.standing.attempted_at = self._clock()
+                report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish, rows=self._rows)
+                self._finished(report, publisher, listed=not wish.known_only)
+                for answer in mail.answers:
+                    if not answer.done():
+                        answer.set_result(report)
             if mail.key:
-                await self._check_key(client, setting)
-            if wish is None:
-                return
-            ports = replace(
-                setting.ports(client, publisher, lambda: lease.sound),
-                stopping=self._stopping,
-                late=self._late,
-                facts=self._facts,
-                clock=self._clock,
-            )
-            if not wish.known_only:
-                self.standing.attempted_at = self._clock()
-            report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish, rows=self._rows)
-        self._finished(report, publisher, listed=not wish.known_only)
-        for answer in mail.answers:
-            if not answer.done():
-                answer.set_result(report)
+                await unless(self._stopping, self._check_key(client, setting), name=f"key:{self.instance}")
+                status = {**publisher.state.status, **self._facts()}
+                await publisher.remember(now=self._clock(), status=status)
 
     def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
         standing = self.standing

@@ -232,11 +232,13 @@ class Publisher:
         return changes
 
     def _holds(self, uid: str, raw: bytes | None, credential: Credential) -> bool:
-        """Whether the published credential is this one; sealing anew gives other bytes each time."""
+        """Whether the published credential is this one, under the present key. Sealing anew gives other bytes."""
         if raw is None:
             return False
         try:
             stored = decode_credential(raw)
+            if not self._sealer.current(stored.sealed):
+                return False
             times = (stored.issued_at, stored.renew_at, stored.expires_at)
             if times != (credential.issued_at, credential.renew_at, credential.expires_at):
                 return False

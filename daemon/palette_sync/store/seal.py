@@ -58,6 +58,10 @@ class Sealer(Protocol):
         """Raises SealError."""
         ...
 
+    def current(self, sealed: str) -> bool:
+        """Whether it is sealed with the key that seals now."""
+        ...
+
     def mac(self, instance: str, epoch: int, version: int, digest: str) -> str: ...
 
     def mac_matches(self, instance: str, epoch: int, version: int, digest: str, mac: str) -> bool: ...
@@ -126,6 +130,12 @@ class SealKeys:
         except (JoseError, ValueError, TypeError, KeyError):
             raise SealError(f"it does not open with the key {kid}") from None
 
+    def current(self, sealed: str) -> bool:
+        try:
+            return _header(sealed).get("kid") == self._sealing
+        except SealError:
+            return False
+
     def mac(self, instance: str, epoch: int, version: int, digest: str) -> str:
         return _mac(self._mac_keys[self._sealing], instance, epoch, version, digest)
 
@@ -148,6 +158,9 @@ class Unsealed:
         if not sealed.startswith(BARE):
             raise SealError('it is sealed, and with seal = "none" there is no key')
         return Secret(sealed.removeprefix(BARE))
+
+    def current(self, sealed: str) -> bool:
+        return sealed.startswith(BARE)
 
     def mac(self, instance: str, epoch: int, version: int, digest: str) -> str:  # noqa: ARG002 - the Sealer protocol
         return ""

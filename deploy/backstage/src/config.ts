@@ -4,7 +4,7 @@ import { durationToMilliseconds } from '@backstage/types';
 import type { Filter } from './filter';
 import { parseRedisUrl, type RedisAddress } from './redis/address';
 import type { RedisTls } from './redis/connection';
-import { SealKeys, Unsealed, type Sealer } from './seal';
+import { type Sealer, SealKeys, Unsealed } from './seal';
 
 /** The section `paletteSync` of app-config, checked. */
 export interface Settings {
@@ -82,7 +82,10 @@ class Reader {
     const instances = this.#texts('instances');
     const bad = instances?.filter(name => !/^[a-z][a-z0-9_]*$/.test(name)) ?? [];
     if (bad.length > 0) {
-      this.#wrong('instances', `${bad.map(name => JSON.stringify(name)).join(', ')}: names are [a-z][a-z0-9_]*, as in the daemon's [instances.NAME]`);
+      this.#wrong(
+        'instances',
+        `${bad.map(name => JSON.stringify(name)).join(', ')}: names are [a-z][a-z0-9_]*, as in the daemon's [instances.NAME]`,
+      );
     }
     return {
       redisAddress: this.#redisAddress(),
@@ -170,7 +173,12 @@ class Reader {
     const file = this.#file('redis.urlFile');
     const given = this.#has('redis.urlFile');
     if ((url !== undefined) === given) {
-      this.#wrong('redis', given ? 'give url or urlFile, not both' : 'url is missing; write url or urlFile, the Redis that the daemon writes to');
+      this.#wrong(
+        'redis',
+        given
+          ? 'give url or urlFile, not both'
+          : 'url is missing; write url or urlFile, the Redis that the daemon writes to',
+      );
     }
     const text = url ?? file?.text;
     const key = url !== undefined ? 'redis.url' : 'redis.urlFile';
@@ -201,8 +209,12 @@ class Reader {
     const seal = this.#text('seal');
     const given = ['sealKeys', 'sealKeysFile', 'seal'].filter(key => this.#has(key));
     if (given.length !== 1) {
-      const remedy = "write sealKeys or sealKeysFile with the daemon's seal keys (or seal: none, if the daemon runs without)";
-      this.#wrong('sealKeys', given.length === 0 ? `is missing; ${remedy}` : `${given.join(' and ')} exclude each other; ${remedy}`);
+      const remedy =
+        "write sealKeys or sealKeysFile with the daemon's seal keys (or seal: none, if the daemon runs without)";
+      this.#wrong(
+        'sealKeys',
+        given.length === 0 ? `is missing; ${remedy}` : `${given.join(' and ')} exclude each other; ${remedy}`,
+      );
     }
     if (seal !== undefined) {
       if (seal !== 'none') {

@@ -3,7 +3,7 @@ import type { Settings } from './config';
 import { RedisConnection, RedisUnavailable } from './redis/connection';
 import { Keys } from './snapshot/keys';
 import { SnapshotReader } from './snapshot/reader';
-import { SnapshotTail, type InstanceState } from './snapshot/tail';
+import { type InstanceState, SnapshotTail } from './snapshot/tail';
 
 /** Puts together what follows the snapshots as `settings` say; both modules do it, each for itself. Not started yet. */
 export function follow(

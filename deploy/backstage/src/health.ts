@@ -63,8 +63,13 @@ export function healthOf(sources: HealthSources): Health {
   const held = sources.instances.some(({ snapshot }) => snapshot !== undefined);
   return {
     status: problems.length === 0 && held ? 'ok' : held ? 'degraded' : 'unavailable',
-    problems: held || problems.length > 0 ? problems : ['no instance has been published yet; start the daemon, or see redis.prefix'],
-    ...(link && { redis: { connected: link.connected, since: iso(link.since), ...(link.error && { error: link.error }) } }),
+    problems:
+      held || problems.length > 0
+        ? problems
+        : ['no instance has been published yet; start the daemon, or see redis.prefix'],
+    ...(link && {
+      redis: { connected: link.connected, since: iso(link.since), ...(link.error && { error: link.error }) },
+    }),
     instances,
     withheld: withheld.slice(0, MOST_LISTED),
     withheldNotListed: Math.max(0, withheld.length - MOST_LISTED),

@@ -1,4 +1,4 @@
-import { metrics, type BatchObservableCallback, type Observable } from '@opentelemetry/api';
+import { type BatchObservableCallback, metrics, type Observable } from '@opentelemetry/api';
 import type { Health } from './health';
 
 const METER = 'backstage-plugin-kubernetes-backend-module-palette-sync';

@@ -1,14 +1,14 @@
 import { coreServices, createBackendModule, type LoggerService } from '@backstage/backend-plugin-api';
 import {
-  kubernetesClusterSupplierExtensionPoint,
-  type KubernetesClustersSupplier,
   type KubernetesClusterSupplierExtensionPoint,
+  type KubernetesClustersSupplier,
+  kubernetesClusterSupplierExtensionPoint,
 } from '@backstage/plugin-kubernetes-node';
-import { readSettings, ROOT, type Settings } from './config';
+import { ROOT, readSettings, type Settings } from './config';
 import { Directory } from './directory';
 import { compileFilter } from './filter';
 import { follow } from './follow';
-import { healthOf, type Health } from './health';
+import { type Health, healthOf } from './health';
 import { healthHandler } from './healthRoute';
 import { reportMetrics } from './metrics';
 import { Reports } from './reports';

@@ -1,4 +1,4 @@
-import { createHmac, createSecretKey, hkdfSync, timingSafeEqual, type KeyObject } from 'node:crypto';
+import { createHmac, createSecretKey, hkdfSync, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { compactDecrypt, decodeProtectedHeader } from 'jose';
 import { SCHEMA } from './snapshot/decode';
 
@@ -127,7 +127,11 @@ function broken(message: string): Opened {
 function unknownKey(kid: unknown, known: string): Opened {
   const named = typeof kid === 'string' && KID.test(kid) ? kid : 'without an id';
   return {
-    refused: { reason: 'SealKeyUnknown', kid: named, message: `the key ${named} is not among the seal keys (${known})` },
+    refused: {
+      reason: 'SealKeyUnknown',
+      kid: named,
+      message: `the key ${named} is not among the seal keys (${known})`,
+    },
   };
 }
 

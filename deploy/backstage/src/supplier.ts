@@ -61,7 +61,10 @@ export class UnifiedClustersSupplier implements KubernetesClustersSupplier {
     let timer: NodeJS.Timeout | undefined;
     try {
       const late = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`no answer within ${defaultsTimeoutMs / 1000} s`)), defaultsTimeoutMs);
+        timer = setTimeout(
+          () => reject(new Error(`no answer within ${defaultsTimeoutMs / 1000} s`)),
+          defaultsTimeoutMs,
+        );
       });
       const found = await Promise.race([defaults.getClusters(options), late]);
       if (this.#defaultsFail) {

@@ -1,8 +1,4 @@
-import {
-  ANNOTATION_LOCATION,
-  ANNOTATION_ORIGIN_LOCATION,
-  type ResourceEntity,
-} from '@backstage/catalog-model';
+import { ANNOTATION_LOCATION, ANNOTATION_ORIGIN_LOCATION, type ResourceEntity } from '@backstage/catalog-model';
 import type { CatalogSettings } from '../config';
 import type { ClusterRecord } from '../snapshot/decode';
 
@@ -96,7 +92,10 @@ function tagsOf(record: ClusterRecord, settings: CatalogSettings): string[] {
 }
 
 function tagName(text: string): string {
-  const tag = text.toLowerCase().replace(/[^a-z0-9:+#]+/g, '-').slice(0, MOST);
+  const tag = text
+    .toLowerCase()
+    .replace(/[^a-z0-9:+#]+/g, '-')
+    .slice(0, MOST);
   return tag.replace(/^-+|-+$/g, '');
 }
 

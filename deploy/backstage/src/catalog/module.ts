@@ -27,9 +27,14 @@ export const catalogModulePaletteSync = createBackendModule({
         const chosen = compileFilter(settings.filter);
         const provider = new ClusterEntityProvider({ settings: settings.catalog, chosen, logger });
         catalog.addEntityProvider(provider);
-        const tail: SnapshotTail = follow(settings, logger, async () => {}, () => {
-          void provider.update(tail.instances);
-        });
+        const tail: SnapshotTail = follow(
+          settings,
+          logger,
+          async () => {},
+          () => {
+            void provider.update(tail.instances);
+          },
+        );
         tail.start();
         lifecycle.addShutdownHook(() => tail.stop());
       },

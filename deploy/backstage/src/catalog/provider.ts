@@ -57,12 +57,18 @@ export class ClusterEntityProvider implements EntityProvider {
     }
     try {
       await this.#connection.applyMutation(
-        isWhole ? { type: 'full', entities: entities.map(deferred) } : { type: 'delta', added: entities.map(deferred), removed: [] },
+        isWhole
+          ? { type: 'full', entities: entities.map(deferred) }
+          : { type: 'delta', added: entities.map(deferred), removed: [] },
       );
       this.#emitted = content;
-      this.options.logger.info(`palette-sync: ${entities.length} clusters ${isWhole ? 'make up' : 'were added to'} the catalog`);
+      this.options.logger.info(
+        `palette-sync: ${entities.length} clusters ${isWhole ? 'make up' : 'were added to'} the catalog`,
+      );
     } catch (error) {
-      this.options.logger.warn(`palette-sync: the catalog did not take the clusters: ${brief(error)}; they are offered again`);
+      this.options.logger.warn(
+        `palette-sync: the catalog did not take the clusters: ${brief(error)}; they are offered again`,
+      );
     }
     this.#tellLeftOut(duplicates);
   }

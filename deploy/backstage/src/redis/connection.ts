@@ -50,7 +50,11 @@ export class RedisConnection {
   }
 
   /** Connects to one server, without asking a Sentinel. Throws RedisUnavailable. */
-  static async direct(address: RedisAddress, host: { host: string; port: number }, tls: RedisTls): Promise<RedisConnection> {
+  static async direct(
+    address: RedisAddress,
+    host: { host: string; port: number },
+    tls: RedisTls,
+  ): Promise<RedisConnection> {
     return RedisConnection.#connect(address, host, tls);
   }
 
@@ -135,7 +139,11 @@ export class RedisConnection {
     }
     // A transaction's error holds the replies of its commands.
     const failed = (error as { replies?: unknown[] } | undefined)?.replies?.find(reply => reply instanceof Error);
-    const { name = '', message = '', code } = (failed ?? error ?? {}) as { name?: string; message?: string; code?: string };
+    const {
+      name = '',
+      message = '',
+      code,
+    } = (failed ?? error ?? {}) as { name?: string; message?: string; code?: string };
     const word = /^[A-Z][A-Z0-9]{1,30}(?=\s|$)/.exec(message)?.[0];
     if (word !== undefined && code === undefined) {
       return new RedisReplyError(word);
@@ -168,7 +176,9 @@ async function masterOf(
       await connection?.close();
     }
   }
-  throw last instanceof RedisUnavailable ? last : new RedisUnavailable(`the Sentinels of ${address.label} do not answer`);
+  throw last instanceof RedisUnavailable
+    ? last
+    : new RedisUnavailable(`the Sentinels of ${address.label} do not answer`);
 }
 
 function refusal(label: string, code: string): string {

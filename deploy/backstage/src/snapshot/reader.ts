@@ -1,9 +1,9 @@
-import { RedisReplyError, type RedisConnection } from '../redis/connection';
+import { type RedisConnection, RedisReplyError } from '../redis/connection';
 import type { Sealer } from '../seal';
 import { Slices } from '../slices';
-import { decodeChange, DocumentError, type Change } from './decode';
+import { type Change, DocumentError, decodeChange } from './decode';
 import type { Keys } from './keys';
-import { changed, whole, type Snapshot, type Stored } from './snapshot';
+import { changed, type Snapshot, type Stored, whole } from './snapshot';
 import { SnapshotRefused } from './verify';
 
 /** What a reading found. */

@@ -1,8 +1,15 @@
 import type { NotOpened, Sealer } from '../seal';
 import type { Slices } from '../slices';
-import { decodeCredential, decodeHead, decodeRecord, DocumentError, type ClusterRecord, type Head } from './decode';
+import {
+  type ClusterRecord,
+  DocumentError,
+  decodeCredential,
+  decodeHead,
+  decodeRecord,
+  type Head,
+  UnknownSchemaError,
+} from './decode';
 import { recordHash, SnapshotRefused, verify } from './verify';
-import { UnknownSchemaError } from './decode';
 
 /** A credential as it lies in Redis, and what became of it. */
 export interface Credential {
@@ -108,13 +115,19 @@ export function isOlder(head: Head, other: Head): boolean {
 
 function readHead(fields: Readonly<Record<string, string>>): Head {
   if (fields['version'] === undefined) {
-    throw new SnapshotRefused('Missing', 'Redis holds no snapshot of it any more; the daemon publishes it again in its next pass');
+    throw new SnapshotRefused(
+      'Missing',
+      'Redis holds no snapshot of it any more; the daemon publishes it again in its next pass',
+    );
   }
   try {
     return decodeHead(fields);
   } catch (error) {
     if (error instanceof UnknownSchemaError) {
-      throw new SnapshotRefused('Schema', `it was published by another version of palette-sync (${error.message}); upgrade this package`);
+      throw new SnapshotRefused(
+        'Schema',
+        `it was published by another version of palette-sync (${error.message}); upgrade this package`,
+      );
     }
     throw new SnapshotRefused('Head', (error as Error).message);
   }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoggerService } from '@backstage/backend-plugin-api';
 import { backoffMs } from '../backoff';
-import { RedisReplyError, RedisUnavailable, type RedisConnection } from '../redis/connection';
+import { type RedisConnection, RedisReplyError, RedisUnavailable } from '../redis/connection';
 import { isInstanceName, type Keys } from './keys';
 import type { SnapshotReader } from './reader';
 import type { Snapshot } from './snapshot';
@@ -241,8 +241,12 @@ export class SnapshotTail {
     one.state = { ...one.state, refusal: { reason, message, since: Date.now() } };
     const nothingYet = reason === 'Missing' && snapshot === undefined;
     if (!nothingYet) {
-      const meanwhile = snapshot ? `version ${snapshot.head.version}, the last good one, stays in use` : 'none of its clusters is shown';
-      this.#options.logger.error(`palette-sync: ${name}: the snapshot in Redis is refused (${reason}): ${message}; ${meanwhile}`);
+      const meanwhile = snapshot
+        ? `version ${snapshot.head.version}, the last good one, stays in use`
+        : 'none of its clusters is shown';
+      this.#options.logger.error(
+        `palette-sync: ${name}: the snapshot in Redis is refused (${reason}): ${message}; ${meanwhile}`,
+      );
     }
     await this.#options.onChange(one.state);
   }

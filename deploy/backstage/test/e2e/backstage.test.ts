@@ -86,7 +86,10 @@ test('TLS is verified: a cluster whose CA is another one now gives an error, and
   const items = await backstage.workloads();
   assert.equal(items.length, accounts().length);
   const itself = items.find(({ cluster }) => cluster.name === nameOf(one!));
-  assert.deepEqual(itself?.errors.map(({ errorType }) => errorType), ['FETCH_ERROR']);
+  assert.deepEqual(
+    itself?.errors.map(({ errorType }) => errorType),
+    ['FETCH_ERROR'],
+  );
   assert(items.every(item => item === itself || item.pods.length === 2));
   const headers = { 'Backstage-Kubernetes-Cluster': nameOf(one!) };
   const proxied = await backstage.request('GET', '/api/kubernetes/proxy/version', { headers });
@@ -102,7 +105,10 @@ test('TLS is verified: a cluster whose CA is another one now gives an error, and
 test('the Kubernetes page lists pods of every cluster, over verified TLS, and tells apart none that has OIDC', async () => {
   const items = await backstage.workloads();
 
-  assert.deepEqual(items.map(({ cluster }) => cluster.name), accounts().map(nameOf).sort());
+  assert.deepEqual(
+    items.map(({ cluster }) => cluster.name),
+    accounts().map(nameOf).sort(),
+  );
   for (const { pods, errors } of items) {
     assert.equal(pods.length, 2);
     assert.match(pods.join(), /^cart-/);
@@ -117,7 +123,10 @@ test('the proxy reaches a cluster with the token, over verified TLS', async () =
   const headers = { 'Backstage-Kubernetes-Cluster': nameOf(one!) };
 
   const { items } = await backstage.json<{ items: { metadata: { name: string } }[] }>(
-    'GET', '/api/kubernetes/proxy/api/v1/namespaces/shop/pods', undefined, headers,
+    'GET',
+    '/api/kubernetes/proxy/api/v1/namespaces/shop/pods',
+    undefined,
+    headers,
   );
 
   assert.equal(items.length, 4);
@@ -128,7 +137,10 @@ test('a rotated token is used without a restart', async () => {
   const before = await tokenFor(one!);
   await simulation.ask('POST', `/clusters/${one!.uid}/revoke-tokens`);
   const refused = (await backstage.workloads()).find(({ cluster }) => cluster.name === nameOf(one!));
-  assert.deepEqual(refused?.errors.map(({ statusCode }) => statusCode), [401]);
+  assert.deepEqual(
+    refused?.errors.map(({ statusCode }) => statusCode),
+    [401],
+  );
 
   daemon.resync();
   await until('its pods', async () => {
@@ -141,7 +153,9 @@ test('a rotated token is used without a restart', async () => {
 
 /** The token that lies in Redis, opened: what must never be in a log. */
 async function tokenFor(cluster: SimulatedCluster): Promise<string> {
-  const raw = await withRedis(redis => redis.command(['HGET', new Keys('palette-sync').credentials('alpha'), cluster.uid]));
+  const raw = await withRedis(redis =>
+    redis.command(['HGET', new Keys('palette-sync').credentials('alpha'), cluster.uid]),
+  );
   const sealer = SealKeys.fromLines(readFileSync(simulation.sealKeysFile, 'utf8'));
   const opened = await sealer.open('alpha', cluster.uid, (JSON.parse(String(raw)) as { sealed: string }).sealed);
   assert('token' in opened);
@@ -150,7 +164,11 @@ async function tokenFor(cluster: SimulatedCluster): Promise<string> {
 
 test('a new cluster appears and a removed one goes, without a restart', async () => {
   const project = alpha.projects[0]!.uid;
-  const { uid } = await simulation.ask<{ uid: string }>('POST', '/clusters', { instance: 'alpha', project, name: 'brand-new' });
+  const { uid } = await simulation.ask<{ uid: string }>('POST', '/clusters', {
+    instance: 'alpha',
+    project,
+    name: 'brand-new',
+  });
   await until('the new cluster', async () => (await backstage.clusters()).includes('alpha-brand-new'));
   const items = await backstage.workloads();
   assert.equal(items.find(({ cluster }) => cluster.name === 'alpha-brand-new')?.pods.length, 2);
@@ -161,7 +179,11 @@ test('a new cluster appears and a removed one goes, without a restart', async ()
 
 test('a cluster that cannot be reached is withheld once the daemon knows, so that no page hangs on it', async () => {
   const project = alpha.projects[0]!.uid;
-  const { uid } = await simulation.ask<{ uid: string }>('POST', '/clusters', { instance: 'alpha', project, name: 'dead' });
+  const { uid } = await simulation.ask<{ uid: string }>('POST', '/clusters', {
+    instance: 'alpha',
+    project,
+    name: 'dead',
+  });
   await until('the cluster', async () => (await backstage.clusters()).includes('alpha-dead'));
   await simulation.ask('POST', `/clusters/${uid}/shut`);
   daemon.resync();
@@ -179,7 +201,10 @@ test('OIDC clusters are served once their provider is configured; without the to
   await until('all clusters', async () => (await other.clusters()).length === alpha.clusters.length);
   const tokens = await Promise.all(
     oidc.map(({ uid }) =>
-      simulation.ask<{ token: string }>('POST', `/clusters/${uid}/user-token`, { name: 'jo', groups: ['system:masters'] }),
+      simulation.ask<{ token: string }>('POST', `/clusters/${uid}/user-token`, {
+        name: 'jo',
+        groups: ['system:masters'],
+      }),
     ),
   );
 
@@ -188,7 +213,10 @@ test('OIDC clusters are served once their provider is configured; without the to
   const mine = items.find(({ cluster }) => cluster.name === nameOf(oidc[0]!));
   assert.equal(mine?.pods.length, 2);
   const another = items.find(({ cluster }) => cluster.name === nameOf(oidc[1]!));
-  assert.deepEqual(another?.errors.map(({ statusCode }) => statusCode), [401]); // a token of another cluster's issuer
+  assert.deepEqual(
+    another?.errors.map(({ statusCode }) => statusCode),
+    [401],
+  ); // a token of another cluster's issuer
   for (const one of accounts()) {
     assert.equal(items.find(({ cluster }) => cluster.name === nameOf(one))?.pods.length, 2);
   }
@@ -209,7 +237,9 @@ test('the health route', async () => {
     assert(!JSON.stringify(body).includes(canary));
   }
 
-  const anonymous = await backstage.request('GET', '/api/kubernetes/palette-sync/health', { headers: { authorization: '' } });
+  const anonymous = await backstage.request('GET', '/api/kubernetes/palette-sync/health', {
+    headers: { authorization: '' },
+  });
   assert.equal(anonymous.status, 401);
 });
 
@@ -247,7 +277,13 @@ test('a record changed by someone without the key never gets the token', async c
     // Someone who can write may also make the reader look: a new version without a mac that fits.
     await redis.command(['HSET', keys.head('alpha'), 'version', String(version)]);
     await redis.command([
-      ...['XADD', keys.changes('alpha'), `${version}-0`, 'epoch', String(await redis.command(['HGET', keys.head('alpha'), 'epoch']))],
+      ...[
+        'XADD',
+        keys.changes('alpha'),
+        `${version}-0`,
+        'epoch',
+        String(await redis.command(['HGET', keys.head('alpha'), 'epoch'])),
+      ],
       ...['put', JSON.stringify([one!.uid]), 'drop', '[]', 'rotated', '[]', 'digest', '', 'mac', '', 'at', ''],
     ]);
   });
@@ -268,7 +304,10 @@ test('a record changed by someone without the key never gets the token', async c
   // The daemon repairs it: what it publishes next checks again.
   daemon = await startDaemon();
   await until('the repaired snapshot', async () => (await health()).instances[0]?.refused === undefined);
-  await until('all clusters', async () => (await backstage.workloads()).filter(({ pods }) => pods.length === 2).length === accounts().length);
+  await until(
+    'all clusters',
+    async () => (await backstage.workloads()).filter(({ pods }) => pods.length === 2).length === accounts().length,
+  );
 });
 
 test('a token moved to another cluster does not open there', async () => {
@@ -312,7 +351,12 @@ test('Redis killed: the last snapshot stays; begun again: reading goes on', asyn
     kubernetes: {
       serviceLocatorMethod: { type: 'multiTenant' },
       clusterLocatorMethods: [
-        { type: 'config', clusters: [{ name: 'static', url: 'https://static.example', authProvider: 'serviceAccount', serviceAccountToken: 'x' }] },
+        {
+          type: 'config',
+          clusters: [
+            { name: 'static', url: 'https://static.example', authProvider: 'serviceAccount', serviceAccountToken: 'x' },
+          ],
+        },
       ],
     },
   });

@@ -9,7 +9,12 @@ import { Backstage, installed, kubernetesPlugin } from '../support/backstage';
 import { until, Valkey } from '../support/processes';
 import { cluster, Publisher, randomPrefix, SEAL_LINE } from '../support/published';
 
-const STATIC = { name: 'static', url: 'https://static.example', authProvider: 'serviceAccount', serviceAccountToken: 'x' };
+const STATIC = {
+  name: 'static',
+  url: 'https://static.example',
+  authProvider: 'serviceAccount',
+  serviceAccountToken: 'x',
+};
 const LOCATOR = { serviceLocatorMethod: { type: 'multiTenant' } };
 const [ONE, TWO] = [cluster(1), cluster(2)];
 
@@ -65,13 +70,19 @@ describe('beside other clusters', () => {
 
   for (const [what, kubernetes] of [
     ['no clusterLocatorMethods', LOCATOR],
-    ['a clusterLocatorMethod that Backstage does not know', { ...LOCATOR, clusterLocatorMethods: [{ type: 'nonsense' }] }],
+    [
+      'a clusterLocatorMethod that Backstage does not know',
+      { ...LOCATOR, clusterLocatorMethods: [{ type: 'nonsense' }] },
+    ],
   ] as const) {
     test(`${what}: ours are shown, and the remedy is said`, async () => {
       const backstage = await Backstage.start({ paletteSync, kubernetes });
 
       assert.deepEqual(await clustersIn(backstage, 2), ['alpha-1', 'alpha-2']);
-      assert.equal(backstage.logger.count(/kubernetes\.clusterLocatorMethods cannot be used: .*Correct it, or write/), 1);
+      assert.equal(
+        backstage.logger.count(/kubernetes\.clusterLocatorMethods cannot be used: .*Correct it, or write/),
+        1,
+      );
 
       await backstage.stop();
     });
@@ -83,7 +94,10 @@ describe('beside other clusters', () => {
 
     assert.deepEqual(await clustersIn(backstage, 2), ['alpha-1', 'alpha-2']);
     await backstage.clusters();
-    assert.equal(backstage.logger.count(/the clusters of kubernetes\.clusterLocatorMethods are missing: the catalog is away/), 1);
+    assert.equal(
+      backstage.logger.count(/the clusters of kubernetes\.clusterLocatorMethods are missing: the catalog is away/),
+      1,
+    );
 
     await backstage.stop();
   });
@@ -140,7 +154,9 @@ describe('configuration', () => {
   });
 
   test('the filter leaves clusters out', async () => {
-    const backstage = await Backstage.start({ paletteSync: { ...paletteSync, filter: { includeProjects: ['Nowhere'] } } });
+    const backstage = await Backstage.start({
+      paletteSync: { ...paletteSync, filter: { includeProjects: ['Nowhere'] } },
+    });
     await until('the snapshot', async () => (await backstage.health<Health>()).body.status === 'ok');
 
     assert.deepEqual(await backstage.clusters(), []);
@@ -153,8 +169,14 @@ describe('configuration', () => {
 test('an expired token is not served, which the health route tells', async () => {
   const expired = randomPrefix();
   const past = '2020-01-01T00:00:00Z';
-  await new Publisher(redis, 'alpha', expired).publish({ put: [ONE], tokens: { [ONE.uid]: 'canary-token' }, expiresAt: past });
-  const backstage = await Backstage.start({ paletteSync: { ...paletteSync, redis: { url: valkey.url, prefix: expired } } });
+  await new Publisher(redis, 'alpha', expired).publish({
+    put: [ONE],
+    tokens: { [ONE.uid]: 'canary-token' },
+    expiresAt: past,
+  });
+  const backstage = await Backstage.start({
+    paletteSync: { ...paletteSync, redis: { url: valkey.url, prefix: expired } },
+  });
   await until('the snapshot', async () => (await backstage.health<Health>()).body.status === 'degraded');
 
   assert.deepEqual(await backstage.clusters(), []);
@@ -175,7 +197,10 @@ test('a daemon that has not looked for long is warned of once, and the clusters 
 });
 
 test('stopping the backend closes the connections to Redis', async () => {
-  const name = async () => String(await redis.command(['CLIENT', 'LIST'])).split('\n').filter(line => line.includes('cmd=xread')).length;
+  const name = async () =>
+    String(await redis.command(['CLIENT', 'LIST']))
+      .split('\n')
+      .filter(line => line.includes('cmd=xread')).length;
   await until('no other reader', async () => (await name()) === 0);
   const backstage = await Backstage.start({ paletteSync });
   await until('the connection', async () => (await name()) === 1);

@@ -2,8 +2,12 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { coreServices, createServiceFactory } from '@backstage/backend-plugin-api';
 import { mockServices } from '@backstage/backend-test-utils';
+import {
+  catalogProcessingExtensionPoint,
+  type EntityProvider,
+  type EntityProviderMutation,
+} from '@backstage/plugin-catalog-node';
 import type { JsonObject } from '@backstage/types';
-import { catalogProcessingExtensionPoint, type EntityProvider, type EntityProviderMutation } from '@backstage/plugin-catalog-node';
 import { parseRedisUrl } from '../../src/redis/address';
 import { RedisConnection } from '../../src/redis/connection';
 import { installed, startedBackend } from '../support/backstage';
@@ -74,7 +78,11 @@ class Catalog {
   }
 }
 
-const [ONE, TWO, THREE] = [cluster(1), cluster(2, { access: { state: 'failed', reason: 'Forbidden', message: '', since: '2027-01-15T07:00:00Z' } }), cluster(3)];
+const [ONE, TWO, THREE] = [
+  cluster(1),
+  cluster(2, { access: { state: 'failed', reason: 'Forbidden', message: '', since: '2027-01-15T07:00:00Z' } }),
+  cluster(3),
+];
 
 test('all clusters become Resources, in one full mutation, and follow the snapshots', async () => {
   const prefix = randomPrefix();
@@ -129,7 +137,9 @@ test('a catalog that fails is offered the entities again', async () => {
 
 test('the filter and the names of the settings hold here too', async () => {
   const prefix = randomPrefix();
-  await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE, cluster(2, { project: { uid: 'p2', name: 'Other' } })] });
+  await new Publisher(redis, 'alpha', prefix).publish({
+    put: [ONE, cluster(2, { project: { uid: 'p2', name: 'Other' } })],
+  });
   const settings = { filter: { excludeProjects: ['Other'] }, catalog: { projectAs: 'system', namespace: 'clusters' } };
   const catalog = await Catalog.start(prefix, settings);
   await until('the entity', () => catalog.last.length === 1);
@@ -137,5 +147,9 @@ test('the filter and the names of the settings hold here too', async () => {
   const mutation = catalog.mutations[0];
   assert(mutation?.type === 'full');
   assert.equal(mutation.entities[0]?.entity.metadata.namespace, 'clusters');
-  assert.deepEqual(mutation.entities[0]?.entity.spec, { type: 'kubernetes-cluster', owner: 'team-web', system: 'Shop' });
+  assert.deepEqual(mutation.entities[0]?.entity.spec, {
+    type: 'kubernetes-cluster',
+    owner: 'team-web',
+    system: 'Shop',
+  });
 });

@@ -170,7 +170,10 @@ describe('reading on', () => {
 
   test('a wrong password is said once, with the remedy and without the password', async () => {
     const reader = follow({ url: `redis://nobody:canary-password@127.0.0.1:${valkey.port}` });
-    await until('the message', () => reader.logger.count(/refuses the login \(WRONGPASS\); see user and password/) === 1);
+    await until(
+      'the message',
+      () => reader.logger.count(/refuses the login \(WRONGPASS\); see user and password/) === 1,
+    );
 
     assert(!reader.logger.text.includes('canary'));
   });
@@ -273,7 +276,10 @@ describe('what is not believed', () => {
     await until('the first version', () => reader.version() === 1);
 
     assert.deepEqual(reader.names(), ['alpha-1']);
-    assert.match(reader.directory.withheld(Date.now())[0]?.message ?? '', /the key elsewhere is not among the seal keys \(tests\)/);
+    assert.match(
+      reader.directory.withheld(Date.now())[0]?.message ?? '',
+      /the key elsewhere is not among the seal keys \(tests\)/,
+    );
   });
 
   test('keys of another type concern their instance alone', async () => {
@@ -287,7 +293,10 @@ describe('what is not believed', () => {
 
     await until('the other refusal', () => reader.state('charlie')?.refusal?.reason === 'WRONGTYPE');
 
-    assert.deepEqual(reader.tail.instances.map(({ name }) => name), ['alpha', 'bravo', 'charlie']);
+    assert.deepEqual(
+      reader.tail.instances.map(({ name }) => name),
+      ['alpha', 'bravo', 'charlie'],
+    );
     assert.equal(reader.tail.link.connected, true);
     assert.equal(reader.logger.count(/somebody else uses the prefix/), 2);
   });

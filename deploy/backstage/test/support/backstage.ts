@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { coreServices, createServiceFactory, type BackendFeature } from '@backstage/backend-plugin-api';
+import { type BackendFeature, coreServices, createServiceFactory } from '@backstage/backend-plugin-api';
 import { mockCredentials, mockServices, startTestBackend } from '@backstage/backend-test-utils';
 import type { Entity } from '@backstage/catalog-model';
 import { catalogServiceRef } from '@backstage/plugin-catalog-node';
@@ -21,7 +21,9 @@ export async function installed(part: '' | '/catalog' = ''): Promise<{ default: 
  * Starts a test backend. Backends end the process with exit code 0 when nothing is left to do, which would hide how the
  * tests of a file went: that listener is taken away.
  */
-export async function startedBackend(options: Parameters<typeof startTestBackend>[0]): ReturnType<typeof startTestBackend> {
+export async function startedBackend(
+  options: Parameters<typeof startTestBackend>[0],
+): ReturnType<typeof startTestBackend> {
   const before = process.listeners('beforeExit');
   const backend = await startTestBackend(options);
   for (const listener of process.listeners('beforeExit').filter(one => !before.includes(one))) {
@@ -100,7 +102,11 @@ export class Backstage {
   }
 
   /** A request of a user, unless other headers say otherwise. */
-  async request(method: string, path: string, options: { body?: unknown; headers?: Record<string, string> } = {}): Promise<Response> {
+  async request(
+    method: string,
+    path: string,
+    options: { body?: unknown; headers?: Record<string, string> } = {},
+  ): Promise<Response> {
     return fetch(`http://127.0.0.1:${this.backend.server.port()}${path}`, {
       method,
       headers: {
@@ -113,7 +119,10 @@ export class Backstage {
   }
 
   async json<T>(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<T> {
-    const response = await this.request(method, path, { ...(body !== undefined && { body }), ...(headers && { headers }) });
+    const response = await this.request(method, path, {
+      ...(body !== undefined && { body }),
+      ...(headers && { headers }),
+    });
     const text = await response.text();
     if (!response.ok) {
       throw new Error(`${method} ${path}: ${response.status} ${text.slice(0, 500)}`);
@@ -129,11 +138,18 @@ export class Backstage {
   /** What the Kubernetes page of a component shows. */
   async workloads(auth: unknown = {}): Promise<ClusterPods[]> {
     const body = { entityRef: 'component:default/cart', auth };
-    const { items } = await this.json<{ items: WorkloadItem[] }>('POST', '/api/kubernetes/resources/workloads/query', body);
+    const { items } = await this.json<{ items: WorkloadItem[] }>(
+      'POST',
+      '/api/kubernetes/resources/workloads/query',
+      body,
+    );
     return items
       .map(({ cluster, resources, errors }) => ({
         cluster,
-        pods: resources.flatMap(one => (one.type === 'pods' ? one.resources : [])).map(pod => pod.metadata.name).sort(),
+        pods: resources
+          .flatMap(one => (one.type === 'pods' ? one.resources : []))
+          .map(pod => pod.metadata.name)
+          .sort(),
         errors,
       }))
       .sort((a, b) => (a.cluster.name < b.cluster.name ? -1 : 1));

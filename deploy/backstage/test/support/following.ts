@@ -2,10 +2,10 @@ import { Directory } from '../../src/directory';
 import type { Policy } from '../../src/mapping';
 import { parseRedisUrl } from '../../src/redis/address';
 import { RedisConnection } from '../../src/redis/connection';
-import { SealKeys, type Sealer } from '../../src/seal';
+import { type Sealer, SealKeys } from '../../src/seal';
 import { Keys } from '../../src/snapshot/keys';
 import { SnapshotReader } from '../../src/snapshot/reader';
-import { SnapshotTail, type InstanceState } from '../../src/snapshot/tail';
+import { type InstanceState, SnapshotTail } from '../../src/snapshot/tail';
 import { CapturingLogger } from './logger';
 import { SEAL_LINE } from './published';
 
@@ -52,7 +52,10 @@ export class Following {
   }
 
   names(): string[] {
-    return this.directory.clusters(Date.now()).map(({ name }) => name).sort();
+    return this.directory
+      .clusters(Date.now())
+      .map(({ name }) => name)
+      .sort();
   }
 
   token(name: string): string | undefined {

@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -59,7 +59,12 @@ async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void>
 }
 
 /** Begins a program and waits until a line of its standard output says that it is ready. */
-async function started(command: string, args: string[], ready: RegExp, env: NodeJS.ProcessEnv): Promise<{ child: ChildProcess; line: string }> {
+async function started(
+  command: string,
+  args: string[],
+  ready: RegExp,
+  env: NodeJS.ProcessEnv,
+): Promise<{ child: ChildProcess; line: string }> {
   const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   // Nothing that a test began outlives it, however it ends.
   process.once('exit', () => child.kill('SIGKILL'));
@@ -151,7 +156,12 @@ export class Valkey {
       'maxmemory-policy': 'noeviction',
     };
     const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
-    const { child } = await started(this.binary, [...flags, ...this.options], /Ready to accept connections/, process.env);
+    const { child } = await started(
+      this.binary,
+      [...flags, ...this.options],
+      /Ready to accept connections/,
+      process.env,
+    );
     this.#child = child;
   }
 
@@ -232,7 +242,12 @@ export class Daemon {
 
   static async start(config: string, env: Record<string, string>): Promise<Daemon> {
     const listen = `127.0.0.1:${await freePort()}`;
-    const environment = { ...process.env, PALETTE_SYNC_HTTP__LISTEN: listen, PALETTE_SYNC_SERVICE__LEASE_TTL: '3s', ...env };
+    const environment = {
+      ...process.env,
+      PALETTE_SYNC_HTTP__LISTEN: listen,
+      PALETTE_SYNC_SERVICE__LEASE_TTL: '3s',
+      ...env,
+    };
     const { child } = await started(PALETTE_SYNC, ['run', '--config', config], /daemon_ready/, environment);
     return new Daemon(child);
   }

@@ -53,7 +53,13 @@ export async function sealed(
     .encrypt(key);
 }
 
-export function macOf(instance: string, epoch: number, version: number, digest: string, key: Buffer = SEAL_KEY): string {
+export function macOf(
+  instance: string,
+  epoch: number,
+  version: number,
+  digest: string,
+  key: Buffer = SEAL_KEY,
+): string {
   const macKey = Buffer.from(hkdfSync('sha256', key, '', 'palette-sync/mac/1', 32));
   return createHmac('sha256', macKey).update(`1|${instance}|${epoch}|${version}|${digest}`).digest('hex');
 }

@@ -4,7 +4,11 @@ import { parseRedisUrl } from '../../src/redis/address';
 
 for (const [url, label, rest] of [
   ['redis://cache.example', 'cache.example:6379', { tls: false, database: 0 }],
-  ['rediss://user:p%40ss@cache.example:7000/2', 'cache.example:7000', { tls: true, database: 2, username: 'user', password: 'p@ss' }],
+  [
+    'rediss://user:p%40ss@cache.example:7000/2',
+    'cache.example:7000',
+    { tls: true, database: 2, username: 'user', password: 'p@ss' },
+  ],
   ['redis://:secret@[::1]:6380/', '[::1]:6380', { database: 0, password: 'secret' }],
   ['unix:///run/valkey.sock?db=3', '/run/valkey.sock', { path: '/run/valkey.sock', database: 3 }],
   [
@@ -26,7 +30,14 @@ for (const [url, label, rest] of [
 
 for (const url of [
   ...['', 'cache.example', 'http://h', 'redis://', 'redis://h:0', 'redis://h:99999', 'redis://h/x', 'redis://h/0/1'],
-  ...['redis://h?db=1', 'unix://relative', 'unix:///s?x=1', 'redis+sentinel://h', 'redis://u:canary-secret%@h', 'redis://a b:c:d'],
+  ...[
+    'redis://h?db=1',
+    'unix://relative',
+    'unix:///s?x=1',
+    'redis+sentinel://h',
+    'redis://u:canary-secret%@h',
+    'redis://a b:c:d',
+  ],
 ]) {
   test(`${JSON.stringify(url)} is refused, without quoting it`, () => {
     assert.throws(

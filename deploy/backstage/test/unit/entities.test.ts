@@ -1,12 +1,23 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { DefaultNamespaceEntityPolicy, FieldFormatEntityPolicy, makeValidator, resourceEntityV1alpha1Validator, type Entity } from '@backstage/catalog-model';
+import {
+  DefaultNamespaceEntityPolicy,
+  type Entity,
+  FieldFormatEntityPolicy,
+  makeValidator,
+  resourceEntityV1alpha1Validator,
+} from '@backstage/catalog-model';
 import { entitiesOf, entityOf } from '../../src/catalog/entities';
 import type { CatalogSettings } from '../../src/config';
-import { decodeRecord, type ClusterRecord } from '../../src/snapshot/decode';
+import { type ClusterRecord, decodeRecord } from '../../src/snapshot/decode';
 import { cluster } from '../support/published';
 
-const SETTINGS: CatalogSettings = { namespace: 'default', ownerTag: 'owner', defaultOwner: 'group:platform', projectAs: 'tag' };
+const SETTINGS: CatalogSettings = {
+  namespace: 'default',
+  ownerTag: 'owner',
+  defaultOwner: 'group:platform',
+  projectAs: 'tag',
+};
 
 function record(changes: Record<string, unknown> = {}): ClusterRecord {
   const one = cluster(1, changes);
@@ -19,7 +30,9 @@ function palette(...tags: string[]): Record<string, unknown> {
 
 async function assertValid(entity: Entity): Promise<void> {
   assert.equal(await resourceEntityV1alpha1Validator.check(entity), true);
-  await new FieldFormatEntityPolicy(makeValidator()).enforce((await new DefaultNamespaceEntityPolicy().enforce(entity)) as Entity);
+  await new FieldFormatEntityPolicy(makeValidator()).enforce(
+    (await new DefaultNamespaceEntityPolicy().enforce(entity)) as Entity,
+  );
 }
 
 describe('a cluster in the catalog', () => {
@@ -36,11 +49,17 @@ describe('a cluster in the catalog', () => {
   test('has no address, or the catalog locator would list it a second time', () => {
     const keys = Object.keys(entityOf(record(), SETTINGS).metadata.annotations ?? {});
 
-    assert(keys.every(key => !key.startsWith('kubernetes.io/')), keys.join());
+    assert(
+      keys.every(key => !key.startsWith('kubernetes.io/')),
+      keys.join(),
+    );
   });
 
   test('has its project as a system, if asked for', async () => {
-    const entity = entityOf(record({ project: { uid: 'p', name: 'The Shop (EU)' } }), { ...SETTINGS, projectAs: 'system' });
+    const entity = entityOf(record({ project: { uid: 'p', name: 'The Shop (EU)' } }), {
+      ...SETTINGS,
+      projectAs: 'system',
+    });
 
     await assertValid(entity);
     assert.equal(entity.spec.system, 'The-Shop-EU');
@@ -81,8 +100,14 @@ describe('a cluster in the catalog', () => {
 });
 
 test('names that differ in case only are one to the catalog: the first stays', () => {
-  const { entities, duplicates } = entitiesOf([record(), record({ name: 'ALPHA-1' }), record({ name: '-odd-' })], SETTINGS);
+  const { entities, duplicates } = entitiesOf(
+    [record(), record({ name: 'ALPHA-1' }), record({ name: '-odd-' })],
+    SETTINGS,
+  );
 
-  assert.deepEqual(entities.map(({ metadata }) => metadata.name), ['alpha-1']);
+  assert.deepEqual(
+    entities.map(({ metadata }) => metadata.name),
+    ['alpha-1'],
+  );
   assert.deepEqual(duplicates, ['ALPHA-1', '-odd-']);
 });

@@ -3,9 +3,9 @@ import { test } from 'node:test';
 import { SealKeys, Unsealed } from '../../src/seal';
 import { Slices } from '../../src/slices';
 import { decodeChange } from '../../src/snapshot/decode';
-import { changed, whole, type Snapshot, type Stored } from '../../src/snapshot/snapshot';
+import { changed, type Snapshot, type Stored, whole } from '../../src/snapshot/snapshot';
 import { SnapshotRefused } from '../../src/snapshot/verify';
-import { golden, goldenNames, type Golden, type GoldenCluster } from '../support/golden';
+import { type Golden, type GoldenCluster, golden, goldenNames } from '../support/golden';
 
 function sealerOf({ keys }: Golden) {
   return keys.length > 0 ? SealKeys.fromLines(keys.join('\n')) : new Unsealed();

@@ -1,12 +1,21 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { healthOf, type HealthSources } from '../../src/health';
 import { backoffMs } from '../../src/backoff';
+import { type HealthSources, healthOf } from '../../src/health';
 import type { InstanceState } from '../../src/snapshot/tail';
 
 const HOUR = 3_600_000;
 const NOW = 1_800_000_000_000;
-const HEAD = { epoch: 5, version: 7, digest: '', mac: '', clusters: 0, complete: true, changedAt: NOW - HOUR, checkedAt: NOW - 60_000 };
+const HEAD = {
+  epoch: 5,
+  version: 7,
+  digest: '',
+  mac: '',
+  clusters: 0,
+  complete: true,
+  changedAt: NOW - HOUR,
+  checkedAt: NOW - 60_000,
+};
 const ALPHA: InstanceState = {
   name: 'alpha',
   reloads: 1,
@@ -33,7 +42,12 @@ describe('health', () => {
 
   for (const [what, changes, status, problem] of [
     ['Redis away', { link: { connected: false, since: NOW, error: 'Redis is away' } }, 'degraded', /^Redis is away$/],
-    ['a daemon that no longer looks', { now: NOW + 2 * HOUR }, 'degraded', /alpha: the daemon has not looked for 121 min/],
+    [
+      'a daemon that no longer looks',
+      { now: NOW + 2 * HOUR },
+      'degraded',
+      /alpha: the daemon has not looked for 121 min/,
+    ],
     [
       'a refusal',
       { instances: [{ ...ALPHA, refusal: { reason: 'Mac', message: 'compare the keys', since: NOW } }] },
@@ -41,8 +55,18 @@ describe('health', () => {
       /alpha: compare the keys/,
     ],
     ['nothing published yet', { instances: [] }, 'unavailable', /no instance has been published yet/],
-    ['nothing read yet', { instances: [{ name: 'alpha', reloads: 0 }] }, 'unavailable', /no instance has been published yet/],
-    ['a configuration that is not valid', { instances: [], configProblem: 'redis.url is missing' }, 'unavailable', /redis.url/],
+    [
+      'nothing read yet',
+      { instances: [{ name: 'alpha', reloads: 0 }] },
+      'unavailable',
+      /no instance has been published yet/,
+    ],
+    [
+      'a configuration that is not valid',
+      { instances: [], configProblem: 'redis.url is missing' },
+      'unavailable',
+      /redis.url/,
+    ],
   ] as const) {
     test(`with ${what} is ${status}`, () => {
       const health = healthOf({ ...SOURCES, ...changes });
@@ -54,6 +78,9 @@ describe('health', () => {
 });
 
 test('pauses double up to 15 s, and are spread', () => {
-  assert.deepEqual([1, 2, 3, 6, 1000].map(failures => backoffMs(failures, 1)), [500, 1000, 2000, 15_000, 15_000]);
+  assert.deepEqual(
+    [1, 2, 3, 6, 1000].map(failures => backoffMs(failures, 1)),
+    [500, 1000, 2000, 15_000, 15_000],
+  );
   assert.equal(backoffMs(1, 0), 400);
 });

@@ -33,7 +33,9 @@ function access(state: string, reason: string): Record<string, unknown> {
   return { access: { state, reason, message: 'as told', since: '2027-01-15T07:00:00Z' } };
 }
 
-const OIDC = { auth: { provider: 'oidc', oidc_token_provider: 'spectrocloud', issuer_url: 'https://i', client_id: 'c' } };
+const OIDC = {
+  auth: { provider: 'oidc', oidc_token_provider: 'spectrocloud', issuer_url: 'https://i', client_id: 'c' },
+};
 
 describe('what Backstage is handed', () => {
   test('of a cluster with a service account', () => {
@@ -85,7 +87,12 @@ describe('what is withheld, and why', () => {
     ['degraded access is served', entry(access('degraded', 'RenewalFailed')), 'served'],
     ['degraded and unreachable', entry(access('degraded', 'Unreachable')), 'Unreachable'],
     ['degraded and unreachable, if asked for', entry(access('degraded', 'Unreachable')), 'served', unreachable],
-    ['failed and unreachable, whatever is asked for', entry(access('failed', 'Unreachable')), 'AccessFailed', unreachable],
+    [
+      'failed and unreachable, whatever is asked for',
+      entry(access('failed', 'Unreachable')),
+      'AccessFailed',
+      unreachable,
+    ],
     ['no server', entry({ server: undefined }), 'NoServer'],
     ['no auth', entry({ auth: undefined }), 'NoServer'],
     ['no credential', withoutCredential(), 'NoCredential'],
@@ -100,7 +107,11 @@ describe('what is withheld, and why', () => {
     ['no URL at all', entry(server({ url: 'c1.example:6443' })), 'InsecureServer'],
     ['another TLS server name', entry(server({ tls_server_name: 'other.example' })), 'ServerNameDiffers'],
     ['the same TLS server name', entry(server({ tls_server_name: 'C1.example' })), 'served'],
-    ['the same IPv6 address as server name', entry(server({ url: 'https://[::1]:1', tls_server_name: '::1' })), 'served'],
+    [
+      'the same IPv6 address as server name',
+      entry(server({ url: 'https://[::1]:1', tls_server_name: '::1' })),
+      'served',
+    ],
     ['an unreadable record', { uid: 'u', hash: '', unreadable: 'cluster record: name: is empty' }, 'Unreadable'],
     ['what the filter leaves out', entry(), 'Filtered', { ...SERVE_ALL, chosen: () => false }],
   ] as [string, Entry, string, Policy?][]) {

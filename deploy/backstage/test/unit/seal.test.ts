@@ -18,7 +18,10 @@ describe('a sealed token', () => {
   test('does not open at another cluster or instance', async () => {
     const text = await sealed('alpha', 'u1', 'secret-token', { kid: 'k1', key: KEY });
 
-    for (const [instance, uid] of [['alpha', 'u2'], ['bravo', 'u1']] as const) {
+    for (const [instance, uid] of [
+      ['alpha', 'u2'],
+      ['bravo', 'u1'],
+    ] as const) {
       const opened = await keys.open(instance, uid, text);
       assert('refused' in opened);
       assert.equal(opened.refused.reason, 'SealBroken');
@@ -36,12 +39,22 @@ describe('a sealed token', () => {
   });
 
   test('is refused where it names a known kid and was sealed with another key', async () => {
-    const opened = await keys.open('alpha', 'u1', await sealed('alpha', 'u1', 'x', { kid: 'k1', key: randomBytes(32) }));
+    const opened = await keys.open(
+      'alpha',
+      'u1',
+      await sealed('alpha', 'u1', 'x', { kid: 'k1', key: randomBytes(32) }),
+    );
 
     assert('refused' in opened && opened.refused.reason === 'SealBroken');
   });
 
-  for (const nonsense of ['', 'none:bare', 'a.b.c.d.e', '{}', `${Buffer.from('{"kid":7}').toString('base64url')}....`]) {
+  for (const nonsense of [
+    '',
+    'none:bare',
+    'a.b.c.d.e',
+    '{}',
+    `${Buffer.from('{"kid":7}').toString('base64url')}....`,
+  ]) {
     test(`is not ${JSON.stringify(nonsense)}`, async () => {
       assert('refused' in (await keys.open('alpha', 'u1', nonsense)));
     });

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { SealKeys, type Sealer } from '../../src/seal';
+import { type Sealer, SealKeys } from '../../src/seal';
 import { Slices } from '../../src/slices';
-import { changed, whole, type Snapshot, type Stored } from '../../src/snapshot/snapshot';
+import { changed, type Snapshot, type Stored, whole } from '../../src/snapshot/snapshot';
 import { digestOf, SnapshotRefused } from '../../src/snapshot/verify';
 import { cluster, macOf, SEAL_LINE, sealed, type TestCluster } from '../support/published';
 
@@ -98,7 +98,15 @@ describe('while a snapshot is not complete', () => {
     const begun = await load({ clusters: [ONE, TWO], complete: false });
     const next = stored({ clusters: [ONE], version: 2, complete: false });
 
-    const after = await changed('alpha', begun, { ...next, clusters: new Map() }, [TWO.uid], [TWO.uid], SEALER, new Slices());
+    const after = await changed(
+      'alpha',
+      begun,
+      { ...next, clusters: new Map() },
+      [TWO.uid],
+      [TWO.uid],
+      SEALER,
+      new Slices(),
+    );
 
     assert.deepEqual(names(after), ['alpha-1']);
   });
@@ -130,7 +138,10 @@ describe('what is refused as a whole', () => {
   }
 
   test('a snapshot of another instance, copied over', async () => {
-    await assert.rejects(whole('bravo', stored({ clusters: [ONE] }), undefined, SEALER, new Slices()), refusedAs('Mac'));
+    await assert.rejects(
+      whole('bravo', stored({ clusters: [ONE] }), undefined, SEALER, new Slices()),
+      refusedAs('Mac'),
+    );
   });
 });
 
@@ -177,5 +188,11 @@ test('the digest sorts by bytes, where code units would sort otherwise', () => {
   assert(astral < high, 'by code units the astral one comes first');
   const wanted = createHash('sha256').update(`${high}\tb\n${astral}\ta`).digest('hex');
 
-  assert.equal(digestOf([[astral, 'a'], [high, 'b']]), wanted);
+  assert.equal(
+    digestOf([
+      [astral, 'a'],
+      [high, 'b'],
+    ]),
+    wanted,
+  );
 });

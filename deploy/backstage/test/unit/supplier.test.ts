@@ -20,7 +20,16 @@ function snapshot(numbers: number[], { expiresAt }: { expiresAt?: number } = {},
     const credential = { raw: '', token: `token-${number}`, ...(expiresAt !== undefined && { expiresAt }) };
     entries.set(one.uid, { uid: one.uid, hash: '', record, credential });
   }
-  const head = { epoch: 1, version: 1, digest: '', mac: '', clusters: numbers.length, complete: true, changedAt: 0, checkedAt: 0 };
+  const head = {
+    epoch: 1,
+    version: 1,
+    digest: '',
+    mac: '',
+    clusters: numbers.length,
+    complete: true,
+    changedAt: 0,
+    checkedAt: 0,
+  };
   return { head, entries, kept: new Map() };
 }
 
@@ -41,7 +50,11 @@ function namesOf(clusters: ClusterDetails[]): string[] {
 describe('the unified view', () => {
   test('holds the default clusters first, then ours', async () => {
     const defaults = { getClusters: async () => theirs('static', 'gke') };
-    const supplier = new UnifiedClustersSupplier({ defaults, directory: await directory(1, 2), logger: new CapturingLogger() });
+    const supplier = new UnifiedClustersSupplier({
+      defaults,
+      directory: await directory(1, 2),
+      logger: new CapturingLogger(),
+    });
 
     assert.deepEqual(namesOf(await supplier.getClusters(USER)), ['static', 'gke', 'alpha-1', 'alpha-2']);
   });
@@ -90,7 +103,12 @@ describe('the unified view', () => {
 
   for (const [what, getClusters] of [
     ['rejects', async () => Promise.reject(new Error('no network'))],
-    ['throws', () => { throw new Error('no network'); }],
+    [
+      'throws',
+      () => {
+        throw new Error('no network');
+      },
+    ],
     ['never answers', () => new Promise<never>(() => {})],
   ] as const) {
     test(`a default supplier that ${what} costs its own clusters, and is said once`, async () => {

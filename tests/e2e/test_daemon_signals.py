@@ -1,0 +1,309 @@
+"""What signals do to the daemon, shown on the installed command."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2e.command import palette_sync
+from e2e.daemon import daemon, until
+from e2e.published import reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from e2e.conftest import World
+
+SLOW = "120ms"
+
+
+def test_five_resyncs_during_a_pass_are_one_more_pass(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+    world = world_of("--instances", "1", "--clusters", "6", "--latency", SLOW)
+    with daemon(world.config, **redis) as run:
+        run.wait_for("pass_finished", action="list")
+        run.send(signal.SIGUSR1)
+        until(lambda: "busy_since" in run.status("alpha"))
+        for number in range(5):
+            run.send(signal.SIGUSR1)
+            run.wait_for("signal_received", action="resync", count=2 + number)
+        assert "busy_since" in run.status("alpha"), "the pass was too short for this test"
+
+        run.wait_for("pass_finished", action="list", count=3)
+
+        until(run.idle)
+        run.send(signal.SIGUSR2)
+        left = run.wait_for("state_dump_instance", instance="alpha")
+        assert not left["mailbox"]["resync"]
+        assert [one["due"] for one in run.events("pass_finished", action="list")] == [6, 6, 6]
+        assert run.stop() == 0
+
+
+async def test_a_drain_finishes_what_was_admitted_and_loses_nothing(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "40", "--latency", SLOW)
+    world.all_by_token()
+    slow = {**redis, "PALETTE_SYNC_SERVICE__CONCURRENCY": "4"}
+    with daemon(world.config, **slow) as run:
+        run.wait_for("token_issued")
+        begun = time.monotonic()
+        code = run.stop()
+        took = time.monotonic() - begun
+        finished = run.wait_for("pass_finished")
+        issued = {one["cluster"] for one in run.events("token_issued")}
+
+    assert code == 0
+    assert took < 20, "the grace of the configuration"
+    assert 0 < len(issued) < 40
+    assert finished["skipped"] > 0
+    assert {uid for uid, count in world.issued().items() if count} == issued
+    async with reader(world.config, **redis) as look:
+        state = await look.state()
+        assert state.credentials.keys() == issued
+        assert await look.refused(state) == []
+
+    world.control("PATCH", "/", {"latency": 0.0})
+    written = {uid: count for uid, count in world.writes().items() if uid in issued}
+    with daemon(world.config, **redis) as run:
+        assert run.wait_for("pass_finished", action="list")["access"] == {"ready": 40}
+        assert run.stop() == 0
+    assert {uid: count for uid, count in world.writes().items() if uid in issued} == written
+
+    writes, asked = world.writes(), world.requests("kube")
+    with daemon(world.config, **redis) as run:
+        assert run.wait_for("pass_finished", action="list")["due"] == 0
+        assert run.stop() == 0
+    assert (world.writes(), world.requests("kube")) == (writes, asked)
+
+
+def test_a_drain_gives_up_a_listing_that_hangs_at_once(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+    world = world_of("--instances", "1", "--clusters", "2")
+    world.control("POST", "/faults", {"target": "palette", "kind": "hang"})
+    with daemon(world.config, **redis) as run:
+        until(lambda: "busy_since" in run.status("alpha"))
+        begun = time.monotonic()
+        assert run.stop() == 0
+        assert time.monotonic() - begun < 10
+
+
+def test_what_is_late_is_cancelled_after_grace(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+    world = world_of("--instances", "1", "--clusters", "6")
+    world.all_by_token()
+    for uid in world.clusters()[:3]:
+        world.control("POST", "/faults", {"target": "kube", "cluster": uid, "kind": "hang"})
+    variables = {**redis, "PALETTE_SYNC_SERVICE__GRACE": "1s", "PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT": "60s"}
+    with daemon(world.config, **variables) as run:
+        until(lambda: len(run.events("token_issued")) == 3)
+        assert run.stop() == 0
+        assert run.wait_for("pass_finished")["skipped"] == 3
+
+
+def test_a_second_signal_ends_at_once_with_stacks(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+    world = world_of("--instances", "1", "--clusters", "3")
+    world.all_by_token()
+    world.control("POST", "/faults", {"target": "kube", "kind": "hang"})
+    with daemon(world.config, **redis) as run:
+        until(lambda: world.requests("kube"))
+        run.send(signal.SIGTERM)
+        run.wait_for("daemon_stopping")
+        run.send(signal.SIGTERM)
+        assert run.end() == 1
+        assert "daemon_killed" in run.text
+        assert re.search(r"task cluster:alpha:.*transport\.py", run.text)
+
+
+def test_a_loop_that_hangs_is_ended_at_the_deadline_with_stacks(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "2")
+    hang = (
+        "import time, palette_sync.cli.service as service\n"
+        "service.Service._stop_runner = staticmethod(lambda running: time.sleep(600))\n"
+    )
+    variables = {**redis, "PALETTE_SYNC_SERVICE__GRACE": "1s", "PALETTE_SYNC_SERVICE__DEADLINE": "2s"}
+    with daemon(world.config, code=hang, **variables) as run:
+        run.wait_for("pass_finished")
+        assert run.stop() == 1
+        assert "Timeout (0:00:02)" in run.text
+        assert "_drain" in run.text
+
+
+def test_an_exception_in_a_runner_ends_the_process_with_a_stack(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "2", "--clusters", "4")
+    bug = (
+        "from palette_sync.runner import Runner\n"
+        "finished = Runner._finished\n"
+        "def broken(self, *args, **kwargs):\n"
+        "    finished(self, *args, **kwargs)\n"
+        "    if self.instance == 'alpha': self._hold = None\n"
+        "async def rest(self, seconds): raise RuntimeError('a bug')\n"
+        "Runner._finished, Runner._rest = broken, rest\n"
+        "from palette_sync.store.lease import Lease\n"
+        "def check(self): raise __import__('palette_sync.store.errors', fromlist=['x']).LeaseLost('gone')\n"
+        "Lease.check = check\n"
+    )
+    with daemon(world.config, code=bug, **redis) as run:
+        assert run.end() == 1
+        crash = run.wait_for("daemon_crashed")
+        assert crash["exception"][0]["exc_type"] == "RuntimeError"
+        assert any(frame["name"] == "rest" for frame in crash["exception"][0]["frames"])
+
+
+def test_an_instance_whose_clusters_and_palette_hang_delays_no_other(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "3", "--projects", "3", "--clusters", "24")
+    world.all_by_token()
+    hanging = {one["name"]: one for one in world.document["instances"]}
+    for cluster in hanging["alpha"]["clusters"]:
+        world.control("POST", "/faults", {"target": "kube", "cluster": cluster["uid"], "kind": "hang"})
+    world.control("POST", "/faults", {"target": "palette", "instance": "bravo", "kind": "hang"})
+    few = {**redis, "PALETTE_SYNC_SERVICE__CONCURRENCY": "3", "PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT": "10m"}
+    with daemon(world.config, **few) as run:
+        run.wait_for("pass_finished", instance="charlie", access={"ready": 8})
+        assert "busy_since" in run.status("alpha")
+        assert "busy_since" in run.status("bravo")
+
+
+def test_an_exception_in_a_pass_is_borne(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+    world = world_of("--instances", "2", "--clusters", "4")
+    bug = (
+        "import palette_sync.runner.instance as instance\n"
+        "original = instance.run_pass\n"
+        "async def run_pass(ports, **kwargs):\n"
+        "    if ports.policy.instance == 'alpha': raise ValueError('a bug')\n"
+        "    return await original(ports, **kwargs)\n"
+        "instance.run_pass = run_pass\n"
+    )
+    with daemon(world.config, code=bug, **redis) as run:
+        run.wait_for("pass_failed", instance="alpha")
+        run.wait_for("pass_finished", instance="bravo")
+        assert "ValueError" in run.status("alpha")["error"]
+        errors = run.metric("palette_sync_unexpected_errors_total")
+        assert errors == {'palette_instance="alpha"': 1.0, 'palette_instance="bravo"': 0.0}
+        assert run.get("/livez")[0] == 200
+        assert run.stop() == 0
+
+
+def test_reload_keeps_what_runs_when_the_file_is_broken_and_adds_an_instance_when_it_is_good(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "2", "--clusters", "8")
+    whole = world.config.read_text()
+    start, end = whole.index("[instances.bravo]"), whole.index("[redis]")
+    world.config.write_text(whole[:start] + whole[end:])
+    with daemon(world.config, supervised=True, **redis) as run:
+        run.wait_for("pass_finished", instance="alpha")
+        run.wait_for("daemon_ready")
+
+        world.config.write_text(whole.replace("[instances.bravo]", "[instances.bravo]\nrefresh_intervall = 5"))
+        run.send(signal.SIGHUP)
+        rejected = run.wait_for("config_rejected")
+        assert "did you mean 'refresh_interval'?" in rejected["problems"][0]
+        until(lambda: len(run.told("READY")) == 2)
+        assert "the configuration was rejected" in run.told("STATUS")[-1]
+        assert list(run.status()["instances"]) == ["alpha"]
+        assert run.status()["config"]["rejected"]
+
+        world.config.write_text(whole)
+        run.send(signal.SIGHUP)
+        reloaded = run.wait_for("config_reloaded")
+        assert (reloaded["added"], reloaded["changed"], reloaded["removed"]) == (["bravo"], [], [])
+        run.wait_for("pass_finished", instance="bravo")
+        assert len(run.told("RELOADING")) == 2
+        assert "rejected" not in run.told("STATUS")[-1]
+
+        world.config.write_text(whole[:start] + whole[end:])
+        run.send(signal.SIGHUP)
+        assert run.wait_for("config_reloaded", count=2)["removed"] == ["bravo"]
+        until(lambda: run.status()["orphaned"] == ["bravo"])
+        assert 'palette_instance="bravo"' not in run.get("/metrics")[1]
+        assert run.stop() == 0
+
+    listed = palette_sync("clusters", "--config", world.config, **redis)
+    assert "bravo: version" in listed.out
+    assert "orphaned" in listed.out
+
+
+def test_reload_applies_the_log_level_and_a_changed_instance(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "2", "--clusters", "4")
+    with daemon(world.config, **redis) as run:
+        for name in ("alpha", "bravo"):
+            run.wait_for("pass_finished", instance=name)
+        changed = world.config.read_text().replace("[instances.alpha]", '[instances.alpha]\ntitle = "Everything"')
+        world.config.write_text(changed + '\n[service]\nlog_level = "warning"\n')
+        run.send(signal.SIGHUP)
+
+        until(lambda: run.status("alpha")["version"] > 2 or run.status("alpha")["passes"] > 1)
+        logged = len(run.events("pass_finished"))
+        run.send(signal.SIGUSR1)
+        until(lambda: run.status("alpha")["passes"] > 2)
+        assert len(run.events("pass_finished")) == logged
+        assert run.stop() == 0
+
+    listed = palette_sync("clusters", "--config", world.config, "--json", "--instance", "alpha", **redis)
+    assert all("(Everything: " in one["title"] for one in listed.document["alpha"]["clusters"])
+
+
+async def test_seal_keys_are_exchanged_by_a_reload_without_touching_a_cluster(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "6")
+    keys = world.config.parent / "seal.keys"
+    old, new = keys.read_text(), palette_sync("seal-key").out
+    with daemon(world.config, **redis) as run:
+        run.wait_for("pass_finished", access={"ready": 6})
+        issued = world.issued()
+
+        keys.write_text(new + old)
+        run.send(signal.SIGHUP)
+        run.wait_for("tokens_resealed")
+        keys.write_text(new)
+        run.send(signal.SIGHUP)
+        run.wait_for("pass_finished", count=3)
+
+        async with reader(world.config, **redis) as look:
+            state = await look.state()
+            assert state.trusted
+            assert await look.refused(state) == []
+        assert run.stop() == 0
+    assert world.issued() == issued
+
+
+def blocked(pid: int) -> int:
+    """The mask of blocked signals."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"SigBlk:\s*([0-9a-f]+)", text)[0], 16)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="signal masks are read from /proc, which is Linux's")
+def test_early_signals_are_kept_and_children_start_unmasked(world_of: Callable[..., World], tmp_path: Path) -> None:
+    world = world_of("--instances", "1", "--clusters", "2")
+    kept = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+    mask = sum(1 << (number - 1) for number in kept)
+    embedded = {"PALETTE_SYNC_REDIS__URL": f"embedded://{tmp_path}/data"}
+    assert palette_sync("once", "--config", world.config, **embedded).code == 0
+    with daemon(world.config, **embedded) as run:
+        until(lambda: blocked(run.process.pid) & mask == mask)
+        for number in kept:
+            run.send(number)
+
+        assert run.wait_for("pass_finished")["due"] == 2, "nothing was due but by the resync"
+        run.wait_for("config_reloaded")
+        run.wait_for("state_dump")
+        assert blocked(run.process.pid) & mask == 0
+        (child,) = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+        assert blocked(int(child)) & mask == 0
+        assert run.stop() == 0
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(child), 0)
