@@ -93,7 +93,10 @@ describe('config.d.ts', () => {
   test('marks the URL and the keys as secret, and nothing for the frontend', async () => {
     const loaded = await schema();
 
-    assert.deepEqual(processed(loaded, secret, 'secret')[0]?.data?.['paletteSync'], { redis: { url: 'redis://canary' }, sealKeys: 'k1 canary' });
+    assert.deepEqual(processed(loaded, secret, 'secret')[0]?.data?.['paletteSync'], {
+      redis: { url: 'redis://canary' },
+      sealKeys: 'k1 canary',
+    });
     assert(!JSON.stringify(processed(loaded, secret, 'backend')).includes('canary'));
     assert(!JSON.stringify(processed(loaded, secret, 'frontend')).includes('paletteSync'));
   });
