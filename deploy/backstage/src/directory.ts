@@ -37,7 +37,8 @@ export class Directory {
   async update(instance: string, snapshot: Snapshot): Promise<void> {
     this.#snapshots.set(instance, snapshot);
     // One after the other, because a name taken in one instance is withheld in the next.
-    this.#refreshing = this.#refreshing.then(() => this.#refresh());
+    const refresh = () => this.#refresh();
+    this.#refreshing = this.#refreshing.then(refresh, refresh);
     await this.#refreshing;
   }
 

@@ -48,7 +48,8 @@ const MOST_LISTED = 200;
 export function healthOf(sources: HealthSources): Health {
   const { configProblem, link, directory, now } = sources;
   const instances = sources.instances.map(state => instanceHealth(state, directory, now));
-  const withheld = directory?.withheld(now) ?? [];
+  // What the configuration leaves out is counted, and not listed among what somebody may look for.
+  const withheld = (directory?.withheld(now) ?? []).filter(({ reason }) => reason !== 'Filtered');
   const problems = [
     ...(configProblem !== undefined ? [configProblem] : []),
     ...linkProblems(link),

@@ -16,7 +16,9 @@ const NAME = 'palette-sync';
 export class ClusterEntityProvider implements EntityProvider {
   #connection: EntityProviderConnection | undefined;
   #latest: readonly InstanceState[] = [];
-  #emitted = '';
+  /** The snapshots that were emitted, and what was made of them. */
+  #emitted: readonly unknown[] = [];
+  #content = '';
   #emitting: Promise<void> = Promise.resolve();
   readonly #told = new Set<string>();
 
@@ -50,9 +52,14 @@ export class ClusterEntityProvider implements EntityProvider {
       return;
     }
     const isWhole = known.length === instances.length && known.every(({ snapshot }) => snapshot?.head.complete);
+    const seen = [instances.length, ...known.map(({ snapshot }) => snapshot)];
+    if (seen.length === this.#emitted.length && seen.every((one, index) => one === this.#emitted[index])) {
+      return;
+    }
     const { entities, duplicates } = entitiesOf(this.#chosen(known), this.options.settings);
     const content = JSON.stringify([isWhole, entities]);
-    if (content === this.#emitted) {
+    if (content === this.#content) {
+      this.#emitted = seen; // only tokens changed
       return;
     }
     try {
@@ -61,7 +68,8 @@ export class ClusterEntityProvider implements EntityProvider {
           ? { type: 'full', entities: entities.map(deferred) }
           : { type: 'delta', added: entities.map(deferred), removed: [] },
       );
-      this.#emitted = content;
+      this.#emitted = seen;
+      this.#content = content;
       this.options.logger.info(
         `palette-sync: ${entities.length} clusters ${isWhole ? 'make up' : 'were added to'} the catalog`,
       );

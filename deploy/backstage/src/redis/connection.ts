@@ -149,7 +149,8 @@ export class RedisConnection {
       return new RedisReplyError(word);
     }
     const cause = code ?? (/^\w{1,60}$/.test(name) && name !== 'Error' ? name : (error as Error)?.constructor?.name);
-    return new RedisUnavailable(`Redis at ${this.#label} cannot be reached (${cause ?? 'unknown error'})`);
+    const hint = /CERT|ALTNAME|SSL|PEM/.test(cause ?? '') ? '; see paletteSync.redis.tls' : '';
+    return new RedisUnavailable(`Redis at ${this.#label} cannot be reached (${cause ?? 'unknown error'})${hint}`);
   }
 }
 

@@ -115,10 +115,7 @@ export function isOlder(head: Head, other: Head): boolean {
 
 function readHead(fields: Readonly<Record<string, string>>): Head {
   if (fields['version'] === undefined) {
-    throw new SnapshotRefused(
-      'Missing',
-      'Redis holds no snapshot of it any more; the daemon publishes it again in its next pass',
-    );
+    throw new SnapshotRefused('Missing', 'Redis holds no snapshot of it; the daemon publishes one in its next pass');
   }
   try {
     return decodeHead(fields);

@@ -39,9 +39,9 @@ export interface TailOptions {
   /** Absent = all that are published. */
   readonly instances?: readonly string[];
   readonly logger: LoggerService;
-  /** Called, and awaited, after each reading that changed or refused something. Must not throw. */
+  /** Called, and awaited, after each reading that changed or refused something. */
   readonly onChange: (state: InstanceState) => Promise<void>;
-  /** Called after each round; for what depends on time. Must not throw. */
+  /** Called after each round; for what depends on time. */
   readonly onRound?: () => void;
 }
 
@@ -117,7 +117,7 @@ export class SnapshotTail {
         }
         failures += 1;
         this.#lost(error);
-        this.#options.onRound?.();
+        this.#tellRound();
         await sleep(backoffMs(failures), undefined, { signal: this.#ended.signal }).catch(() => {});
       }
     }
@@ -155,11 +155,19 @@ export class SnapshotTail {
   async #round(connection: RedisConnection): Promise<void> {
     await this.#discover(connection);
     await Promise.all([...this.#followed.values()].map(one => this.#look(connection, one)));
-    this.#options.onRound?.();
+    this.#tellRound();
     if (this.#ended.signal.aborted) {
       throw new Error('stopped');
     }
     await this.#wait(connection);
+  }
+
+  #tellRound(): void {
+    try {
+      this.#options.onRound?.();
+    } catch (error) {
+      this.#options.logger.error('palette-sync: reporting failed; please tell the maintainers', error as Error);
+    }
   }
 
   async #discover(connection: RedisConnection): Promise<void> {
