@@ -42,7 +42,11 @@ export class ClusterEntityProvider implements EntityProvider {
   /** Takes over what is known of all instances. Never throws: what fails is tried again with the next call. */
   async update(instances: readonly InstanceState[]): Promise<void> {
     this.#latest = instances;
-    this.#emitting = this.#emitting.then(() => this.#emit(this.#latest));
+    this.#emitting = this.#emitting
+      .then(() => this.#emit(this.#latest))
+      .catch(error =>
+        this.options.logger.error('palette-sync: the clusters could not be described for the catalog', error),
+      );
     await this.#emitting;
   }
 
