@@ -25,6 +25,8 @@ export class RedisReplyError extends Error {
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const COMMAND_TIMEOUT_MS = 15_000;
+// A server that says one of these works again by itself, or after the operator's repair.
+const PASSING = new Set(['LOADING', 'MASTERDOWN', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MISCONF', 'OOM']);
 
 type Client = ReturnType<typeof createClient>;
 
@@ -133,6 +135,17 @@ export class RedisConnection {
     }
   }
 
+  /** What concerns the connection is told apart from what concerns a command. */
+  #replied(code: string): Error {
+    if (code === 'NOAUTH' || code === 'WRONGPASS') {
+      return new RedisUnavailable(refusal(this.#label, code));
+    }
+    if (PASSING.has(code)) {
+      return new RedisUnavailable(`Redis at ${this.#label} is not ready (${code})`);
+    }
+    return new RedisReplyError(code);
+  }
+
   #meaning(error: unknown): Error {
     if (error instanceof RedisUnavailable || error instanceof RedisReplyError) {
       return error;
@@ -146,7 +159,7 @@ export class RedisConnection {
     } = (failed ?? error ?? {}) as { name?: string; message?: string; code?: string };
     const word = /^[A-Z][A-Z0-9]{1,30}(?=\s|$)/.exec(message)?.[0];
     if (word !== undefined && code === undefined) {
-      return new RedisReplyError(word);
+      return this.#replied(word);
     }
     const cause = code ?? (/^\w{1,60}$/.test(name) && name !== 'Error' ? name : (error as Error)?.constructor?.name);
     const hint = /CERT|ALTNAME|SSL|PEM/.test(cause ?? '') ? '; see paletteSync.redis.tls' : '';

@@ -15,6 +15,7 @@ export interface Reading {
 
 // More changed clusters than this at once are no cheaper to ask for by name than to read all.
 const MOST_TOUCHED = 2_000;
+// A writer that is faster than the reader is not chased for ever: reading all is consistent at once.
 const MOST_ROUNDS = 20;
 
 /** Reads instances from Redis. Every method throws SnapshotRefused, RedisReplyError and RedisUnavailable. */

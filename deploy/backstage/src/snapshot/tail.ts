@@ -129,13 +129,20 @@ export class SnapshotTail {
     if (this.#ended.signal.aborted) {
       throw new Error('stopped');
     }
-    const { error, since } = this.#link;
+    return connection;
+  }
+
+  /** Everything that is asked was answered: only then is Redis back, for a login alone may suffice to connect. */
+  #answered(): void {
+    const { connected, error, since } = this.#link;
+    if (connected) {
+      return;
+    }
     if (error !== undefined) {
       this.#options.logger.info(`palette-sync: Redis is back after ${seconds(Date.now() - since)}; reading on`);
     }
     this.#link = { connected: true, since: Date.now() };
     this.#told.clear();
-    return connection;
   }
 
   #lost(error: unknown): void {
@@ -155,6 +162,7 @@ export class SnapshotTail {
   async #round(connection: RedisConnection): Promise<void> {
     await this.#discover(connection);
     await Promise.all([...this.#followed.values()].map(one => this.#look(connection, one)));
+    this.#answered();
     this.#tellRound();
     if (this.#ended.signal.aborted) {
       throw new Error('stopped');

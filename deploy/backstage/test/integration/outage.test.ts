@@ -80,6 +80,23 @@ describe('Redis away', () => {
     await valkey.stop();
   });
 
+  for (const instances of [undefined, ['alpha']]) {
+    test(`a server that asks for a login is told with the remedy, ${instances ? 'with' : 'without'} configured instances`, async () => {
+      const valkey = await Valkey.start(['--requirepass', 'canary-password']);
+      const reader = new Following(valkey.url, randomPrefix(), { ...(instances && { instances }) });
+
+      await until(
+        'the message',
+        () => reader.logger.count(/refuses the login \(NOAUTH\); see user and password/) === 1,
+      );
+      assert.equal(reader.tail.link.connected, false);
+      assert.equal(reader.state()?.refusal, undefined);
+
+      await reader.tail.stop();
+      await valkey.stop();
+    });
+  }
+
   test('stopping while Redis is away does not wait for it', async () => {
     const reader = new Following('redis://127.0.0.1:1', randomPrefix());
     await until('the loss', () => reader.tail.link.error !== undefined);

@@ -191,6 +191,11 @@ describe('reading on', () => {
     const reader = follow({ url: `redis://narrow:canary-password@127.0.0.1:${valkey.port}` });
 
     await until('the message', () => reader.logger.count(/lacks rights \(NOPERM\); a reader needs SMEMBERS/) === 1);
+    const tries = async () =>
+      Number(/total_connections_received:(\d+)/.exec(String(await redis.command(['INFO', 'stats'])))?.[1]);
+    const before = await tries();
+    await until('more tries', async () => (await tries()) >= before + 2);
+    assert.equal(reader.logger.lines.length, 1);
     assert(!reader.logger.text.includes('canary'));
   });
 });
