@@ -48,6 +48,10 @@ test: $(VENV)/.dev ## run all tests, with coverage
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-report=json:.coverage.json -q $(PYTEST_ARGS)
 	@$(BIN)/python tests/coverage_floor.py .coverage.json
 
+.PHONY: soak
+soak: $(VENV)/.dev ## rotate tokens that live for 20 s on 50 clusters for five minutes, with a reader that uses them
+	@PALETTE_SYNC_SOAK_SECONDS=300 $(BIN)/python -m pytest -q tests/e2e/test_daemon_rotation.py
+
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff, mypy strict, import-linter
 	@$(BIN)/ruff check .

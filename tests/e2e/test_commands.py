@@ -204,6 +204,7 @@ def test_the_demo_tells_its_story_and_checks_it() -> None:
 
     assert ran.code == 0, ran.out + ran.err
     assert "5. Palette is down" in ran.out
+    assert "6. The daemon" in ran.out
     assert "NO" not in ran.out.split()
 
 
@@ -211,7 +212,7 @@ def test_the_demo_tells_its_checks_to_programs() -> None:
     ran = palette_sync("demo", "--json")
 
     assert ran.code == 0, ran.err
-    assert len(ran.document["checks"]) == 10
+    assert len(ran.document["checks"]) == 14
     assert all(check["holds"] for check in ran.document["checks"])
     assert ran.document["broken"] == []
 

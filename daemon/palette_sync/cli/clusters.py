@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from palette_sync.cli.console import STATE_STYLE, out, print_json
+from palette_sync.cli.console import STATE_STYLE, out, print_json, span
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.core.model import OidcAuth
@@ -73,7 +73,7 @@ def _print(states: dict[str, InstanceState], now: datetime, *, configured: set[s
         console.print(
             Text.assemble(
                 (name, "bold"),
-                f": version {head.version}, {head.clusters} clusters, checked {age} s ago{first}{orphan}",
+                f": version {head.version}, {head.clusters} clusters, checked {span(age)} ago{first}{orphan}",
             )
         )
         if not state.trusted:
@@ -115,7 +115,4 @@ def _left(state: InstanceState, record: ClusterRecord, now: datetime) -> str:
     if credential.expires_at is None:
         return "never ends"
     seconds = int((credential.expires_at - now).total_seconds())
-    if seconds <= 0:
-        return "lapsed"
-    hours, minutes = divmod(seconds // 60, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds % 60:02}s"
+    return span(seconds) if seconds > 0 else "lapsed"

@@ -50,6 +50,14 @@ def complain(problems: Sequence[str], *, title: str) -> None:
         console.print(Text(f"  {problem}"))
 
 
+def span(seconds: int) -> str:
+    """A duration for people, in its two largest units: `3d04h`, `2h05m`, `7m03s`, `12s`."""
+    for large, small, unit in ((86400, 3600, "dh"), (3600, 60, "hm"), (60, 1, "ms")):
+        if seconds >= large:
+            return f"{seconds // large}{unit[0]}{seconds % large // small:02}{unit[1]}"
+    return f"{seconds}s"
+
+
 def print_json(value: Any) -> None:
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
 

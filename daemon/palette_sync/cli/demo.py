@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from palette_sync.simulator import Simulator
 
 INSTANCES, PROJECTS, CLUSTERS = 2, 6, 24
+SHORT_LIFE = 12  # seconds
 SECONDS_PER_CLUSTER_IN_THE_PLUGIN = 2.04  # measured: 50 clusters take the in-process plugin 102 s
 
 
@@ -49,7 +50,7 @@ async def _demo(*, keep: bool, as_json: bool) -> Exit:
             simulator.write_config(directory, seal_keys_line=SealKeys.generate_line("demo"), redis_url=valkey.url)
             settings = load(directory / "config.toml", environ={})
             async with open_shared(settings) as shared:
-                story = _Story(console, simulator, settings, shared)
+                story = _Story(console, simulator, settings, shared, directory / "config.toml")
                 await story.tell()
                 if keep:
                     await _stay(console, directory, simulator)
@@ -70,7 +71,7 @@ async def _stay(console: Console, directory: Path, simulator: Simulator) -> None
     for line in (
         f"palette-sync clusters --config {config}",
         f"palette-sync plan --resync --config {config}",
-        f"palette-sync once --config {config}",
+        f"palette-sync run --config {config}",
         f"curl -s {simulator.control_url}/ | head    # the simulator's control API",
     ):
         console.print(f"  {line}")
@@ -84,11 +85,14 @@ async def _stay(console: Console, directory: Path, simulator: Simulator) -> None
 class _Story:
     """Each chapter acts on the simulated world, runs passes, shows their reports and checks what must hold."""
 
-    def __init__(self, console: Console, simulator: Simulator, settings: Settings, shared: Shared) -> None:
+    def __init__(
+        self, console: Console, simulator: Simulator, settings: Settings, shared: Shared, config: Path
+    ) -> None:
         self.console = console
         self.simulator = simulator
         self.settings = settings
         self.shared = shared
+        self.config = config
         self.broken: list[str] = []
         self.checks: list[dict[str, object]] = []
 
@@ -98,6 +102,7 @@ class _Story:
         await self.drifted_role()
         await self.comings_and_goings()
         await self.outage()
+        await self.daemon()
 
     def chapter(self, title: str, text: str) -> None:
         self.console.print()
@@ -195,14 +200,46 @@ class _Story:
         reports = await self.passes()
         self.expect(not any(report.failed for report in reports), "Palette is back, and so is bravo")
 
-    async def pods_seen(self) -> int:
+    async def daemon(self) -> None:
+        self.chapter(
+            "6. The daemon",
+            f"`palette-sync run` goes on from there. A new cluster's API server grants tokens for {SHORT_LIFE} s only.",
+        )
+        from palette_sync.cli.demo_daemon import run_daemon
+
+        world = self.simulator.world
+        project = next(iter(world.instances["alpha"].projects))
+        added = await world.add_cluster("alpha", project, "short-lived")
+        world.set_token_cap(added.uid, SHORT_LIFE)
+        async with run_daemon(self.config) as daemon:
+            ready = await daemon.event("daemon_ready")
+            self.expect(ready is not None, "it is ready: it holds the leases and has read what is published")
+            first = await daemon.event("token_issued", cluster=added.uid)
+            renewed = await daemon.event("token_issued", cluster=added.uid, reason="TokenDue")
+            pods = await self.pods_seen(added.uid) if renewed else 0
+            self.expect(
+                first is not None and renewed is not None and pods > 0,
+                "the short-lived token was replaced before it ended, and the published one lists pods",
+            )
+            said = daemon.lines
+            daemon.send(signal.SIGUSR1)
+            resynced = await daemon.event("pass_finished", after=said, instance="bravo", action="list")
+            due = resynced["due"] if resynced else 0
+            self.expect(due > 0, f"SIGUSR1: all {due} clusters of bravo were verified at once")
+            daemon.send(signal.SIGTERM)
+            code = await daemon.ended()
+        self.expect(code == 0, "SIGTERM: drained, exit code 0")
+
+    async def pods_seen(self, uid: str | None = None) -> int:
         """Use one published credential as a reader would: record and token from Redis, TLS with the record's CA."""
         from palette_sync.core.model import ServiceAccountAuth
         from palette_sync.kube.kubeconfig import BearerToken
         from palette_sync.kube.transport import KubeApi
 
         state = await self.shared.store.load("alpha")
-        record = next(one for one in state.records.values() if isinstance(one.auth, ServiceAccountAuth))
+        record = next(
+            one for one in state.records.values() if isinstance(one.auth, ServiceAccountAuth) and uid in (None, one.uid)
+        )
         assert record.server is not None
         token = self.shared.sealer.open("alpha", record.uid, state.credentials[record.uid].sealed)
         async with KubeApi(record.server, BearerToken(token), timeout=5) as api:

@@ -147,7 +147,8 @@ def tell(reports: list[PassReport], errors: dict[str, StoreError], *, as_json: b
         for report in reports:
             print_report(report, console=console)
         for name, error in errors.items():
-            complain([str(error)], title=f"{name}: no pass was run")
+            hint = ["ask it by `palette-sync resync`"] if isinstance(error, LeaseHeld) else []
+            complain([str(error), *hint], title=f"{name}: no pass was run")
     if failed or len(busy) < len(errors):
         return Exit.FAILED
     return Exit.BUSY if busy else Exit.OK

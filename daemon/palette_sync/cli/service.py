@@ -354,7 +354,8 @@ class Service:
 
     def _line(self) -> str:
         rejected = f"the configuration was rejected: {self._rejected[0]}; " if self._rejected else ""
-        return rejected + status_line({name: one.runner.standing for name, one in self._running.items()})
+        standings = {name: one.runner.standing for name, one in self._running.items()}
+        return rejected + status_line(standings, utc_now())
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

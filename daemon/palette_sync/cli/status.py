@@ -8,7 +8,7 @@ import orjson
 from rich.table import Table
 from rich.text import Text
 
-from palette_sync.cli.console import complain, out, print_json
+from palette_sync.cli.console import complain, out, print_json, span
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 
@@ -83,9 +83,9 @@ def _print(document: dict[str, Any]) -> None:
             name,
             Text(one["state"], style=STATE_STYLE.get(one["state"], "")),
             access or "-",
-            "never" if age is None else f"{age} s ago",
-            "-" if lapse is None else f"in {lapse} s" if lapse >= 0 else Text("lapsed", style="red"),
-            one.get("api_key_expires_at", "-"),
+            "never" if age is None else f"{span(age)} ago",
+            "-" if lapse is None else f"in {span(lapse)}" if lapse >= 0 else Text("lapsed", style="red"),
+            one.get("api_key_expires_at", "-")[:10],
             one.get("error") or one.get("detail") or "; ".join(one.get("scopes_failing", {}).values()),
         )
     console.print(table)

@@ -412,16 +412,18 @@ class _Pass:
         return {**kept, **self.selection.chosen}
 
     def _status(self) -> dict[str, object]:
+        """For people. A pass over known clusters leaves what the last listing told of itself."""
         report = self.report()
+        told = {
+            "id": self.pass_id,
+            "started_at": format_time(self.now),
+            "duration_s": round(report.duration_s, 3),
+            "due": report.due,
+            "error": report.error or "",
+            "problems": list(report.problems),
+        }
         return {
-            "pass": {
-                "id": self.pass_id,
-                "started_at": self.now.isoformat().replace("+00:00", "Z"),
-                "duration_s": round(report.duration_s, 3),
-                "due": report.due,
-                "error": report.error or "",
-                "problems": list(report.problems),
-            },
+            "pass": self.before.status.get("pass", told) if self.wish.known_only else told,
             "access": dict(report.access),
             "held": dict(self.pruning.held),
             **self.ports.facts(),

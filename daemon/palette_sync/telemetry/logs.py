@@ -42,7 +42,9 @@ def configure_logging(*, level: str, style: Format, stream: TextIO | None = None
     if console:
         ending: list[Processor] = [
             redact,
-            structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback),
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(), sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+            ),
         ]
     else:
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from palette_sync.core.expiry import warning_due
 from palette_sync.core.snapshot_codec import format_time
 from palette_sync.runner.standing import Standing, State
 
@@ -42,8 +43,8 @@ def instance_document(standing: Standing, now: datetime) -> dict[str, object]:
     return {name: value for name, value in document.items() if value is not None}
 
 
-def status_line(standings: Mapping[str, Standing]) -> str:
-    """One line that a person understands, shown by `systemctl status`. Times, no ages: nobody renews it."""
+def status_line(standings: Mapping[str, Standing], now: datetime) -> str:
+    """One line that a person understands, shown by `systemctl status`. Times, no ages: it is told when it changes."""
     if not standings:
         return "no instance is configured"
     parts = []
@@ -66,6 +67,9 @@ def status_line(standings: Mapping[str, Standing]) -> str:
     lapses = [one.first_lapse for one in standings.values() if one.first_lapse]
     if lapses:
         parts.append(f"first token ends {format_time(min(lapses))}")
+    for name, one in standings.items():
+        if one.key_expires_at is not None and warning_due(one.key_expires_at - now) is not None:
+            parts.append(f"{name}: the API key ends {format_time(one.key_expires_at)}")
     return "; ".join(parts)
 
 

@@ -1,0 +1,44 @@
+"""The page on operating the daemon names every event and every metric, and no other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import palette_sync
+from palette_sync.telemetry.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "operations.md").read_text()
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+
+
+def logged() -> set[str]:
+    """The event of every call of a logger in the package, the simulator apart."""
+    found = set()
+    package = Path(palette_sync.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+                continue
+            target, first = node.func, node.args[0]
+            if target.attr in LEVELS and isinstance(target.value, ast.Name) and target.value.id == "log":
+                assert isinstance(first, ast.Constant), f"{path}:{node.lineno}"
+                found.add(str(first.value))
+    return found
+
+
+def test_every_event_is_documented_and_no_other() -> None:
+    section = PAGE.partition("## Events in the log")[2]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    documented = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    assert logged() == documented
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    described = {
+        metric.name + ("_total" if metric.type == "counter" else "") for metric in Metrics()._registry.collect()
+    }
+    named = set(re.findall(r"`(palette_sync_[a-z_]+)", PAGE))
+    assert described == named
