@@ -1,8 +1,8 @@
 """The snapshot that a daemon would have left after working on every cluster of a simulated world, without the work.
 
-For measurements of what follows a cold start (restart, quiet passes, memory): records, sealed tokens and memory have the
-size and the shape of real ones, and the records are what the next pass would write, so that it finds nothing to do. The
-tokens themselves open no cluster; whoever uses one is found out by the requests that the simulator counts.
+For measurements of what follows a cold start (restart, quiet passes, memory): records, sealed tokens and memory have
+the size and the shape of real ones, and the records are what the next pass would write, so that it finds nothing to do.
+The tokens open no cluster; whoever uses one is found out by the requests that the simulator counts.
 """
 
 from __future__ import annotations

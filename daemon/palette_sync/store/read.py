@@ -3,8 +3,8 @@
 A snapshot is trusted when its digest fits its records, its mac fits the digest and its head counts as many records as
 there are. A single document that cannot be read is a problem, told by name, and leaves the rest usable.
 
-An instance is read whole before each listing, and almost nothing in it has changed then: a document whose bytes hash as
-they did the last time is not decoded again, and is the same object as before. What is believed is judged anew each time.
+An instance is read whole before each listing, and almost nothing in it has changed then: a document whose bytes hash
+as they did the last time is not decoded again, and is the same object as before. What is believed is judged anew.
 """
 
 from __future__ import annotations
