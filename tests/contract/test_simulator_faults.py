@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 import stat
+import sys
 import time
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -424,6 +425,28 @@ async def test_the_written_configuration_is_complete_and_keeps_its_secrets(wire:
     assert {c["uid"] for i in document["instances"] for c in i["clusters"]} == set(wire.sim.world.clusters)
     public = (folder / "simulator.json").read_text() + (folder / "config.toml").read_text()
     assert not [secret for secret in wire.sim.secrets() if secret in public]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux serves all of 127.0.0.0/8 without being set up for it")
+async def test_it_serves_another_address_under_another_name(tmp_path: Path) -> None:
+    options = SimulatorOptions(instances=1, clusters=1, listen="127.0.0.2", host="simulator")
+    async with Simulator(options) as sim:
+        sim.write_config(tmp_path, seal_keys_line="k " + "A" * 43, redis_url="redis://elsewhere:6379/0")
+        alpha = sim.world.instances["alpha"]
+        cluster = next(iter(alpha.clusters.values()))
+        for url, authority in ((alpha.url, alpha.ca_pem), (cluster.url, cluster.ca_pem)):
+            host, _, port = url.removeprefix("https://").partition(":")
+            assert host == "simulator"
+            trust = ssl.create_default_context(cadata=authority)
+            _, writer = await asyncio.open_connection("127.0.0.2", int(port), ssl=trust, server_hostname=host)
+            writer.close()
+            with pytest.raises(OSError, match="Connect call failed"):
+                await asyncio.open_connection("127.0.0.1", int(port))
+        assert sim.control_url.startswith("http://127.0.0.1:")
+
+    written = (tmp_path / "config.toml").read_text()
+    assert 'url = "https://simulator:' in written
+    assert 'url = "redis://elsewhere:6379/0"' in written
 
 
 async def test_a_simulator_that_does_not_run_has_no_addresses() -> None:

@@ -533,6 +533,22 @@ def test_options_that_make_no_world_are_refused(wrong: dict[str, Any]) -> None:
         SimulatorOptions(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"listen": "localhost"}, "listen is no IPv4 address"),
+        ({"listen": "::"}, "listen is no IPv4 address"),
+        ({"listen": "0.0.0.0"}, "host must say"),
+        ({"host": "simulator:443"}, "host is no name"),
+        ({"host": ""}, "host is no name"),
+        ({"host": "Simulator/"}, "host is no name"),
+    ],
+)
+def test_an_address_that_nobody_could_reach_is_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        SimulatorOptions(**wrong)
+
+
 async def test_a_dead_project_or_unknown_place_is_a_key_error(world: tuple[Simulator, Client]) -> None:
     sim, client = world
     cluster = a_cluster(client.instance)

@@ -157,6 +157,22 @@ def test_an_exception_in_a_runner_ends_the_process_with_a_stack(
         assert any(frame["name"] == "rest" for frame in crash["exception"][0]["frames"])
 
 
+def test_an_instance_whose_clusters_and_palette_hang_delays_no_other(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "3", "--projects", "3", "--clusters", "24")
+    world.all_by_token()
+    hanging = {one["name"]: one for one in world.document["instances"]}
+    for cluster in hanging["alpha"]["clusters"]:
+        world.control("POST", "/faults", {"target": "kube", "cluster": cluster["uid"], "kind": "hang"})
+    world.control("POST", "/faults", {"target": "palette", "instance": "bravo", "kind": "hang"})
+    few = {**redis, "PALETTE_SYNC_SERVICE__CONCURRENCY": "3", "PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT": "10m"}
+    with daemon(world.config, **few) as run:
+        run.wait_for("pass_finished", instance="charlie", access={"ready": 8})
+        assert "busy_since" in run.status("alpha")
+        assert "busy_since" in run.status("bravo")
+
+
 def test_an_exception_in_a_pass_is_borne(world_of: Callable[..., World], redis: dict[str, str]) -> None:
     world = world_of("--instances", "2", "--clusters", "4")
     bug = (
@@ -275,15 +291,16 @@ def test_early_signals_are_kept_and_children_start_unmasked(world_of: Callable[.
     world = world_of("--instances", "1", "--clusters", "2")
     kept = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
     mask = sum(1 << (number - 1) for number in kept)
-    with daemon(world.config, PALETTE_SYNC_REDIS__URL=f"embedded://{tmp_path}/data") as run:
+    embedded = {"PALETTE_SYNC_REDIS__URL": f"embedded://{tmp_path}/data"}
+    assert palette_sync("once", "--config", world.config, **embedded).code == 0
+    with daemon(world.config, **embedded) as run:
         until(lambda: blocked(run.process.pid) & mask == mask)
         for number in kept:
             run.send(number)
 
-        run.wait_for("pass_finished")
+        assert run.wait_for("pass_finished")["due"] == 2, "nothing was due but by the resync"
         run.wait_for("config_reloaded")
         run.wait_for("state_dump")
-        run.wait_for("pass_finished", due=2, count=1)
         assert blocked(run.process.pid) & mask == 0
         (child,) = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
         assert blocked(int(child)) & mask == 0

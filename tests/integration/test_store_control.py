@@ -59,10 +59,15 @@ async def test_a_request_is_heard_and_answered(store: Store, seal_keys: SealKeys
 
 async def begin(store: Store, sealer: SealKeys | Unsealed, verb: Verb = Verb.RESYNC) -> None:
     """Send a request and wait for no answer."""
+    client, key = store._link.client, store.keys.control("alpha")
+    before = await client.xlen(key)
+
+    async def sent() -> bool:
+        return await client.xlen(key) > before
+
     asking = ask(store, sealer, "alpha", verb, by="a test")
     waiting = asyncio.ensure_future(anext(asking))
-    key = store.keys.control("alpha")
-    await until(lambda: store._link.client.execute_command("EXISTS", key))
+    await until(sent)
     waiting.cancel()
     await asyncio.wait([waiting])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from palette_sync.store.seal import Sealer
 
 log = structlog.get_logger(__name__)
+
+LEAST_SHARE = 8
 
 _MODES = {"service-account": AuthMode.SERVICE_ACCOUNT, "oidc": AuthMode.OIDC, "auto": None}
 
@@ -166,13 +169,12 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all instances of one process share: the store, the limits of Palette hosts, places among clusters."""
+    """What all instances of one process share: the store, the limits of Palette hosts, the names given."""
 
     settings: Settings
     store: Store
     sealer: Sealer
     limits: Limits
-    places: asyncio.Semaphore
     names: NameBook
 
 
@@ -186,7 +188,6 @@ async def open_shared(settings: Settings) -> AsyncIterator[Shared]:
             store=store,
             sealer=sealer,
             limits=Limits(enabled=settings.service.palette_rate_limits),
-            places=asyncio.Semaphore(settings.service.concurrency),
             names=NameBook(),
         )
 
@@ -194,12 +195,10 @@ async def open_shared(settings: Settings) -> AsyncIterator[Shared]:
 def reconfigured(shared: Shared, settings: Settings) -> Shared:
     """What is shared, under other settings. The store stays connected where it is. Raises SealKeyError."""
     before, after = shared.settings.service, settings.service
-    limits, places = shared.limits, shared.places
+    limits = shared.limits
     if after.palette_rate_limits != before.palette_rate_limits:
         limits = Limits(enabled=after.palette_rate_limits)
-    if after.concurrency != before.concurrency:
-        places = asyncio.Semaphore(after.concurrency)
-    return replace(shared, settings=settings, sealer=sealer_of(settings), limits=limits, places=places)
+    return replace(shared, settings=settings, sealer=sealer_of(settings), limits=limits)
 
 
 def setting_of(shared: Shared, name: str, *, recorder: Recorder) -> Setting:
@@ -249,6 +248,16 @@ def _read_ca(name: str, settings: InstanceSettings) -> str | None:
         raise StartError(f"instances.{name}.ca_file: cannot read {settings.ca_file}: {error}") from None
 
 
+def share_of(settings: Settings) -> int:
+    """How many clusters of one instance are worked on at once.
+
+    The instances share `concurrency` equally, so that one whose clusters all hang delays no other; a few each have in
+    any case.
+    """
+    concurrency = settings.service.concurrency
+    return max(math.ceil(concurrency / len(settings.instances)), min(concurrency, LEAST_SHARE))
+
+
 def ports_of(
     shared: Shared,
     name: str,
@@ -275,8 +284,7 @@ def ports_of(
         store=shared.store,
         publisher=publisher,
         open_token=open_token,
-        places=shared.places,
-        concurrency=shared.settings.service.concurrency,
+        concurrency=share_of(shared.settings),
         names=shared.names,
         clock=clock,
         may_issue=may_issue,

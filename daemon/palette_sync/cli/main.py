@@ -184,14 +184,22 @@ def seal_key(
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Option("--out", help="Where config.toml, seal.keys and simulator.json are written.")],
+    *,
     instances: Annotated[int, typer.Option(min=1, max=16)] = 2,
     projects: Annotated[int, typer.Option(min=1, help="In total over all instances.")] = 6,
     clusters: Annotated[int, typer.Option(min=0, help="In total over all instances.")] = 24,
     latency: Annotated[str, typer.Option(help="Added to every answer, for example 50ms.")] = "0ms",
     seed: Annotated[int, typer.Option(help="The same seed makes the same world.")] = 0,
+    listen: Annotated[str, typer.Option(help="IPv4 address to bind; 0.0.0.0 = all, for containers.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Name or IPv4 address by which clients reach it, for URLs and certificates.")
+    ] = "127.0.0.1",
+    redis_url: Annotated[
+        str, typer.Option(help="Written into config.toml; must need no password.")
+    ] = "redis://127.0.0.1:6379/0",
     as_json: JsonOption = False,
 ) -> None:
-    """Serve simulated Palette instances and Kubernetes API servers on loopback until interrupted."""
+    """Serve simulated Palette instances and Kubernetes API servers, on loopback by default, until interrupted."""
     from palette_sync.cli import simulate as command
 
     _exit(
@@ -202,6 +210,9 @@ def simulate(
             clusters=clusters,
             latency=latency,
             seed=seed,
+            listen=listen,
+            host=host,
+            redis_url=redis_url,
             as_json=as_json,
         )
     )

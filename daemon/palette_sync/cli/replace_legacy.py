@@ -64,12 +64,12 @@ async def _of_instance(
             return await kube.replace_legacy(admin, policy.desired, timeout=timeout, dry_run=not yes)
 
         return await fan_out(
-            legacy, one, limit=asyncio.Semaphore(settings_concurrency(shared)), timeout=120, name=f"legacy:{name}"
+            legacy,
+            one,
+            limit=asyncio.Semaphore(shared.settings.service.concurrency),
+            timeout=120,
+            name=f"legacy:{name}",
         )
-
-
-def settings_concurrency(shared: Shared) -> int:
-    return shared.settings.service.concurrency
 
 
 def _tell(found: dict[str, list[str]], problems: list[str], *, yes: bool, as_json: bool) -> None:

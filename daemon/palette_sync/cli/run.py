@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from palette_sync.cli.console import complain
 from palette_sync.cli.entry import run_command
+from palette_sync.cli.exits import Exit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from palette_sync.cli.exits import Exit
     from palette_sync.config import Settings
 
 
 def run(config: Path) -> Exit:
-    """Exit 0: drained after SIGTERM or SIGINT; 1: a crash, or Redis refuses; 78: the configuration is wrong."""
+    """Exit 0: drained after SIGTERM or SIGINT; 1: a crash, or Redis or a port refuses; 78: wrong configuration."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import StartError, open_shared
+        from palette_sync.cli.composition import open_shared
         from palette_sync.cli.service import Service
         from palette_sync.telemetry.endpoint import EndpointError
         from palette_sync.telemetry.metrics import Metrics
@@ -29,6 +30,8 @@ def run(config: Path) -> Exit:
             try:
                 return await Service(config, shared, notifier=notifier, metrics=Metrics()).run()
             except EndpointError as error:
-                raise StartError(str(error)) from None
+                # No exit 78: who holds the port may be about to leave it, so starting again is worth it.
+                complain([str(error)], title="the endpoint cannot listen")
+                return Exit.FAILED
 
     return run_command(config, work)

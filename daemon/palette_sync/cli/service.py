@@ -80,6 +80,7 @@ class Service:
         self._ready = False
         self._told = ""
         self._orphaned: tuple[str, ...] = ()
+        self._early_resync = False
 
     async def run(self) -> Exit:
         """Exit 0 after a drain, 1 after a crash. Raises EndpointError, StartError, StoreError."""
@@ -99,6 +100,8 @@ class Service:
             self._group = group = await stack.enter_async_context(asyncio.TaskGroup())
             for name in self.shared.settings.instances:
                 self._add(name)
+                if self._early_resync:
+                    self._running[name].runner.mailbox.resync()
             side = [
                 group.create_task(self._guarded(work), name=name)
                 for name, work in {
@@ -193,6 +196,7 @@ class Service:
 
     def _resync_all(self) -> None:
         log.info("signal_received", action="resync", signal="SIGUSR1")
+        self._early_resync = not self._running
         for one in self._running.values():
             one.runner.mailbox.resync()
 

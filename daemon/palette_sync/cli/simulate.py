@@ -1,8 +1,9 @@
-"""`palette-sync simulate`: simulated Palette instances and clusters on loopback, for development and tests."""
+"""`palette-sync simulate`: simulated Palette instances and clusters, for development, tests and the container demo."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 import sys
@@ -16,10 +17,20 @@ if TYPE_CHECKING:
 
     from palette_sync.simulator import SimulatorOptions
 
-DEFAULT_REDIS = "redis://127.0.0.1:6379/0"
 
-
-def run(out: Path, *, instances: int, projects: int, clusters: int, latency: str, seed: int, as_json: bool) -> Exit:
+def run(
+    out: Path,
+    *,
+    instances: int,
+    projects: int,
+    clusters: int,
+    latency: str,
+    seed: int,
+    listen: str,
+    host: str,
+    redis_url: str,
+    as_json: bool,
+) -> Exit:
     """Serve until SIGINT or SIGTERM. Prints `ready` once everything serves and the files are written."""
     from palette_sync.config.settings import parse_duration
     from palette_sync.simulator import SimulatorOptions
@@ -31,19 +42,38 @@ def run(out: Path, *, instances: int, projects: int, clusters: int, latency: str
             clusters=clusters,
             seed=seed,
             latency=parse_duration(latency).total_seconds(),
+            listen=listen,
+            host=host,
         )
+        _check_redis_url(redis_url)
     except ValueError as error:
         complain([str(error)], title="cannot simulate that")
         return Exit.CONFIG
     try:
-        asyncio.run(_serve(out, options, as_json=as_json))
+        asyncio.run(_serve(out, options, redis_url=redis_url, as_json=as_json))
     except OSError as error:
-        complain([f"{error.filename or out}: {error.strerror}"], title="the simulator cannot start")
+        what = error.filename or (f"--listen {listen}" if error.errno == errno.EADDRNOTAVAIL else out)
+        complain([f"{what}: {error.strerror}"], title="the simulator cannot start")
         return Exit.FAILED
     return Exit.OK
 
 
-async def _serve(out: Path, options: SimulatorOptions, *, as_json: bool) -> None:
+def _check_redis_url(url: str) -> None:
+    """Raises ValueError. What is written is readable by everybody, and everybody reads a command line."""
+    from palette_sync.store.connect import parse_url
+    from palette_sync.store.errors import StoreError
+
+    if url.startswith("embedded://"):
+        return
+    try:
+        address = parse_url(url)
+    except StoreError as error:
+        raise ValueError(f"--redis-url: {error}") from None
+    if address.password is not None:
+        raise ValueError("--redis-url: holds a password; simulate against a Redis without one")
+
+
+async def _serve(out: Path, options: SimulatorOptions, *, redis_url: str, as_json: bool) -> None:
     from palette_sync.simulator import Simulator
     from palette_sync.store.seal import SealKeys
 
@@ -52,7 +82,7 @@ async def _serve(out: Path, options: SimulatorOptions, *, as_json: bool) -> None
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     async with Simulator(options) as simulator:
-        simulator.write_config(out, seal_keys_line=SealKeys.generate_line("simulator"), redis_url=DEFAULT_REDIS)
+        simulator.write_config(out, seal_keys_line=SealKeys.generate_line("simulator"), redis_url=redis_url)
         config = str(out / "config.toml")
         if as_json:
             told = json.dumps({"ready": True, "config": config, "control_url": simulator.control_url})

@@ -55,8 +55,8 @@ UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may tak
 class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
-    `open_token` returns the token of a sealed credential, or None where no key opens it. `places` bounds the clusters
-    in flight over all instances of the process. `facts` go into the status document. Once `stopping` is set no more
+    `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds
+    the clusters in flight. `facts` go into the status document. Once `stopping` is set no more
     clusters are admitted; once `late` is set those still at work are cancelled. Either way what was issued is published
     before the pass ends.
     """
@@ -66,7 +66,6 @@ class Ports:
     store: Store
     publisher: Publisher | None
     open_token: Callable[[str, str], Secret | None]
-    places: asyncio.Semaphore
     names: NameBook
     clock: Callable[[], datetime]
     concurrency: int
@@ -215,7 +214,7 @@ class _Pass:
             policy=self.policy,
             client=self.ports.client,
             issuers=self.issuers,
-            places=self.ports.places,
+            places=asyncio.Semaphore(self.ports.concurrency),
             may_issue=self._may_issue,
             now=self.now,
             dry_run=self.publishing is None,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LEEWAY = timedelta(days=1)
 _CA_LIFE = timedelta(days=3650)
 _LEAF_LIFE = timedelta(days=365)
+LOOPBACK = "127.0.0.1"
 _SERVER_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
 
 
@@ -85,10 +86,9 @@ class Authority:
     def pem(self) -> str:
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
-    def server_certificate(self, key: ec.EllipticCurvePrivateKey) -> bytes:
-        """A certificate (PEM) for 127.0.0.1, localhost and the names of an API server."""
-        names: list[x509.GeneralName] = [x509.DNSName(name) for name in _SERVER_NAMES]
-        names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+    def server_certificate(self, key: ec.EllipticCurvePrivateKey, *, host: str) -> bytes:
+        """A certificate (PEM) for `host`, 127.0.0.1, localhost and the names of an API server."""
+        names: list[x509.GeneralName] = [_general_name(name) for name in sorted({host, LOOPBACK, *_SERVER_NAMES})]
         subject = _name("simulated-server")
         return self._sign(subject, key, ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName(names))
 
@@ -144,12 +144,22 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def server_context(authority: Authority, keys: SharedKeys, *, ask_client: bool) -> ssl.SSLContext:
-    """A TLS server context; with `ask_client` a client may show a certificate of the same authority."""
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def server_context(authority: Authority, keys: SharedKeys, *, ask_client: bool, host: str = LOOPBACK) -> ssl.SSLContext:
+    """A TLS server context for clients that reach it as `host`.
+
+    With `ask_client` they may show a certificate of the same authority.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.num_tickets = 0
-    _load_chain(context, authority.server_certificate(keys.server) + key_pem(keys.server))
+    _load_chain(context, authority.server_certificate(keys.server, host=host) + key_pem(keys.server))
     if ask_client:
         context.verify_mode = ssl.CERT_OPTIONAL
         context.load_verify_locations(cadata=authority.pem)

@@ -1,4 +1,4 @@
-"""The network side: one HTTP server object behind any number of TLS listeners on loopback.
+"""The network side: one HTTP server object behind any number of TLS listeners, on loopback unless told otherwise.
 
 A listener belongs to a `Site` (a Palette instance or a cluster's API server). The frontend finds the site by the local
 port, lets faults and latency have their way, counts the request, and sends what the site answers.
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from palette_sync.simulator.faults import Fault, Target
     from palette_sync.simulator.request_log import CredentialKind
 
-HOST = "127.0.0.1"
 _BACKLOG = 128
 _KEEP_ALIVE = 75.0
 _PIECES = 50
@@ -51,20 +50,26 @@ class Site(Protocol):
 class Listener:
     """An open port; `close` frees it at once. Connections that stand are dropped at their next request."""
 
-    def __init__(self, port: int, close: Callable[[], None]) -> None:
+    def __init__(self, host: str, port: int, close: Callable[[], None]) -> None:
+        self.host = host
         self.port = port
         self.close = close
 
     @property
     def url(self) -> str:
-        return f"https://{HOST}:{self.port}"
+        return f"https://{self.host}:{self.port}"
 
 
 class Frontend:
-    """Serves all sites of one simulator. Must be made and used inside one running loop."""
+    """Serves all sites of one simulator. Must be made and used inside one running loop.
 
-    def __init__(self, faults: FaultBook, log: RequestLog, latency: float) -> None:
+    `listen`: the IPv4 address that is bound; `host`: what clients call it.
+    """
+
+    def __init__(self, faults: FaultBook, log: RequestLog, latency: float, *, listen: str, host: str) -> None:
         self.latency = latency
+        self._listen = listen
+        self._host = host
         self._faults = faults
         self._log = log
         self._sites: dict[int, Site] = {}
@@ -79,7 +84,7 @@ class Frontend:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            sock.bind((HOST, 0))
+            sock.bind((self._listen, 0))
             server = await asyncio.get_running_loop().create_server(
                 self._http, sock=sock, ssl=LazyContext(find_context).as_context(), backlog=_BACKLOG
             )
@@ -89,7 +94,7 @@ class Frontend:
         port = int(sock.getsockname()[1])
         self._sites[port] = site
         self._servers[port] = server
-        return Listener(port, lambda: self._shut(port))
+        return Listener(self._host, port, lambda: self._shut(port))
 
     def _shut(self, port: int) -> None:
         self._sites.pop(port, None)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import re
 import resource
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from palette_sync.simulator.certificates import Authority, ContextCache, SharedKeys, server_context
+from palette_sync.simulator.certificates import LOOPBACK, Authority, ContextCache, SharedKeys, server_context
 from palette_sync.simulator.control_api import ControlApi
 from palette_sync.simulator.faults import FaultBook
 from palette_sync.simulator.listener import Frontend
@@ -35,6 +37,7 @@ PROJECT_NAMES = (
 )
 _STAGES = ("prod", "stage", "dev", "edge")
 _FEW = 4
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _PAUSE_EVERY = 64
 
 
@@ -43,7 +46,8 @@ class SimulatorOptions:
     """`projects` and `clusters` are totals over all instances. `latency` (seconds) is added to each answer.
 
     `tenant_scoped` clusters per instance, out of the total, belong to no project (none where an instance has fewer than
-    four). `token_cap` (seconds) caps what the API servers grant.
+    four). `token_cap` (seconds) caps what the API servers grant. `listen` is the IPv4 address that Palette and the API
+    servers bind, `host` the name or address by which clients reach them: it stands in URLs and certificates.
     """
 
     instances: int = 2
@@ -55,6 +59,8 @@ class SimulatorOptions:
     rate_limits: bool = True
     token_cap: float | None = None
     tenant_scoped: int = 1
+    listen: str = LOOPBACK
+    host: str = LOOPBACK
 
     def __post_init__(self) -> None:
         if not 1 <= self.instances <= len(INSTANCE_NAMES):
@@ -63,10 +69,18 @@ class SimulatorOptions:
             raise ValueError("projects, clusters, tenant_scoped and latency are not negative")
         if not 0 <= self.oidc_share <= 1:
             raise ValueError("oidc_share is between 0 and 1")
+        try:
+            unspecified = ipaddress.IPv4Address(self.listen).is_unspecified
+        except ValueError:
+            raise ValueError("listen is no IPv4 address, such as 127.0.0.1 or 0.0.0.0") from None
+        if not _HOST.fullmatch(self.host):
+            raise ValueError("host is no name or IPv4 address, such as simulator or 127.0.0.1")
+        if unspecified and self.host == LOOPBACK:
+            raise ValueError("with listen = 0.0.0.0, host must say by which name or address clients reach it")
 
 
 class Simulator:
-    """An async context manager: inside it everything serves on loopback."""
+    """An async context manager: inside it everything serves. The control API stays on loopback: it obeys anybody."""
 
     def __init__(self, options: SimulatorOptions | None = None) -> None:
         self.options = options or SimulatorOptions()
@@ -117,7 +131,9 @@ class Simulator:
 
     async def __aenter__(self) -> Self:
         _raise_open_files_limit()
-        self._frontend = Frontend(self.faults, self.requests, self.options.latency)
+        self._frontend = Frontend(
+            self.faults, self.requests, self.options.latency, listen=self.options.listen, host=self.options.host
+        )
         try:
             await self._populate()
             self._control = ControlApi(self.world, self.faults, self.requests, self._set_latency)
@@ -182,7 +198,7 @@ class Simulator:
             oidc_client_secret=f"canary-oidc-client-secret-{name}-{world.new_uid()}",
             rate_limits=self.options.rate_limits,
         )
-        context = server_context(instance.authority, self._keys, ask_client=False)
+        context = server_context(instance.authority, self._keys, ask_client=False, host=self.options.host)
         instance.listener = await self._running.open(PaletteApi(instance), lambda: context)
         world.instances[name] = instance
         return instance
@@ -192,7 +208,7 @@ class Simulator:
             cluster,
             lambda: self._contexts.get(
                 f"{cluster.uid}/{cluster.trust_generation}",
-                lambda: server_context(cluster.authority, self._keys, ask_client=True),
+                lambda: server_context(cluster.authority, self._keys, ask_client=True, host=self.options.host),
             ),
         )
 

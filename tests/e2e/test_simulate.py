@@ -1,0 +1,55 @@
+"""`palette-sync simulate` as a process, with other addresses and stores than the default, as containers need them."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2e.command import palette_sync, simulation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux serves all of 127.0.0.0/8 without being set up for it")
+def test_a_pass_works_against_another_address_by_what_was_written_alone(
+    tmp_path: Path, valkey_url: str, prefix: str
+) -> None:
+    elsewhere = ("--listen", "127.0.0.2", "--host", "127.0.0.2", "--redis-url", valkey_url)
+
+    with simulation(tmp_path, "--instances", "1", "--projects", "1", "--clusters", "3", *elsewhere) as document:
+        ran = palette_sync("once", "--config", tmp_path / "config.toml", "--json", PALETTE_SYNC_REDIS__PREFIX=prefix)
+
+    assert ran.code == 0, ran.err
+    urls = [document["instances"][0]["url"], *(one["url"] for one in document["instances"][0]["clusters"])]
+    assert all(url.startswith("https://127.0.0.2:") for url in urls), urls
+    assert ran.document["passes"][0]["access"] == {"ready": 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--listen", "0.0.0.0"), "host must say by which name"),
+        (("--listen", "nowhere"), "listen is no IPv4 address"),
+        (("--host", "a b"), "host is no name"),
+        (("--redis-url", "http://redis"), "--redis-url: redis.url cannot be understood"),
+        (("--redis-url", "redis://u:canary@redis:6379"), "--redis-url: holds a password"),
+    ],
+)
+def test_what_cannot_be_simulated_is_told(tmp_path: Path, arguments: tuple[str, str], told: str) -> None:
+    ran = palette_sync("simulate", "--out", tmp_path / "out", *arguments)
+
+    assert ran.code == 78
+    assert told in ran.err
+    assert "canary" not in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_address_of_another_machine_is_told_as_such(tmp_path: Path) -> None:
+    ran = palette_sync("simulate", "--out", tmp_path, "--listen", "192.0.2.1", "--host", "simulator")
+
+    assert ran.code == 1
+    assert "--listen 192.0.2.1" in ran.err
+    assert "Traceback" not in ran.err
