@@ -3,8 +3,8 @@
 As it is set by default it walks all of them several times in each pass, and stands still for a quarter of a second each
 time: half of what a quiet pass over ten thousand clusters took. Nearly everything here is freed by reference counts. So
 young objects are looked at less often, and what a pass left behind is not looked at again: it is set aside
-(`gc.freeze`), where it is still freed once nobody refers to it. What is set aside while it is part of a cycle would stay
-for good; so that is done only while nobody works, and everything is looked through once a day.
+(`gc.freeze`), where it is still freed once nobody refers to it. What is set aside as part of a cycle would stay for
+good; so that is done only while nobody works, and everything is looked through once a day.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ RESOLVER_THREADS = 64
 
 def run_command(config: Path, work: Callable[[Settings], Awaitable[Exit]], *, log_level: str | None = None) -> Exit:
     """Load `config`, run `work` in a fresh event loop and map what it raises to an exit code and a clear message."""
-    from palette_sync.cli.composition import StartError
+    from palette_sync.cli.opening import StartError
     from palette_sync.store.redis import LeaseHeld, StoreError
     from palette_sync.store.seal import SealKeyError
 

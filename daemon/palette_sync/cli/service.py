@@ -17,8 +17,9 @@ import structlog
 from palette_sync import __version__
 from palette_sync.cli import signals
 from palette_sync.cli.collector import Collector
-from palette_sync.cli.composition import Shared, StartError, reconfigured, setting_of, utc_now
+from palette_sync.cli.composition import Shared, reconfigured, setting_of
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.opening import StartError, utc_now
 from palette_sync.cli.requests import serve_requests
 from palette_sync.clock import Clock
 from palette_sync.config import ConfigError, load
