@@ -28,7 +28,7 @@ class BenchError(Exception):
 
 def environment(**variables: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(TESTS) + os.environ.get("BENCH_EXTRA_PATH", ""), "COLUMNS": "200", **variables}
+    return {**kept, "PYTHONPATH": str(TESTS), "COLUMNS": "200", **variables}
 
 
 def cpu_of(pid: int) -> float:
@@ -168,21 +168,25 @@ class Daemon:
 
 
 @contextmanager
-def daemon(config: Path, *, python: tuple[str, ...] = (), **settings: str) -> Iterator[Daemon]:
-    """`palette-sync run` until the block ends. `settings`: variables without their prefix, such as `HTTP__LISTEN`."""
+def daemon(config: Path, *, lag: bool = False, **settings: str) -> Iterator[Daemon]:
+    """`palette-sync run` until the block ends. `settings`: variables without their prefix, such as `HTTP__LISTEN`.
+
+    `lag`: under the probe of its event loop, which costs a little CPU time.
+    """
     stem = f"{config}.{time.monotonic_ns()}"
-    log, lag = Path(f"{stem}.log"), Path(f"{stem}.lag.json")
+    log, lags = Path(f"{stem}.log"), Path(f"{stem}.lag.json")
+    command = [sys.executable, "-m", "bench.probe", str(lags)] if lag else [str(COMMAND)]
     variables = {"HTTP__LISTEN": "127.0.0.1:0", "SERVICE__LOG_FORMAT": "json", "SERVICE__LEASE_TTL": "5s", **settings}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *python, "-m", "bench.probe", str(lag), "run", "--config", str(config)],
+            [*command, "run", "--config", str(config)],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(**prefixed(variables)),
             start_new_session=True,
         )
     try:
-        yield Daemon(process, log, lag)
+        yield Daemon(process, log, lags)
     finally:
         if process.poll() is None:
             process.kill()
