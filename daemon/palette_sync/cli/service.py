@@ -173,16 +173,14 @@ class Service:
         name, standing = runner.instance, runner.standing
         if self._running.get(name) is None or self._running[name].runner is not runner:
             return
-        leads = standing.state in {State.LEADING, State.STORELESS}
+        if standing.state is State.STANDBY:
+            self._metrics.forget(name)  # who leads tells of it
         self._clock.at(
             f"due:{name}", standing.wakes_at if standing.state is State.LEADING else None, runner.mailbox.nudge
         )
-        self._metrics.first_lapse(
-            name,
-            standing.first_lapse if leads else None,
-            renewals_failing=standing.renewals_failing if leads else None,
-        )
-        self._metrics.api_key(name, standing.key_expires_at)
+        if standing.state in {State.LEADING, State.STORELESS}:
+            self._metrics.first_lapse(name, standing.first_lapse, renewals_failing=standing.renewals_failing)
+            self._metrics.api_key(name, standing.key_expires_at)
         self._moved.set()
         if all(one.runner.standing.busy_since is None for one in self._running.values()):
             self._collector.rest()

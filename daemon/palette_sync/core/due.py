@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 RUNNING = "Running"
 PATIENCE = timedelta(seconds=30)
+RENEW_AHEAD = timedelta(seconds=60)  # renewals that fall due within this share a pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def due(
         return Due("Resync", "an operator asked for it")
     if verify_due(candidate.key, candidate.work.verified_at, now, verify_interval):
         return Due("VerifyDue", "the verification interval has come round")
-    return _token_due(candidate, now + _ahead(candidate, ahead)) if ahead else None
+    return _token_due_soon(candidate, now, ahead) if ahead else None
 
 
 def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta) -> datetime | None:
@@ -99,11 +100,11 @@ def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta)
     return min(moments, default=None)
 
 
-def _ahead(candidate: Candidate, ahead: timedelta) -> timedelta:
-    credential = candidate.credential
-    if credential is None or credential.expires_at is None:
-        return ahead
-    return min(ahead, (credential.expires_at - credential.issued_at) / 12)
+def renews_from(credential: SealedCredential, ahead: timedelta = RENEW_AHEAD) -> datetime:
+    """From when a pass renews the token: `ahead` of its time, or a twelfth of its life if that is less."""
+    if credential.expires_at is not None:
+        ahead = min(ahead, (credential.expires_at - credential.issued_at) / 12)
+    return credential.renew_at - ahead
 
 
 def waits(candidate: Candidate) -> bool:
@@ -175,6 +176,13 @@ def _token_due(candidate: Candidate, now: datetime) -> Due | None:
     if token_due(issued_at=credential.issued_at, renew_at=credential.renew_at, now=now):
         return Due("TokenDue", "the token has reached its renewal time", issue=True)
     return None
+
+
+def _token_due_soon(candidate: Candidate, now: datetime, ahead: timedelta) -> Due | None:
+    credential = candidate.credential
+    if credential is None or now < renews_from(credential, ahead):
+        return None
+    return _token_due(candidate, max(now, credential.renew_at))
 
 
 def _overlap_over(candidate: Candidate, now: datetime) -> Due | None:

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from palette_sync import palette
 from palette_sync.core.candidates import Candidates
+from palette_sync.core.due import RENEW_AHEAD
 from palette_sync.core.fold import Failed, fold_record, fold_work
 from palette_sync.core.model import Cluster, Discovery
 from palette_sync.core.prune import prune
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-RENEW_AHEAD = timedelta(seconds=60)  # renewals that fall due within this share a pass
 # Reasons that cannot wait until a failed listing works again: the token would lapse meanwhile.
 _URGENT = frozenset({"TokenDue", "TokenLapsed"})
 UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may take, waiting for its limits included

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from palette_sync.core.due import renews_from
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -29,7 +31,7 @@ class Standing:
     """`attempted_at` and `succeeded_at` speak of passes that list Palette; an age is told from them, not a constant OK.
 
     `read`: a snapshot was published or read, so readers have something. `first_lapse` is when the first published token
-    ends, `renewals_failing` how many tokens are past their renewal time, `wakes_at` when something known will be due.
+    ends, `renewals_failing` how many should have been renewed and could not be, `wakes_at` when something known is due.
     """
 
     state: State = State.STARTING
@@ -62,7 +64,7 @@ class Standing:
         living = [one for one in state.credentials.values() if one.expires_at is not None]
         self.first_lapse = min((one.expires_at for one in living if one.expires_at is not None), default=None)
         self.renewals_failing = sum(
-            one.renew_at <= now and state.work[uid].failures > 0
+            renews_from(one) <= now and state.work[uid].failures > 0
             for uid, one in state.credentials.items()
             if uid in state.work
         )
