@@ -111,9 +111,7 @@ class ColdPass:
         return self.cpu / self.clusters * 1000
 
 
-def cold_pass(
-    world: World, *, lag: bool = False, log: bool = False, within: float = 600, **settings: str
-) -> ColdPass:
+def cold_pass(world: World, *, lag: bool = False, log: bool = False, within: float = 600, **settings: str) -> ColdPass:
     """Start a daemon on an empty store and wait for the end of its first pass. Raises BenchError.
 
     `log`: with the simulator's latest requests, as (time, target, cluster, path, status).

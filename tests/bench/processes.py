@@ -159,8 +159,14 @@ class Daemon:
         return self.events(name)[count - 1]
 
     def stop(self) -> None:
+        """Raises BenchError when it does not end; its deadline is half of what it is given here."""
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(60)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGUSR2)  # tells where every task stands
+            time.sleep(1)
+            raise BenchError(f"the daemon does not end:\n{self._log.read_text()[-4000:]}") from None
 
     def lag(self, since: float, until: float) -> dict[str, float]:
         """Percentiles of the loop's lag in ms between two moments, once the daemon has ended."""

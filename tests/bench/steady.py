@@ -186,15 +186,15 @@ def ten_thousand(lab: Lab) -> list[Row]:
             found.bytes_changed,
             "B",
             4.0 * found.record,
-            note=f"the record has {found.record:,} B, and its change and history entries go with it; budget: four times the "
-            f"record. A pass without a change sends {found.bytes_quiet:,.0f} B",
+            note=f"the record has {found.record:,} B, its change and history entries go with it; budget: four times "
+            f"the record. A pass without a change sends {found.bytes_quiet:,.0f} B",
         ),
         Row(
             "one cluster changed among 10,000: publish at the server",
             max(found.publish_ms),
             "ms",
             5.0,
-            note=f"longest of {len(found.publish_ms)}, by the server's slow log; median {median(found.publish_ms):.2f} ms",
+            note=f"longest of {len(found.publish_ms)} by the slow log; median {median(found.publish_ms):.2f} ms",
         ),
         Row(
             "memory of 10,000 clusters, steady: RSS",
@@ -234,5 +234,3 @@ def _facts(found: Steady) -> dict[str, float]:
         "bytes_quiet": found.bytes_quiet,
         "bytes_changed": found.bytes_changed,
     }
-
-
