@@ -119,8 +119,8 @@ def thousand(lab: Lab) -> list[Row]:
             "x",
             1.3,
             floor=1.0,
-            note=f"{best.wall:.1f} s; floor {floor:.1f} s = {best.kube + best.palette:,} calls x 50 ms / {CONCURRENCY} at "
-            f"once; CPU: daemon {best.cpu:.1f} s, simulator {best.world_cpu:.1f} s; try {len(tries)} of {TRIES}",
+            note=f"{best.wall:.1f} s; floor {floor:.1f} s = {best.kube + best.palette:,} calls x 50 ms / {CONCURRENCY}"
+            f" at once; CPU: daemon {best.cpu:.1f} s, simulator {best.world_cpu:.1f} s; try {len(tries)} of {TRIES}",
         ),
         Row(
             f"event-loop lag during that cold pass of {clusters:,}: p99",
@@ -155,8 +155,8 @@ def limited(lab: Lab) -> list[Row]:
             "x",
             1.1,
             floor=1.0,
-            note=f"{found.wall:.1f} s; listing and {clusters:,} kubeconfigs alone take {floor:.1f} s; {refused} answers "
-            f"of 429; from its kubeconfig to its last answer a cluster took {spans[len(spans) // 2]:.2f} s, p99 "
+            note=f"{found.wall:.1f} s; listing and {clusters:,} kubeconfigs alone take {floor:.1f} s; "
+            f"{refused} answers of 429; from its kubeconfig to its last answer a cluster took {spans[len(spans) // 2]:.2f} s, p99 "
             f"{spans[int(len(spans) * 0.99)]:.2f} s, where {found.kube / clusters:.0f} calls of 50 ms make "
             f"{found.kube / clusters * LATENCY:.2f} s",
         ),
