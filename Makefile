@@ -11,6 +11,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # The lock files are whole, so nothing is resolved again: pip would take an extra (coverage[toml]) for unpinned.
 LOCKED := $(PIP) install --no-deps --require-hashes
+# The Backstage adapter needs Node >= 20; where there is none, what concerns it is skipped, and that is said.
+ADAPTER := deploy/backstage
+NODE := $(shell node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' 2>/dev/null && echo yes)
+NO_NODE = echo "SKIPPED, for there is no Node 20 or newer here: $(1)"
 # Tests run in parallel; PYTEST_ARGS narrows them, for example PYTEST_ARGS="tests/unit -k naming".
 PYTEST_ARGS ?=
 
@@ -36,6 +40,11 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@$(PIP) check
 	@touch $@
 
+$(ADAPTER)/node_modules/.installed: $(ADAPTER)/package.json $(ADAPTER)/package-lock.json $(ADAPTER)/.npmrc
+	@echo "installing Backstage for the adapter's tests (about half a minute, 500 MB)"
+	@cd $(ADAPTER) && npm ci --ignore-scripts --silent
+	@touch $@
+
 .PHONY: install
 install: $(VENV)/.runtime ## install the daemon into .venv
 
@@ -47,6 +56,25 @@ demo: $(VENV)/.runtime ## show the main job end to end, with simulated Palette, 
 test: $(VENV)/.dev ## run all tests, with coverage
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-report=json:.coverage.json -q $(PYTEST_ARGS)
 	@$(BIN)/python tests/coverage_floor.py .coverage.json
+	@$(if $(PYTEST_ARGS),true,$(MAKE) --no-print-directory test-backstage)
+
+.PHONY: test-backstage
+ifeq ($(NODE),yes)
+test-backstage: $(VENV)/.runtime $(ADAPTER)/node_modules/.installed ## test the adapter, in a real Backstage backend
+	@cd $(ADAPTER) && npm run --silent test
+else
+test-backstage:
+	@$(call NO_NODE,the tests of the Backstage adapter)
+endif
+
+.PHONY: demo-backstage
+ifeq ($(NODE),yes)
+demo-backstage: $(VENV)/.runtime $(ADAPTER)/node_modules/.installed ## show what a Backstage backend answers with the adapter
+	@cd $(ADAPTER) && npm run --silent demo
+else
+demo-backstage:
+	@$(call NO_NODE,the demo of the Backstage adapter); exit 1
+endif
 
 .PHONY: soak
 soak: $(VENV)/.dev ## rotate tokens that live for 20 s on 50 clusters for five minutes, with a reader that uses them
@@ -64,16 +92,29 @@ bench-full: $(VENV)/.dev ## the long measurements too, and the figure of docs/ca
 	@PYTHONPATH=tests $(BIN)/python -m bench --full --json build/bench-full.json --figure docs/capacity.svg $(BENCH_ARGS)
 
 .PHONY: lint
-lint: $(VENV)/.dev ## ruff, mypy strict, import-linter
+lint: $(VENV)/.dev ## ruff, mypy strict, import-linter; tsc and biome for the adapter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory lint-backstage
+
+.PHONY: lint-backstage
+ifeq ($(NODE),yes)
+lint-backstage: $(ADAPTER)/node_modules/.installed
+	@cd $(ADAPTER) && npm run --silent lint
+else
+lint-backstage:
+	@$(call NO_NODE,type-checking and linting the Backstage adapter)
+endif
 
 .PHONY: format
 format: $(VENV)/.dev ## let ruff format and fix
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+ifeq ($(NODE),yes)
+	@test ! -d $(ADAPTER)/node_modules || (cd $(ADAPTER) && npm run --silent format)
+endif
 
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
@@ -83,4 +124,5 @@ lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files 
 
 .PHONY: clean
 clean: ## remove what the targets made
-	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
+		$(ADAPTER)/node_modules $(ADAPTER)/dist $(ADAPTER)/.build $(ADAPTER)/.packed

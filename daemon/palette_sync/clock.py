@@ -81,10 +81,12 @@ class Clock:
 
     def remove(self, instance: str) -> None:
         """Forget every job of an instance."""
+        mine = f":{instance}"
+        # APScheduler itself forgets a job that never runs again (a cron expression that has no next time).
+        self._again = {name: again for name, again in self._again.items() if not name.endswith(mine)}
         for job in self._scheduler.get_jobs():
-            if job.id.endswith(f":{instance}"):
+            if job.id.endswith(mine):
                 job.remove()
-                self._again.pop(job.id, None)
 
     def pause(self) -> None:
         """Tick no more; a drain has begun."""

@@ -523,6 +523,19 @@ async def test_revoked_tokens_are_dead_and_later_ones_live(kube: Kube) -> None:
     assert (await kube("GET", "/api/v1/pods", token=new)).status == 200
 
 
+async def test_a_persons_token_is_that_person_here_and_nobody_elsewhere(both: tuple[Simulator, Kube]) -> None:
+    sim, kube = both
+    token = kube.cluster.tokens.for_user("jo", ["system:masters"])
+    powerless = kube.cluster.tokens.for_user("jo", [])
+    other = next(one for one in sim.world.clusters.values() if one is not kube.cluster)
+
+    assert (await kube("GET", "/api/v1/pods", token=token)).status == 200
+    assert (await kube("GET", "/api/v1/pods", token=powerless)).status == 403
+    assert (await kube("GET", "/api/v1/pods", token=other.tokens.for_user("jo", ["system:masters"]))).status == 401
+    sim.world.advance(7200)
+    assert (await kube("GET", "/api/v1/pods", token=token)).status == 401
+
+
 async def test_a_token_for_another_audience_is_not_accepted(kube: Kube) -> None:
     await kube.account()
     reply = await kube.request_token(audiences=["vault"])

@@ -186,6 +186,36 @@ async def test_data_survives_in_a_directory_that_only_one_may_serve(
             assert await publisher.publish(now=NOW, put=records(version)) == version
 
 
+async def test_who_looks_into_a_served_directory_sees_its_data_and_leaves_the_server_running(
+    prefix: str, seal_keys: SealKeys, tmp_path: Path
+) -> None:
+    async with (
+        EmbeddedValkey(directory=tmp_path) as server,
+        Store.open(server.url, prefix=prefix, sealer=seal_keys) as store,
+    ):
+        await (await writer(store)).publish(now=NOW, put=records(2))
+        for _ in range(2):
+            async with (
+                EmbeddedValkey(directory=tmp_path) as borrowed,
+                Store.open(borrowed.url, prefix=prefix, sealer=seal_keys) as looking,
+            ):
+                assert (await looking.load("alpha")).records == records(2)
+        await store.ping()
+        pid = server.pid
+    async with EmbeddedValkey(directory=tmp_path) as successor:
+        assert successor.pid != pid, "with its daemon gone the directory is served anew"
+
+
+async def test_a_lock_that_names_a_server_that_is_gone_is_told(tmp_path: Path) -> None:
+    lock = (tmp_path / "palette-sync.lock").open("a+")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    lock.write(str(tmp_path / "gone"))
+    lock.flush()
+
+    with lock, pytest.raises(StoreUnavailable, match=r"another process serves the data in .*, and is not ready yet"):
+        await EmbeddedValkey(directory=tmp_path).__aenter__()
+
+
 async def test_a_directory_whose_server_is_not_ready_yet_is_told(tmp_path: Path) -> None:
     lock = (tmp_path / "palette-sync.lock").open("a+")
     fcntl.flock(lock, fcntl.LOCK_EX)

@@ -199,6 +199,35 @@ async def test_one_missed_renewal_does_no_harm(
         assert not lease.lost.is_set()
 
 
+async def test_it_is_lost_when_its_key_holds_something_else(store: Store, raw: Any) -> None:
+    async with await take(store, ttl=0.3) as lease:
+        await raw.delete(store.keys.lease("alpha"))
+        await raw.lpush(store.keys.lease("alpha"), "somebody else's")
+        async with asyncio.timeout(5):
+            await lease.lost.wait()
+        with pytest.raises(LeaseLost):
+            lease.check()
+
+
+async def test_it_is_sound_only_while_redis_answers(
+    valkey_url: str, prefix: str, seal_keys: SealKeys, tmp_path: Path, raw: Any
+) -> None:
+    async with (
+        Proxy(valkey_url, tmp_path) as proxy,
+        Store.open(proxy.url, prefix=prefix, sealer=seal_keys) as store,
+        await take(store, ttl=2) as lease,
+    ):
+        assert lease.sound
+        proxy.lose_request = b"EVALSHA"
+        await until(lambda: not lease.sound)
+        lease.check()
+        await until(lambda: lease.sound)
+
+        await raw.delete(store.keys.epoch("alpha"))
+        await lease.lost.wait()
+        assert not lease.sound
+
+
 async def test_acquiring_whose_answer_was_lost_is_not_held_by_itself(
     valkey_url: str, prefix: str, seal_keys: SealKeys, tmp_path: Path, raw: Any
 ) -> None:
@@ -245,3 +274,15 @@ async def test_an_absent_server_is_no_held_lease(prefix: str, seal_keys: SealKey
     async with Store.open(f"unix://{tmp_path}/none.sock", prefix=prefix, sealer=seal_keys) as store:
         with pytest.raises(StoreUnavailable):
             await take(store)
+
+
+async def test_ones_own_of_before_needs_not_run_out_first(store: Store) -> None:
+    first = await take(store)
+    with pytest.raises(LeaseHeld):
+        await take(store)
+
+    second = await Lease.acquire(store, "alpha", ttl=5, holder="test:1", former=first)
+
+    assert second.epoch > first.epoch
+    with pytest.raises(LeaseHeld):
+        await Lease.acquire(store, "alpha", ttl=5, holder="test:1", former=first)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -94,3 +95,85 @@ def test_libraries_say_only_warnings_and_those_are_redacted_too() -> None:
 
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["event"] == "late ***"
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_what_a_reader_looks_for_first_stands_first() -> None:
+    stream = io.StringIO()
+    configure_logging(level="info", style="json", stream=stream)
+
+    with structlog.contextvars.bound_contextvars(pass_id="abc"):
+        structlog.get_logger().warning("prune_held", zone=1, action="hold")
+    logging.getLogger("somebody").warning("foreign")
+
+    ours, foreign = lines(stream)
+    assert list(ours)[:3] == ["timestamp", "level", "event"]
+    assert ours.keys() == {"timestamp", "level", "event", "zone", "action", "pass_id"}
+    assert list(foreign) == ["timestamp", "level", "event"]
+
+
+@dataclass(frozen=True)
+class Holder:
+    token: Secret
+
+
+HELD = Secret("canary-held-value")
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(HELD, id="alone"),
+        pytest.param([HELD, (HELD, {HELD})], id="in lists"),
+        pytest.param({"deep": {"deeper": HELD}}, id="in mappings"),
+        pytest.param({HELD: 1}, id="as a key"),
+        pytest.param(Holder(HELD), id="in a dataclass"),
+        pytest.param([Holder(HELD)], id="in a list of dataclasses"),
+        pytest.param(f"{HELD} {HELD!r} {HELD:>20}", id="formatted"),
+        pytest.param(ValueError(HELD), id="in an exception"),
+        pytest.param(ValueError(f"refused {JWT}"), id="a token in an exception"),
+        pytest.param(f"refused {JWT}".encode(), id="a token in bytes"),
+        pytest.param({"deep": [JWT.encode()]}, id="a token in bytes in a list"),
+    ],
+)
+def test_a_secret_is_masked_in_any_position(value: object, style: Any) -> None:
+    stream = io.StringIO()
+    configure_logging(level="info", style=style, stream=stream)
+
+    structlog.get_logger().info("token_issued", value=value)
+
+    assert HELD.reveal() not in stream.getvalue()
+    assert JWT not in stream.getvalue()
+    assert "***" in stream.getvalue()
+
+
+def test_a_long_text_is_cut_whatever_type_carries_it() -> None:
+    cleaned = redact(None, "info", {"event": "x", "value": ValueError("y" * (2 * LONGEST_VALUE))})
+
+    assert len(str(cleaned["value"])) == LONGEST_VALUE + 3
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_secret_in_the_text_of_an_exception_is_masked_in_its_traceback(style: Any) -> None:
+    stream = io.StringIO()
+    configure_logging(level="info", style=style, stream=stream)
+
+    try:
+        raise ValueError(f"refused {JWT}")
+    except ValueError:
+        structlog.get_logger().exception("broken")
+        logging.getLogger("somebody").exception("broken too")
+
+    assert JWT not in stream.getvalue()
+    assert stream.getvalue().count("refused ***") == 2
+    assert stream.getvalue().count("test_logs.py") >= 2, "where it happened"
+
+
+def test_simple_values_stay_what_they_are() -> None:
+    event = {"event": "x", "count": 3, "share": 0.5, "dry": True, "none": None, "names": ("a", "b")}
+
+    assert redact(None, "info", event) == {**event, "names": ["a", "b"]}

@@ -85,13 +85,16 @@ def due(
 def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta) -> datetime | None:
     """When this cluster will be due by itself, without any news from Palette; None = never, or it is due already.
 
-    A renewal wakes at its second; verification and retries may come up to `PATIENCE` late, so that they share a pass.
+    What failed and was not tried again yet is due now. A renewal wakes at its second; verification may come up to
+    `PATIENCE` late, so that several share a pass.
     """
     if waits(candidate):
         return None
     work, credential = candidate.work, candidate.credential
     if in_backoff(candidate, now):
         return work.retry_at
+    if work.failures > 0:
+        return now  # its backoff ended, perhaps during a pass that had found it still resting
     moments = [secret.delete_at + PATIENCE for secret in work.retired]
     if credential is not None and not isinstance(candidate.record and candidate.record.auth, OidcAuth):
         moments.append(credential.renew_at)

@@ -98,6 +98,9 @@ class ClusterWork:
             if verdict is None:
                 raise
             worked = Worked(verdict)
+            record = item.candidate.record
+            if item.due.reason == "IssuerDue" and record is not None and isinstance(record.auth, OidcAuth):
+                self._issuers.put_off(record.auth.issuer_url, verdict.message)
         return replace(worked, duration_s=round(time.monotonic() - begun, 3))
 
     async def _work(self, item: Item) -> Worked:

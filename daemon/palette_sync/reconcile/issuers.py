@@ -37,7 +37,7 @@ class Issuers:
         """
         async with self._turns[issuer]:
             known = self._known.get(issuer)
-            if known is not None and known.valid_until is not None and self._now < known.valid_until:
+            if known is not None and self._valid(known):
                 return known
             if issuer not in self._tried:
                 try:
@@ -55,6 +55,15 @@ class Issuers:
             if known is None or known.fetched_at is None:
                 raise self._tried[issuer]
             return known
+
+    def put_off(self, issuer: str, reason: str) -> None:
+        """The cluster through which it was to be read anew failed before; do not try the others in turn at once."""
+        known = self._known.get(issuer)
+        if known is not None and known.fetched_at is not None and not self._valid(known):
+            self._remember(replace(known, error=reason, valid_until=self._now + RETRY))
+
+    def _valid(self, known: IssuerMetadata) -> bool:
+        return known.valid_until is not None and self._now < known.valid_until
 
     def _remember(self, metadata: IssuerMetadata) -> None:
         self._known[metadata.issuer] = metadata

@@ -98,6 +98,8 @@ class Runner:
         self._memory: InstanceState | None = None
         self._rows: Rows = {}
         self._sealer: Sealer | None = None
+        self._former: Lease | None = None
+        self._key_unknown = False
         self._store_failures = 0
         self._pause = SHORTEST_PAUSE
         self._warned: tuple[datetime, timedelta] | None = None
@@ -128,17 +130,19 @@ class Runner:
             while not self._stopping.is_set():
                 await self._hold()
         finally:
-            self._stand(State.STOPPED)
             self.mailbox.close()
+            self._stand(State.STOPPED)
 
     # -- the lease --------------------------------------------------------------------------------------------------
 
     async def _hold(self) -> None:
         setting = self._setting
         try:
-            async with await Lease.acquire(
-                setting.store, self.instance, ttl=setting.lease_ttl, holder=setting.holder
-            ) as lease:
+            lease = await Lease.acquire(
+                setting.store, self.instance, ttl=setting.lease_ttl, holder=setting.holder, former=self._former
+            )
+            self._former = lease
+            async with lease:
                 await self._lead(lease)
         except LeaseHeld as error:
             await self._stand_by(str(error), setting)
@@ -161,20 +165,24 @@ class Runner:
         await self._rest(setting.lease_ttl / 2)
 
     async def _wait_for_store(self, error: StoreError) -> None:
-        """Redis is away, or cannot be used: say so once, keep what is known, and come back."""
+        """Redis is away, or cannot be used: say so once, keep what is known, and come back, less and less often."""
         pause = STORE_PAUSES[min(self._store_failures, len(STORE_PAUSES) - 1)]
         self._store_failures += 1
-        if self.standing.state is not State.STORELESS:
+        if self._store_failures == 1:
             log.warning("store_away", instance=self.instance, reason=str(error))
         self._stand(State.STORELESS, str(error))
         await self._rest(pause)
 
-    async def _lead(self, lease: Lease) -> None:
-        self._settle(await self._open(lease))
-        if self.standing.state is State.STORELESS:
+    def _store_works(self) -> None:
+        if self._store_failures:
             log.info("store_back", instance=self.instance)
         self._store_failures = 0
+
+    async def _lead(self, lease: Lease) -> None:
+        self._settle(await self._open(lease))
         self._stand(State.LEADING)
+        if not self.mailbox.wanted.is_set():  # else the pass will show whether versions are taken too
+            self._store_works()
         while not self._stopping.is_set():
             if self.mailbox.wanted.is_set():
                 await self._serve(self.mailbox.take(), lease)
@@ -200,6 +208,7 @@ class Runner:
         self.standing.busy_since = self._clock()
         try:
             await self._pass(mail, lease)
+            self._store_works()
         except VersionConflict as error:
             log.warning("store_changed", instance=self.instance, reason=str(error))
             self._publisher = None
@@ -228,8 +237,8 @@ class Runner:
         if publisher is None or (wish is not None and not wish.known_only):
             # Read anew for each listing: what somebody else changed in Redis is seen, and mended.
             publisher = await self._open(lease)
-        else:
-            await setting.store.ping()  # before anything is issued that could not be published
+        # Through the fence, before anything is issued that could not be published.
+        await publisher.remember(now=self._clock())
         async with setting.open_client() as client:
             if wish is not None:
                 ports = replace(
@@ -241,12 +250,15 @@ class Runner:
                 )
                 if not wish.known_only:
                     self.standing.attempted_at = self._clock()
-                report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish, rows=self._rows)
+                try:
+                    report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish, rows=self._rows)
+                finally:
+                    self._remember(publisher)  # also what arrived before it failed
                 self._finished(report, publisher, listed=not wish.known_only)
                 for answer in mail.answers:
                     if not answer.done():
                         answer.set_result(report)
-            if mail.key:
+            if mail.key or (self._key_unknown and wish is not None and not wish.known_only):
                 await unless(self._stopping, self._check_key(client, setting), name=f"key:{self.instance}")
                 status = {**publisher.state.status, **self._facts()}
                 await publisher.remember(now=self._clock(), status=status)
@@ -282,13 +294,17 @@ class Runner:
 
     def _settle(self, publisher: Publisher) -> None:
         """Remember what is published, and when something in it will be due."""
+        self._remember(publisher)
         state, now = publisher.state, self._clock()
-        if state.head is not None and state.trusted:
-            self._memory = state
         self.standing.settle(state, now=now)
         wake = self._view(state).next_wake()
         self.standing.wakes_at = None if wake is None else max(wake, now + timedelta(seconds=self._pause))
         self._observer.settled(self)
+
+    def _remember(self, publisher: Publisher) -> None:
+        state = publisher.state
+        if state.head is not None and state.trusted:
+            self._memory = state
 
     def _view(self, state: InstanceState) -> Candidates:
         return Candidates(self._setting.policy, state, self._rows, now=self._clock())
@@ -298,18 +314,21 @@ class Runner:
     async def _check_key(self, client: PaletteClient, setting: Setting) -> None:
         """Learn when the API key ends, and warn of it 14, 7 and 1 days ahead."""
         standing = self.standing
-        standing.key_name, standing.key_expires_at = setting.api_key_name, None
+        if standing.key_name != setting.api_key_name:
+            standing.key_name, standing.key_expires_at = setting.api_key_name, None
+        self._key_unknown = False
         if setting.api_key_name is None:
             return
         try:
             key = await palette.api_key_expiry(client, setting.api_key_name)
         except palette.PaletteError as error:
+            self._key_unknown = True  # the next listing asks again
             log.warning("api_key_unknown", instance=self.instance, reason=str(error))
             return
+        standing.key_expires_at = None if key is None else key.expiry
         if key is None:
             log.warning("api_key_unknown", instance=self.instance, reason="no key of that api_key_name is listed")
             return
-        standing.key_expires_at = key.expiry
         if key.expiry is not None:
             self._warn_of_key(key.expiry)
 

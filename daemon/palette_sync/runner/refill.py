@@ -38,7 +38,9 @@ def lost_something(found: InstanceState, memory: InstanceState) -> bool:
 async def refill(publisher: Publisher, memory: InstanceState, *, instance: str, sealer: Sealer, now: datetime) -> None:
     """Publish `memory`. A token that no key opens any more is left out, and issued anew. Raises StoreError."""
     tokens: dict[str, Credential | None] = {
-        uid: _opened(instance, uid, sealed, sealer) for uid, sealed in memory.credentials.items()
+        uid: _opened(instance, uid, sealed, sealer)
+        for uid, sealed in memory.credentials.items()
+        if uid in memory.records  # whoever can write Redis can put a credential beside no record
     }
     await publisher.publish(
         now=now,
@@ -62,7 +64,7 @@ async def reseal(publisher: Publisher, *, instance: str, sealer: Sealer, now: da
     opened = {
         uid: _opened(instance, uid, sealed, sealer)
         for uid, sealed in state.credentials.items()
-        if not sealer.current(sealed.sealed)
+        if uid in state.records and not sealer.current(sealed.sealed)
     }
     tokens = {uid: credential for uid, credential in opened.items() if credential is not None}
     if tokens:

@@ -61,8 +61,8 @@ class Standing:
         self.version, self.complete = state.head.version, state.head.complete
         self.access = dict(Counter(record.access.state.value for record in state.records.values()))
         self.scopes_failing = {one.name: one.error for one in state.scopes.values() if one.error}
-        living = [one for one in state.credentials.values() if one.expires_at is not None]
-        self.first_lapse = min((one.expires_at for one in living if one.expires_at is not None), default=None)
+        ends = [one.expires_at for uid, one in state.credentials.items() if uid in state.records]
+        self.first_lapse = min((end for end in ends if end is not None), default=None)
         self.renewals_failing = sum(
             renews_from(one) <= now and state.work[uid].failures > 0
             for uid, one in state.credentials.items()

@@ -1,7 +1,7 @@
 """The control API: everything that a test may do to the simulated world, for other processes. JSON over plain HTTP.
 
-It listens on loopback and holds no secrets back from changes, but never tells one. Bodies and answers are JSON; what
-cannot be done answers 400 or 404 with `{"error": ...}`.
+It listens on loopback and holds no secrets back from changes, but tells none that was not made for the asker. Bodies
+and answers are JSON; what cannot be done answers 400 or 404 with `{"error": ...}`.
 
     GET    /                                the instances with their projects and clusters
     PATCH  /instances/{name}                {"key_permission": "tenant"|"project", "key_projects": [uid]|null,
@@ -17,6 +17,7 @@ cannot be done answers 400 or 404 with `{"error": ...}`.
                                              "termination_delay"}
     DELETE /clusters/{uid}
     POST   /clusters/{uid}/revoke-tokens    every token issued so far answers 401
+    POST   /clusters/{uid}/user-token       {"name", "groups"} -> {"token"}: what a person logs in with, if it has OIDC
     POST   /clusters/{uid}/renew-authority  a new CA
     POST   /clusters/{uid}/shut             its API server refuses connections from now on
     GET    /clusters/{uid}/kube/{kind}                       names, by namespace
@@ -90,6 +91,7 @@ class ControlApi:
                 web.patch("/clusters/{uid}", self._change_cluster),
                 web.delete("/clusters/{uid}", self._remove_cluster),
                 web.post("/clusters/{uid}/revoke-tokens", self._revoke_tokens),
+                web.post("/clusters/{uid}/user-token", self._user_token),
                 web.post("/clusters/{uid}/renew-authority", self._renew_authority),
                 web.post("/clusters/{uid}/shut", self._shut_api_server),
                 web.get("/clusters/{uid}/kube/{kind}", self._names),
@@ -208,6 +210,13 @@ class ControlApi:
     async def _revoke_tokens(self, request: web.Request) -> web.Response:
         self._cluster(request).tokens.revoke_all()
         return _json({})
+
+    async def _user_token(self, request: web.Request) -> web.Response:
+        cluster = self._cluster(request)
+        body = await _body(request, {"name", "groups"})
+        if not cluster.oidc:
+            raise ValueError(f"the cluster {cluster.name} has no OIDC configuration")
+        return _json({"token": cluster.tokens.for_user(str(body["name"]), [str(one) for one in body["groups"]])}, 201)
 
     async def _renew_authority(self, request: web.Request) -> web.Response:
         self._cluster(request).renew_authority()

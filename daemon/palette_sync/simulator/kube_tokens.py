@@ -20,13 +20,14 @@ from palette_sync.simulator.kube_resources import PODS, SECRETS, SERVICE_ACCOUNT
 from palette_sync.simulator.kube_store import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from palette_sync.simulator.exchange import Json
     from palette_sync.simulator.kube_store import KubeStore
 
 AUDIENCE = "https://kubernetes.default.svc.cluster.local"
 LEGACY_ISSUER = "kubernetes/serviceaccount"
+USERS_ISSUER = "users"
 MIN_SECONDS = 600
 MAX_SECONDS = 1 << 32
 DEFAULT_SECONDS = 3600
@@ -96,7 +97,7 @@ class TokenAuthority:
             "metadata": {"name": name, "namespace": account["metadata"]["namespace"], "creationTimestamp": None},
             "spec": {**spec, "audiences": audiences, "expirationSeconds": granted},
             "status": {
-                "token": self._sign(account, claims),
+                "token": self._sign_for(account, claims),
                 "expirationTimestamp": timestamp(issued_at + granted),
             },
         }
@@ -111,13 +112,21 @@ class TokenAuthority:
             f"{prefix}service-account.name": account["metadata"]["name"],
             f"{prefix}service-account.uid": account["metadata"]["uid"],
         }
-        return self._sign(account, claims)
+        return self._sign_for(account, claims)
+
+    def for_user(self, name: str, groups: Iterable[str]) -> str:
+        """A person's token, as the issuer that the cluster trusts would give it."""
+        now = int(self._clock())
+        return self._sign({"iss": USERS_ISSUER, "sub": name, "groups": [*groups], "exp": now + DEFAULT_SECONDS})
 
     def authenticate(self, store: KubeStore, token: str) -> User | None:
         """Whose token this is, or None where it is not valid (any more)."""
         claims = self._claims(token)
         if claims is None or claims["serial"] <= self._revoked_before:
             return None
+        if claims["iss"] == USERS_ISSUER:
+            groups = frozenset({*claims["groups"], "system:authenticated"})
+            return User(claims["sub"], groups) if claims["exp"] > self._clock() else None
         if claims["iss"] == LEGACY_ISSUER:
             return self._legacy_user(store, claims)
         if AUDIENCE not in claims["aud"] or not claims["nbf"] <= self._clock() + 1 or claims["exp"] <= self._clock():
@@ -159,10 +168,12 @@ class TokenAuthority:
             raise errors.conflict(resource, name, why)
         return kind.lower(), name, uid
 
-    def _sign(self, account: Json, claims: Json) -> str:
-        self._serial += 1
+    def _sign_for(self, account: Json, claims: Json) -> str:
         metadata = account["metadata"]
-        claims["sub"] = f"system:serviceaccount:{metadata['namespace']}:{metadata['name']}"
+        return self._sign({**claims, "sub": f"system:serviceaccount:{metadata['namespace']}:{metadata['name']}"})
+
+    def _sign(self, claims: Json) -> str:
+        self._serial += 1
         claims["jti"] = f"{self._serial:08x}-{hashlib.sha256(repr(claims).encode()).hexdigest()[:24]}"
         return jwt.encode({"alg": "ES256", "kid": self._key.kid}, claims, self._key)
 

@@ -37,22 +37,26 @@ class Lease:
         self.lost = asyncio.Event()
         self._store = store
         self._instance = instance
-        self._value = value
+        self.value = value
         self._ttl = ttl
         self._until = until
         self._doubtful = False
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
-    async def acquire(cls, store: Store, instance: str, *, ttl: float, holder: str) -> Lease:
+    async def acquire(
+        cls, store: Store, instance: str, *, ttl: float, holder: str, former: Lease | None = None
+    ) -> Lease:
         """Take the lease for `ttl` seconds. `holder`, as `host:pid`, is told to whoever finds it taken.
+
+        `former`: the asker's own of before, which needs not run out first.
 
         Raises LeaseHeld, StoreUnavailable, StoreError.
         """
         since = format_time(datetime.now(UTC))
         value = encode_document("lease", {"holder": holder, "id": secrets.token_hex(8), "since": since})
         asked = time.monotonic()
-        word, detail = await store.take_lease(instance, value, ttl)
+        word, detail = await store.take_lease(instance, value, ttl, former=former.value if former else b"")
         if word == b"HELD":
             raise _held(instance, detail)
         return cls(store, instance, value=value, ttl=ttl, epoch=int(detail), until=asked + ttl)
@@ -79,7 +83,7 @@ class Lease:
         await asyncio.wait([self._task])
         # What cannot be given back runs out by itself.
         with suppress(StoreError):
-            await self._store.give_lease_back(self._instance, self._value)
+            await self._store.give_lease_back(self._instance, self.value)
 
     async def _keep(self) -> None:
         """Renew until it fails for good; whatever ends this ends the lease."""
@@ -101,7 +105,7 @@ class Lease:
         asked = time.monotonic()
         try:
             async with asyncio.timeout(self._until - asked):
-                ours = await self._store.renew_lease(self._instance, self._value, self._ttl, self.epoch)
+                ours = await self._store.renew_lease(self._instance, self.value, self._ttl, self.epoch)
         except (StoreUnavailable, TimeoutError):
             if time.monotonic() >= self._until:
                 raise LeaseLost("Redis was away for longer than the lease lasts") from None

@@ -1,14 +1,14 @@
--- Take the lease of an instance, if nobody holds it, and a new epoch with it.
--- KEYS lease epoch head   ARGV value, ttl in ms   Reply {"OK", epoch} or {"HELD", value}
+-- Take the lease of an instance, if nobody else holds it, and a new epoch with it.
+-- KEYS lease epoch head   ARGV value, ttl in ms, the asker's former value or ""   Reply {"OK", epoch} or {"HELD", value}
 --
 -- The epoch is the largest of the old one + 1, the published one + 1 and the server's time in ms: it never repeats, even
 -- after the server lost its last writes. Numbers below 2^53 are exact in Lua.
 local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[1] then
+if held and held ~= ARGV[1] and held ~= ARGV[3] then
   return {'HELD', held}
 end
 local old = redis.call('GET', KEYS[2])
-if held and old then
+if held == ARGV[1] and old then
   return {'OK', old} -- the answer to the first attempt was lost
 end
 local time = redis.call('TIME')

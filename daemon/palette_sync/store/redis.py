@@ -192,11 +192,11 @@ class Store:
             history=self._history,
         )
 
-    async def take_lease(self, instance: str, value: bytes, ttl: float) -> tuple[bytes, bytes]:
+    async def take_lease(self, instance: str, value: bytes, ttl: float, *, former: bytes) -> tuple[bytes, bytes]:
         """For `Lease`: returns (OK, epoch) or (HELD, the other's value)."""
         keys = [self.keys.lease(instance), self.keys.epoch(instance), self.keys.head(instance)]
         script = self._acquire
-        arguments = [value, _milliseconds(ttl)]
+        arguments = [value, _milliseconds(ttl), former]
         word, detail = await self._link.run(f"lease {instance}", lambda: script(self._link.client, keys, arguments))
         return word, detail
 

@@ -6,6 +6,7 @@ local variables (structlog's default renderers would).
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 import structlog
 
 if TYPE_CHECKING:
-    from structlog.typing import EventDict, Processor, WrappedLogger
+    from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 LONGEST_VALUE = 2000
 Format = Literal["auto", "json", "console"]
@@ -43,7 +44,7 @@ def configure_logging(*, level: str, style: Format, stream: TextIO | None = None
         ending: list[Processor] = [
             redact,
             structlog.dev.ConsoleRenderer(
-                colors=stream.isatty(), sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+                colors=stream.isatty(), sort_keys=False, exception_formatter=_masked_traceback
             ),
         ]
     else:
@@ -76,7 +77,14 @@ def configure_logging(*, level: str, style: Format, stream: TextIO | None = None
 
 def redact(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
     """Mask what looks like a secret and cut what is long, in every value of an event."""
-    return {key: _clean(value) for key, value in event.items()}
+    return {key: value if key == "exc_info" else _clean(value) for key, value in event.items()}
+
+
+def _masked_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    """A traceback is whole, but an exception's text is foreign too."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write(_SECRET_SHAPES.sub("***", text.getvalue()))
 
 
 def _in_order(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
@@ -93,4 +101,5 @@ def _clean(value: object) -> object:
         return {str(key): _clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(item) for item in value]
-    return value
+    # Whatever else is logged shows as its text.
+    return value if value is None or isinstance(value, bool | int | float) else _clean(str(value))

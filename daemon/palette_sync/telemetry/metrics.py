@@ -190,8 +190,7 @@ class _WithoutCreated(Collector):
     def collect(self) -> Iterable[Metric]:
         for metric in self._registry.collect():
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-            if metric.samples or not metric.name.endswith("_created"):
-                yield metric
+            yield metric
 
 
 def _set(gauge: Gauge, instance: str, value: float | None) -> None:

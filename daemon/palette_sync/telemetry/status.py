@@ -61,8 +61,9 @@ def status_line(standings: Mapping[str, Standing], now: datetime) -> str:
     standby = sum(one.state is State.STANDBY for one in standings.values())
     if standby:
         parts.append(f"standing by for {standby}")
-    listed = [one.succeeded_at for one in standings.values() if one.succeeded_at]
-    if listed:
+    listing = [one for one in standings.values() if one.state is not State.STANDBY]
+    listed = [one.succeeded_at for one in listing if one.succeeded_at]
+    if listed and len(listed) == len(listing):
         parts.append(f"all listed since {format_time(min(listed))}")
     lapses = [one.first_lapse for one in standings.values() if one.first_lapse]
     if lapses:

@@ -1,0 +1,6 @@
+/**
+ * Adds the clusters that palette-sync publishes to the catalog of Backstage.
+ *
+ * @packageDocumentation
+ */
+export { catalogModulePaletteSync as default } from './module';

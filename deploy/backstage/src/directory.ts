@@ -1,0 +1,126 @@
+import type { ClusterDetails } from '@backstage/plugin-kubernetes-node';
+import { interpret, type Offered, type Policy, type Withheld, type WithheldReason } from './mapping';
+import { Slices } from './slices';
+import type { Entry, Snapshot } from './snapshot/snapshot';
+
+/** A cluster that is known but not handed out. */
+export interface WithheldCluster extends Withheld {
+  readonly instance: string;
+  readonly cluster: string;
+}
+
+interface InstanceView {
+  readonly offered: readonly Offered[];
+  readonly withheld: readonly WithheldCluster[];
+}
+
+/** What is handed out of an instance, and what is not, at one moment. */
+export interface Counts {
+  readonly served: number;
+  readonly withheld: Readonly<Partial<Record<WithheldReason, number>>>;
+}
+
+/** All instances as Backstage sees them. Kept up to date beside the requests, so that these only copy. */
+export class Directory {
+  readonly #policy: Policy;
+  readonly #snapshots = new Map<string, Snapshot>();
+  #views = new Map<string, InstanceView>();
+  #refreshing: Promise<void> = Promise.resolve();
+  // Entries never change, so what was made of one holds for as long as it is in use.
+  readonly #verdicts = new WeakMap<Entry, ReturnType<typeof interpret>>();
+
+  constructor(policy: Policy) {
+    this.#policy = policy;
+  }
+
+  /** Takes over an instance's snapshot. */
+  async update(instance: string, snapshot: Snapshot): Promise<void> {
+    this.#snapshots.set(instance, snapshot);
+    // One after the other, because a name taken in one instance is withheld in the next.
+    const refresh = () => this.#refresh();
+    this.#refreshing = this.#refreshing.then(refresh, refresh);
+    await this.#refreshing;
+  }
+
+  /** Fresh copies of all clusters whose credential lives at `now`: the Kubernetes plugin changes what it is given. */
+  clusters(now: number): ClusterDetails[] {
+    const found: ClusterDetails[] = [];
+    for (const view of this.#views.values()) {
+      for (const { details, expiresAt } of view.offered) {
+        if (expiresAt === undefined || now < expiresAt) {
+          found.push({ ...details, authMetadata: { ...details.authMetadata } });
+        }
+      }
+    }
+    return found;
+  }
+
+  withheld(now: number): WithheldCluster[] {
+    const found: WithheldCluster[] = [];
+    for (const [instance, view] of this.#views) {
+      found.push(...view.withheld);
+      for (const { details, expiresAt } of view.offered) {
+        if (expiresAt !== undefined && now >= expiresAt) {
+          const message = `its token lapsed at ${new Date(expiresAt).toISOString()} and no newer one was published; see the daemon`;
+          found.push({ instance, cluster: details.name, reason: 'CredentialExpired', message });
+        }
+      }
+    }
+    return found;
+  }
+
+  counts(instance: string, now: number): Counts {
+    const view = this.#views.get(instance);
+    const withheld: Partial<Record<WithheldReason, number>> = {};
+    for (const { reason } of view?.withheld ?? []) {
+      withheld[reason] = (withheld[reason] ?? 0) + 1;
+    }
+    const offered = view?.offered ?? [];
+    const lapsed = offered.filter(({ expiresAt }) => expiresAt !== undefined && now >= expiresAt).length;
+    if (lapsed > 0) {
+      withheld.CredentialExpired = lapsed;
+    }
+    return { served: offered.length - lapsed, withheld };
+  }
+
+  async #refresh(): Promise<void> {
+    const slices = new Slices();
+    const taken = new Map<string, string>();
+    const views = new Map<string, InstanceView>();
+    for (const instance of [...this.#snapshots.keys()].sort()) {
+      views.set(instance, await this.#viewOf(instance, taken, slices));
+    }
+    this.#views = views;
+  }
+
+  async #viewOf(instance: string, taken: Map<string, string>, slices: Slices): Promise<InstanceView> {
+    const offered: Offered[] = [];
+    const withheld: WithheldCluster[] = [];
+    const snapshot = this.#snapshots.get(instance);
+    for (const entry of [...(snapshot?.entries.values() ?? []), ...(snapshot?.kept.values() ?? [])]) {
+      const cluster = entry.record?.name ?? entry.uid;
+      const verdict = this.#verdictOn(entry);
+      if ('withheld' in verdict) {
+        withheld.push({ instance, cluster, ...verdict.withheld });
+      } else if (taken.has(cluster)) {
+        const message = `a cluster of ${taken.get(cluster)} has the same name; give one of the instances another name_prefix`;
+        withheld.push({ instance, cluster, reason: 'DuplicateName', message });
+      } else {
+        taken.set(cluster, instance);
+        offered.push(verdict.offered);
+      }
+      await slices.pause();
+    }
+    return { offered, withheld };
+  }
+
+  #verdictOn(entry: Entry): ReturnType<typeof interpret> {
+    const known = this.#verdicts.get(entry);
+    if (known !== undefined) {
+      return known;
+    }
+    const verdict = interpret(entry, this.#policy);
+    this.#verdicts.set(entry, verdict);
+    return verdict;
+  }
+}

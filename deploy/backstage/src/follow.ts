@@ -1,0 +1,33 @@
+import type { LoggerService } from '@backstage/backend-plugin-api';
+import type { Settings } from './config';
+import { RedisConnection, RedisUnavailable } from './redis/connection';
+import { Keys } from './snapshot/keys';
+import { SnapshotReader } from './snapshot/reader';
+import { type InstanceState, SnapshotTail } from './snapshot/tail';
+
+/** Puts together what follows the snapshots as `settings` say; both modules do it, each for itself. Not started yet. */
+export function follow(
+  settings: Settings,
+  logger: LoggerService,
+  onChange: (state: InstanceState) => Promise<void>,
+  onRound?: () => void,
+): SnapshotTail {
+  const keys = new Keys(settings.prefix);
+  return new SnapshotTail({
+    connect: () => RedisConnection.open(address(settings), settings.redisTls),
+    reader: new SnapshotReader(keys, settings.sealer),
+    keys,
+    ...(settings.instances && { instances: settings.instances }),
+    logger,
+    onChange,
+    ...(onRound && { onRound }),
+  });
+}
+
+function address(settings: Settings): ReturnType<Settings['redisAddress']> {
+  try {
+    return settings.redisAddress();
+  } catch {
+    throw new RedisUnavailable('paletteSync.redis.urlFile cannot be read, or holds no URL of Redis any more');
+  }
+}

@@ -1,0 +1,126 @@
+import type { Directory, WithheldCluster } from './directory';
+import type { InstanceState, LinkState } from './snapshot/tail';
+
+/** The answer of the health route. Holds names of clusters and reasons, never an address of one or a token. */
+export interface Health {
+  /** `unavailable`: there is nothing to show. `degraded`: something is shown, and something needs a person. */
+  readonly status: 'ok' | 'degraded' | 'unavailable';
+  /** What is wrong, in sentences that say what to do. */
+  readonly problems: readonly string[];
+  readonly redis?: { readonly connected: boolean; readonly since: string; readonly error?: string };
+  readonly instances: readonly InstanceHealth[];
+  readonly withheld: readonly WithheldCluster[];
+  /** How many more are withheld than `withheld` lists. */
+  readonly withheldNotListed: number;
+  /** Names of ours that another cluster locator uses too; those clusters of ours are withheld. */
+  readonly duplicates: readonly string[];
+}
+
+export interface InstanceHealth {
+  readonly name: string;
+  readonly version?: number;
+  readonly epoch?: number;
+  readonly complete?: boolean;
+  readonly changedAt?: string;
+  /** When the daemon last looked at this instance. */
+  readonly checkedAt?: string;
+  readonly ageSeconds?: number;
+  readonly clusters: number;
+  readonly served: number;
+  readonly withheld: Readonly<Record<string, number>>;
+  readonly reloads: number;
+  readonly refused?: { readonly reason: string; readonly message: string; readonly since: string };
+}
+
+export interface HealthSources {
+  readonly configProblem?: string;
+  readonly link?: LinkState;
+  readonly instances: readonly InstanceState[];
+  readonly directory?: Directory;
+  readonly duplicates: readonly string[];
+  readonly maxSnapshotAgeMs: number;
+  readonly now: number;
+}
+
+const MOST_LISTED = 200;
+
+/** Puts together what an operator wants to know. Pure. */
+export function healthOf(sources: HealthSources): Health {
+  const { configProblem, link, directory, now } = sources;
+  const instances = sources.instances.map(state => instanceHealth(state, directory, now));
+  // What the configuration leaves out is counted, and not listed among what somebody may look for.
+  const withheld = (directory?.withheld(now) ?? []).filter(({ reason }) => reason !== 'Filtered');
+  const problems = [
+    ...(configProblem !== undefined ? [configProblem] : []),
+    ...linkProblems(link),
+    ...sources.instances.flatMap(state => instanceProblems(state, sources.maxSnapshotAgeMs, now)),
+    ...(withheld.some(({ reason }) => reason === 'SealKeyUnknown')
+      ? ['some tokens are sealed with a key that is not configured here; see withheld, and add the key']
+      : []),
+    ...(withheld.some(({ reason }) => reason === 'CredentialExpired')
+      ? ['some tokens have lapsed without a successor; see withheld, and whether the daemon runs']
+      : []),
+  ];
+  const held = sources.instances.some(({ snapshot }) => snapshot !== undefined);
+  return {
+    status: problems.length === 0 && held ? 'ok' : held ? 'degraded' : 'unavailable',
+    problems:
+      held || problems.length > 0
+        ? problems
+        : ['no instance has been published yet; start the daemon, or see redis.prefix'],
+    ...(link && {
+      redis: { connected: link.connected, since: iso(link.since), ...(link.error && { error: link.error }) },
+    }),
+    instances,
+    withheld: withheld.slice(0, MOST_LISTED),
+    withheldNotListed: Math.max(0, withheld.length - MOST_LISTED),
+    duplicates: sources.duplicates,
+  };
+}
+
+/** Milliseconds since the daemon last looked, undefined before the first snapshot. */
+export function ageOf(state: InstanceState, now: number): number | undefined {
+  return state.snapshot === undefined || state.checkedAt === undefined ? undefined : Math.max(0, now - state.checkedAt);
+}
+
+function instanceHealth(state: InstanceState, directory: Directory | undefined, now: number): InstanceHealth {
+  const { snapshot, refusal } = state;
+  const counts = directory?.counts(state.name, now) ?? { served: 0, withheld: {} };
+  const age = ageOf(state, now);
+  return {
+    name: state.name,
+    ...(snapshot && {
+      version: snapshot.head.version,
+      epoch: snapshot.head.epoch,
+      complete: snapshot.head.complete,
+      changedAt: iso(snapshot.head.changedAt),
+    }),
+    ...(state.checkedAt !== undefined && { checkedAt: iso(state.checkedAt) }),
+    ...(age !== undefined && { ageSeconds: Math.round(age / 1000) }),
+    clusters: snapshot ? snapshot.entries.size + snapshot.kept.size : 0,
+    served: counts.served,
+    withheld: counts.withheld,
+    reloads: state.reloads,
+    ...(refusal && { refused: { reason: refusal.reason, message: refusal.message, since: iso(refusal.since) } }),
+  };
+}
+
+function linkProblems(link: LinkState | undefined): string[] {
+  return link?.error !== undefined && !link.connected ? [link.error] : [];
+}
+
+function instanceProblems(state: InstanceState, maxAgeMs: number, now: number): string[] {
+  const problems: string[] = [];
+  if (state.refusal !== undefined) {
+    problems.push(`${state.name}: ${state.refusal.message}`);
+  }
+  const age = ageOf(state, now);
+  if (age !== undefined && age > maxAgeMs) {
+    problems.push(`${state.name}: the daemon has not looked for ${Math.round(age / 60_000)} min; see whether it runs`);
+  }
+  return problems;
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}

@@ -1,0 +1,39 @@
+import type { HttpAuthService, HttpRouterService, PermissionsService } from '@backstage/backend-plugin-api';
+import { NotAllowedError } from '@backstage/errors';
+import { kubernetesClustersReadPermission } from '@backstage/plugin-kubernetes-common';
+import type { Health } from './health';
+
+/** Below /api/kubernetes. */
+export const HEALTH_PATH = '/palette-sync/health';
+
+type Handler = Parameters<HttpRouterService['use']>[0];
+
+/**
+ * Answers who may read the list of clusters (`kubernetes.clusters.read`), since the answer names clusters too: 200 while
+ * there is something to show, 503 while there is nothing. All other requests go on to the plugin.
+ */
+export function healthHandler(options: {
+  readonly health: () => Health;
+  readonly httpAuth: HttpAuthService;
+  readonly permissions: PermissionsService;
+}): Handler {
+  return async (request, response, next) => {
+    if (request.path !== HEALTH_PATH || request.method !== 'GET') {
+      next();
+      return;
+    }
+    try {
+      const credentials = await options.httpAuth.credentials(request, { allow: ['user', 'service'] });
+      const [decision] = await options.permissions.authorize([{ permission: kubernetesClustersReadPermission }], {
+        credentials,
+      });
+      if (decision?.result === 'DENY') {
+        throw new NotAllowedError('kubernetes.clusters.read is needed');
+      }
+      const health = options.health();
+      response.status(health.status === 'unavailable' ? 503 : 200).json(health);
+    } catch (error) {
+      next(error);
+    }
+  };
+}

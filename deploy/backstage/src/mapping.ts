@@ -1,0 +1,146 @@
+import {
+  ANNOTATION_KUBERNETES_AUTH_PROVIDER,
+  ANNOTATION_KUBERNETES_OIDC_TOKEN_PROVIDER,
+} from '@backstage/plugin-kubernetes-common';
+import type { ClusterDetails } from '@backstage/plugin-kubernetes-node';
+import type { ClusterRecord } from './snapshot/decode';
+import type { Entry } from './snapshot/snapshot';
+
+/** Why a cluster is not handed to Backstage. Reasons are stable; they appear in the health answer and in metrics. */
+export type WithheldReason =
+  | 'AccessPending'
+  | 'AccessFailed'
+  | 'Unreachable'
+  | 'NoServer'
+  | 'NoCredential'
+  | 'CredentialExpired'
+  | 'SealKeyUnknown'
+  | 'SealBroken'
+  | 'OidcProviderNotConfigured'
+  | 'ServerNameDiffers'
+  | 'InsecureServer'
+  | 'DuplicateName'
+  | 'Filtered'
+  | 'Unreadable';
+
+export interface Withheld {
+  readonly reason: WithheldReason;
+  readonly message: string;
+}
+
+/** A cluster that may be handed out until `expiresAt` (absent = for as long as the record stands). */
+export interface Offered {
+  readonly details: ClusterDetails;
+  readonly expiresAt?: number;
+}
+
+/** What the configuration says about serving. */
+export interface Policy {
+  readonly chosen: (record: ClusterRecord) => boolean;
+  readonly oidcTokenProviders: ReadonlySet<string>;
+  readonly withholdUnreachable: boolean;
+  readonly dashboardLinks: boolean;
+}
+
+type Verdict = { readonly offered: Offered } | { readonly withheld: Withheld };
+
+/**
+ * Decides whether Backstage may have a cluster, and as what. Whatever would make the Kubernetes plugin hang, answer 500 for
+ * all clusters or send a token elsewhere is withheld here. Expiry is the caller's to check, at each call.
+ */
+export function interpret(entry: Entry, policy: Policy): Verdict {
+  const { record } = entry;
+  if (record === undefined) {
+    return withhold('Unreadable', entry.unreadable ?? 'its record cannot be read');
+  }
+  if (!policy.chosen(record)) {
+    return withhold('Filtered', 'paletteSync.filter leaves it out');
+  }
+  const wrong = accessProblem(record, policy) ?? serverProblem(record);
+  if (wrong !== undefined) {
+    return { withheld: wrong };
+  }
+  return record.auth?.provider === 'oidc'
+    ? offerOidc(record, record.auth.tokenProvider, policy)
+    : offerServiceAccount(record, entry, policy);
+}
+
+function accessProblem(record: ClusterRecord, policy: Policy): Withheld | undefined {
+  const { state, reason, message } = record.access;
+  const told = message ? `${reason}: ${message}` : reason;
+  if (reason === 'Unreachable' && state !== 'pending' && policy.withholdUnreachable) {
+    return { reason: 'Unreachable', message: told };
+  }
+  if (state === 'pending') {
+    return { reason: 'AccessPending', message: told };
+  }
+  return state === 'failed' ? { reason: 'AccessFailed', message: told } : undefined;
+}
+
+function serverProblem(record: ClusterRecord): Withheld | undefined {
+  const { server } = record;
+  if (server === undefined || record.auth === undefined) {
+    return { reason: 'NoServer', message: 'its record names no API server or no way to log in yet' };
+  }
+  const url = URL.canParse(server.url) ? new URL(server.url) : undefined;
+  if (url?.protocol !== 'https:' || url.username || url.password) {
+    return { reason: 'InsecureServer', message: 'the address of its API server is not a plain https:// URL' };
+  }
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  if (server.tlsServerName !== undefined && server.tlsServerName.toLowerCase() !== host) {
+    return {
+      reason: 'ServerNameDiffers',
+      message: `its certificate is for ${server.tlsServerName} and not for ${host}; Backstage cannot be told to check another name`,
+    };
+  }
+  return undefined;
+}
+
+function offerServiceAccount(record: ClusterRecord, entry: Entry, policy: Policy): Verdict {
+  const { credential } = entry;
+  if (credential === undefined) {
+    return withhold('NoCredential', 'the daemon has not published a token for it yet');
+  }
+  if (credential.token === undefined) {
+    const { reason = 'SealBroken' as const, message = 'its token cannot be read' } = credential.refused ?? {};
+    return withhold(reason, message);
+  }
+  const authMetadata = {
+    [ANNOTATION_KUBERNETES_AUTH_PROVIDER]: 'serviceAccount',
+    serviceAccountToken: credential.token,
+  };
+  const offered = { details: detailsOf(record, authMetadata, policy) };
+  return { offered: credential.expiresAt === undefined ? offered : { ...offered, expiresAt: credential.expiresAt } };
+}
+
+function offerOidc(record: ClusterRecord, provider: string, policy: Policy): Verdict {
+  if (!policy.oidcTokenProviders.has(provider)) {
+    return withhold(
+      'OidcProviderNotConfigured',
+      `it needs a user's token of the provider ${provider}; once users can log in with it, add ${provider} to paletteSync.oidcTokenProviders`,
+    );
+  }
+  const authMetadata = {
+    [ANNOTATION_KUBERNETES_AUTH_PROVIDER]: 'oidc',
+    [ANNOTATION_KUBERNETES_OIDC_TOKEN_PROVIDER]: provider,
+  };
+  return { offered: { details: detailsOf(record, authMetadata, policy) } };
+}
+
+function detailsOf(record: ClusterRecord, authMetadata: Record<string, string>, policy: Policy): ClusterDetails {
+  const { server, dashboardUrl } = record;
+  return {
+    name: record.name,
+    ...(record.title && { title: record.title }),
+    url: server?.url ?? '',
+    authMetadata,
+    skipTLSVerify: false,
+    skipMetricsLookup: record.skipMetricsLookup,
+    ...(server?.caData !== undefined && { caData: server.caData }),
+    ...(policy.dashboardLinks && dashboardUrl !== undefined && { dashboardUrl }),
+  };
+}
+
+function withhold(reason: WithheldReason, message: string): Verdict {
+  return { withheld: { reason, message } };
+}

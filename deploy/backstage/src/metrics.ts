@@ -1,0 +1,46 @@
+import { type BatchObservableCallback, metrics, type Observable } from '@opentelemetry/api';
+import type { Health } from './health';
+
+const METER = 'backstage-plugin-kubernetes-backend-module-palette-sync';
+
+/**
+ * Reports through OpenTelemetry, which Backstage's own metrics go through too; without a set-up there it costs nothing.
+ * Returns what ends it.
+ */
+export function reportMetrics(health: () => Health): () => void {
+  const meter = metrics.getMeter(METER);
+  const clusters = meter.createObservableGauge('palette_sync.adapter.clusters', {
+    description: 'Clusters by instance and by what becomes of them: served, or the reason for which they are withheld',
+  });
+  const age = meter.createObservableGauge('palette_sync.adapter.snapshot.age', {
+    description: 'Time since the daemon last looked at an instance',
+    unit: 's',
+  });
+  const refused = meter.createObservableGauge('palette_sync.adapter.snapshot.refused', {
+    description: '1 while what lies in Redis for an instance is not believed',
+  });
+  const reloads = meter.createObservableCounter('palette_sync.adapter.snapshot.reloads', {
+    description: 'How often an instance was read whole instead of by its changes',
+  });
+  const connected = meter.createObservableGauge('palette_sync.adapter.redis.connected', {
+    description: '1 while there is a connection to Redis',
+  });
+  const observe: BatchObservableCallback = result => {
+    const { instances, redis } = health();
+    result.observe(connected, redis?.connected ? 1 : 0);
+    for (const one of instances) {
+      result.observe(clusters, one.served, { instance: one.name, state: 'served' });
+      for (const [reason, count] of Object.entries(one.withheld)) {
+        result.observe(clusters, count, { instance: one.name, state: reason });
+      }
+      if (one.ageSeconds !== undefined) {
+        result.observe(age, one.ageSeconds, { instance: one.name });
+      }
+      result.observe(refused, one.refused ? 1 : 0, { instance: one.name });
+      result.observe(reloads, one.reloads, { instance: one.name });
+    }
+  };
+  const instruments: Observable[] = [clusters, age, refused, reloads, connected];
+  meter.addBatchObservableCallback(observe, instruments);
+  return () => meter.removeBatchObservableCallback(observe, instruments);
+}

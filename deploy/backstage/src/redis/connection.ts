@@ -1,0 +1,206 @@
+import { createClient } from '@redis/client';
+import type { RedisAddress } from './address';
+
+/** PEM texts for rediss://: whom to trust (absent = the system's trust), and a client certificate if asked for. */
+export interface RedisTls {
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly serverName?: string;
+}
+
+/** Redis is away, or not usable at all. The text says what to do and holds nothing secret. */
+export class RedisUnavailable extends Error {
+  override readonly name = 'RedisUnavailable';
+}
+
+/** Redis answered a command with an error. `code` is its first word; the rest may quote data and is not kept. */
+export class RedisReplyError extends Error {
+  override readonly name = 'RedisReplyError';
+
+  constructor(readonly code: string) {
+    super(`Redis answered ${code}`);
+  }
+}
+
+const CONNECT_TIMEOUT_MS = 5_000;
+const COMMAND_TIMEOUT_MS = 15_000;
+// A server that says one of these works again by itself, or after the operator's repair.
+const PASSING = new Set(['LOADING', 'MASTERDOWN', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MISCONF', 'OOM']);
+
+type Client = ReturnType<typeof createClient>;
+
+/**
+ * One connection, which is not repaired: whoever uses it opens the next one. A command that gets no answer in time closes
+ * it, because a half-open socket would swallow every later one too.
+ */
+export class RedisConnection {
+  readonly #client: Client;
+  readonly #label: string;
+
+  private constructor(client: Client, label: string) {
+    this.#client = client;
+    this.#label = label;
+  }
+
+  /** Throws RedisUnavailable. */
+  static async open(address: RedisAddress, tls: RedisTls): Promise<RedisConnection> {
+    if (address.service === undefined) {
+      return RedisConnection.#connect(address, address.hosts[0], tls);
+    }
+    return RedisConnection.#connect(address, await masterOf(address, address.service, tls), tls);
+  }
+
+  /** Connects to one server, without asking a Sentinel. Throws RedisUnavailable. */
+  static async direct(
+    address: RedisAddress,
+    host: { host: string; port: number },
+    tls: RedisTls,
+  ): Promise<RedisConnection> {
+    return RedisConnection.#connect(address, host, tls);
+  }
+
+  static async #connect(
+    address: RedisAddress,
+    host: { host: string; port: number } | undefined,
+    tls: RedisTls,
+  ): Promise<RedisConnection> {
+    const secure = address.tls && {
+      tls: true as const,
+      ...(tls.ca && { ca: tls.ca }),
+      ...(tls.cert && { cert: tls.cert }),
+      ...(tls.key && { key: tls.key }),
+      ...(tls.serverName && { servername: tls.serverName }),
+    };
+    const client = createClient({
+      socket: {
+        ...(address.path !== undefined ? { path: address.path } : host),
+        ...secure,
+        connectTimeout: CONNECT_TIMEOUT_MS,
+        reconnectStrategy: false,
+      } as NonNullable<Parameters<typeof createClient>[0]>['socket'] & object,
+      ...(address.username !== undefined && { username: address.username }),
+      ...(address.password !== undefined && { password: address.password }),
+      database: address.database,
+      disableOfflineQueue: true,
+      disableClientInfo: true, // CLIENT SETINFO is one more right that an ACL would have to grant
+    });
+    client.on('error', () => {}); // every error also rejects a command or the connecting
+    const connection = new RedisConnection(client as Client, address.label);
+    try {
+      await connection.#inTime(client.connect(), CONNECT_TIMEOUT_MS * 2);
+    } catch (error) {
+      await connection.close();
+      throw error instanceof RedisReplyError ? new RedisUnavailable(refusal(address.label, error.code)) : error;
+    }
+    return connection;
+  }
+
+  /** Throws RedisUnavailable, RedisReplyError. */
+  async command(args: string[], timeoutMs: number = COMMAND_TIMEOUT_MS): Promise<unknown> {
+    return this.#inTime(this.#client.sendCommand(args), timeoutMs);
+  }
+
+  /** Runs the commands as one MULTI and returns their replies. Throws RedisUnavailable, RedisReplyError. */
+  async transaction(commands: string[][]): Promise<unknown[]> {
+    const multi = this.#client.multi();
+    for (const command of commands) {
+      multi.addCommand(command);
+    }
+    return this.#inTime(multi.exec(), COMMAND_TIMEOUT_MS) as Promise<unknown[]>;
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#client.disconnect();
+    } catch {
+      // it was closed already
+    }
+  }
+
+  async #inTime<T>(answer: Promise<T>, timeoutMs: number): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        reject(new RedisUnavailable(`Redis at ${this.#label} did not answer within ${timeoutMs / 1000} s`));
+        void this.close();
+      }, timeoutMs);
+    });
+    try {
+      return await Promise.race([answer, late]);
+    } catch (error) {
+      throw this.#meaning(error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** What concerns the connection is told apart from what concerns a command. */
+  #replied(code: string): Error {
+    if (code === 'NOAUTH' || code === 'WRONGPASS') {
+      return new RedisUnavailable(refusal(this.#label, code));
+    }
+    if (PASSING.has(code)) {
+      return new RedisUnavailable(`Redis at ${this.#label} is not ready (${code})`);
+    }
+    return new RedisReplyError(code);
+  }
+
+  #meaning(error: unknown): Error {
+    if (error instanceof RedisUnavailable || error instanceof RedisReplyError) {
+      return error;
+    }
+    // A transaction's error holds the replies of its commands.
+    const failed = (error as { replies?: unknown[] } | undefined)?.replies?.find(reply => reply instanceof Error);
+    const {
+      name = '',
+      message = '',
+      code,
+    } = (failed ?? error ?? {}) as { name?: string; message?: string; code?: string };
+    const word = /^[A-Z][A-Z0-9]{1,30}(?=\s|$)/.exec(message)?.[0];
+    if (word !== undefined && code === undefined) {
+      return this.#replied(word);
+    }
+    const cause = code ?? (/^\w{1,60}$/.test(name) && name !== 'Error' ? name : (error as Error)?.constructor?.name);
+    const hint = /CERT|ALTNAME|SSL|PEM/.test(cause ?? '') ? '; see paletteSync.redis.tls' : '';
+    return new RedisUnavailable(`Redis at ${this.#label} cannot be reached (${cause ?? 'unknown error'})${hint}`);
+  }
+}
+
+async function masterOf(
+  address: RedisAddress,
+  service: string,
+  tls: RedisTls,
+): Promise<{ host: string; port: number }> {
+  // The login is for the servers, as with the daemon; Sentinels are asked without one.
+  const { username: _user, password: _password, ...bare } = address;
+  let last: unknown;
+  for (const sentinel of address.hosts) {
+    let connection: RedisConnection | undefined;
+    try {
+      connection = await RedisConnection.direct({ ...bare, database: 0 }, sentinel, tls);
+      const reply = await connection.command(['SENTINEL', 'get-master-addr-by-name', service]);
+      if (Array.isArray(reply) && reply.length === 2) {
+        return { host: String(reply[0]), port: Number(reply[1]) };
+      }
+      last = new RedisUnavailable(`no Sentinel knows a master named ${service}; see the name in paletteSync.redis.url`);
+    } catch (error) {
+      last = error;
+    } finally {
+      await connection?.close();
+    }
+  }
+  throw last instanceof RedisUnavailable
+    ? last
+    : new RedisUnavailable(`the Sentinels of ${address.label} do not answer`);
+}
+
+function refusal(label: string, code: string): string {
+  if (code === 'WRONGPASS' || code === 'NOAUTH' || code === 'ERR') {
+    return `Redis at ${label} refuses the login (${code}); see user and password in paletteSync.redis.url`;
+  }
+  if (code === 'NOPERM') {
+    return `Redis at ${label} does not permit it (NOPERM); give the user the reader's rights`;
+  }
+  return `Redis at ${label} answered ${code} when connecting`;
+}

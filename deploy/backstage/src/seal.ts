@@ -1,0 +1,159 @@
+import { createHmac, createSecretKey, hkdfSync, type KeyObject, timingSafeEqual } from 'node:crypto';
+import { compactDecrypt, decodeProtectedHeader } from 'jose';
+import { SCHEMA } from './snapshot/decode';
+
+const KEY_BYTES = 32;
+const MAC_INFO = 'palette-sync/mac/1';
+const BARE = 'none:';
+const KID = /^[A-Za-z0-9._-]{1,64}$/;
+// What a header can carry: a token with a line break in it would make Backstage answer 500 for every cluster.
+const TOKEN = /^[\x21-\x7e]+$/;
+const REMEDY = 'make one with `palette-sync seal-key`, or copy the line that the daemon uses';
+
+/** Why a sealed token was not opened. `kid` is the key that would be needed, where that is the reason. */
+export interface NotOpened {
+  readonly reason: 'SealKeyUnknown' | 'SealBroken';
+  readonly message: string;
+  readonly kid?: string;
+}
+
+export type Opened = { readonly token: string } | { readonly refused: NotOpened };
+
+/** Opens tokens and checks that a snapshot was written by someone who holds a seal key. */
+export interface Sealer {
+  /** For people: the ids of the keys. */
+  readonly keys: string;
+  open(instance: string, uid: string, sealed: string): Promise<Opened>;
+  macMatches(instance: string, epoch: number, version: number, digest: string, mac: string): boolean;
+}
+
+/** The configured keys. All open and verify; which one seals is the daemon's business. */
+export class SealKeys implements Sealer {
+  readonly #keys: ReadonlyMap<string, { seal: KeyObject; mac: Buffer }>;
+
+  private constructor(keys: ReadonlyMap<string, { seal: KeyObject; mac: Buffer }>) {
+    this.#keys = keys;
+  }
+
+  /**
+   * Reads one key a line, `<kid> <base64url of 32 bytes>`; empty lines and `#` comments count for nothing. Throws an
+   * Error that names the line and never a key.
+   */
+  static fromLines(text: string): SealKeys {
+    const keys = new Map<string, { seal: KeyObject; mac: Buffer }>();
+    for (const [index, line] of text.split(/\r?\n/).entries()) {
+      const words = (line.split('#', 1)[0] ?? '').trim().split(/\s+/).filter(Boolean);
+      if (words.length === 0) {
+        continue;
+      }
+      const { kid, key } = parseLine(index + 1, words);
+      if (keys.has(kid)) {
+        throw new Error(`line ${index + 1}: the key id ${kid} stands there twice; rename one of them`);
+      }
+      const mac = Buffer.from(hkdfSync('sha256', key, Buffer.alloc(0), MAC_INFO, KEY_BYTES));
+      keys.set(kid, { seal: createSecretKey(key), mac });
+    }
+    if (keys.size === 0) {
+      throw new Error(`there is no key; ${REMEDY}`);
+    }
+    return new SealKeys(keys);
+  }
+
+  get keys(): string {
+    return [...this.#keys.keys()].join(', ');
+  }
+
+  async open(instance: string, uid: string, sealed: string): Promise<Opened> {
+    const header = headerOf(sealed);
+    if (header === undefined) {
+      return broken('it is not a sealed token (no JWE); the daemon may run with seal = "none"');
+    }
+    const kid = header.kid;
+    const key = typeof kid === 'string' ? this.#keys.get(kid) : undefined;
+    if (typeof kid !== 'string' || key === undefined) {
+      return unknownKey(kid, this.keys);
+    }
+    if (header.instance !== instance || header.uid !== uid) {
+      return broken('it was sealed for another cluster; somebody moved it within Redis');
+    }
+    try {
+      const { plaintext } = await compactDecrypt(sealed, key.seal, {
+        keyManagementAlgorithms: ['dir'],
+        contentEncryptionAlgorithms: ['A256GCM'],
+      });
+      return checked(new TextDecoder('utf-8', { fatal: true }).decode(plaintext));
+    } catch {
+      return broken(`it does not open with the key ${kid}; the daemon has another key of that id, or it was changed`);
+    }
+  }
+
+  macMatches(instance: string, epoch: number, version: number, digest: string, mac: string): boolean {
+    const given = Buffer.from(mac);
+    const text = `${SCHEMA}|${instance}|${epoch}|${version}|${digest}`;
+    let matches = false;
+    for (const key of this.#keys.values()) {
+      const wanted = Buffer.from(createHmac('sha256', key.mac).update(text).digest('hex'));
+      matches = (wanted.length === given.length && timingSafeEqual(wanted, given)) || matches;
+    }
+    return matches;
+  }
+}
+
+/** What `seal: none` asks for: tokens lie in Redis as they are, and nothing is authenticated. */
+export class Unsealed implements Sealer {
+  readonly keys = 'none';
+
+  async open(_instance: string, _uid: string, sealed: string): Promise<Opened> {
+    if (!sealed.startsWith(BARE)) {
+      const kid = headerOf(sealed)?.kid;
+      return unknownKey(kid, 'seal: none is configured, so there is no key');
+    }
+    return checked(sealed.slice(BARE.length));
+  }
+
+  macMatches(): boolean {
+    return true;
+  }
+}
+
+function checked(token: string): Opened {
+  return TOKEN.test(token) ? { token } : broken('it holds characters that no token has');
+}
+
+function broken(message: string): Opened {
+  return { refused: { reason: 'SealBroken', message } };
+}
+
+function unknownKey(kid: unknown, known: string): Opened {
+  const named = typeof kid === 'string' && KID.test(kid) ? kid : 'without an id';
+  return {
+    refused: {
+      reason: 'SealKeyUnknown',
+      kid: named,
+      message: `the key ${named} is not among the seal keys (${known})`,
+    },
+  };
+}
+
+function headerOf(sealed: string): Record<string, unknown> | undefined {
+  try {
+    return decodeProtectedHeader(sealed);
+  } catch {
+    return undefined;
+  }
+}
+
+function parseLine(number: number, words: string[]): { kid: string; key: Buffer } {
+  const [kid = '', text = '', ...more] = words;
+  if (more.length > 0 || text === '') {
+    throw new Error(`line ${number}: a line is a key id, a space and a key; ${REMEDY}`);
+  }
+  if (!KID.test(kid)) {
+    throw new Error(`line ${number}: the key id may hold 1 to 64 letters, digits and . _ -`);
+  }
+  const key = /^[A-Za-z0-9_-]+={0,2}$/.test(text) ? Buffer.from(text, 'base64url') : Buffer.alloc(0);
+  if (key.length !== KEY_BYTES) {
+    throw new Error(`line ${number}: the key of ${kid} is not base64url of ${KEY_BYTES} bytes; ${REMEDY}`);
+  }
+  return { kid, key };
+}

@@ -1,0 +1,336 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { LoggerService } from '@backstage/backend-plugin-api';
+import { backoffMs } from '../backoff';
+import { type RedisConnection, RedisReplyError, RedisUnavailable } from '../redis/connection';
+import { isInstanceName, type Keys } from './keys';
+import type { SnapshotReader } from './reader';
+import type { Snapshot } from './snapshot';
+import { SnapshotRefused } from './verify';
+
+/** What is known of an instance. */
+export interface InstanceState {
+  readonly name: string;
+  /** The last snapshot that checked. */
+  readonly snapshot?: Snapshot;
+  /** When the daemon last looked, as Redis tells it without a new version; milliseconds since 1970. */
+  readonly checkedAt?: number;
+  /** Why what lies in Redis now is not believed or cannot be read. */
+  readonly refusal?: Refusal;
+  readonly reloads: number;
+}
+
+export interface Refusal {
+  readonly reason: string;
+  readonly message: string;
+  readonly since: number;
+}
+
+/** The connection to Redis as people want to know it. */
+export interface LinkState {
+  readonly connected: boolean;
+  readonly since: number;
+  readonly error?: string;
+}
+
+export interface TailOptions {
+  readonly connect: () => Promise<RedisConnection>;
+  readonly reader: SnapshotReader;
+  readonly keys: Keys;
+  /** Absent = all that are published. */
+  readonly instances?: readonly string[];
+  readonly logger: LoggerService;
+  /** Called, and awaited, after each reading that changed or refused something. */
+  readonly onChange: (state: InstanceState) => Promise<void>;
+  /** Called after each round; for what depends on time. */
+  readonly onRound?: () => void;
+}
+
+interface Followed {
+  state: InstanceState;
+  /** Where the stream of changes is waited on. */
+  position: string;
+  /** Its stream of changes cannot be waited on; it is looked at in each round only. */
+  mute?: boolean;
+  /** The head that was refused, and when: it is not read again at once. */
+  refused?: { readonly head: string; readonly at: number };
+}
+
+const BLOCK_MS = 5_000;
+const BLOCK_REFUSED_MS = 1_000;
+const WAIT_WITHOUT_INSTANCES_MS = 1_000;
+const RETRY_REFUSED_MS = 30_000;
+
+/**
+ * Follows all instances over one connection, for as long as the backend lives: looks at every head, reads what is new,
+ * waits on the streams of changes for at most five seconds, and begins again. Looking each time is the safety net for
+ * half-open sockets, for streams that were begun anew and for new instances.
+ */
+export class SnapshotTail {
+  readonly #options: TailOptions;
+  readonly #followed = new Map<string, Followed>();
+  readonly #ended = new AbortController();
+  #link: LinkState = { connected: false, since: Date.now() };
+  #connection: RedisConnection | undefined;
+  #running: Promise<void> | undefined;
+  /** What was said of this outage. */
+  readonly #told = new Set<string>();
+
+  constructor(options: TailOptions) {
+    this.#options = options;
+    for (const name of options.instances ?? []) {
+      this.#follow(name);
+    }
+  }
+
+  get link(): LinkState {
+    return this.#link;
+  }
+
+  get instances(): InstanceState[] {
+    return [...this.#followed.values()].map(one => one.state).sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  /** Ends following and closes the connection. */
+  async stop(): Promise<void> {
+    this.#ended.abort();
+    await this.#connection?.close();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    let failures = 0;
+    while (!this.#ended.signal.aborted) {
+      try {
+        const connection = await this.#connect();
+        for (;;) {
+          await this.#round(connection);
+          failures = 0;
+        }
+      } catch (error) {
+        await this.#connection?.close();
+        if (this.#ended.signal.aborted) {
+          return;
+        }
+        failures += 1;
+        this.#lost(error);
+        this.#tellRound();
+        await sleep(backoffMs(failures), undefined, { signal: this.#ended.signal }).catch(() => {});
+      }
+    }
+  }
+
+  async #connect(): Promise<RedisConnection> {
+    const connection = await this.#options.connect();
+    this.#connection = connection;
+    if (this.#ended.signal.aborted) {
+      throw new Error('stopped');
+    }
+    return connection;
+  }
+
+  /** Everything that is asked was answered: only then is Redis back, for a login alone may suffice to connect. */
+  #answered(): void {
+    const { connected, error, since } = this.#link;
+    if (connected) {
+      return;
+    }
+    if (error !== undefined) {
+      this.#options.logger.info(`palette-sync: Redis is back after ${seconds(Date.now() - since)}; reading on`);
+    }
+    this.#link = { connected: true, since: Date.now() };
+    this.#told.clear();
+  }
+
+  #lost(error: unknown): void {
+    const expected = error instanceof RedisUnavailable || error instanceof RedisReplyError;
+    const text = expected ? remedied(error) : `unexpected error: ${String((error as Error)?.message ?? error)}`;
+    const { logger } = this.#options;
+    if (!this.#told.has(text)) {
+      this.#told.add(text);
+      const held = [...this.#followed.values()].some(one => one.state.snapshot !== undefined);
+      const meanwhile = held ? 'the last snapshot stays in use' : 'there is no snapshot yet';
+      logger.warn(`palette-sync: ${text}; ${meanwhile}, and connecting is tried again with pauses of up to 15 s`);
+    }
+    const since = this.#link.error === undefined ? Date.now() : this.#link.since;
+    this.#link = { connected: false, since, error: text };
+  }
+
+  async #round(connection: RedisConnection): Promise<void> {
+    await this.#discover(connection);
+    await Promise.all([...this.#followed.values()].map(one => this.#look(connection, one)));
+    this.#answered();
+    this.#tellRound();
+    if (this.#ended.signal.aborted) {
+      throw new Error('stopped');
+    }
+    await this.#wait(connection);
+  }
+
+  #tellRound(): void {
+    try {
+      this.#options.onRound?.();
+    } catch (error) {
+      this.#options.logger.error('palette-sync: reporting failed; please tell the maintainers', error as Error);
+    }
+  }
+
+  async #discover(connection: RedisConnection): Promise<void> {
+    if (this.#options.instances !== undefined) {
+      return;
+    }
+    const names = (await connection.command(['SMEMBERS', this.#options.keys.instances])) as string[];
+    for (const name of names) {
+      if (!this.#followed.has(name) && isInstanceName(name)) {
+        this.#follow(name);
+      }
+    }
+  }
+
+  #follow(name: string): void {
+    this.#followed.set(name, { state: { name, reloads: 0 }, position: '0-0' });
+  }
+
+  /** Looks at an instance's head and reads what is new. What is wrong with one instance stays with it. */
+  async #look(connection: RedisConnection, one: Followed): Promise<void> {
+    const { keys } = this.#options;
+    try {
+      const fields = ['epoch', 'version', 'checked_at'];
+      const reply = await connection.command(['HMGET', keys.head(one.state.name), ...fields]);
+      const [epoch, version, checkedAt] = reply as (string | null)[];
+      const there = `${epoch}/${version}`;
+      const held = one.state.snapshot?.head;
+      const moment = Date.parse(checkedAt ?? '');
+      if (!Number.isNaN(moment)) {
+        one.state = { ...one.state, checkedAt: moment };
+      }
+      const isHeld = held !== undefined && there === `${held.epoch}/${held.version}`;
+      if (isHeld && one.state.refusal === undefined) {
+        return;
+      }
+      if (one.refused?.head === there && Date.now() - one.refused.at < RETRY_REFUSED_MS && !isHeld) {
+        return;
+      }
+      await this.#read(connection, one, there);
+    } catch (error) {
+      if (!(error instanceof RedisReplyError)) {
+        throw error;
+      }
+      one.mute = true;
+      await this.#refuse(one, error.code, replyRemedy(error.code, one.state.name), '');
+    }
+  }
+
+  async #read(connection: RedisConnection, one: Followed, there: string): Promise<void> {
+    const { name, snapshot } = one.state;
+    try {
+      const reading = await this.#options.reader.read(connection, name, snapshot);
+      one.position = `${reading.snapshot.head.version}-0`;
+      delete one.refused;
+      delete one.mute;
+      const { refusal, ...rest } = one.state;
+      if (refusal !== undefined) {
+        this.#options.logger.info(`palette-sync: ${name}: what lies in Redis checks again; it is in use`);
+      }
+      const checkedAt = Math.max(reading.snapshot.head.checkedAt, rest.checkedAt ?? 0);
+      const reloads = rest.reloads + (reading.whole ? 1 : 0);
+      one.state = { ...rest, snapshot: reading.snapshot, checkedAt, reloads };
+      await this.#options.onChange(one.state);
+    } catch (error) {
+      if (!(error instanceof SnapshotRefused)) {
+        throw error;
+      }
+      await this.#refuse(one, error.reason, error.message, there);
+    }
+  }
+
+  async #refuse(one: Followed, reason: string, message: string, head: string): Promise<void> {
+    const { name, refusal, snapshot } = one.state;
+    one.refused = { head, at: Date.now() };
+    one.position = '$'; // the next change wakes; those before it were looked at
+    if (refusal?.reason === reason) {
+      return;
+    }
+    one.state = { ...one.state, refusal: { reason, message, since: Date.now() } };
+    const nothingYet = reason === 'Missing' && snapshot === undefined;
+    if (!nothingYet) {
+      const meanwhile = snapshot
+        ? `version ${snapshot.head.version}, the last good one, stays in use`
+        : 'none of its clusters is shown';
+      this.#options.logger.error(
+        `palette-sync: ${name}: the snapshot in Redis is refused (${reason}): ${message}; ${meanwhile}`,
+      );
+    }
+    await this.#options.onChange(one.state);
+  }
+
+  /** Returns once a stream has something new, and after five seconds at the latest. */
+  async #wait(connection: RedisConnection): Promise<void> {
+    const waiting = [...this.#followed.values()].filter(one => !one.mute);
+    if (waiting.length === 0) {
+      await sleep(WAIT_WITHOUT_INSTANCES_MS, undefined, { signal: this.#ended.signal });
+      return;
+    }
+    // What is refused may be repaired, or published for the first time, without a change that wakes.
+    const refused = waiting.some(one => one.state.refusal !== undefined);
+    try {
+      await this.#await(connection, waiting, refused ? BLOCK_REFUSED_MS : BLOCK_MS);
+    } catch (error) {
+      if (!(error instanceof RedisReplyError)) {
+        throw error;
+      }
+      // One stream that cannot be read would fail the waiting for all of them: it is found and left out.
+      for (const one of waiting) {
+        try {
+          await this.#await(connection, [one]);
+        } catch (itsError) {
+          if (!(itsError instanceof RedisReplyError)) {
+            throw itsError;
+          }
+          one.mute = true;
+          await this.#refuse(one, itsError.code, replyRemedy(itsError.code, one.state.name), '');
+        }
+      }
+    }
+  }
+
+  async #await(connection: RedisConnection, waiting: readonly Followed[], blockMs?: number): Promise<void> {
+    const streams = waiting.map(one => this.#options.keys.changes(one.state.name));
+    const positions = waiting.map(one => one.position);
+    const block = blockMs === undefined ? [] : ['BLOCK', String(blockMs)];
+    const command = ['XREAD', 'COUNT', '1', ...block, 'STREAMS', ...streams, ...positions];
+    const reply = (await connection.command(command, BLOCK_MS * 2)) as [string, [string, unknown][]][] | null;
+    for (const [stream, entries] of reply ?? []) {
+      const one = waiting[streams.indexOf(stream)];
+      const id = entries[0]?.[0];
+      if (one !== undefined && id !== undefined) {
+        one.position = id;
+        delete one.refused;
+      }
+    }
+  }
+}
+
+function remedied(error: RedisUnavailable | RedisReplyError): string {
+  if (error instanceof RedisReplyError && error.code === 'NOPERM') {
+    return 'the Redis user lacks rights (NOPERM); a reader needs SMEMBERS, HGETALL, HMGET, XREAD, MULTI and EXEC';
+  }
+  return error.message;
+}
+
+function replyRemedy(code: string, name: string): string {
+  if (code === 'NOPERM') {
+    return `the Redis user may not read the keys of ${name}; give it the reader's rights`;
+  }
+  if (code === 'WRONGTYPE') {
+    return `a key of ${name} in Redis is of another type: somebody else uses the prefix; see paletteSync.redis.prefix`;
+  }
+  return `Redis answered ${code} when its keys were read`;
+}
+
+function seconds(ms: number): string {
+  return ms < 1000 ? `${ms} ms` : `${Math.round(ms / 1000)} s`;
+}

@@ -1,0 +1,385 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { after, before, test } from 'node:test';
+import type { Health } from '../../src/health';
+import { parseRedisUrl } from '../../src/redis/address';
+import { RedisConnection } from '../../src/redis/connection';
+import { SealKeys } from '../../src/seal';
+import { Keys } from '../../src/snapshot/keys';
+import { Backstage } from '../support/backstage';
+import { CapturingLogger } from '../support/logger';
+import { Daemon, type SimulatedCluster, type SimulatedInstance, Simulation, until, Valkey } from '../support/processes';
+
+// One story over one world, in order: the tests are chapters and leave it usable for the next.
+const logger = new CapturingLogger();
+let simulation: Simulation;
+let valkey: Valkey;
+let daemon: Daemon;
+let backstage: Backstage;
+let alpha: SimulatedInstance;
+let paletteSync: Record<string, unknown>;
+
+function nameOf(cluster: { name: string }): string {
+  return `alpha-${cluster.name}`;
+}
+
+async function withRedis<T>(use: (redis: RedisConnection) => Promise<T>): Promise<T> {
+  const redis = await RedisConnection.open(parseRedisUrl(valkey.url), {});
+  try {
+    return await use(redis);
+  } finally {
+    await redis.close();
+  }
+}
+
+async function health(): Promise<Health> {
+  return (await backstage.health<Health>()).body;
+}
+
+function accounts(): SimulatedCluster[] {
+  return alpha.clusters.filter(({ oidc }) => !oidc);
+}
+
+async function startDaemon(): Promise<Daemon> {
+  return Daemon.start(simulation.config, {
+    PALETTE_SYNC_REDIS__URL: valkey.url,
+    PALETTE_SYNC_DEFAULTS__REFRESH_INTERVAL: '1s',
+    PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL: '1h',
+  });
+}
+
+before(async () => {
+  [simulation, valkey] = await Promise.all([
+    Simulation.start({ instances: 1, projects: 2, clusters: 9 }),
+    Valkey.start(),
+  ]);
+  [alpha] = (await simulation.instances()) as [SimulatedInstance];
+  daemon = await startDaemon();
+  paletteSync = { redis: { url: valkey.url }, sealKeysFile: simulation.sealKeysFile };
+  backstage = await Backstage.start({ paletteSync, logger });
+});
+
+after(async () => {
+  await backstage?.stop();
+  await daemon?.stop();
+  await simulation?.stop();
+  await valkey?.stop();
+});
+
+test('the clusters of Palette appear in Backstage by themselves', async () => {
+  assert(accounts().length >= 4 && accounts().length < alpha.clusters.length);
+
+  const shown = await until('all clusters with a service account', async () => {
+    const names = await backstage.clusters();
+    return names.length === accounts().length && names;
+  });
+
+  assert.deepEqual(shown, accounts().map(nameOf).sort());
+});
+
+test('TLS is verified: a cluster whose CA is another one now gives an error, and the others their pods', async () => {
+  const [one] = accounts();
+  await simulation.ask('POST', `/clusters/${one!.uid}/renew-authority`);
+
+  const items = await backstage.workloads();
+  assert.equal(items.length, accounts().length);
+  const itself = items.find(({ cluster }) => cluster.name === nameOf(one!));
+  assert.deepEqual(
+    itself?.errors.map(({ errorType }) => errorType),
+    ['FETCH_ERROR'],
+  );
+  assert(items.every(item => item === itself || item.pods.length === 2));
+  const headers = { 'Backstage-Kubernetes-Cluster': nameOf(one!) };
+  const proxied = await backstage.request('GET', '/api/kubernetes/proxy/version', { headers });
+  assert.equal(proxied.status, 500);
+
+  daemon.resync(); // fetches the kubeconfig again, which names the new CA
+  await until('its pods', async () => {
+    const found = (await backstage.workloads()).find(({ cluster }) => cluster.name === nameOf(one!));
+    return found?.errors.length === 0 && found.pods.length === 2;
+  });
+});
+
+test('the Kubernetes page lists pods of every cluster, over verified TLS, and tells apart none that has OIDC', async () => {
+  const items = await backstage.workloads();
+
+  assert.deepEqual(
+    items.map(({ cluster }) => cluster.name),
+    accounts().map(nameOf).sort(),
+  );
+  for (const { pods, errors } of items) {
+    assert.equal(pods.length, 2);
+    assert.match(pods.join(), /^cart-/);
+    assert.deepEqual(errors, []);
+  }
+  const { withheld } = (await health()).instances[0]!;
+  assert.equal(withheld['OidcProviderNotConfigured'], alpha.clusters.length - accounts().length);
+});
+
+test('the proxy reaches a cluster with the token, over verified TLS', async () => {
+  const [one] = accounts();
+  const headers = { 'Backstage-Kubernetes-Cluster': nameOf(one!) };
+
+  const { items } = await backstage.json<{ items: { metadata: { name: string } }[] }>(
+    'GET',
+    '/api/kubernetes/proxy/api/v1/namespaces/shop/pods',
+    undefined,
+    headers,
+  );
+
+  assert.equal(items.length, 4);
+});
+
+test('a rotated token is used without a restart', async () => {
+  const [, one] = accounts();
+  const before = await tokenFor(one!);
+  await simulation.ask('POST', `/clusters/${one!.uid}/revoke-tokens`);
+  const refused = (await backstage.workloads()).find(({ cluster }) => cluster.name === nameOf(one!));
+  assert.deepEqual(
+    refused?.errors.map(({ statusCode }) => statusCode),
+    [401],
+  );
+
+  daemon.resync();
+  await until('its pods', async () => {
+    const found = (await backstage.workloads()).find(({ cluster }) => cluster.name === nameOf(one!));
+    return found?.errors.length === 0 && found.pods.length === 2;
+  });
+
+  assert.notEqual(await tokenFor(one!), before);
+});
+
+/** The token that lies in Redis, opened: what must never be in a log. */
+async function tokenFor(cluster: SimulatedCluster): Promise<string> {
+  const raw = await withRedis(redis =>
+    redis.command(['HGET', new Keys('palette-sync').credentials('alpha'), cluster.uid]),
+  );
+  const sealer = SealKeys.fromLines(readFileSync(simulation.sealKeysFile, 'utf8'));
+  const opened = await sealer.open('alpha', cluster.uid, (JSON.parse(String(raw)) as { sealed: string }).sealed);
+  assert('token' in opened);
+  return opened.token;
+}
+
+test('a new cluster appears and a removed one goes, without a restart', async () => {
+  const project = alpha.projects[0]!.uid;
+  const { uid } = await simulation.ask<{ uid: string }>('POST', '/clusters', {
+    instance: 'alpha',
+    project,
+    name: 'brand-new',
+  });
+  await until('the new cluster', async () => (await backstage.clusters()).includes('alpha-brand-new'));
+  const items = await backstage.workloads();
+  assert.equal(items.find(({ cluster }) => cluster.name === 'alpha-brand-new')?.pods.length, 2);
+
+  await simulation.ask('DELETE', `/clusters/${uid}`);
+  await until('its end', async () => !(await backstage.clusters()).includes('alpha-brand-new'));
+});
+
+test('a cluster that cannot be reached is withheld once the daemon knows, so that no page hangs on it', async () => {
+  const project = alpha.projects[0]!.uid;
+  const { uid } = await simulation.ask<{ uid: string }>('POST', '/clusters', {
+    instance: 'alpha',
+    project,
+    name: 'dead',
+  });
+  await until('the cluster', async () => (await backstage.clusters()).includes('alpha-dead'));
+  await simulation.ask('POST', `/clusters/${uid}/shut`);
+  daemon.resync();
+
+  await until('its absence', async () => !(await backstage.clusters()).includes('alpha-dead'));
+
+  const withheld = (await health()).withheld.find(({ cluster }) => cluster === 'alpha-dead');
+  assert.equal(withheld?.reason, 'Unreachable');
+  await simulation.ask('DELETE', `/clusters/${uid}`);
+});
+
+test('OIDC clusters are served once their provider is configured; without the token, only what Backstage itself demands fails', async () => {
+  const oidc = alpha.clusters.filter(cluster => cluster.oidc);
+  const other = await Backstage.start({ paletteSync: { ...paletteSync, oidcTokenProviders: ['spectrocloud'] } });
+  await until('all clusters', async () => (await other.clusters()).length === alpha.clusters.length);
+  const tokens = await Promise.all(
+    oidc.map(({ uid }) =>
+      simulation.ask<{ token: string }>('POST', `/clusters/${uid}/user-token`, {
+        name: 'jo',
+        groups: ['system:masters'],
+      }),
+    ),
+  );
+
+  const items = await other.workloads({ oidc: { spectrocloud: tokens[0]!.token } });
+
+  const mine = items.find(({ cluster }) => cluster.name === nameOf(oidc[0]!));
+  assert.equal(mine?.pods.length, 2);
+  const another = items.find(({ cluster }) => cluster.name === nameOf(oidc[1]!));
+  assert.deepEqual(
+    another?.errors.map(({ statusCode }) => statusCode),
+    [401],
+  ); // a token of another cluster's issuer
+  for (const one of accounts()) {
+    assert.equal(items.find(({ cluster }) => cluster.name === nameOf(one))?.pods.length, 2);
+  }
+  // This is why providers are opt-in: a user without the token gets nothing at all of the same backend ...
+  await assert.rejects(other.workloads(), /500/);
+  // ... and everything of one that does not name the provider.
+  assert.equal((await backstage.workloads()).length, accounts().length);
+  await other.stop();
+});
+
+test('the health route', async () => {
+  const { status, body } = await backstage.health<Health>();
+  assert.equal(status, 200);
+  assert.equal(body.status, 'ok');
+  assert.equal(body.redis?.connected, true);
+  assert.equal(body.instances[0]?.served, accounts().length);
+  for (const canary of [valkey.url, ...accounts().map(({ url }) => url)]) {
+    assert(!JSON.stringify(body).includes(canary));
+  }
+
+  const anonymous = await backstage.request('GET', '/api/kubernetes/palette-sync/health', {
+    headers: { authorization: '' },
+  });
+  assert.equal(anonymous.status, 401);
+});
+
+test('the health route answers only who may read the list of clusters', async () => {
+  const closed = await Backstage.start({ paletteSync, permission: 'DENY' });
+
+  assert.equal((await closed.health()).status, 403);
+
+  await closed.stop();
+});
+
+test('with the daemon gone everything stays', async () => {
+  await daemon.kill();
+
+  assert.equal((await backstage.workloads()).length, accounts().length);
+});
+
+test('a record changed by someone without the key never gets the token', async context => {
+  const [one] = accounts();
+  const keys = new Keys('palette-sync');
+  const seen: string[] = [];
+  const thief = createServer((request, response) => {
+    seen.push(request.headers.authorization ?? 'nothing');
+    response.end('{}');
+  }).listen(0, '127.0.0.1');
+  context.after(() => thief.close());
+  await once(thief, 'listening');
+  const port = (thief.address() as { port: number }).port;
+  const original = String(await withRedis(redis => redis.command(['HGET', keys.clusters('alpha'), one!.uid])));
+  const record = JSON.parse(original) as { server: { url: string } };
+  record.server.url = `http://127.0.0.1:${port}`;
+  await withRedis(async redis => {
+    await redis.command(['HSET', keys.clusters('alpha'), one!.uid, JSON.stringify(record)]);
+    const version = Number(await redis.command(['HGET', keys.head('alpha'), 'version'])) + 1;
+    // Someone who can write may also make the reader look: a new version without a mac that fits.
+    await redis.command(['HSET', keys.head('alpha'), 'version', String(version)]);
+    await redis.command([
+      ...[
+        'XADD',
+        keys.changes('alpha'),
+        `${version}-0`,
+        'epoch',
+        String(await redis.command(['HGET', keys.head('alpha'), 'epoch'])),
+      ],
+      ...['put', JSON.stringify([one!.uid]), 'drop', '[]', 'rotated', '[]', 'digest', '', 'mac', '', 'at', ''],
+    ]);
+  });
+  await until('the refusal', async () => (await health()).instances[0]?.refused?.reason === 'Digest');
+
+  const items = await backstage.workloads();
+  assert.equal(items.find(({ cluster }) => cluster.name === nameOf(one!))?.pods.length, 2);
+  assert.equal(items.length, accounts().length);
+
+  // A Backstage that starts now has no last good snapshot, and shows nothing of it rather than something of it.
+  const fresh = await Backstage.start({ paletteSync });
+  await until('its refusal', async () => (await fresh.health<Health>()).body.instances[0]?.refused !== undefined);
+  assert.deepEqual(await fresh.clusters(), []);
+  assert.equal((await fresh.health()).status, 503);
+  await fresh.stop();
+  assert.deepEqual(seen, []);
+
+  // The daemon repairs it: what it publishes next checks again.
+  daemon = await startDaemon();
+  await until('the repaired snapshot', async () => (await health()).instances[0]?.refused === undefined);
+  await until(
+    'all clusters',
+    async () => (await backstage.workloads()).filter(({ pods }) => pods.length === 2).length === accounts().length,
+  );
+});
+
+test('a token moved to another cluster does not open there', async () => {
+  await daemon.kill();
+  const [one, two] = accounts();
+  const credentials = new Keys('palette-sync').credentials('alpha');
+  await withRedis(async redis => {
+    const moved = String(await redis.command(['HGET', credentials, one!.uid]));
+    await redis.command(['HSET', credentials, two!.uid, moved]);
+  });
+
+  const fresh = await Backstage.start({ paletteSync });
+  await until('the others', async () => (await fresh.clusters()).length === accounts().length - 1);
+  assert(!(await fresh.clusters()).includes(nameOf(two!)));
+  const { body } = await fresh.health<Health>();
+  assert.equal(body.withheld.find(({ cluster }) => cluster === nameOf(two!))?.reason, 'SealBroken');
+
+  await fresh.stop();
+});
+
+test('an unknown schema number: the last snapshot stays', async () => {
+  const head = new Keys('palette-sync').head('alpha');
+  await withRedis(async redis => {
+    await redis.command(['HSET', head, 'schema', '2']);
+    await redis.command(['HINCRBY', head, 'version', '1']);
+  });
+  await until('the refusal', async () => (await health()).instances[0]?.refused?.reason === 'Schema');
+
+  assert.equal((await backstage.workloads()).length, accounts().length);
+  assert.equal((await health()).status, 'degraded');
+});
+
+test('Redis killed: the last snapshot stays; begun again: reading goes on', async () => {
+  await valkey.kill();
+  await until('the loss', async () => (await health()).redis?.connected === false);
+  assert.equal((await backstage.workloads()).filter(({ pods }) => pods.length === 2).length, accounts().length);
+
+  // A Backstage that starts now comes up all the same, with its other clusters, and has ours when Redis is back.
+  const booted = await Backstage.start({
+    paletteSync,
+    kubernetes: {
+      serviceLocatorMethod: { type: 'multiTenant' },
+      clusterLocatorMethods: [
+        {
+          type: 'config',
+          clusters: [
+            { name: 'static', url: 'https://static.example', authProvider: 'serviceAccount', serviceAccountToken: 'x' },
+          ],
+        },
+      ],
+    },
+  });
+  assert.deepEqual(await booted.clusters(), ['static']);
+
+  await valkey.restart();
+  await withRedis(redis => redis.command(['FLUSHALL']));
+  daemon = await startDaemon();
+  await until('all clusters', async () => (await booted.clusters()).length === accounts().length + 1);
+  await until('the new snapshot', async () => (await health()).status === 'ok');
+  await booted.stop();
+});
+
+test('no secret is in any log line', async () => {
+  const tokens = await Promise.all(accounts().map(tokenFor));
+  const key = readFileSync(simulation.sealKeysFile, 'utf8').trim().split(/\s+/)[1] ?? '';
+  assert(key.length > 40 && tokens.every(token => token.length > 100));
+  assert(logger.lines.length > 20);
+  // The test backend's stand-in for the auth service quotes any token that it does not know; Backstage's own does not.
+  const lines = logger.lines.filter(line => !line.includes('Unknown mock token'));
+
+  for (const canary of [key, ...tokens, 'serviceAccountToken', 'eyJ']) {
+    const line = lines.find(one => one.includes(canary));
+    assert(!line, `a log line holds ${canary.slice(0, 8)}...: ${line?.slice(0, 120)}`);
+  }
+});

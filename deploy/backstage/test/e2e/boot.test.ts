@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { createBackendModule } from '@backstage/backend-plugin-api';
+import { kubernetesClusterSupplierExtensionPoint } from '@backstage/plugin-kubernetes-node';
+import type { Health } from '../../src/health';
+import { parseRedisUrl } from '../../src/redis/address';
+import { RedisConnection } from '../../src/redis/connection';
+import { Backstage, installed, kubernetesPlugin } from '../support/backstage';
+import { until, Valkey } from '../support/processes';
+import { cluster, Publisher, randomPrefix, SEAL_LINE } from '../support/published';
+
+const STATIC = {
+  name: 'static',
+  url: 'https://static.example',
+  authProvider: 'serviceAccount',
+  serviceAccountToken: 'x',
+};
+const LOCATOR = { serviceLocatorMethod: { type: 'multiTenant' } };
+const [ONE, TWO] = [cluster(1), cluster(2)];
+
+let valkey: Valkey;
+let redis: RedisConnection;
+let prefix: string;
+let paletteSync: Record<string, unknown>;
+
+before(async () => {
+  valkey = await Valkey.start();
+  redis = await RedisConnection.open(parseRedisUrl(valkey.url), {});
+  prefix = randomPrefix();
+  const tokens = { [ONE.uid]: 'canary-token-1', [TWO.uid]: 'canary-token-2' };
+  await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE, TWO], tokens });
+  paletteSync = { redis: { url: `${valkey.url}`, prefix }, sealKeys: SEAL_LINE };
+});
+
+after(async () => {
+  await redis?.close();
+  await valkey?.stop();
+});
+
+function methods(...clusters: unknown[]): unknown {
+  return { ...LOCATOR, clusterLocatorMethods: [{ type: 'config', clusters }] };
+}
+
+async function clustersIn(backstage: Backstage, count: number): Promise<string[]> {
+  return until(`${count} clusters`, async () => {
+    const names = await backstage.clusters();
+    return names.length === count && names;
+  });
+}
+
+describe('beside other clusters', () => {
+  test('static clusters stay, first', async () => {
+    const backstage = await Backstage.start({ paletteSync, kubernetes: methods(STATIC) });
+
+    assert.deepEqual(await clustersIn(backstage, 3), ['alpha-1', 'alpha-2', 'static']);
+
+    await backstage.stop();
+  });
+
+  test('of two clusters of one name the static one stays, which is said once and shown on the health route', async () => {
+    const backstage = await Backstage.start({ paletteSync, kubernetes: methods({ ...STATIC, name: 'alpha-1' }) });
+
+    assert.deepEqual(await clustersIn(backstage, 2), ['alpha-1', 'alpha-2']);
+    await backstage.clusters();
+    assert.equal(backstage.logger.count(/the name alpha-1 is taken/), 1);
+    assert.deepEqual((await backstage.health<Health>()).body.duplicates, ['alpha-1']);
+
+    await backstage.stop();
+  });
+
+  for (const [what, kubernetes] of [
+    ['no clusterLocatorMethods', LOCATOR],
+    [
+      'a clusterLocatorMethod that Backstage does not know',
+      { ...LOCATOR, clusterLocatorMethods: [{ type: 'nonsense' }] },
+    ],
+  ] as const) {
+    test(`${what}: ours are shown, and the remedy is said`, async () => {
+      const backstage = await Backstage.start({ paletteSync, kubernetes });
+
+      assert.deepEqual(await clustersIn(backstage, 2), ['alpha-1', 'alpha-2']);
+      assert.equal(
+        backstage.logger.count(/kubernetes\.clusterLocatorMethods cannot be used: .*Correct it, or write/),
+        1,
+      );
+
+      await backstage.stop();
+    });
+  }
+
+  test('a default supplier that fails at each call costs its own clusters only', async () => {
+    const kubernetes = { ...LOCATOR, clusterLocatorMethods: [{ type: 'catalog' }] };
+    const backstage = await Backstage.start({ paletteSync, kubernetes, brokenCatalog: true });
+
+    assert.deepEqual(await clustersIn(backstage, 2), ['alpha-1', 'alpha-2']);
+    await backstage.clusters();
+    assert.equal(
+      backstage.logger.count(/the clusters of kubernetes\.clusterLocatorMethods are missing: the catalog is away/),
+      1,
+    );
+
+    await backstage.stop();
+  });
+
+  test('another module that supplies clusters keeps its place, and the way out is said', async () => {
+    const other = createBackendModule({
+      pluginId: 'kubernetes',
+      moduleId: 'another',
+      register(registration) {
+        registration.registerInit({
+          deps: { suppliers: kubernetesClusterSupplierExtensionPoint },
+          async init({ suppliers }) {
+            suppliers.addClusterSupplier({
+              getClusters: async () => [{ name: 'theirs', url: 'https://theirs.example', authMetadata: {} }],
+            });
+          },
+        });
+      },
+    });
+    const backstage = await Backstage.start({ paletteSync, features: [kubernetesPlugin(), other, installed()] });
+
+    assert.deepEqual(await backstage.clusters(), ['theirs']);
+    assert.equal(backstage.logger.count(/another module already supplies clusters.*remove the other/), 1);
+    assert.match((await backstage.health<Health>()).body.problems.join(), /another module already supplies clusters/);
+
+    await backstage.stop();
+  });
+});
+
+describe('configuration', () => {
+  test('that is not valid: one message with all problems, no secret, and Backstage has its other clusters', async () => {
+    const wrong = { redis: { url: 'canary://user:canary-password@x' }, sealKeys: 'k1 canary-key', typo: true };
+    const backstage = await Backstage.start({ paletteSync: wrong, kubernetes: methods(STATIC) });
+
+    assert.deepEqual(await backstage.clusters(), ['static']);
+    const said = backstage.logger.lines.filter(line => line.includes('palette-sync: '));
+    assert.equal(said.length, 1);
+    assert.match(said[0] ?? '', /redis\.url: cannot be understood.*sealKeys: line 1.*|typo: is not known/);
+    const { status, body } = await backstage.health<Health>();
+    assert.equal(status, 503);
+    assert.match(body.problems.join(), /redis\.url: cannot be understood/);
+    assert(!`${backstage.logger.text}${JSON.stringify(body)}`.includes('canary-'));
+
+    await backstage.stop();
+  });
+
+  test('that is missing: said once, and Backstage has its other clusters', async () => {
+    const backstage = await Backstage.start({ kubernetes: methods(STATIC) });
+
+    assert.deepEqual(await backstage.clusters(), ['static']);
+    assert.equal(backstage.logger.count(/app-config has no section paletteSync.*add paletteSync\.redis\.url/), 1);
+
+    await backstage.stop();
+  });
+
+  test('the filter leaves clusters out', async () => {
+    const backstage = await Backstage.start({
+      paletteSync: { ...paletteSync, filter: { includeProjects: ['Nowhere'] } },
+    });
+    await until('the snapshot', async () => (await backstage.health<Health>()).body.status === 'ok');
+
+    assert.deepEqual(await backstage.clusters(), []);
+    assert.equal((await backstage.health<Health>()).body.instances[0]?.withheld['Filtered'], 2);
+
+    await backstage.stop();
+  });
+});
+
+test('an expired token is not served, which the health route tells', async () => {
+  const expired = randomPrefix();
+  const past = '2020-01-01T00:00:00Z';
+  await new Publisher(redis, 'alpha', expired).publish({
+    put: [ONE],
+    tokens: { [ONE.uid]: 'canary-token' },
+    expiresAt: past,
+  });
+  const backstage = await Backstage.start({
+    paletteSync: { ...paletteSync, redis: { url: valkey.url, prefix: expired } },
+  });
+  await until('the snapshot', async () => (await backstage.health<Health>()).body.status === 'degraded');
+
+  assert.deepEqual(await backstage.clusters(), []);
+  assert.equal((await backstage.health<Health>()).body.withheld[0]?.reason, 'CredentialExpired');
+
+  await backstage.stop();
+});
+
+test('a daemon that has not looked for long is warned of once, and the clusters stay', async () => {
+  const backstage = await Backstage.start({ paletteSync: { ...paletteSync, maxSnapshotAge: { milliseconds: 1 } } });
+  await clustersIn(backstage, 2);
+
+  await until('the warning', () => backstage.logger.count(/alpha: the daemon has not looked for/) === 1);
+  assert.equal((await backstage.health<Health>()).body.status, 'degraded');
+  assert.equal((await backstage.clusters()).length, 2);
+
+  await backstage.stop();
+});
+
+test('stopping the backend closes the connections to Redis', async () => {
+  const name = async () =>
+    String(await redis.command(['CLIENT', 'LIST']))
+      .split('\n')
+      .filter(line => line.includes('cmd=xread')).length;
+  await until('no other reader', async () => (await name()) === 0);
+  const backstage = await Backstage.start({ paletteSync });
+  await until('the connection', async () => (await name()) === 1);
+
+  await backstage.stop();
+
+  await until('its end', async () => (await name()) === 0);
+});

@@ -1,0 +1,172 @@
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { type BackendFeature, coreServices, createServiceFactory } from '@backstage/backend-plugin-api';
+import { mockCredentials, mockServices, startTestBackend } from '@backstage/backend-test-utils';
+import type { Entity } from '@backstage/catalog-model';
+import { catalogServiceRef } from '@backstage/plugin-catalog-node';
+import { catalogServiceMock } from '@backstage/plugin-catalog-node/testUtils';
+import type { JsonObject } from '@backstage/types';
+import { CapturingLogger } from './logger';
+import { PACKAGE } from './repository';
+
+const NAME = 'backstage-plugin-kubernetes-backend-module-palette-sync';
+
+/** What `import('backstage-plugin-…')` gives from the package as `npm pack` makes it (`npm run packed` unpacks it). */
+export async function installed(part: '' | '/catalog' = ''): Promise<{ default: BackendFeature }> {
+  const from = createRequire(join(PACKAGE, '.packed', 'package.json'));
+  return from(`${NAME}${part}`) as { default: BackendFeature };
+}
+
+/**
+ * Starts a test backend. Backends end the process with exit code 0 when nothing is left to do, which would hide how the
+ * tests of a file went: that listener is taken away.
+ */
+export async function startedBackend(
+  options: Parameters<typeof startTestBackend>[0],
+): ReturnType<typeof startTestBackend> {
+  const before = process.listeners('beforeExit');
+  const backend = await startTestBackend(options);
+  for (const listener of process.listeners('beforeExit').filter(one => !before.includes(one))) {
+    process.removeListener('beforeExit', listener);
+  }
+  return backend;
+}
+
+export async function kubernetesPlugin(): Promise<{ default: BackendFeature }> {
+  return (await import('@backstage/plugin-kubernetes-backend')).default;
+}
+
+/** Entities that choose pods of the simulated shop by label, as components in a catalog do. */
+export const CART = component('cart');
+
+function component(app: string): Entity {
+  return {
+    apiVersion: 'backstage.io/v1alpha1',
+    kind: 'Component',
+    metadata: { name: app, annotations: { 'backstage.io/kubernetes-label-selector': `app=${app}` } },
+    spec: { type: 'service', owner: 'team', lifecycle: 'production' },
+  };
+}
+
+export interface ClusterPods {
+  readonly cluster: { readonly name: string; readonly title?: string };
+  readonly pods: string[];
+  readonly errors: { errorType: string; statusCode?: number }[];
+}
+
+/** A real Backstage backend with the real Kubernetes plugin. */
+export class Backstage {
+  readonly logger: CapturingLogger;
+
+  private constructor(
+    private readonly backend: Awaited<ReturnType<typeof startTestBackend>>,
+    logger: CapturingLogger,
+  ) {
+    this.logger = logger;
+  }
+
+  static async start(options: {
+    readonly paletteSync?: unknown;
+    readonly kubernetes?: unknown;
+    readonly features?: (BackendFeature | Promise<{ default: BackendFeature }>)[];
+    readonly permission?: 'ALLOW' | 'DENY';
+    readonly logger?: CapturingLogger;
+    /** The catalog locator then fails at each call. */
+    readonly brokenCatalog?: boolean;
+  }): Promise<Backstage> {
+    const logger = options.logger ?? new CapturingLogger();
+    const data = {
+      backend: { baseUrl: 'http://localhost', auth: { dangerouslyDisableDefaultAuthPolicy: false } },
+      kubernetes: options.kubernetes ?? {
+        serviceLocatorMethod: { type: 'multiTenant' },
+        clusterLocatorMethods: [],
+        objectTypes: ['pods'],
+      },
+      ...(options.paletteSync !== undefined && { paletteSync: options.paletteSync }),
+    } as JsonObject;
+    const catalog = catalogServiceMock({ entities: [CART] });
+    if (options.brokenCatalog) {
+      catalog.getEntities = async () => Promise.reject(new Error('the catalog is away'));
+    }
+    const backend = await startedBackend({
+      features: [
+        ...(options.features ?? [kubernetesPlugin(), installed()]),
+        mockServices.rootConfig.factory({ data }),
+        mockServices.httpAuth.factory({ defaultCredentials: mockCredentials.none() }),
+        mockServices.permissions.factory({ result: (options.permission ?? 'ALLOW') as never }),
+        createServiceFactory({ service: catalogServiceRef, deps: {}, factory: () => catalog }),
+        createServiceFactory({ service: coreServices.rootLogger, deps: {}, factory: () => logger }),
+      ],
+    });
+    return new Backstage(backend, logger);
+  }
+
+  /** A request of a user, unless other headers say otherwise. */
+  async request(
+    method: string,
+    path: string,
+    options: { body?: unknown; headers?: Record<string, string> } = {},
+  ): Promise<Response> {
+    return fetch(`http://127.0.0.1:${this.backend.server.port()}${path}`, {
+      method,
+      headers: {
+        authorization: mockCredentials.user.header(),
+        'content-type': 'application/json',
+        ...options.headers,
+      },
+      ...(options.body !== undefined && { body: JSON.stringify(options.body) }),
+    });
+  }
+
+  async json<T>(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<T> {
+    const response = await this.request(method, path, {
+      ...(body !== undefined && { body }),
+      ...(headers && { headers }),
+    });
+    const text = await response.text();
+    if (!response.ok) {
+      throw new Error(`${method} ${path}: ${response.status} ${text.slice(0, 500)}`);
+    }
+    return JSON.parse(text) as T;
+  }
+
+  async clusters(): Promise<string[]> {
+    const { items } = await this.json<{ items: { name: string }[] }>('GET', '/api/kubernetes/clusters');
+    return items.map(({ name }) => name).sort();
+  }
+
+  /** What the Kubernetes page of a component shows. */
+  async workloads(auth: unknown = {}): Promise<ClusterPods[]> {
+    const body = { entityRef: 'component:default/cart', auth };
+    const { items } = await this.json<{ items: WorkloadItem[] }>(
+      'POST',
+      '/api/kubernetes/resources/workloads/query',
+      body,
+    );
+    return items
+      .map(({ cluster, resources, errors }) => ({
+        cluster,
+        pods: resources
+          .flatMap(one => (one.type === 'pods' ? one.resources : []))
+          .map(pod => pod.metadata.name)
+          .sort(),
+        errors,
+      }))
+      .sort((a, b) => (a.cluster.name < b.cluster.name ? -1 : 1));
+  }
+
+  async health<T>(): Promise<{ status: number; body: T }> {
+    const response = await this.request('GET', '/api/kubernetes/palette-sync/health');
+    return { status: response.status, body: (await response.json()) as T };
+  }
+
+  async stop(): Promise<void> {
+    await this.backend.stop();
+  }
+}
+
+interface WorkloadItem {
+  cluster: { name: string; title?: string };
+  resources: { type: string; resources: { metadata: { name: string } }[] }[];
+  errors: { errorType: string; statusCode?: number }[];
+}

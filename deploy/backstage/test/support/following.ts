@@ -1,0 +1,64 @@
+import { Directory } from '../../src/directory';
+import type { Policy } from '../../src/mapping';
+import { parseRedisUrl } from '../../src/redis/address';
+import { RedisConnection } from '../../src/redis/connection';
+import { type Sealer, SealKeys } from '../../src/seal';
+import { Keys } from '../../src/snapshot/keys';
+import { SnapshotReader } from '../../src/snapshot/reader';
+import { type InstanceState, SnapshotTail } from '../../src/snapshot/tail';
+import { CapturingLogger } from './logger';
+import { SEAL_LINE } from './published';
+
+export const SERVE_ALL: Policy = {
+  chosen: () => true,
+  oidcTokenProviders: new Set(),
+  withholdUnreachable: true,
+  dashboardLinks: true,
+};
+
+/** A tail with a directory behind it, as the module puts them together. */
+export class Following {
+  readonly logger = new CapturingLogger();
+  readonly directory = new Directory(SERVE_ALL);
+  readonly tail: SnapshotTail;
+
+  constructor(
+    url: string,
+    prefix: string,
+    { sealer = SealKeys.fromLines(SEAL_LINE), instances }: { sealer?: Sealer; instances?: string[] } = {},
+  ) {
+    const keys = new Keys(prefix);
+    this.tail = new SnapshotTail({
+      connect: () => RedisConnection.open(parseRedisUrl(url), {}),
+      reader: new SnapshotReader(keys, sealer),
+      keys,
+      ...(instances && { instances }),
+      logger: this.logger,
+      onChange: async ({ name, snapshot }) => {
+        if (snapshot !== undefined) {
+          await this.directory.update(name, snapshot);
+        }
+      },
+    });
+    this.tail.start();
+  }
+
+  state(instance = 'alpha'): InstanceState | undefined {
+    return this.tail.instances.find(one => one.name === instance);
+  }
+
+  version(instance = 'alpha'): number | undefined {
+    return this.state(instance)?.snapshot?.head.version;
+  }
+
+  names(): string[] {
+    return this.directory
+      .clusters(Date.now())
+      .map(({ name }) => name)
+      .sort();
+  }
+
+  token(name: string): string | undefined {
+    return this.directory.clusters(Date.now()).find(one => one.name === name)?.authMetadata['serviceAccountToken'];
+  }
+}

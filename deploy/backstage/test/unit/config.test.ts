@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { ConfigReader, type JsonObject } from '@backstage/config';
+import { readSettings, SettingsError } from '../../src/config';
+import { temporaryFolder } from '../support/processes';
+import { SEAL_LINE } from '../support/published';
+
+const GOOD = { redis: { url: 'redis://:canary-password@cache.example' }, sealKeys: SEAL_LINE };
+const CANARIES = ['canary', SEAL_LINE.split(' ')[1] ?? ''];
+
+function read(paletteSync: unknown) {
+  return readSettings(new ConfigReader({ paletteSync } as JsonObject));
+}
+
+function problemsOf(paletteSync: unknown): readonly string[] {
+  try {
+    read(paletteSync);
+  } catch (error) {
+    assert(error instanceof SettingsError, String(error));
+    for (const canary of CANARIES) {
+      assert(!error.message.includes(canary), error.message);
+    }
+    return error.problems;
+  }
+  return [];
+}
+
+describe('good configuration', () => {
+  test('none at all', () => {
+    assert.equal(readSettings(new ConfigReader({})), undefined);
+  });
+
+  test('the least that is needed, with its defaults', () => {
+    const settings = read(GOOD);
+
+    assert.equal(settings?.redisAddress().label, 'cache.example:6379');
+    assert.equal(settings?.prefix, 'palette-sync');
+    assert.equal(settings?.instances, undefined);
+    assert.deepEqual(settings?.oidcTokenProviders, []);
+    assert.equal(settings?.withholdUnreachable, true);
+    assert.equal(settings?.maxSnapshotAgeMs, 3_600_000);
+    assert.equal(settings?.dashboardLinks, true);
+    assert.deepEqual(settings?.catalog, {
+      namespace: 'default',
+      ownerTag: 'owner',
+      defaultOwner: 'unknown',
+      projectAs: 'tag',
+    });
+  });
+
+  test('an empty list of instances means all', () => {
+    assert.equal(read({ ...GOOD, instances: [] })?.instances, undefined);
+  });
+
+  for (const [written, ms] of [
+    ['30m', 1_800_000],
+    ['PT2H', 7_200_000],
+    [{ days: 1 }, 86_400_000],
+  ] as const) {
+    test(`maxSnapshotAge may be ${JSON.stringify(written)}`, () => {
+      assert.equal(read({ ...GOOD, maxSnapshotAge: written })?.maxSnapshotAgeMs, ms);
+    });
+  }
+
+  test('files instead of values; the URL is read anew at each connecting', () => {
+    const folder = temporaryFolder();
+    const [urlFile, sealKeysFile] = [join(folder.path, 'url'), join(folder.path, 'keys')];
+    writeFileSync(urlFile, 'redis://one.example\n');
+    writeFileSync(sealKeysFile, `${SEAL_LINE}\n`);
+
+    const settings = read({ redis: { urlFile }, sealKeysFile });
+    assert.equal(settings?.redisAddress().label, 'one.example:6379');
+    writeFileSync(urlFile, 'redis://two.example\n');
+    assert.equal(settings?.redisAddress().label, 'two.example:6379');
+
+    folder.remove();
+  });
+});
+
+describe('configuration that cannot be used is told by key, with the remedy, and without secrets', () => {
+  for (const [what, section, told] of [
+    ['an empty section', {}, [/redis: url is missing/, /sealKeys: is missing; write sealKeys/]],
+    ['no section but a word', 'yes', [/is not a section/]],
+    ['a word for a part', { ...GOOD, redis: 'redis://canary' }, [/redis: is string, but must be object/]],
+    [
+      'a URL that is none',
+      { ...GOOD, redis: { url: 'canary://x' } },
+      [/redis\.url: cannot be understood; write redis:/],
+    ],
+    [
+      'url and urlFile',
+      { ...GOOD, redis: { ...GOOD.redis, urlFile: '/x' } },
+      [/not both/, /urlFile: \/x cannot be read \(ENOENT\)/],
+    ],
+    ['a key that is none', { ...GOOD, sealKeys: 'k canary' }, [/sealKeys: line 1: the key of k/]],
+    ['seal and sealKeys', { ...GOOD, seal: 'none' }, [/sealKeys and seal exclude each other/]],
+    ['another seal', { redis: GOOD.redis, seal: 'canary' }, [/seal: may only be none/]],
+    ['a number for a string', { ...GOOD, redis: { url: 5 } }, [/redis\.url: is number, but must be string/]],
+    ['a string for a list', { ...GOOD, instances: 'alpha' }, [/instances: is string, but must be string-array/]],
+    ['an odd name of an instance', { ...GOOD, instances: ['alpha', 'Prod-EU'] }, [/instances: "Prod-EU": names are/]],
+    [
+      'a typo',
+      { ...GOOD, oidcTokenProvider: ['x'] },
+      [/oidcTokenProvider: is not known; known are .*oidcTokenProviders/],
+    ],
+    ['a typo further in', { ...GOOD, filter: { tags: ['x'] } }, [/filter\.tags: is not known/]],
+    ['a duration that is none', { ...GOOD, maxSnapshotAge: 'soon' }, [/maxSnapshotAge: is not a duration; write '1h'/]],
+    [
+      'a certificate without a key',
+      { ...GOOD, redis: { ...GOOD.redis, tls: { certFile: __filename } } },
+      [/certFile and keyFile belong together/],
+    ],
+    [
+      'an unknown projectAs',
+      { ...GOOD, catalog: { projectAs: 'group' } },
+      [/catalog\.projectAs: is none of tag, system, both/],
+    ],
+    ['a flag that is a word', { ...GOOD, dashboardLinks: 'maybe' }, [/dashboardLinks: /]],
+  ] as const) {
+    test(what, () => {
+      const problems = problemsOf(section);
+
+      for (const pattern of told) {
+        assert(
+          problems.some(problem => pattern.test(problem)),
+          `${pattern} in ${JSON.stringify(problems)}`,
+        );
+      }
+      assert(
+        problems.every(problem => problem.startsWith('paletteSync')),
+        JSON.stringify(problems),
+      );
+    });
+  }
+
+  test('all problems are told at once', () => {
+    assert.equal(problemsOf({ redis: {}, sealKeys: '', instances: ['A'], typo: 1 }).length, 4);
+  });
+});

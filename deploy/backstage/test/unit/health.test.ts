@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { backoffMs } from '../../src/backoff';
+import { type HealthSources, healthOf } from '../../src/health';
+import type { InstanceState } from '../../src/snapshot/tail';
+
+const HOUR = 3_600_000;
+const NOW = 1_800_000_000_000;
+const HEAD = {
+  epoch: 5,
+  version: 7,
+  digest: '',
+  mac: '',
+  clusters: 0,
+  complete: true,
+  changedAt: NOW - HOUR,
+  checkedAt: NOW - 60_000,
+};
+const ALPHA: InstanceState = {
+  name: 'alpha',
+  reloads: 1,
+  checkedAt: NOW - 60_000,
+  snapshot: { head: HEAD, entries: new Map(), kept: new Map() },
+};
+const SOURCES: HealthSources = {
+  link: { connected: true, since: NOW - HOUR },
+  instances: [ALPHA],
+  duplicates: [],
+  maxSnapshotAgeMs: HOUR,
+  now: NOW,
+};
+
+describe('health', () => {
+  test('is ok with a snapshot and a daemon that looks', () => {
+    const health = healthOf(SOURCES);
+
+    assert.equal(health.status, 'ok');
+    assert.deepEqual(health.problems, []);
+    assert.equal(health.instances[0]?.ageSeconds, 60);
+    assert.equal(health.instances[0]?.version, 7);
+  });
+
+  for (const [what, changes, status, problem] of [
+    ['Redis away', { link: { connected: false, since: NOW, error: 'Redis is away' } }, 'degraded', /^Redis is away$/],
+    [
+      'a daemon that no longer looks',
+      { now: NOW + 2 * HOUR },
+      'degraded',
+      /alpha: the daemon has not looked for 121 min/,
+    ],
+    [
+      'a refusal',
+      { instances: [{ ...ALPHA, refusal: { reason: 'Mac', message: 'compare the keys', since: NOW } }] },
+      'degraded',
+      /alpha: compare the keys/,
+    ],
+    ['nothing published yet', { instances: [] }, 'unavailable', /no instance has been published yet/],
+    [
+      'nothing read yet',
+      { instances: [{ name: 'alpha', reloads: 0 }] },
+      'unavailable',
+      /no instance has been published yet/,
+    ],
+    [
+      'a configuration that is not valid',
+      { instances: [], configProblem: 'redis.url is missing' },
+      'unavailable',
+      /redis.url/,
+    ],
+  ] as const) {
+    test(`with ${what} is ${status}`, () => {
+      const health = healthOf({ ...SOURCES, ...changes });
+
+      assert.equal(health.status, status);
+      assert.match(health.problems.join(), problem);
+    });
+  }
+});
+
+test('pauses double up to 15 s, and are spread', () => {
+  assert.deepEqual(
+    [1, 2, 3, 6, 1000].map(failures => backoffMs(failures, 1)),
+    [500, 1000, 2000, 15_000, 15_000],
+  );
+  assert.equal(backoffMs(1, 0), 400);
+});

@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { describe, test } from 'node:test';
+import { SealKeys, Unsealed } from '../../src/seal';
+import { sealed, sealLine } from '../support/published';
+
+const KEY = randomBytes(32);
+const CANARY = KEY.toString('base64url');
+const keys = SealKeys.fromLines(`# the first one seals\n\nk1 ${CANARY}  # 2027\n${sealLine('k0', randomBytes(32))}\n`);
+
+describe('a sealed token', () => {
+  test('opens at its own place', async () => {
+    const text = await sealed('alpha', 'u1', 'secret-token', { kid: 'k1', key: KEY });
+
+    assert.deepEqual(await keys.open('alpha', 'u1', text), { token: 'secret-token' });
+  });
+
+  test('does not open at another cluster or instance', async () => {
+    const text = await sealed('alpha', 'u1', 'secret-token', { kid: 'k1', key: KEY });
+
+    for (const [instance, uid] of [
+      ['alpha', 'u2'],
+      ['bravo', 'u1'],
+    ] as const) {
+      const opened = await keys.open(instance, uid, text);
+      assert('refused' in opened);
+      assert.equal(opened.refused.reason, 'SealBroken');
+      assert.match(opened.refused.message, /another cluster/);
+    }
+  });
+
+  test('does not open once a bit of it is changed', async () => {
+    const parts = (await sealed('alpha', 'u1', 'secret-token', { kid: 'k1', key: KEY })).split('.');
+    parts[3] = (parts[3]![0] === 'A' ? 'B' : 'A') + parts[3]!.slice(1);
+
+    const opened = await keys.open('alpha', 'u1', parts.join('.'));
+
+    assert('refused' in opened && opened.refused.reason === 'SealBroken');
+  });
+
+  test('is refused where it names a known kid and was sealed with another key', async () => {
+    const opened = await keys.open(
+      'alpha',
+      'u1',
+      await sealed('alpha', 'u1', 'x', { kid: 'k1', key: randomBytes(32) }),
+    );
+
+    assert('refused' in opened && opened.refused.reason === 'SealBroken');
+  });
+
+  for (const nonsense of [
+    '',
+    'none:bare',
+    'a.b.c.d.e',
+    '{}',
+    `${Buffer.from('{"kid":7}').toString('base64url')}....`,
+  ]) {
+    test(`is not ${JSON.stringify(nonsense)}`, async () => {
+      assert('refused' in (await keys.open('alpha', 'u1', nonsense)));
+    });
+  }
+
+  test('with a line break in it would break a header for every cluster, and is refused', async () => {
+    const opened = await keys.open('alpha', 'u1', await sealed('alpha', 'u1', 'a\nb', { kid: 'k1', key: KEY }));
+
+    assert('refused' in opened && opened.refused.reason === 'SealBroken');
+  });
+});
+
+describe('seal keys', () => {
+  for (const [what, lines, told] of [
+    ['nothing', '\n# only this\n', /there is no key/],
+    ['a key without an id', CANARY, /line 1: a line is a key id/],
+    ['a short key', `k1 ${CANARY.slice(4)}`, /line 1: the key of k1/],
+    ['a key that is no base64url', `k1 ${'!'.repeat(43)}`, /line 1: the key of k1/],
+    ['a kid of odd characters', `k/1 ${CANARY}`, /line 1: the key id/],
+    ['the same kid twice', `k1 ${CANARY}\nk1 ${CANARY}`, /line 2: the key id k1 stands there twice/],
+    ['three words', `k1 ${CANARY} k2`, /line 1: a line is a key id/],
+  ] as const) {
+    test(`${what}: refused by line, without the key`, () => {
+      assert.throws(
+        () => SealKeys.fromLines(lines),
+        (error: Error) => told.test(error.message) && !error.message.includes(CANARY.slice(4)),
+      );
+    });
+  }
+
+  test('show their ids only', () => {
+    assert.equal(keys.keys, 'k1, k0');
+    assert(!JSON.stringify(keys).includes(CANARY));
+  });
+});
+
+describe('with seal: none', () => {
+  test('bare tokens are read and sealed ones are told by their kid', async () => {
+    const unsealed = new Unsealed();
+
+    assert.deepEqual(await unsealed.open('alpha', 'u1', 'none:token'), { token: 'token' });
+    const opened = await unsealed.open('alpha', 'u1', await sealed('alpha', 'u1', 'x', { kid: 'k1', key: KEY }));
+    assert('refused' in opened && opened.refused.kid === 'k1');
+  });
+});

@@ -1,0 +1,115 @@
+"""Runners on a stage: told what to do by their mailboxes alone, watched through an observer."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from integration.store_builders import until
+from palette_sync.cli.composition import setting_of
+from palette_sync.runner import Runner, State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from integration.stage import Stage
+    from palette_sync.reconcile.report import PassReport
+    from palette_sync.runner import Setting
+
+
+class NoRecorder:
+    def request(self, api: str, outcome: str) -> None: ...
+
+    def retry(self, api: str) -> None: ...
+
+
+class Watcher:
+    """Keeps what a runner told. `on_settled` and `on_finished` may raise or act in its turn."""
+
+    def __init__(self) -> None:
+        self.reports: list[PassReport] = []
+        self.listed: list[bool] = []
+        self.failed: list[str] = []
+        self.states: list[State] = []
+        self.on_settled: Callable[[Runner], None] = lambda _: None
+        self.on_finished: Callable[[PassReport], None] = lambda _: None
+
+    def pass_finished(self, report: PassReport, *, listed: bool) -> None:
+        self.on_finished(report)
+        self.reports.append(report)
+        self.listed.append(listed)
+
+    def pass_failed(self, instance: str, reason: str) -> None:
+        self.failed.append(reason)
+
+    def settled(self, runner: Runner) -> None:
+        if not self.states or self.states[-1] is not runner.standing.state:
+            self.states.append(runner.standing.state)
+        self.on_settled(runner)
+
+
+def setting(stage: Stage, instance: str = "alpha", **changes: Any) -> Setting:
+    """The configured instance with a short lease; `changes` are fields of `Setting`."""
+    made = setting_of(stage.shared, instance, recorder=NoRecorder())
+    return replace(made, **({"lease_ttl": 3.0, "holder": "test:1"} | changes))
+
+
+class Running:
+    """A runner at work, and what it told."""
+
+    def __init__(self, stage: Stage, given: Setting, watcher: Watcher) -> None:
+        self.late = asyncio.Event()
+        self.watcher = watcher
+        self.runner = Runner(given, watcher, late=self.late, clock=stage.clock)
+        self.mailbox, self.standing = self.runner.mailbox, self.runner.standing
+        self.task = asyncio.create_task(self.runner.run(), name="runner:alpha")
+
+    async def stands(self, state: State) -> None:
+        await until(lambda: self.standing.state is state, within=20)
+
+    async def resync(self, **wish: bool) -> PassReport:
+        async with asyncio.timeout(20):
+            return await self.mailbox.ask(**wish)
+
+    async def passes(self, count: int) -> PassReport:
+        """Wait until so many passes were finished; returns the last of them."""
+        await until(lambda: len(self.watcher.reports) >= count, within=20)
+        return self.watcher.reports[count - 1]
+
+    async def nudge(self) -> PassReport:
+        """A pass over the known clusters."""
+        before = len(self.watcher.reports)
+        self.mailbox.nudge()
+        return await self.passes(before + 1)
+
+    async def list(self) -> PassReport:
+        before = len(self.watcher.reports)
+        self.mailbox.tick()
+        return await self.passes(before + 1)
+
+    async def stop(self) -> None:
+        self.runner.stop()
+        async with asyncio.timeout(20):
+            await self.task
+
+
+@asynccontextmanager
+async def running(
+    stage: Stage, given: Setting | None = None, *, watcher: Watcher | None = None
+) -> AsyncIterator[Running]:
+    """A runner that is stopped at the end; it must end by itself then."""
+    one = Running(stage, given or setting(stage), watcher or Watcher())
+    try:
+        yield one
+        if not one.task.done():
+            await one.stop()
+    finally:
+        one.task.cancel()
+        await asyncio.wait({one.task})
+
+
+def issued(stage: Stage) -> dict[str, int]:
+    """How many tokens each cluster's API server granted."""
+    return {uid: one.tokens.issued for uid, one in stage.simulator.world.clusters.items() if one.tokens.issued}

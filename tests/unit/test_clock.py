@@ -1,0 +1,266 @@
+"""The clock ticks when it promised, drops no tick, and begins anew after the wall's clock leapt.
+
+APScheduler reads the real time, so these tests wait for ticks in real milliseconds instead of turning a loop's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
+from structlog.testing import capture_logs
+
+from integration.store_builders import until
+from palette_sync.clock import FIRST_WITHIN, Clock
+from palette_sync.core.rotation import spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+HOUR = timedelta(hours=1)
+MOMENT = timedelta(milliseconds=30)
+
+
+def prompt(kind: str = "discover") -> str:
+    """The name of a job whose phase is short: tests do not wait two seconds for a first tick."""
+    names = (f"{kind}:i{number}" for number in itertools.count())
+    return next(name for name in names if spread(name, "phase") < 0.01)
+
+
+class Ticks:
+    """Counts the calls of a job; `reach` waits for them."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+        self._more = asyncio.Event()
+
+    def __call__(self) -> None:
+        self.at.append(time.monotonic())
+        self._more.set()
+
+    async def reach(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.at) < count:
+                self._more.clear()
+                await self._more.wait()
+
+
+class Wall:
+    """The wall's clock, which a test may move."""
+
+    def __init__(self) -> None:
+        self.moved = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.moved
+
+
+@pytest.fixture(autouse=True)
+def _quiet_library() -> Iterator[None]:
+    library = logging.getLogger("apscheduler")
+    level = library.level
+    yield
+    library.setLevel(level)
+
+
+def leaps(logs: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The leaps that were told so far, in seconds."""
+    return [one["seconds"] for one in logs if one["event"] == "clock_leapt"]
+
+
+def trouble(clock: Clock) -> list[object]:
+    """What APScheduler drops, skips or fails from now on."""
+    events: list[object] = []
+    clock._scheduler.add_listener(events.append, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES | EVENT_JOB_ERROR)
+    return events
+
+
+async def test_the_first_tick_comes_at_once_and_others_follow_at_the_interval() -> None:
+    ticks = Ticks()
+    async with Clock() as clock:
+        events = trouble(clock)
+        begun = time.monotonic()
+        clock.every(prompt(), timedelta(milliseconds=100), ticks)
+        await ticks.reach(4)
+
+    assert ticks.at[0] - begun < 0.5
+    assert ticks.at[3] - ticks.at[0] == pytest.approx(0.3, abs=0.09)
+    assert events == []
+
+
+async def test_the_first_tick_has_a_phase_that_is_the_same_after_a_restart() -> None:
+    names = [f"discover:i{number}" for number in range(40)]
+    seen: list[list[float]] = []
+    for _ in range(2):
+        async with Clock() as clock:
+            clock.pause()
+            begun = datetime.now(UTC)
+            for name in names:
+                clock.every(name, HOUR, Ticks())
+            firsts = [clock._scheduler.get_job(name).next_run_time - begun for name in names]
+        assert all(timedelta(0) <= first < FIRST_WITHIN + MOMENT * 10 for first in firsts)
+        seen.append([first.total_seconds() for first in firsts])
+
+    assert seen[0] == pytest.approx(seen[1], abs=0.3)
+    assert len({round(first, 1) for first in seen[0]}) > 10, "instances configured alike do not tick together"
+
+
+async def test_a_cron_job_ticks_at_once_and_then_by_its_expression_in_utc() -> None:
+    ticks, name = Ticks(), prompt()
+    async with Clock() as clock:
+        clock.by_cron(name, "30 4 * * *", ticks)
+        await ticks.reach(1)
+        following = clock._scheduler.get_job(name).next_run_time
+
+    assert (following.hour, following.minute, following.utcoffset()) == (4, 30, timedelta(0))
+    assert len(ticks.at) == 1
+
+
+async def test_a_job_started_again_takes_the_place_of_the_former() -> None:
+    former, latter, name = Ticks(), Ticks(), prompt()
+    async with Clock() as clock:
+        clock.every(name, HOUR, former)
+        clock.every(name, HOUR, latter)
+        await latter.reach(1)
+        assert list(clock.next_runs()) == [name]
+
+    assert former.at == []
+
+
+async def test_a_moment_that_is_past_ticks_at_once_and_only_once() -> None:
+    ticks = Ticks()
+    async with Clock() as clock:
+        clock.at("due:prod", datetime.now(UTC) - HOUR, ticks)
+        await ticks.reach(1)
+        assert clock.next_runs() == {}
+
+    assert len(ticks.at) == 1
+
+
+async def test_a_moment_replaces_the_one_before_and_none_removes_it() -> None:
+    former, latter = Ticks(), Ticks()
+    async with Clock() as clock:
+        soon = datetime.now(UTC) + MOMENT
+        clock.at("due:prod", soon, former)
+        clock.at("due:prod", soon + HOUR, latter)
+        assert clock.next_runs() == {"due:prod": str(soon + HOUR)}
+        clock.at("due:prod", soon, latter)
+        clock.at("due:other", soon, former)
+        clock.at("due:other", None, former)
+        clock.at("due:other", None, former)
+        await latter.reach(1)
+        await asyncio.sleep(0)
+        assert clock.next_runs() == {}
+
+    assert former.at == []
+    assert len(latter.at) == 1
+
+
+async def test_removing_an_instance_removes_all_of_its_jobs_and_only_them() -> None:
+    async with Clock() as clock:
+        clock.pause()
+        for kind in ("discover", "key"):
+            for instance in ("prod", "nonprod", "prod-2"):
+                clock.every(f"{kind}:{instance}", HOUR, Ticks())
+        clock.at("due:prod", datetime.now(UTC) + HOUR, Ticks())
+
+        clock.remove("prod")
+
+        assert set(clock.next_runs()) == {"discover:nonprod", "key:nonprod", "discover:prod-2", "key:prod-2"}
+
+
+async def test_a_removed_instance_does_not_come_back_when_the_clock_leaps() -> None:
+    wall, never = Wall(), Ticks()
+    async with Clock(wall=wall, look=0.01) as clock:
+        # The 30th of February never comes: APScheduler forgets such a job after its first tick.
+        clock.by_cron(prompt(), "0 0 30 2 *", never)
+        clock.every("key:stays", HOUR, Ticks())
+        await never.reach(1)
+        clock.remove(prompt().partition(":")[2])
+        with capture_logs() as logs:
+            wall.moved = -HOUR
+            await until(lambda: leaps(logs))
+        assert list(clock.next_runs()) == ["key:stays"]
+
+    assert len(never.at) == 1
+
+
+async def test_a_paused_clock_ticks_no_more() -> None:
+    ticks, other = Ticks(), Ticks()
+    async with Clock() as clock:
+        clock.every(prompt(), timedelta(milliseconds=10), ticks)
+        await ticks.reach(2)
+        clock.pause()
+        before = len(ticks.at)
+        clock.at("due:prod", datetime.now(UTC), other)
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+
+    assert (len(ticks.at), other.at) == (before, [])
+
+
+async def test_a_tick_that_came_due_while_the_loop_was_blocked_is_late_and_not_lost() -> None:
+    ticks, once = Ticks(), Ticks()
+    async with Clock() as clock:
+        events = trouble(clock)
+        clock.every(prompt(), timedelta(milliseconds=200), ticks)
+        await ticks.reach(1)
+        clock.at("due:prod", datetime.now(UTC) + MOMENT, once)
+        time.sleep(1.5)  # noqa: ASYNC251 - APScheduler drops what is later than a second, unless it is told not to
+        await ticks.reach(2)
+        await once.reach(1)
+        late = len(ticks.at)
+        await ticks.reach(late + 1)
+
+    assert late == 2, "seven missed ticks are one"
+    assert events == []
+
+
+async def test_nothing_ticks_after_the_clock_was_closed() -> None:
+    ticks = Ticks()
+    async with Clock() as clock:
+        clock.every(prompt(), timedelta(milliseconds=10), ticks)
+        await ticks.reach(1)
+    before = len(ticks.at)
+    await asyncio.sleep(0.05)
+
+    assert len(ticks.at) == before
+    assert [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+async def test_after_the_walls_clock_was_set_back_regular_jobs_begin_anew_at_once() -> None:
+    wall, ticks, once = Wall(), Ticks(), Ticks()
+    async with Clock(wall=wall, look=0.01) as clock:
+        clock.every(prompt(), HOUR, ticks)
+        clock.at("due:prod", datetime.now(UTC) + HOUR, once)
+        await ticks.reach(1)
+        with capture_logs() as logs:
+            wall.moved = -HOUR
+            await ticks.reach(2)
+            await until(lambda: leaps(logs))
+
+    assert [(one["event"], one["seconds"], one["log_level"]) for one in logs] == [("clock_leapt", -3600, "warning")]
+    assert once.at == [], "a moment stays that moment"
+
+
+async def test_a_resumed_machine_shows_as_a_leap_forward_and_a_small_step_is_none() -> None:
+    wall, name = Wall(), prompt()
+    async with Clock(wall=wall, look=0.01) as clock:
+        clock.pause()
+        clock.every(name, HOUR, Ticks())
+        with capture_logs() as logs:
+            wall.moved = timedelta(seconds=29)
+            await asyncio.sleep(0.05)
+            assert logs == []
+            wall.moved += timedelta(hours=8)
+            await until(lambda: leaps(logs))
+            first = clock._scheduler.get_job(name).next_run_time
+
+    assert [one["seconds"] for one in logs] == [8 * 3600]
+    assert abs(first - wall()) < FIRST_WITHIN

@@ -1,0 +1,130 @@
+"""A tick is a hint and coalesces; a resync is a promise: never lost, and never kept by a pass that began before it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palette_sync.reconcile.run import Wish
+from palette_sync.runner import Mail, Mailbox
+
+mails = st.builds(
+    Mail, listing=st.booleans(), known=st.booleans(), resync=st.booleans(), allow_prune=st.booleans(), key=st.booleans()
+)
+FLAGS = ("listing", "known", "resync", "allow_prune", "key")
+
+
+def flags(mail: Mail) -> set[str]:
+    return {name for name in FLAGS if getattr(mail, name)}
+
+
+def test_an_empty_box_wants_nothing() -> None:
+    box = Mailbox()
+
+    assert not box.wanted.is_set()
+    assert box.take() == Mail()
+    assert Mail().wish is None
+
+
+def test_five_resyncs_are_one_mail() -> None:
+    box = Mailbox()
+    for _ in range(5):
+        box.resync()
+
+    assert box.take() == Mail(resync=True)
+    assert not box.wanted.is_set()
+    assert box.take() == Mail()
+
+
+def test_ticks_nudges_and_key_checks_meet_in_one_mail() -> None:
+    box = Mailbox()
+    box.tick()
+    box.nudge()
+    box.nudge()
+    box.check_key()
+    box.tick()
+
+    assert box.mail == Mail(listing=True, known=True, key=True)
+    assert box.wanted.is_set()
+
+
+async def test_a_question_during_a_pass_is_for_the_next_pass() -> None:
+    box = Mailbox()
+    first = box.ask()
+    running = box.take()
+    second = box.ask()
+
+    assert running.answers == (first,)
+    assert box.wanted.is_set()
+    assert box.take().answers == (second,)
+
+
+async def test_every_question_keeps_its_answer_and_one_permission_to_prune_is_enough() -> None:
+    box = Mailbox()
+    answers = [box.ask(), box.ask(allow_prune=True), box.ask()]
+
+    mail = box.take()
+    assert mail.answers == tuple(answers)
+    assert mail.wish == Wish(resync=True, allow_prune=True)
+
+
+@given(mails, mails)
+def test_joining_keeps_everything_of_both(one: Mail, other: Mail) -> None:
+    assert flags(one.join(other)) == flags(one) | flags(other)
+    assert one.join(Mail()) == one
+
+
+async def test_joining_keeps_the_answers_of_both_in_their_order() -> None:
+    loop = asyncio.get_running_loop()
+    first, second = loop.create_future(), loop.create_future()
+
+    assert Mail(answers=(first,)).join(Mail(answers=(second,))).answers == (first, second)
+
+
+@pytest.mark.parametrize(
+    ("mail", "wish"),
+    [
+        pytest.param(Mail(listing=True), Wish(), id="a tick lists Palette"),
+        pytest.param(Mail(known=True), Wish(known_only=True), id="a nudge looks at known clusters only"),
+        pytest.param(Mail(listing=True, known=True), Wish(), id="a listing covers the known clusters"),
+        pytest.param(Mail(resync=True, known=True), Wish(resync=True), id="a resync lists Palette"),
+        pytest.param(Mail(allow_prune=True), Wish(allow_prune=True), id="only a listing can prune"),
+        pytest.param(Mail(key=True), None, id="looking at the key is no pass"),
+        pytest.param(Mail(key=True, known=True), Wish(known_only=True), id="looking at the key lists nothing"),
+    ],
+)
+def test_the_pass_that_is_wanted(mail: Mail, wish: Wish | None) -> None:
+    assert mail.wish == wish
+
+
+def test_an_older_nudge_is_forgotten_and_leaves_the_box_empty() -> None:
+    box = Mailbox()
+    box.nudge()
+    box.forget_nudge()
+
+    assert not box.wanted.is_set()
+    assert box.mail == Mail()
+
+
+async def test_forgetting_a_nudge_forgets_nothing_else() -> None:
+    box = Mailbox()
+    answer = box.ask()
+    box.nudge()
+    box.check_key()
+    box.forget_nudge()
+
+    assert box.wanted.is_set()
+    assert box.mail == Mail(resync=True, key=True, answers=(answer,))
+
+
+async def test_closing_cancels_what_nobody_will_answer() -> None:
+    box = Mailbox()
+    answers = [box.ask(), box.ask()]
+    answers[0].cancel()
+    box.close()
+
+    assert all(answer.cancelled() for answer in answers)
+    assert not box.wanted.is_set()

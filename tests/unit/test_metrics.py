@@ -1,0 +1,298 @@
+"""The figures: names and types as documented, no cluster as a label, ages computed when they are read."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from palette_sync.reconcile.report import Change, Effect, PassReport
+from palette_sync.telemetry.metrics import Metrics
+from unit.builders import HOUR, MINUTE, NOW
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+LATER = NOW + HOUR
+# Dashboards and alarms are built on these: a change here breaks them.
+DOCUMENTED = {
+    "palette_sync_pass_attempt_timestamp_seconds": "gauge",
+    "palette_sync_pass_success_timestamp_seconds": "gauge",
+    "palette_sync_inventory_complete_timestamp_seconds": "gauge",
+    "palette_sync_pass_duration_seconds": "histogram",
+    "palette_sync_passes": "counter",
+    "palette_sync_pass_failures": "counter",
+    "palette_sync_clusters": "gauge",
+    "palette_sync_changes": "counter",
+    "palette_sync_token_first_lapse_seconds": "gauge",
+    "palette_sync_renewals_failing": "gauge",
+    "palette_sync_palette_requests": "counter",
+    "palette_sync_palette_retries": "counter",
+    "palette_sync_kube_requests": "counter",
+    "palette_sync_prune_held": "gauge",
+    "palette_sync_snapshot_version": "gauge",
+    "palette_sync_scopes_failing": "gauge",
+    "palette_sync_api_key_expiry_timestamp_seconds": "gauge",
+    "palette_sync_unexpected_errors": "counter",
+}
+
+
+class Time:
+    now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def metrics(time: Time) -> Metrics:
+    return Metrics(clock=time)
+
+
+def report(**changes: Any) -> PassReport:
+    facts: dict[str, Any] = {
+        "instance": "prod",
+        "pass_id": "abc",
+        "started_at": NOW,
+        "duration_s": 2.0,
+        "version_before": 3,
+        "version": 4,
+        "clusters": 3,
+        "access": {"ready": 2, "failed": 1},
+        "kube_requests": 7,
+    }
+    return PassReport(**(facts | changes))
+
+
+def change(uid: str, reason: str, *effects: Effect) -> Change:
+    return Change(uid, f"prod-{uid}", "team-a", effects, reason, "canary message")
+
+
+def families(metrics: Metrics) -> dict[str, Metric]:
+    body, content_type = metrics.render()
+    assert content_type.startswith("text/plain; version=0.0.4")
+    return {one.name: one for one in text_string_to_metric_families(body.decode())}
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    """The value of one series of `prod`, None where there is none."""
+    wanted = {"palette_instance": "prod"} | labels
+    found = [
+        sample.value
+        for family in families(metrics).values()
+        for sample in family.samples
+        if sample.name == f"palette_sync_{name}" and sample.labels == wanted
+    ]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def everything(metrics: Metrics) -> None:
+    metrics.observe(
+        report(changes=(change("c1", "TokenDue", Effect.ROTATED), change("c2", "InternalError", Effect.FAILED)))
+    )
+    metrics.observe_failure("prod", NOW, "StoreUnavailable")
+    metrics.first_lapse("prod", LATER, renewals_failing=1)
+    metrics.api_key("prod", LATER)
+    recorder = metrics.recorder("prod")
+    recorder.request("/v1/users/info", "ok")
+    recorder.retry("/v1/users/info")
+
+
+def test_names_and_types_are_as_documented_and_no_others(metrics: Metrics) -> None:
+    everything(metrics)
+
+    assert {name: one.type for name, one in families(metrics).items()} == DOCUMENTED
+    assert all(one.documentation.endswith(".") for one in families(metrics).values())
+
+
+def test_every_name_is_of_the_projects_form_and_no_label_names_a_cluster(metrics: Metrics) -> None:
+    everything(metrics)
+
+    for family in families(metrics).values():
+        assert re.fullmatch(r"palette_sync(_[a-z]+)+", family.name)
+        for sample in family.samples:
+            assert sample.labels.keys() <= {"palette_instance", "outcome", "reason", "state", "effect", "api", "le"}
+            assert sample.labels["palette_instance"] == "prod"
+    body = metrics.render()[0].decode()
+    assert "canary" not in body
+    assert '"c1"' not in body
+    assert "_created" not in body
+
+
+def test_a_process_that_has_not_passed_yet_claims_nothing(metrics: Metrics) -> None:
+    assert not [sample for family in families(metrics).values() for sample in family.samples]
+
+
+def test_a_pass_tells_when_it_was_and_what_it_found(metrics: Metrics) -> None:
+    metrics.observe(report(held=6))
+
+    assert value(metrics, "pass_attempt_timestamp_seconds") == NOW.timestamp()
+    assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
+    assert value(metrics, "inventory_complete_timestamp_seconds") == NOW.timestamp() + 2
+    assert value(metrics, "pass_duration_seconds_count") == 1
+    assert value(metrics, "pass_duration_seconds_sum") == 2
+    assert [value(metrics, "clusters", state=state) for state in ("ready", "degraded", "failed", "pending")] == [
+        2,
+        0,
+        1,
+        0,
+    ]
+    assert (value(metrics, "snapshot_version"), value(metrics, "prune_held")) == (4, 6)
+    assert value(metrics, "kube_requests_total") == 7
+    assert value(metrics, "scopes_failing") == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        pytest.param({}, "ok", id="all well"),
+        pytest.param({"error": "401"}, "failed", id="nothing could be listed"),
+        pytest.param({"problems": ("team-a: 403",)}, "partial", id="a scope failed"),
+        pytest.param({"skipped": 1}, "partial", id="something due was not worked on"),
+        pytest.param({"changes": (change("c1", "Unreachable", Effect.FAILED),)}, "partial", id="a cluster failed"),
+    ],
+)
+def test_a_pass_counts_under_one_outcome_and_the_others_are_there(
+    metrics: Metrics, changes: dict[str, Any], outcome: str
+) -> None:
+    metrics.observe(report(**changes))
+
+    found = {word: value(metrics, "passes_total", outcome=word) for word in ("ok", "partial", "failed", "aborted")}
+    assert found == {"ok": 0, "partial": 0, "failed": 0, "aborted": 0} | {outcome: 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "success", "complete", "scopes"),
+    [
+        pytest.param({"error": "401"}, False, False, 1, id="a pass that failed as a whole"),
+        pytest.param({"problems": ("a: 403", "b: 500")}, True, False, 2, id="two scopes that failed"),
+        pytest.param({"skipped": 2}, True, False, 0, id="what was due and not worked on"),
+        pytest.param({}, True, True, 0, id="a whole pass"),
+    ],
+)
+def test_attempt_success_and_completeness_are_told_apart(
+    metrics: Metrics, changes: dict[str, Any], *, success: bool, complete: bool, scopes: int
+) -> None:
+    metrics.observe(report(**changes))
+
+    assert value(metrics, "pass_attempt_timestamp_seconds") is not None
+    assert (value(metrics, "pass_success_timestamp_seconds") is not None) is success
+    assert (value(metrics, "inventory_complete_timestamp_seconds") is not None) is complete
+    assert value(metrics, "scopes_failing") == scopes
+
+
+def test_a_pass_over_known_clusters_says_nothing_of_the_listing(metrics: Metrics) -> None:
+    metrics.observe(report(held=6, problems=("team-a: 403",)))
+    metrics.observe(report(started_at=LATER, version=5, access={"ready": 3}), listed=False)
+
+    assert value(metrics, "pass_attempt_timestamp_seconds") == NOW.timestamp()
+    assert (value(metrics, "prune_held"), value(metrics, "scopes_failing")) == (6, 1)
+    assert (value(metrics, "snapshot_version"), value(metrics, "clusters", state="ready")) == (5, 3)
+
+
+def test_effects_are_counted_and_begin_at_zero_together(metrics: Metrics) -> None:
+    metrics.observe(
+        report(
+            changes=(
+                change("c1", "TokenDue", Effect.ROTATED, Effect.UPDATED),
+                change("c2", "TokenDue", Effect.ROTATED),
+            )
+        )
+    )
+
+    found = {effect.value: value(metrics, "changes_total", effect=effect.value) for effect in Effect}
+    assert found == dict.fromkeys(found, 0) | {"rotated": 2, "updated": 1}
+
+
+def test_errors_that_only_a_bug_explains_are_counted_wherever_they_happen(metrics: Metrics) -> None:
+    metrics.observe(report())
+    assert value(metrics, "unexpected_errors_total") == 0, "the series is there before the first"
+    metrics.observe(report(changes=(change("c1", "InternalError", Effect.FAILED), change("c2", "X", Effect.FAILED))))
+    metrics.observe_failure("prod", LATER, "InternalError")
+    metrics.observe_failure("prod", LATER, "StoreUnavailable")
+
+    assert value(metrics, "unexpected_errors_total") == 2
+
+
+def test_a_pass_without_a_report_is_an_attempt_and_leaves_what_is_published(metrics: Metrics) -> None:
+    metrics.observe(report())
+    metrics.observe_failure("prod", LATER, "StoreUnavailable")
+
+    assert value(metrics, "pass_attempt_timestamp_seconds") == LATER.timestamp()
+    assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
+    assert value(metrics, "clusters", state="ready") == 2
+    assert value(metrics, "passes_total", outcome="aborted") == 1
+    assert value(metrics, "pass_failures_total", reason="StoreUnavailable") == 1
+
+
+@pytest.mark.parametrize("text", ["", "no such host: canary", "lowercase", "A", "X" * 41, "Ünavailable", "Two\nLines"])
+def test_no_foreign_text_becomes_a_label(metrics: Metrics, text: str) -> None:
+    metrics.observe_failure("prod", NOW, text)
+
+    assert value(metrics, "pass_failures_total", reason="Other") == 1
+    assert "canary" not in metrics.render()[0].decode()
+
+
+def test_the_time_to_the_first_lapse_is_computed_when_it_is_read(metrics: Metrics, time: Time) -> None:
+    metrics.first_lapse("prod", LATER, renewals_failing=2)
+    assert value(metrics, "token_first_lapse_seconds") == 3600
+
+    time.now = LATER + MINUTE
+    assert value(metrics, "token_first_lapse_seconds") == -60
+    assert value(metrics, "renewals_failing") == 2
+
+
+def test_what_is_not_known_is_no_series(metrics: Metrics) -> None:
+    metrics.first_lapse("prod", None)
+    metrics.api_key("prod", None)
+    metrics.first_lapse("prod", LATER, renewals_failing=0)
+    metrics.api_key("prod", LATER)
+    assert value(metrics, "api_key_expiry_timestamp_seconds") == LATER.timestamp()
+    assert value(metrics, "renewals_failing") == 0
+
+    metrics.first_lapse("prod", None)
+    metrics.api_key("prod", None)
+
+    assert value(metrics, "token_first_lapse_seconds") is None
+    assert value(metrics, "renewals_failing") is None
+    assert value(metrics, "api_key_expiry_timestamp_seconds") is None
+
+
+def test_requests_are_counted_by_api_and_outcome(metrics: Metrics) -> None:
+    recorder = metrics.recorder("prod")
+    recorder.request("/v1/users/info", "ok")
+    recorder.request("/v1/users/info", "ok")
+    recorder.request("/v1/users/info", "429")
+    recorder.retry("/v1/users/info")
+
+    api = "/v1/users/info"
+    assert value(metrics, "palette_requests_total", api=api, outcome="ok") == 2
+    assert value(metrics, "palette_requests_total", api=api, outcome="429") == 1
+    assert value(metrics, "palette_retries_total", api=api) == 1
+
+
+def test_a_forgotten_instance_leaves_no_series_and_takes_no_others(metrics: Metrics) -> None:
+    everything(metrics)
+    metrics.observe(report(instance="prod-2"))
+    metrics.first_lapse("prod-2", NOW + timedelta(days=1))
+
+    metrics.forget("prod")
+    metrics.forget("never-seen")
+
+    left = {sample.labels["palette_instance"] for one in families(metrics).values() for sample in one.samples}
+    assert left == {"prod-2"}
+
+
+def test_two_processes_worth_of_metrics_share_nothing(metrics: Metrics) -> None:
+    everything(metrics)
+
+    assert value(Metrics(), "snapshot_version") is None

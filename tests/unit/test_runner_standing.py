@@ -1,0 +1,257 @@
+"""How a runner stands, as a document for programs and as one line for people."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from palette_sync.core.expiry import warning_due
+from palette_sync.core.model import AccessState, Head, InstanceState, ScopeStatus, Work
+from palette_sync.runner import Standing, State
+from palette_sync.runner.refill import lost_something
+from palette_sync.telemetry.status import instance_document, status_line
+from unit.builders import HOUR, MINUTE, NOW, access, credential, record, records
+
+DAY = timedelta(days=1)
+
+
+def head(epoch: int = 5, version: int = 7, *, complete: bool = True) -> Head:
+    return Head(1, epoch, version, "digest", "mac", 0, complete, NOW, NOW, "host:1")
+
+
+PUBLISHED = InstanceState(head=head())
+
+
+def settled(state: InstanceState, **before: Any) -> Standing:
+    standing = Standing(**before)
+    standing.settle(state, now=NOW)
+    return standing
+
+
+# -- core.expiry -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("left", "due"),
+    [
+        pytest.param(15 * DAY, None, id="far away"),
+        pytest.param(14 * DAY + MINUTE, None, id="just before the first warning"),
+        pytest.param(14 * DAY, 14, id="two weeks ahead"),
+        pytest.param(8 * DAY, 14, id="between two and one week it was said already"),
+        pytest.param(7 * DAY, 7, id="a week ahead"),
+        pytest.param(DAY, 1, id="the last day"),
+        pytest.param(-DAY, 1, id="expired"),
+    ],
+)
+def test_the_end_of_a_key_is_told_two_weeks_one_week_and_one_day_ahead(left: timedelta, due: int | None) -> None:
+    assert warning_due(left) == (None if due is None else due * DAY)
+
+
+# -- runner.standing -------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_store_says_nothing_about_a_runner() -> None:
+    known = settled(PUBLISHED, access={"ready": 3})
+    known.settle(InstanceState(records=records(record())), now=NOW)
+
+    assert settled(InstanceState()) == Standing()
+    assert (known.read, known.version) == (True, 7)
+
+
+def test_what_is_published_shows_in_the_standing() -> None:
+    failed = record("c2", access=access(AccessState.FAILED, "Unreachable"))
+    state = replace(
+        PUBLISHED,
+        head=head(complete=False),
+        records=records(record(), failed, record("c3")),
+        scopes={
+            "p-a": ScopeStatus("team-a", NOW),
+            "p-b": ScopeStatus("team-b", NOW, "503", NOW),
+        },
+        credentials={
+            "c1": credential(expires_at=NOW + 3 * HOUR),
+            "c2": credential(expires_at=NOW + 2 * HOUR),
+            "c3": credential(expires_at=None),
+        },
+    )
+
+    standing = settled(state)
+
+    assert (standing.read, standing.version, standing.complete) == (True, 7, False)
+    assert standing.access == {"ready": 2, "failed": 1}
+    assert standing.scopes_failing == {"team-b": "503"}
+    assert standing.first_lapse == NOW + 2 * HOUR
+    assert standing.renewals_failing == 0
+
+
+def test_tokens_that_never_expire_have_no_first_lapse() -> None:
+    published = replace(PUBLISHED, records=records(record()))
+    known = settled(replace(published, credentials={"c1": credential()}))
+    assert known.first_lapse is not None
+    known.settle(replace(published, credentials={"c1": credential(expires_at=None)}), now=NOW)
+
+    assert known.first_lapse is None
+
+
+def test_a_token_that_belongs_to_no_record_raises_no_alarm() -> None:
+    assert settled(replace(PUBLISHED, credentials={"c1": credential()})).first_lapse is None
+
+
+@pytest.mark.parametrize(
+    ("renew_at", "work", "count"),
+    [
+        pytest.param(NOW, Work(failures=1), 1, id="due and failing"),
+        pytest.param(NOW, Work(), 0, id="due, and not tried yet"),
+        pytest.param(NOW + MINUTE, Work(failures=1), 1, id="within the minute in which passes renew it already"),
+        pytest.param(NOW + 2 * MINUTE, Work(failures=1), 0, id="a failed check while the token is young"),
+        pytest.param(NOW, None, 0, id="nothing is remembered"),
+    ],
+)
+def test_a_renewal_fails_when_the_token_is_past_its_renewal_time(renew_at: Any, work: Work | None, count: int) -> None:
+    memory = {"c1": work} if work is not None else {}
+    state = replace(PUBLISHED, credentials={"c1": credential(renew_at=renew_at)}, work=memory)
+
+    assert settled(state).renewals_failing == count
+
+
+# -- runner.refill ---------------------------------------------------------------------------------------------------
+
+UNTRUSTED = replace(PUBLISHED, trusted=False)
+
+
+@pytest.mark.parametrize(
+    ("found", "memory", "lost"),
+    [
+        pytest.param(InstanceState(), PUBLISHED, True, id="the store is empty"),
+        pytest.param(UNTRUSTED, PUBLISHED, True, id="the store was tampered with"),
+        pytest.param(replace(UNTRUSTED, head=head(9, 9)), PUBLISHED, True, id="tampered with, and claims to be newer"),
+        pytest.param(InstanceState(head=head(5, 6)), PUBLISHED, True, id="an older version of the same epoch"),
+        pytest.param(InstanceState(head=head(4, 99)), PUBLISHED, True, id="an older epoch, whatever its version"),
+        pytest.param(PUBLISHED, PUBLISHED, False, id="as this process left it"),
+        pytest.param(InstanceState(head=head(5, 8)), PUBLISHED, False, id="a newer version"),
+        pytest.param(InstanceState(head=head(6, 1)), PUBLISHED, False, id="another writer's epoch"),
+        pytest.param(InstanceState(), InstanceState(), False, id="nothing is remembered"),
+        pytest.param(InstanceState(), UNTRUSTED, False, id="what is remembered was not trusted"),
+        pytest.param(UNTRUSTED, UNTRUSTED, False, id="neither is trusted"),
+    ],
+)
+def test_the_store_lost_something(found: InstanceState, memory: InstanceState, *, lost: bool) -> None:
+    assert lost_something(found, memory) is lost
+
+
+# -- telemetry.status ------------------------------------------------------------------------------------------------
+
+LISTED = Standing(
+    state=State.LEADING,
+    read=True,
+    passes=4,
+    version=7,
+    complete=True,
+    attempted_at=NOW - MINUTE,
+    succeeded_at=NOW - 2 * MINUTE,
+    access={"ready": 3, "degraded": 1},
+    first_lapse=NOW + HOUR,
+    wakes_at=NOW + MINUTE,
+    key_name="daemon",
+    key_expires_at=NOW + 30 * DAY,
+)
+
+
+def test_the_document_of_a_runner_tells_times_and_ages() -> None:
+    document = instance_document(replace(LISTED, scopes_failing={"team-b": "503"}, busy_since=NOW), NOW)
+
+    assert orjson.loads(orjson.dumps(document)) == {
+        "state": "leading",
+        "ready": True,
+        "version": 7,
+        "complete": True,
+        "access": {"ready": 3, "degraded": 1},
+        "passes": 4,
+        "busy_since": "2026-03-01T12:00:00Z",
+        "attempted_at": "2026-03-01T11:59:00Z",
+        "succeeded_at": "2026-03-01T11:58:00Z",
+        "success_age_s": 120,
+        "scopes_failing": {"team-b": "503"},
+        "prune_held": 0,
+        "first_lapse_at": "2026-03-01T13:00:00Z",
+        "first_lapse_s": 3600,
+        "renewals_failing": 0,
+        "wakes_at": "2026-03-01T12:01:00Z",
+        "api_key_name": "daemon",
+        "api_key_expires_at": "2026-03-31T12:00:00Z",
+    }
+
+
+def test_the_document_leaves_out_what_a_runner_does_not_know() -> None:
+    assert instance_document(Standing(), NOW) == {
+        "state": "starting",
+        "ready": False,
+        "complete": False,
+        "access": {},
+        "passes": 0,
+        "prune_held": 0,
+        "renewals_failing": 0,
+    }
+
+
+def test_a_token_that_has_lapsed_shows_as_negative_seconds() -> None:
+    assert instance_document(replace(LISTED, first_lapse=NOW - MINUTE), NOW)["first_lapse_s"] == -60
+
+
+@pytest.mark.parametrize(
+    ("standings", "line"),
+    [
+        pytest.param({}, "no instance is configured", id="nothing is configured"),
+        pytest.param(
+            {"prod": Standing()},
+            "prod: starting; 1 instances, 0 clusters (none published yet)",
+            id="just started",
+        ),
+        pytest.param(
+            {"prod": LISTED, "nonprod": replace(LISTED, access={"ready": 2}, succeeded_at=NOW, first_lapse=None)},
+            "2 instances, 6 clusters (1 degraded, 5 ready); all listed since 2026-03-01T11:58:00Z; "
+            "first token ends 2026-03-01T13:00:00Z",
+            id="all is well",
+        ),
+        pytest.param(
+            {"prod": replace(LISTED, error="401 from Palette"), "nonprod": Standing(State.STANDBY, "held by other")},
+            "2 instances, 4 clusters (1 degraded, 3 ready); prod: 401 from Palette; standing by for 1; "
+            "all listed since 2026-03-01T11:58:00Z; first token ends 2026-03-01T13:00:00Z",
+            id="a failing listing and a standby",
+        ),
+        pytest.param(
+            {
+                "prod": replace(LISTED, first_lapse=None),
+                "nonprod": Standing(State.LEADING),
+                "dev": Standing(State.STANDBY, succeeded_at=NOW),
+            },
+            "3 instances, 4 clusters (1 degraded, 3 ready); standing by for 1",
+            id="one that was never listed, so not all are",
+        ),
+        pytest.param(
+            {"prod": replace(LISTED, first_lapse=None, succeeded_at=None, key_expires_at=NOW + 14 * DAY)},
+            "1 instances, 4 clusters (1 degraded, 3 ready); prod: the API key ends 2026-03-15T12:00:00Z",
+            id="an API key that ends soon",
+        ),
+        pytest.param(
+            {"prod": Standing(State.STORELESS, "Redis cannot be reached")},
+            "prod: Redis cannot be reached; 1 instances, 0 clusters (none published yet)",
+            id="what keeps it from serving stands first",
+        ),
+    ],
+)
+def test_the_status_line_of(standings: dict[str, Standing], line: str) -> None:
+    assert status_line(standings, NOW) == line
+
+
+def test_the_status_line_stays_the_same_while_nothing_happens() -> None:
+    """Nobody renews it each second, so it may hold no age."""
+    line = status_line({"prod": LISTED}, NOW)
+
+    assert status_line({"prod": LISTED}, NOW + HOUR) == line
+    assert not re.search(r"\b\d+ ?(s|m|h|seconds|minutes|hours)\b|ago", line)

@@ -1,0 +1,445 @@
+"""A cluster wakes its runner when it will be due, and not before: the two views of what is due never disagree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from palette_sync.core.candidates import Candidates, mode_in_use
+from palette_sync.core.due import PATIENCE, Due, due, wakes_at
+from palette_sync.core.fold import SHORTEST_BACKOFF, Failed, Gained, Presentation, fold_work
+from palette_sync.core.model import (
+    AccessState,
+    AuthMode,
+    ClusterKey,
+    InstanceState,
+    IssuerMetadata,
+    OidcAuth,
+    RetiredSecret,
+    ServiceAccountAuth,
+    Work,
+)
+from palette_sync.core.plan import Desired
+from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
+from palette_sync.core.rbac import PRESETS
+from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF, backoff, next_verification, verify_due
+from palette_sync.core.select import AuthRule, Filters
+from unit.builders import (
+    HOUR,
+    KEY,
+    MINUTE,
+    NOW,
+    OIDC,
+    SERVER,
+    access,
+    candidate,
+    cluster,
+    credential,
+    record,
+    records,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from palette_sync.core.due import Candidate
+
+SECOND = timedelta(seconds=1)
+VERIFIED = Work(verified_at=NOW, desired="as-configured")
+OIDC_RECORD = record(auth=OIDC)
+POLICY = InstancePolicy(
+    instance="prod",
+    name_prefix="prod",
+    filters=Filters(),
+    default_mode=AuthMode.SERVICE_ACCOUNT,
+    auth_rules=(AuthRule(AuthMode.OIDC, tag="auth:oidc"),),
+    oidc=OidcPolicy("spectrocloud", spectro_proxy=False, refresh_interval=HOUR),
+    desired=Desired(
+        namespace="backstage",
+        service_account="backstage",
+        secret="backstage-token",
+        cluster_role="backstage",
+        cluster_role_binding="backstage",
+        rules=PRESETS["read-only"],
+        adopt="matching",
+        token_source="request",
+    ),
+    token=TokenPolicy(24 * HOUR, 24 * HOUR, HOUR),
+    presentation=Presentation("", ""),
+    verify_interval=HOUR,
+    cluster_timeout=10 * SECOND,
+)
+
+
+def wake(one: Candidate, now: datetime = NOW) -> datetime | None:
+    return wakes_at(one, now=now, verify_interval=HOUR)
+
+
+def is_due(one: Candidate, now: datetime) -> bool:
+    return due(one, now=now, verify_interval=HOUR) is not None
+
+
+# -- one cluster -----------------------------------------------------------------------------------------------------
+
+spans = st.timedeltas(timedelta(0), timedelta(days=2)).map(
+    lambda span: span - timedelta(microseconds=span.microseconds)
+)
+keys = st.builds(ClusterKey, st.just("prod"), st.text("0123456789abcdef", min_size=1, max_size=24))
+
+
+@st.composite
+def quiet_candidates(draw: st.DrawFn) -> Candidate:
+    """A published cluster on which nothing is due now, in any mixture of what may come due by itself."""
+    life = draw(spans) + MINUTE
+    work = Work(
+        verified_at=NOW - draw(spans) / 48,
+        desired="as-configured",
+        retired=tuple(
+            RetiredSecret(f"s{number}", "uid", NOW + draw(spans) + SECOND) for number in range(draw(st.integers(0, 2)))
+        ),
+    )
+    shape: dict[str, Any] = {"work": work}
+    kind = draw(st.sampled_from(["token", "everlasting", "oidc", "oidc beside an old token"]))
+    if kind == "token":
+        shape["credential"] = credential(renew_at=NOW + life * 2 / 3, expires_at=NOW + life)
+    elif kind == "everlasting":
+        shape["credential"] = credential(renew_at=NOW + life, expires_at=None)
+    else:
+        shape |= {"record": OIDC_RECORD, "mode": AuthMode.OIDC}
+        shape["credential"] = None if kind == "oidc" else credential(renew_at=NOW + SECOND, expires_at=NOW + MINUTE)
+    if draw(st.booleans()):
+        shape["work"] = replace(work, failures=draw(st.integers(1, 9)), retry_at=NOW + draw(spans) / 96 + SECOND)
+    one = candidate(key=draw(keys), **shape)
+    assume(not is_due(one, NOW))
+    return one
+
+
+@given(quiet_candidates())
+def test_what_nothing_changes_is_due_when_it_wakes_and_at_most_patience_before(one: Candidate) -> None:
+    wakes = wake(one)
+
+    assert wakes is not None
+    assert is_due(one, wakes)
+    assert not is_due(one, max(wakes - PATIENCE - SECOND, NOW))
+
+
+@given(quiet_candidates())
+def test_a_token_wakes_at_its_very_renewal_time(one: Candidate) -> None:
+    assume(one.work.failures == 0 and one.credential is not None and isinstance(one.record.auth, ServiceAccountAuth))  # type: ignore[union-attr]
+    assert one.credential is not None
+
+    assert wake(one) is not None
+    assert wake(one) <= one.credential.renew_at  # type: ignore[operator]
+
+
+@given(quiet_candidates(), spans)
+def test_the_moment_of_waking_stays_while_it_is_ahead(one: Candidate, later: timedelta) -> None:
+    wakes = wake(one)
+    assert wakes is not None
+    assume(NOW + later < wakes)
+
+    assert wake(one, NOW + later) == wakes
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({"credential": credential(renew_at=NOW + MINUTE)}, NOW + MINUTE, id="a renewal, at its second"),
+        pytest.param(
+            {"work": replace(VERIFIED, failures=3, retry_at=NOW + 2 * MINUTE)}, NOW + 2 * MINUTE, id="a backoff's end"
+        ),
+        pytest.param(
+            {
+                "work": replace(VERIFIED, failures=3, retry_at=NOW + 5 * MINUTE),
+                "credential": credential(renew_at=NOW + MINUTE),
+            },
+            NOW + 5 * MINUTE,
+            id="a renewal waits for the backoff",
+        ),
+        pytest.param(
+            {"work": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW + MINUTE),))},
+            NOW + MINUTE + PATIENCE,
+            id="the end of a replaced Secret, with patience",
+        ),
+        pytest.param({"cluster": cluster(paused=True)}, None, id="a paused cluster never"),
+        pytest.param(
+            {
+                "cluster": cluster(state="Provisioning"),
+                "record": record(server=None, auth=None, access=access(AccessState.PENDING, "NotRunning")),
+                "credential": None,
+                "work": Work(),
+            },
+            None,
+            id="what waits for Running never",
+        ),
+        pytest.param(
+            {"record": OIDC_RECORD, "mode": AuthMode.OIDC, "credential": None, "work": Work()},
+            None,
+            id="what was never verified is due already",
+        ),
+        pytest.param(
+            {
+                "record": OIDC_RECORD,
+                "mode": AuthMode.OIDC,
+                "credential": credential(renew_at=NOW + SECOND),
+                "work": VERIFIED,
+            },
+            next_verification(KEY, NOW, HOUR) + PATIENCE,  # type: ignore[operator]
+            id="a token left over beside OIDC wakes nobody",
+        ),
+        pytest.param(
+            {"work": replace(VERIFIED, failures=1, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
+            NOW,
+            id="a backoff that no failure could have set is none",
+        ),
+        pytest.param(
+            {"work": replace(VERIFIED, failures=1, retry_at=NOW - SECOND)},
+            NOW,
+            id="a backoff that ended while a pass was under way",
+        ),
+    ],
+)
+def test_a_cluster_wakes_its_runner(changes: dict[str, Any], expected: datetime | None) -> None:
+    assert wake(candidate(**changes)) == expected
+
+
+@given(keys, st.datetimes().map(lambda at: at.replace(year=2026, tzinfo=NOW.tzinfo)), st.integers(1, 100))
+def test_the_next_verification_is_the_first_moment_at_which_one_is_due(
+    key: ClusterKey, verified_at: datetime, minutes: int
+) -> None:
+    interval = minutes * MINUTE
+    comes = next_verification(key, verified_at, interval)
+
+    assert comes is not None
+    assert verified_at < comes <= verified_at + interval
+    assert verify_due(key, verified_at, comes, interval)
+    assert not verify_due(key, verified_at, comes - timedelta(microseconds=1), interval)
+
+
+def test_what_was_never_verified_has_no_next_verification() -> None:
+    assert next_verification(KEY, None, HOUR) is None
+
+
+# -- renewals that share a pass --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("life", "left", "shares"),
+    [
+        pytest.param(24 * HOUR, MINUTE, True, id="within the minute"),
+        pytest.param(24 * HOUR, MINUTE + SECOND, False, id="after the minute"),
+        pytest.param(2 * MINUTE, 10 * SECOND, True, id="within a twelfth of a short life"),
+        pytest.param(2 * MINUTE, 11 * SECOND, False, id="after a twelfth of a short life"),
+        pytest.param(None, MINUTE, True, id="a token that never expires"),
+    ],
+)
+def test_renewals_that_fall_due_soon_share_a_pass(life: timedelta | None, left: timedelta, *, shares: bool) -> None:
+    token = credential(
+        issued_at=NOW - MINUTE, renew_at=NOW + left, expires_at=None if life is None else NOW - MINUTE + life
+    )
+    found = due(candidate(credential=token), now=NOW, verify_interval=HOUR, ahead=MINUTE)
+
+    assert found == (Due("TokenDue", "the token has reached its renewal time", issue=True) if shares else None)
+
+
+def test_no_token_shares_a_pass_with_an_oidc_cluster() -> None:
+    one = candidate(record=OIDC_RECORD, mode=AuthMode.OIDC, credential=None)
+
+    assert due(one, now=NOW, verify_interval=HOUR, ahead=MINUTE) is None
+
+
+# -- backoffs in the life of a token ---------------------------------------------------------------------------------
+
+FAILURE = Failed("Unreachable", "no answer")
+failures = st.integers(0, 40)
+
+
+def folded(failures: int, left: timedelta | None) -> timedelta:
+    """The pause after one more failure of a cluster whose token has so much time left."""
+    work = fold_work(
+        Work(failures=failures),
+        FAILURE,
+        key=KEY,
+        desired="as-configured",
+        now=NOW,
+        expires_at=None if left is None else NOW + left,
+    )
+    assert work.failures == failures + 1
+    assert work.retry_at is not None
+    return work.retry_at - NOW
+
+
+@given(failures, st.timedeltas(SECOND, timedelta(days=3)))
+def test_a_backoff_leaves_time_for_several_attempts_before_the_token_ends(failures: int, left: timedelta) -> None:
+    pause = folded(failures, left)
+
+    assert pause <= max(left / 4, SHORTEST_BACKOFF)
+    assert pause <= backoff(failures + 1, KEY)
+    assert pause >= min(SHORTEST_BACKOFF, backoff(failures + 1, KEY)) - SECOND
+
+
+@pytest.mark.parametrize("left", [None, timedelta(0), -HOUR])
+def test_a_token_that_never_ends_or_has_ended_shortens_no_backoff(left: timedelta | None) -> None:
+    assert folded(9, left) == backoff(10, KEY)
+
+
+def test_success_forgets_failures_and_backoff() -> None:
+    gained = Gained(SERVER, ServiceAccountAuth(), "v1.33.1", "as-configured")
+    work = Work(failures=4, retry_at=NOW)
+
+    assert fold_work(work, gained, key=KEY, desired="x", now=NOW, expires_at=NOW + HOUR) == VERIFIED
+
+
+# -- all clusters of an instance -------------------------------------------------------------------------------------
+
+
+def oidc_record(uid: str, issuer: str = OIDC.issuer_url) -> Any:
+    return record(uid, f"prod-{uid}", auth=OidcAuth("spectrocloud", issuer, "backstage"))
+
+
+def oidc_work(**changes: Any) -> Work:
+    return Work(**({"verified_at": NOW, "desired": POLICY.fingerprint(AuthMode.OIDC)} | changes))
+
+
+def view(rows: Any = (), *, now: datetime = NOW, **state: Any) -> Candidates:
+    return Candidates(POLICY, InstanceState(**state), {one.uid: one for one in rows}, now=now)
+
+
+def published(one: Candidates, *uids: str) -> list[Candidate]:
+    return [one.published(uid) for uid in uids]
+
+
+def test_a_listed_cluster_is_seen_with_all_that_is_known_of_it() -> None:
+    work = Work(verified_at=NOW, desired=POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT))
+    seen = view(records=records(record()), credentials={"c1": credential()}, work={"c1": work}).listed(cluster())
+
+    assert (seen.record, seen.credential, seen.work) == (record(), credential(), work)
+    assert (seen.mode, seen.desired) == (AuthMode.SERVICE_ACCOUNT, work.desired)
+
+
+def test_a_snapshot_that_is_not_trusted_lends_no_credential() -> None:
+    seen = view(records=records(record()), credentials={"c1": credential()}, trusted=False)
+
+    assert seen.listed(cluster()).credential is None
+    assert seen.published("c1").credential is None
+
+
+def test_a_published_cluster_is_seen_as_it_was_last_listed() -> None:
+    row = cluster(tags=("auth:oidc",), health="UnHealthy")
+
+    seen = view([row], records=records(record())).published("c1")
+
+    assert (seen.cluster, seen.mode) == (row, AuthMode.OIDC)
+
+
+def test_without_a_row_a_cluster_keeps_the_kind_of_access_that_its_record_tells() -> None:
+    seen = view(records=records(record(), oidc_record("c2")))
+
+    assert [one.mode for one in published(seen, "c1", "c2")] == [AuthMode.SERVICE_ACCOUNT, AuthMode.OIDC]
+    assert seen.published("c2").desired == POLICY.fingerprint(AuthMode.OIDC)
+    assert mode_in_use(None) is AuthMode.SERVICE_ACCOUNT
+
+
+def test_auto_compares_with_the_configuration_of_the_access_in_use() -> None:
+    policy = replace(POLICY, default_mode=None)
+    seen = Candidates(policy, InstanceState(records=records(oidc_record("c1"))), {}, now=NOW).listed(cluster())
+
+    assert (seen.mode, seen.desired) == (None, policy.fingerprint(AuthMode.OIDC))
+
+
+def test_what_is_due_is_asked_with_the_instances_own_interval() -> None:
+    policy = replace(POLICY, verify_interval=2 * SECOND)
+    work = Work(verified_at=NOW - MINUTE, desired=policy.fingerprint(AuthMode.SERVICE_ACCOUNT))
+    state = InstanceState(records=records(record()), credentials={"c1": credential()}, work={"c1": work})
+    seen = Candidates(policy, state, {}, now=NOW)
+
+    found = seen.due(seen.published("c1"), resync=False, ahead=MINUTE)
+
+    assert found is not None
+    assert found.reason == "VerifyDue"
+    calm = Candidates(replace(policy, verify_interval=10000 * HOUR), state, {}, now=NOW)
+    assert calm.due(calm.published("c1"), resync=False, ahead=MINUTE) is None
+
+
+def test_nothing_published_never_wakes() -> None:
+    assert view().next_wake() is None
+    assert view([cluster()]).next_wake() is None
+
+
+def test_the_first_moments_are_told_in_order_with_what_they_are_of() -> None:
+    state: dict[str, Any] = {
+        "records": records(record(), oidc_record("c2"), record("c3")),
+        "credentials": {"c1": credential(renew_at=NOW + 3 * MINUTE), "c3": credential(renew_at=NOW - MINUTE)},
+        "work": {"c1": oidc_work(), "c2": oidc_work(failures=1, retry_at=NOW + MINUTE), "c3": oidc_work()},
+    }
+    moments = [(NOW - MINUTE, "c3"), (NOW + MINUTE, "c2"), (NOW + 3 * MINUTE, "c1")]
+
+    assert view(**state).wakes(2) == moments[:2]
+    assert view(**state).next_wake() == NOW - MINUTE
+
+
+def test_a_cluster_that_never_wakes_has_no_moment() -> None:
+    seen = view([cluster(paused=True)], records=records(record()), credentials={"c1": credential()})
+
+    assert seen.wakes(9) == []
+
+
+ISSUER, OTHER = OIDC.issuer_url, "https://other.example"
+FRESH = IssuerMetadata(ISSUER, fetched_at=NOW, valid_until=NOW + MINUTE)
+RUN_OUT = replace(FRESH, valid_until=NOW)
+
+
+@pytest.mark.parametrize(
+    ("issuers", "uids"),
+    [
+        pytest.param({ISSUER: FRESH}, {"c3"}, id="one whose metadata is fresh needs nobody"),
+        pytest.param({ISSUER: RUN_OUT}, {"c1", "c3"}, id="one cluster for each that has run out"),
+        pytest.param({ISSUER: replace(FRESH, valid_until=None)}, {"c1", "c3"}, id="one that was never read"),
+    ],
+)
+def test_issuers_are_read_anew_through_one_cluster_each(issuers: dict[str, IssuerMetadata], uids: set[str]) -> None:
+    known = view(
+        records=records(oidc_record("c1"), oidc_record("c2"), oidc_record("c3", OTHER), record("c4")),
+        work=dict.fromkeys(("c1", "c2", "c3", "c4"), oidc_work()),
+        issuers=issuers,
+    )
+
+    found = known.issuers_due(published(known, "c1", "c2", "c3", "c4"))
+
+    assert found.keys() == uids
+    assert {one.reason for one in found.values()} == {"IssuerDue"}
+    assert not any(one.issue for one in found.values())
+
+
+def test_an_issuer_is_not_read_through_a_cluster_that_rests() -> None:
+    known = view(
+        [cluster("c2", paused=True, tags=("auth:oidc",))],
+        records=records(oidc_record("c1"), oidc_record("c2"), oidc_record("c3")),
+        work={"c1": oidc_work(failures=1, retry_at=NOW + MINUTE), "c2": oidc_work(), "c3": oidc_work()},
+        issuers={ISSUER: RUN_OUT},
+    )
+
+    assert known.issuers_due(published(known, "c1", "c2", "c3")).keys() == {"c3"}
+    assert known.issuers_due(published(known, "c1", "c2")) == {}
+
+
+def test_an_issuer_wakes_when_its_metadata_runs_out_unless_all_its_clusters_rest() -> None:
+    state: dict[str, Any] = {"records": records(oidc_record("c1"), oidc_record("c2")), "issuers": {ISSUER: FRESH}}
+    resting = oidc_work(failures=3, retry_at=NOW + 20 * MINUTE)
+
+    awake = view(**state, work={"c1": oidc_work(), "c2": resting})
+    assert (NOW + MINUTE + PATIENCE, ISSUER) in awake.wakes(9)
+    asleep = view(**state, work={"c1": resting, "c2": resting})
+    assert [name for _, name in asleep.wakes(9)] == ["c1", "c2"]
+
+
+def test_an_issuer_that_was_never_read_wakes_nobody_by_itself() -> None:
+    state = {"records": records(oidc_record("c1")), "work": {"c1": oidc_work()}}
+
+    for issuers in ({}, {ISSUER: IssuerMetadata(ISSUER, error="503")}):
+        assert [name for _, name in view(**state, issuers=issuers).wakes(9)] == ["c1"]
