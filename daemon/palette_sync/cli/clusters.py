@@ -39,7 +39,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
         sound = all(state.head is not None and state.trusted for state in states.values())
         return Exit.OK if sound else Exit.FAILED
 
-    return run_command(config, work, log_level="error")
+    return run_command(config, work, logs=False)
 
 
 def _document(state: InstanceState) -> dict[str, Any]:

@@ -17,14 +17,18 @@ THRESHOLDS = (10_000, 10, 100)
 LOOK_THROUGH = 24 * 3600.0  # seconds
 
 
+def look_seldom() -> None:
+    """For every command, before it loads its modules: that alone makes a hundred thousand objects."""
+    gc.set_threshold(*THRESHOLDS)
+
+
 class Collector:
-    """One for the process. `begin` when all modules are loaded, `rest` whenever nothing is at work."""
+    """One for the daemon. `begin` when all modules are loaded, `rest` whenever nothing is at work."""
 
     def __init__(self) -> None:
         self._looked_through = time.monotonic()
 
     def begin(self) -> None:
-        gc.set_threshold(*THRESHOLDS)
         gc.collect()
         gc.freeze()
 
