@@ -158,8 +158,8 @@ def limited(lab: Lab) -> list[Row]:
             1.1,
             floor=1.0,
             note=f"{found.wall:.1f} s; listing and {clusters:,} kubeconfigs alone take {floor:.1f} s; {refused} "
-            f"answers of 429. Nothing else waits: after its kubeconfig a cluster took {typical:.2f} s, p99 {late:.2f} s, where "
-            f" {calls} calls of 50 ms make {calls * LATENCY:.2f} s",
+            f"answers of 429. Nothing else waits: after its kubeconfig a cluster took {typical:.2f} s, p99 {late:.2f} s, "
+            f"where {calls} calls of 50 ms make {calls * LATENCY:.2f} s",
         ),
     ]
 
