@@ -80,6 +80,17 @@ endif
 soak: $(VENV)/.dev ## rotate tokens that live for 20 s on 50 clusters for five minutes, with a reader that uses them
 	@PALETTE_SYNC_SOAK_SECONDS=300 $(BIN)/python -m pytest -q tests/e2e/test_daemon_rotation.py
 
+# BENCH_ARGS narrows it, for example BENCH_ARGS="--only quiet".
+BENCH_ARGS ?=
+
+.PHONY: bench
+bench: $(VENV)/.dev ## measure against the budgets, within ten minutes; figures to build/bench.json
+	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
+
+.PHONY: bench-full
+bench-full: $(VENV)/.dev ## the long measurements too, and the figure of docs/capacity.md
+	@PYTHONPATH=tests $(BIN)/python -m bench --full --json build/bench-full.json --figure docs/capacity.svg $(BENCH_ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff, mypy strict, import-linter; tsc and biome for the adapter
 	@$(BIN)/ruff check .

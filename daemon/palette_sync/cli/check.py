@@ -40,7 +40,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
     """Exit 0: no problem (warnings may be there); 1: a pass would fail; 78: the configuration is wrong."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import chosen_instances, open_store, sealer_of
+        from palette_sync.cli.opening import chosen_instances, open_store, sealer_of
         from palette_sync.palette import Limits
         from palette_sync.store.redis import StoreError
 
@@ -93,7 +93,8 @@ async def _redis(store: Store) -> list[Finding]:
 
 
 async def _instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
-    from palette_sync.cli.composition import StartError, client_of, policy_of, rules_of
+    from palette_sync.cli.composition import client_of, policy_of, rules_of
+    from palette_sync.cli.opening import StartError
     from palette_sync.core.rbac import wide_rights
     from palette_sync.palette import PaletteError, Unauthorized, discover
 
@@ -163,7 +164,7 @@ def _discovered(name: str, found: Discovery, settings: InstanceSettings) -> list
 async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClient) -> list[Finding]:
     from datetime import timedelta
 
-    from palette_sync.cli.composition import utc_now
+    from palette_sync.cli.opening import utc_now
     from palette_sync.palette import PaletteError, api_key_expiry
 
     if settings.api_key_name is None:

@@ -24,7 +24,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
     """Exit 0: read; 1: an instance has published nothing yet, or its snapshot does not verify."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import open_store, sealer_of, utc_now
+        from palette_sync.cli.opening import open_store, sealer_of, utc_now
 
         async with open_store(settings, sealer_of(settings)) as store:
             await store.ping()
@@ -39,7 +39,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
         sound = all(state.head is not None and state.trusted for state in states.values())
         return Exit.OK if sound else Exit.FAILED
 
-    return run_command(config, work, log_level="error")
+    return run_command(config, work, logs=False)
 
 
 def _document(state: InstanceState) -> dict[str, Any]:

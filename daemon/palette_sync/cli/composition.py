@@ -6,13 +6,13 @@ import asyncio
 import math
 import os
 import socket
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
 
+from palette_sync.cli.opening import StartError, open_store, sealer_of, utc_now
 from palette_sync.core.fold import Presentation
 from palette_sync.core.model import AuthMode, Secret
 from palette_sync.core.plan import Desired
@@ -23,15 +23,14 @@ from palette_sync.palette import Limits, PaletteClient, Recorder, UnusableSettin
 from palette_sync.reconcile.names import NameBook
 from palette_sync.reconcile.run import Ports
 from palette_sync.runner import Setting
-from palette_sync.store.embedded import EmbeddedValkey
-from palette_sync.store.redis import Store
-from palette_sync.store.seal import SealError, SealKeys, Unsealed
+from palette_sync.store.seal import SealError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
 
     from palette_sync.config import InstanceSettings, Settings
-    from palette_sync.store.redis import Publisher
+    from palette_sync.store.redis import Publisher, Store
     from palette_sync.store.seal import Sealer
 
 log = structlog.get_logger(__name__)
@@ -102,61 +101,9 @@ def _console_of(url: str) -> str:
     return url.replace("https://api.", "https://console.", 1) if url.startswith("https://api.spectrocloud.") else url
 
 
-def sealer_of(settings: Settings) -> Sealer:
-    """Raises SealKeyError."""
-    if settings.seal == "none":
-        return Unsealed()
-    assert settings.seal.keys is not None
-    return SealKeys.from_lines(settings.seal.keys.get_secret_value())
-
-
-class StartError(Exception):
-    """A command cannot begin. `problems`: one line each."""
-
-    def __init__(self, *problems: str) -> None:
-        self.problems = list(problems)
-        super().__init__("; ".join(problems))
-
-
-def chosen_instances(settings: Settings, wanted: list[str] | None) -> dict[str, InstanceSettings]:
-    """The configured instances, or those named on the command line. Raises StartError for an unknown name."""
-    unknown = sorted(set(wanted or ()) - settings.instances.keys())
-    if unknown:
-        known = ", ".join(settings.instances)
-        raise StartError(f"--instance {', '.join(unknown)}: not in the configuration, which has {known}")
-    return {name: one for name, one in settings.instances.items() if not wanted or name in wanted}
-
-
 def holder() -> str:
     """Who holds a lease: told to whoever finds it taken."""
     return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-@asynccontextmanager
-async def open_store(settings: Settings, sealer: Sealer) -> AsyncIterator[Store]:
-    """Open the configured store; `embedded://` starts a Valkey server that lives as long as this context."""
-    redis = settings.redis
-    async with AsyncExitStack() as stack:
-        url = redis.url.get_secret_value()
-        if url.startswith("embedded://"):
-            directory = url.removeprefix("embedded://")
-            url = (await stack.enter_async_context(EmbeddedValkey(directory=directory or None))).url
-        store = Store.open(
-            url,
-            prefix=redis.prefix,
-            sealer=sealer,
-            history=redis.history,
-            ca_file=redis.ca_file,
-            cert_file=redis.cert_file,
-            key_file=redis.key_file,
-            connect_timeout=redis.connect_timeout.total_seconds(),
-            timeout=redis.timeout.total_seconds(),
-        )
-        yield await stack.enter_async_context(store)
 
 
 @dataclass(frozen=True, slots=True)

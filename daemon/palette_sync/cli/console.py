@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -68,6 +67,8 @@ def progress_of(instances: Sequence[str], *, show: bool) -> Iterator[Callable[[s
     if not show or not sys.stderr.isatty():
         yield lambda _instance: lambda _stage, _done, _total: None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (
         TextColumn("{task.fields[instance]:<12}"),
         TextColumn("{task.description}"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from palette_sync.cli.console import complain
 from palette_sync.cli.exits import Exit
 from palette_sync.config import ConfigError, load
-from palette_sync.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,9 +21,14 @@ if TYPE_CHECKING:
 RESOLVER_THREADS = 64
 
 
-def run_command(config: Path, work: Callable[[Settings], Awaitable[Exit]], *, log_level: str | None = None) -> Exit:
-    """Load `config`, run `work` in a fresh event loop and map what it raises to an exit code and a clear message."""
-    from palette_sync.cli.composition import StartError
+def run_command(
+    config: Path, work: Callable[[Settings], Awaitable[Exit]], *, log_level: str | None = None, logs: bool = True
+) -> Exit:
+    """Load `config`, run `work` in a fresh event loop and map what it raises to an exit code and a clear message.
+
+    Without `logs` nothing is logged at all, and what logging needs is not loaded: for work whose errors are all raised.
+    """
+    from palette_sync.cli.opening import StartError
     from palette_sync.store.redis import LeaseHeld, StoreError
     from palette_sync.store.seal import SealKeyError
 
@@ -32,7 +37,12 @@ def run_command(config: Path, work: Callable[[Settings], Awaitable[Exit]], *, lo
     except ConfigError as error:
         complain(error.problems, title="the configuration cannot be used")
         return Exit.CONFIG
-    configure_logging(level=log_level or settings.service.log_level, style=settings.service.log_format)
+    if logs:
+        from palette_sync.telemetry.logs import configure_logging
+
+        configure_logging(level=log_level or settings.service.log_level, style=settings.service.log_format)
+    else:
+        logging.disable()
     try:
         try:
             return asyncio.run(_in_loop(work, settings))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from palette_sync.cli.collector import look_seldom
 from palette_sync.cli.early import keep_early_signals
 
 keep_early_signals(sys.argv)
+look_seldom()
 
 import json
 import os

@@ -30,7 +30,8 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
     """Exit 0: every pass succeeded whole; 1: something failed; 75: another writer holds an instance."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import chosen_instances, open_shared
+        from palette_sync.cli.composition import open_shared
+        from palette_sync.cli.opening import chosen_instances
         from palette_sync.reconcile.run import Wish
 
         chosen = chosen_instances(settings, instances)
@@ -108,7 +109,8 @@ async def pass_under_lease(
     stop: Stop | None = None,
 ) -> PassReport:
     """Take the instance's lease, run one pass, give the lease back. Raises LeaseHeld, StoreError, StartError."""
-    from palette_sync.cli.composition import client_of, holder, ports_of, utc_now
+    from palette_sync.cli.composition import client_of, holder, ports_of
+    from palette_sync.cli.opening import utc_now
     from palette_sync.reconcile.run import run_pass
     from palette_sync.runner.refill import reseal
     from palette_sync.store.lease import Lease

@@ -40,7 +40,8 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: boo
     """Exit 0: a whole plan was made (it may hold changes); 1: something could not be planned."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import chosen_instances, open_shared
+        from palette_sync.cli.composition import open_shared
+        from palette_sync.cli.opening import chosen_instances
 
         chosen = chosen_instances(settings, instances)
         async with open_shared(settings) as shared:

@@ -28,7 +28,8 @@ def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) 
     """Exit 0: all were deleted (or would be, without --yes); 1: one could not be."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import chosen_instances, open_shared
+        from palette_sync.cli.composition import open_shared
+        from palette_sync.cli.opening import chosen_instances
 
         found: dict[str, list[str]] = {}
         problems: list[str] = []

@@ -16,8 +16,10 @@ import structlog
 
 from palette_sync import __version__
 from palette_sync.cli import signals
-from palette_sync.cli.composition import Shared, StartError, reconfigured, setting_of, utc_now
+from palette_sync.cli.collector import Collector
+from palette_sync.cli.composition import Shared, reconfigured, setting_of
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.opening import StartError, utc_now
 from palette_sync.cli.requests import serve_requests
 from palette_sync.clock import Clock
 from palette_sync.config import ConfigError, load
@@ -75,6 +77,7 @@ class Service:
         self._reload_wanted = asyncio.Event()
         self._moved = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._collector = Collector()
         self._ready = False
         self._told = ""
         self._orphaned: tuple[str, ...] = ()
@@ -86,6 +89,7 @@ class Service:
             if self.shared.settings.http.listen:
                 endpoint = await stack.enter_async_context(Endpoint(self.shared.settings.http.listen, self))
                 log.info("endpoint_open", url=endpoint.url)
+            self._collector.begin()
             self._clock = await stack.enter_async_context(Clock())
             stack.enter_context(
                 signals.handled(
@@ -178,6 +182,8 @@ class Service:
             self._metrics.first_lapse(name, standing.first_lapse, renewals_failing=standing.renewals_failing)
             self._metrics.api_key(name, standing.key_expires_at)
         self._moved.set()
+        if all(one.runner.standing.busy_since is None for one in self._running.values()):
+            self._collector.rest()
 
     # -- what signals and requests do (cli.requests.Commanded) ------------------------------------------------------
 

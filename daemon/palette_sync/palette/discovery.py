@@ -188,11 +188,13 @@ class _Walk:
 
     def _kept(self, rows: Iterable[Cluster]) -> list[Cluster]:
         """Rows with their project as the project list has it; None (fails closed) where it has none."""
-        return [
-            replace(row, project=self._known.get(row.project.uid)) if row.project is not None else row
-            for row in rows
-            if self._include_virtual or not row.virtual
-        ]
+        return [self._resolved(row) for row in rows if self._include_virtual or not row.virtual]
+
+    def _resolved(self, row: Cluster) -> Cluster:
+        if row.project is None:
+            return row
+        known = self._known.get(row.project.uid)
+        return row if row.project == known else replace(row, project=known)
 
     def _explain(self, error: Exception | None, scope: str) -> str:
         if isinstance(error, PaletteError):

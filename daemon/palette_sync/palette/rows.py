@@ -13,6 +13,7 @@ import binascii
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from palette_sync.core.model import Cluster, Location, Project, Scope
@@ -206,8 +207,13 @@ def _tags(labels: dict[str, object]) -> tuple[str, ...]:
 def _permissions(annotations: dict[str, object]) -> frozenset[str] | None:
     if annotations.get("permissions") is None:
         return None
-    listed = _text(annotations, "permissions", "a cluster").split(",")
-    return frozenset(word for entry in listed if (word := entry.strip()))
+    return _words(_text(annotations, "permissions", "a cluster"))
+
+
+@lru_cache(maxsize=256)
+def _words(listed: str) -> frozenset[str]:
+    """Rows of one key repeat the same few lists; the sets are shared."""
+    return frozenset(word for entry in listed.split(",") if (word := entry.strip()))
 
 
 def _location(location: dict[str, object]) -> Location:

@@ -2,11 +2,15 @@
 
 A snapshot is trusted when its digest fits its records, its mac fits the digest and its head counts as many records as
 there are. A single document that cannot be read is a problem, told by name, and leaves the rest usable.
+
+An instance is read whole before each listing, and almost nothing in it has changed then: a document whose bytes hash
+as they did the last time is not decoded again, and is the same object as before. What is believed is judged anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from palette_sync.core.model import InstanceState
@@ -52,19 +56,27 @@ class Loaded:
     """A decoded instance, and what a writer goes on from.
 
     `version` is as written ("" = nothing published), `hashes` are those of each record's bytes, `unreadable` the
-    uids of records that cannot be decoded.
+    uids of records that cannot be decoded. `credentials` and `work` are the hashes of those documents' bytes.
     """
 
     state: InstanceState
     version: str = ""
     hashes: Mapping[str, str] = field(default_factory=dict)
     unreadable: frozenset[str] = frozenset()
+    credentials: Mapping[str, str] = field(default_factory=dict)
+    work: Mapping[str, str] = field(default_factory=dict)
 
 
-def read(instance: str, stored: Stored, sealer: Sealer) -> Loaded:
-    """Decode and check. Raises StoreError for a schema that this version does not know, or keys that are no text."""
+NOTHING = Loaded(InstanceState())
+
+
+def read(instance: str, stored: Stored, sealer: Sealer, *, last: Loaded = NOTHING) -> Loaded:
+    """Decode and check; `last` is what was read of this instance the last time.
+
+    Raises StoreError for a schema that this version does not know, or keys that are no text.
+    """
     try:
-        return _read(instance, stored, sealer)
+        return _read(instance, stored, sealer, last)
     except UnknownSchemaError as error:
         raise StoreError(
             f"{instance} was published by another version of palette-sync ({error}); upgrade this one"
@@ -73,39 +85,47 @@ def read(instance: str, stored: Stored, sealer: Sealer) -> Loaded:
         raise StoreError(f"{instance} holds fields in Redis that are not UTF-8; somebody else wrote them") from None
 
 
-def _read(instance: str, stored: Stored, sealer: Sealer) -> Loaded:
+def _read(instance: str, stored: Stored, sealer: Sealer, last: Loaded) -> Loaded:
     problems: list[str] = []
-    work = _each("work", stored.work, decode_work, problems)
-    scopes = _each("scope", stored.scopes, decode_scope, problems)
-    issuers = _each("issuer", stored.issuers, decode_issuer, problems)
+    work, work_hashes = _each("work", stored.work, decode_work, problems, last.state.work, last.work)
+    scopes, _ = _each("scope", stored.scopes, decode_scope, problems)
+    issuers, _ = _each("issuer", stored.issuers, decode_issuer, problems)
     status = _status(stored.status, problems)
     fields = _texts(stored.head)
     version = fields.get("version", "")
     if not version:
         # Records without a head were never published whole, or the head was evicted: the next version begins anew.
         memory = InstanceState(work=work, scopes=scopes, issuers=issuers, status=status, problems=tuple(problems))
-        return Loaded(memory)
+        return Loaded(memory, work=work_hashes)
     raw = {uid.decode(): value for uid, value in stored.clusters.items()}
     hashes = {uid: record_hash(value) for uid, value in raw.items()}
     head, doubts = _head(instance, fields, hashes, sealer)
     records: dict[str, ClusterRecord] = {}
     for uid, value in raw.items():
+        known = last.state.records.get(uid)
+        if known is not None and last.hashes.get(uid) == hashes[uid]:
+            records[uid] = known
+            continue
         try:
             records[uid] = decode_own(instance, uid, value)
         except DocumentError as error:
             problems.append(f"{uid}: {error}")
+    credentials, credential_hashes = _each(
+        "credential", stored.credentials, decode_credential, problems, last.state.credentials, last.credentials
+    )
     state = InstanceState(
         head=head,
         trusted=not doubts,
         records=records,
-        credentials=_each("credential", stored.credentials, decode_credential, problems),
+        credentials=credentials,
         work=work,
         scopes=scopes,
         issuers=issuers,
         status=status,
         problems=(*doubts, *problems),
     )
-    return Loaded(state, version, hashes, frozenset(raw.keys() - records.keys()))
+    unreadable = frozenset(raw.keys() - records.keys())
+    return Loaded(state, version, hashes, unreadable, credential_hashes, work_hashes)
 
 
 def _head(
@@ -137,15 +157,29 @@ def decode_own(instance: str, uid: str, raw: bytes) -> ClusterRecord:
     return record
 
 
-def _each(what: str, members: Mapping[bytes, bytes], decode: Callable[[bytes], T], problems: list[str]) -> dict[str, T]:
-    found = {}
+def _each(
+    what: str,
+    members: Mapping[bytes, bytes],
+    decode: Callable[[bytes], T],
+    problems: list[str],
+    last: Mapping[str, T] = MappingProxyType({}),
+    last_hashes: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[dict[str, T], dict[str, str]]:
+    """Decode every member that has changed since `last`; return all that can be read, and the hashes of all."""
+    found: dict[str, T] = {}
+    hashes: dict[str, str] = {}
     for key, raw in members.items():
         name = key.decode()
+        hashes[name] = record_hash(raw)
+        known = last.get(name)
+        if known is not None and last_hashes.get(name) == hashes[name]:
+            found[name] = known
+            continue
         try:
             found[name] = decode(raw)
         except DocumentError as error:
             problems.append(f"{what} of {name[:100]}: {error}")
-    return found
+    return found, hashes
 
 
 def _status(raw: bytes | None, problems: list[str]) -> dict[str, Any]:

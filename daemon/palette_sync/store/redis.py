@@ -23,7 +23,7 @@ from palette_sync.store.errors import (
 )
 from palette_sync.store.keys import Keys
 from palette_sync.store.publisher import Publisher
-from palette_sync.store.read import Loaded, Stored, read
+from palette_sync.store.read import NOTHING, Loaded, Stored, read
 from palette_sync.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Store:
         self._sealer = sealer
         self._history = history
         self._timeout = timeout
+        self._last: dict[str, Loaded] = {}
         self._publish = Script.load("publish.lua")
         self._acquire = Script.load("lease_acquire.lua")
         self._renew = Script.load("lease_renew.lua")
@@ -161,7 +162,9 @@ class Store:
             pipe.execute_command("GET", self.keys.status(instance))
             return await pipe.execute()
 
-        return read(instance, Stored(*await self._link.run(f"read {instance}", whole)), self._sealer)
+        stored = Stored(*await self._link.run(f"read {instance}", whole))
+        self._last[instance] = loaded = read(instance, stored, self._sealer, last=self._last.get(instance, NOTHING))
+        return loaded
 
     async def names(self, *, except_instance: str) -> Mapping[str, ClusterKey]:
         """Return the published names of all other instances. Raises as `ping`."""

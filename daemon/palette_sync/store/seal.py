@@ -15,30 +15,21 @@ import hmac
 import json
 import re
 import secrets
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from joserfc import jwe
-from joserfc.errors import JoseError
-from joserfc.jwk import OctKey
-from joserfc.registry import HeaderParameter
 
 from palette_sync.core.model import SCHEMA, Secret
+
+if TYPE_CHECKING:
+    from palette_sync.store.jwe import JweKey
 
 KEY_BYTES = 32
 MAC_INFO = b"palette-sync/mac/1"
 BARE = "none:"
 _KID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ALGORITHMS = ["dir", "A256GCM"]
 _REMEDY = "make one with `palette-sync seal-key`"
-_REGISTRY = jwe.JWERegistry(
-    header_registry={
-        "instance": HeaderParameter("the Palette instance", "str", required=True),
-        "uid": HeaderParameter("the cluster's uid", "str", required=True),
-    },
-    algorithms=_ALGORITHMS,
-)
 
 
 class SealKeyError(Exception):
@@ -70,13 +61,14 @@ class Sealer(Protocol):
 class SealKeys:
     """The configured keys, in their order: the first seals, all open."""
 
-    __slots__ = ("_keys", "_mac_keys", "_sealing")
+    __slots__ = ("_keys", "_loaded", "_mac_keys", "_sealing")
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         if not keys:
             raise SealKeyError(f"seal keys: there is none; {_REMEDY}")
         self._sealing = next(iter(keys))
-        self._keys = {kid: OctKey.import_key(key) for kid, key in keys.items()}
+        self._keys = dict(keys)
+        self._loaded: dict[str, JweKey] = {}
         self._mac_keys = {kid: _mac_key(key) for kid, key in keys.items()}
 
     def __repr__(self) -> str:
@@ -109,26 +101,33 @@ class SealKeys:
         return f"{name} {key}"
 
     def seal(self, instance: str, uid: str, token: Secret) -> str:
-        header = {"alg": "dir", "enc": "A256GCM", "kid": self._sealing, "instance": instance, "uid": uid}
-        return jwe.encrypt_compact(header, token.reveal(), self._keys[self._sealing], registry=_REGISTRY)
+        header = {"kid": self._sealing, "instance": instance, "uid": uid}
+        return self._jwe_key(self._sealing).encrypt(header, token.reveal())
 
     def open(self, instance: str, uid: str, sealed: str) -> Secret:
         header = _header(sealed)
         kid = header.get("kid")
-        key = self._keys.get(kid) if isinstance(kid, str) else None
-        if key is None:
+        if not isinstance(kid, str) or kid not in self._keys:
             known = f"the key {kid} is not" if isinstance(kid, str) and _KID.fullmatch(kid) else "no key is"
             raise SealError(f"{known} among the seal keys ({', '.join(self._keys)})")
         if header.get("alg") != "dir" or header.get("enc") != "A256GCM":
             raise SealError("it is not sealed with dir and A256GCM")
         if header.get("instance") != instance or header.get("uid") != uid:
             raise SealError("it was sealed for another cluster")
+        from palette_sync.store.jwe import DoesNotOpen  # noqa: PLC0415 - see its docstring
+
         try:
-            opened = jwe.decrypt_compact(sealed, key, registry=_REGISTRY)
-            return Secret((opened.plaintext or b"").decode())
-        # The library lets cryptography's errors and decoding errors through.
-        except (JoseError, ValueError, TypeError, KeyError):
+            return Secret(self._jwe_key(kid).decrypt(sealed))
+        except DoesNotOpen:
             raise SealError(f"it does not open with the key {kid}") from None
+
+    def _jwe_key(self, kid: str) -> JweKey:
+        key = self._loaded.get(kid)
+        if key is None:
+            from palette_sync.store.jwe import JweKey  # noqa: PLC0415 - see its docstring
+
+            key = self._loaded[kid] = JweKey(self._keys[kid])
+        return key
 
     def current(self, sealed: str) -> bool:
         try:

@@ -1,0 +1,81 @@
+"""The snapshot that a daemon would have left after working on every cluster of a simulated world, without the work.
+
+For measurements of what follows a cold start (restart, quiet passes, memory): records, sealed tokens and memory have
+the size and the shape of real ones, and the records are what the next pass would write, so that it finds nothing to do.
+The tokens open no cluster; whoever uses one is found out by the requests that the simulator counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from palette_sync.cli.composition import open_shared, policy_of
+from palette_sync.config import load
+from palette_sync.core.fold import Gained, fold_record, fold_work
+from palette_sync.core.model import AuthMode, ClusterKey, Credential, Secret, Server, ServiceAccountAuth, Work
+from palette_sync.core.naming import assign_names
+from palette_sync.core.rotation import renew_at
+from palette_sync.palette.rows import read_cluster
+from palette_sync.simulator.palette_documents import cluster_summary
+from palette_sync.store.lease import Lease
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from palette_sync.core.model import Cluster
+    from palette_sync.simulator import Simulator
+    from palette_sync.simulator.world import SimCluster
+
+TOKEN_LENGTH = 900  # characters of a bound token, as a real API server writes them
+VALIDITY = timedelta(hours=24)
+
+
+async def publish_all(simulator: Simulator, config: Path, *, only: int | None = None) -> None:
+    """Publish every instance of the world, or its first `only` clusters."""
+    settings = load(config)
+    async with open_shared(settings) as shared:
+        for name, home in simulator.world.instances.items():
+            policy = policy_of(name, settings.instances[name])
+            now = datetime.now(UTC).replace(microsecond=0)
+            found = {one.uid: one for one in list(home.clusters.values())[:only]}
+            rows = {uid: _row(one) for uid, one in found.items()}
+            names = assign_names(rows.values(), published={}, taken=(), prefix=policy.name_prefix)
+            put, rotated, work = {}, {}, {}
+            for uid, one in found.items():
+                key = ClusterKey(name, uid)
+                verdict = Gained(
+                    server=Server(one.url, base64.b64encode(one.ca_pem.encode()).decode()),
+                    auth=ServiceAccountAuth(),
+                    kubernetes_version=one.version,
+                    desired=policy.fingerprint(AuthMode.SERVICE_ACCOUNT),
+                    generation=policy.desired.secret,
+                )
+                put[uid] = fold_record(
+                    rows[uid],
+                    key=key,
+                    name=names[uid],
+                    previous=None,
+                    verdict=verdict,
+                    credential_alive=True,
+                    presentation=policy.presentation,
+                    now=now,
+                )
+                expires_at = now + VALIDITY
+                rotated[uid] = Credential(
+                    Secret(secrets.token_urlsafe(TOKEN_LENGTH)[:TOKEN_LENGTH]),
+                    issued_at=now,
+                    renew_at=renew_at(key, issued_at=now, expires_at=expires_at),
+                    expires_at=expires_at,
+                )
+                work[uid] = fold_work(Work(), verdict, key=key, desired=verdict.desired, now=now)
+            async with await Lease.acquire(shared.store, name, ttl=60, holder="bench:0") as lease:
+                publisher = await shared.store.publisher(name, epoch=lease.epoch, writer="bench:0")
+                await publisher.publish(put=put, rotated=rotated, work=work, complete=True, now=now)
+
+
+def _row(cluster: SimCluster) -> Cluster:
+    """The cluster as Palette lists it, read as the daemon reads it."""
+    return read_cluster(cluster_summary(cluster))

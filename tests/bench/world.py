@@ -1,0 +1,105 @@
+"""The simulated world as a process: `python -m bench.world OPTIONS`. Prints a JSON line once it serves, then answers.
+
+Questions, one JSON object a line: `{"do": "requests"}` counts and forgets, `{"do": "tags", "uid": ..., "tags": [...]}`
+changes a cluster, `{"do": "log"}` returns the kept requests, `{"do": "publish", ...}` writes the snapshot that a daemon
+would have left in Redis had it worked on every cluster.
+
+Palette's listing pages are remembered until something changes: a real Palette has indexes, and what rendering ten
+thousand rows costs here is nobody's question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.published import publish_all
+from palette_sync.simulator import Simulator, SimulatorOptions
+from palette_sync.store.seal import SealKeys
+
+if TYPE_CHECKING:
+    from palette_sync.simulator.exchange import Answer, Call
+    from palette_sync.simulator.listener import Site
+
+
+class Remembered:
+    """A Palette site that renders each listing page once."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._pages: dict[tuple[object, ...], Answer] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._site, name)
+
+    def forget(self) -> None:
+        self._pages.clear()
+
+    def answer(self, call: Call) -> Answer:
+        if not call.path.endswith(("/search", "/projects")) or self._site._instance.rate_limits:
+            return self._site.answer(call)
+        key = (call.path, tuple(call.query.items()), call.headers.get("ProjectUid"), call.body)
+        if key not in self._pages:
+            self._pages[key] = self._site.answer(call)
+        return self._pages[key]
+
+
+async def serve(options: dict[str, Any]) -> None:
+    directory, redis_url = Path(options.pop("directory")), options.pop("redis_url")
+    seal_line = options.pop("seal_line", None) or SealKeys.generate_line("bench")
+    simulator = Simulator(SimulatorOptions(**{"oidc_share": 0.0, **options}))
+    async with simulator:
+        sites = simulator._running._sites
+        remembered = {port: Remembered(site) for port, site in sites.items() if site.cluster_uid is None}
+        sites.update(remembered)
+        simulator.write_config(directory, seal_keys_line=seal_line, redis_url=redis_url)
+        _say({"config": str(directory / "config.toml"), "seal_line": seal_line})
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=2**24)
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            question = json.loads(line)
+            answer = await _answer(simulator, directory, question)
+            if question["do"] not in {"requests", "log"}:
+                for site in remembered.values():
+                    site.forget()
+            _say(answer)
+
+
+async def _answer(simulator: Simulator, directory: Path, question: dict[str, Any]) -> Any:
+    match question["do"]:
+        case "requests":
+            kinds = Counter(entry[0] for entry in simulator.requests._counts.elements())
+            connections = simulator._running._http.requests_count
+            simulator.requests.reset()
+            return {"palette": kinds["palette"], "kube": kinds["kube"], "served": connections}
+        case "log":
+            return [
+                [entry.time, entry.target, entry.cluster or "", entry.path, entry.status]
+                for entry in simulator.requests.entries
+            ]
+        case "tags":
+            simulator.world.set_tags(question["uid"], question["tags"])
+        case "latency":
+            simulator.latency = question["seconds"]
+        case "clusters":
+            return [cluster.uid for cluster in simulator.world.clusters.values()]
+        case "publish":
+            started = time.monotonic()
+            await publish_all(simulator, directory / "config.toml", only=question.get("only"))
+            return {"seconds": time.monotonic() - started}
+    return {}
+
+
+def _say(document: Any) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(json.loads(sys.argv[1])))
