@@ -159,3 +159,26 @@ async def test_two_databases_of_one_server_are_apart() -> None:
             await (await writer(store)).publish(now=NOW, put=records(1))
         async with Store.open(f"{server.url}?db=1", prefix="p", sealer=Unsealed()) as store:
             assert await store.instances() == set()
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_no_cancellation_is_swallowed(store: Store, steps: int) -> None:
+    """Wherever in a command it comes; `asyncio.wait_for` inside redis-py swallows some on Python 3.11."""
+    await store.ping()
+    begun: list[int] = []
+
+    async def again_and_again() -> None:
+        while True:
+            begun.append(1)
+            await store.ping()
+
+    task = asyncio.create_task(again_and_again())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+    at_the_end = len(begun)
+
+    assert task.cancelled()
+    await store.ping()
+    assert len(begun) == at_the_end

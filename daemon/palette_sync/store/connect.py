@@ -158,11 +158,20 @@ class Link:
             await self._sentinel.aclose()
 
     async def once(self, what: str, command: Callable[[], Awaitable[T]]) -> T:
-        """Await `command()`, once. `what` says in an error what was being done. Raises StoreUnavailable, StoreError."""
+        """Await `command()`, once. `what` says in an error what was being done. Raises StoreUnavailable, StoreError.
+
+        redis-py sends by `asyncio.wait_for`, which on Python 3.11 may swallow a cancellation: the command goes on as if
+        nothing had been asked, and a loop around it for ever. So what was swallowed is raised here.
+        """
+        task = asyncio.current_task()
+        asked = task.cancelling() if task else 0
         try:
             return await command()
         except (exceptions.RedisError, OSError) as error:
             raise self._meaning(what, error) from None
+        finally:
+            if task is not None and task.cancelling() > asked:
+                raise asyncio.CancelledError
 
     async def run(self, what: str, command: Callable[[], Awaitable[T]]) -> T:
         """Like `once`, for what may be repeated: tried three times while Redis is away."""
