@@ -15,7 +15,8 @@ from palette_sync.config import load
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.kube.kubeconfig import BearerToken
 from palette_sync.kube.transport import KubeApi
-from palette_sync.reconcile.run import Wish, run_pass
+from palette_sync.reconcile.ports import Wish
+from palette_sync.reconcile.run import run_pass
 from palette_sync.simulator import Simulator, SimulatorOptions
 from palette_sync.store.lease import Lease
 from palette_sync.store.seal import SealKeys
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from palette_sync.config import Settings
     from palette_sync.core.model import ClusterRecord, InstanceState
+    from palette_sync.reconcile.ports import Rows
     from palette_sync.reconcile.report import PassReport
-    from palette_sync.reconcile.run import Rows
 
 
 @dataclass

@@ -11,6 +11,7 @@ from palette_sync.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
+LOGGERS = {"log", "self._log"}
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
@@ -23,7 +24,7 @@ def logged() -> set[str]:
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
                 continue
             target, first = node.func, node.args[0]
-            if target.attr in LEVELS and isinstance(target.value, ast.Name) and target.value.id == "log":
+            if target.attr in LEVELS and ast.unparse(target.value) in LOGGERS:
                 assert isinstance(first, ast.Constant), f"{path}:{node.lineno}"
                 found.add(str(first.value))
     return found

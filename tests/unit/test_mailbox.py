@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_sync.reconcile.run import Wish
+from palette_sync.reconcile.ports import Wish
 from palette_sync.runner import Mail, Mailbox
 
 mails = st.builds(

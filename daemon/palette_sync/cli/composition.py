@@ -21,7 +21,7 @@ from palette_sync.core.rbac import PRESETS, PolicyRule
 from palette_sync.core.select import AuthRule, Filters
 from palette_sync.palette import Limits, PaletteClient, Recorder, UnusableSettings
 from palette_sync.reconcile.names import NameBook
-from palette_sync.reconcile.run import Ports
+from palette_sync.reconcile.ports import Ports
 from palette_sync.runner import Setting
 from palette_sync.store.seal import SealError
 

@@ -18,8 +18,8 @@ from palette_sync.cli.exits import Exit
 if TYPE_CHECKING:
     from palette_sync.cli.composition import Shared
     from palette_sync.config import Settings
+    from palette_sync.reconcile.ports import Wish
     from palette_sync.reconcile.report import PassReport
-    from palette_sync.reconcile.run import Wish
     from palette_sync.simulator import Simulator
 
 INSTANCES, PROJECTS, CLUSTERS = 2, 6, 24
@@ -118,7 +118,7 @@ class _Story:
 
     async def passes(self, wish: Wish | None = None) -> list[PassReport]:
         from palette_sync.cli.once import run_all
-        from palette_sync.reconcile.run import Wish
+        from palette_sync.reconcile.ports import Wish
 
         self.simulator.requests.reset()
         reports, errors = await run_all(
@@ -163,7 +163,7 @@ class _Story:
 
     async def drifted_role(self) -> None:
         self.chapter("3. Somebody widens a role", "One ClusterRole now allows everything. A resync verifies all.")
-        from palette_sync.reconcile.run import Wish
+        from palette_sync.reconcile.ports import Wish
 
         victim = next(one for one in self.simulator.world.clusters.values() if not one.oidc)
         wide = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from palette_sync.cli.composition import Shared, Stop
     from palette_sync.config import InstanceSettings, Settings
+    from palette_sync.reconcile.ports import Wish
     from palette_sync.reconcile.report import PassReport
-    from palette_sync.reconcile.run import Wish
     from palette_sync.store.redis import StoreError
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -32,7 +32,7 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
     async def work(settings: Settings) -> Exit:
         from palette_sync.cli.composition import open_shared
         from palette_sync.cli.opening import chosen_instances
-        from palette_sync.reconcile.run import Wish
+        from palette_sync.reconcile.ports import Wish
 
         chosen = chosen_instances(settings, instances)
         async with open_shared(settings) as shared:

@@ -70,7 +70,8 @@ async def _plan_all(
     resync: bool,
 ) -> list[PassReport]:
     from palette_sync.cli.composition import client_of, ports_of
-    from palette_sync.reconcile.run import Wish, run_pass
+    from palette_sync.reconcile.ports import Wish
+    from palette_sync.reconcile.run import run_pass
 
     reports: list[PassReport] = []
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from palette_sync import palette
 from palette_sync.core.candidates import Candidates
 from palette_sync.core.due import RENEW_AHEAD
 from palette_sync.core.fold import Failed, fold_record, fold_work
-from palette_sync.core.model import Cluster, Discovery
+from palette_sync.core.model import Discovery
 from palette_sync.core.prune import prune
 from palette_sync.core.select import select
 from palette_sync.core.snapshot_codec import format_time
@@ -28,66 +27,26 @@ from palette_sync.events import unless
 from palette_sync.fanout import fan_out
 from palette_sync.reconcile.cluster import ClusterWork, IssuingSuspended, Item, Worked
 from palette_sync.reconcile.issuers import Issuers
+from palette_sync.reconcile.ledger import Ledger
+from palette_sync.reconcile.ports import Wish
 from palette_sync.reconcile.publish import Closing, Publishing
-from palette_sync.reconcile.report import Change, PassReport, change_of, drop_of, held_of, palette_change, project_of
+from palette_sync.reconcile.report import PassReport, drop_of, palette_change
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
-    from datetime import datetime
+    from collections.abc import AsyncIterator, Coroutine
 
     from palette_sync.core.due import Candidate, Due
-    from palette_sync.core.model import ClusterRecord, InstanceState, Secret
+    from palette_sync.core.model import ClusterRecord, InstanceState
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.core.select import Selection
     from palette_sync.fanout import Outcome
-    from palette_sync.reconcile.names import NameBook
-    from palette_sync.store.redis import Publisher, Store
+    from palette_sync.reconcile.ports import Ports, Rows
 
 log = structlog.get_logger(__name__)
 
 # Reasons that cannot wait until a failed listing works again: the token would lapse meanwhile.
 _URGENT = frozenset({"TokenDue", "TokenLapsed"})
 UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may take, waiting for its limits included
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
-
-    `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds
-    the clusters in flight. `facts` go into the status document. Once `stopping` is set no more
-    clusters are admitted; once `late` is set those still at work are cancelled. Either way what was issued is published
-    before the pass ends.
-    """
-
-    policy: InstancePolicy
-    client: palette.PaletteClient
-    store: Store
-    publisher: Publisher | None
-    open_token: Callable[[str, str], Secret | None]
-    names: NameBook
-    clock: Callable[[], datetime]
-    concurrency: int
-    may_issue: Callable[[], bool] = lambda: True
-    facts: Callable[[], Mapping[str, object]] = dict
-    stopping: asyncio.Event | None = None
-    late: asyncio.Event | None = None
-    progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What is asked of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: no guard.
-
-    `known_only`: work on what is due among the published clusters, without asking Palette what there is.
-    """
-
-    resync: bool = False
-    allow_prune: bool = False
-    known_only: bool = False
-
-
-Rows = Mapping[str, Cluster]
 
 
 async def run_pass(
@@ -126,7 +85,6 @@ class _Pass:
     names: dict[str, str] = field(init=False)
     candidates: dict[str, Candidate] = field(default_factory=dict)
     after: dict[str, ClusterRecord] = field(default_factory=dict)
-    changes: list[Change] = field(default_factory=list)
     skipped: int = 0
 
     def __post_init__(self) -> None:
@@ -134,6 +92,7 @@ class _Pass:
         self.policy = self.ports.policy
         self.instance = self.policy.instance
         self.publishing = Publishing(self.ports.publisher, now=self.now) if self.ports.publisher else None
+        self.ledger = Ledger(self.instance, self.pass_id, dry_run=self.publishing is None)
 
     async def load(self) -> None:
         publisher = self.ports.publisher
@@ -291,7 +250,7 @@ class _Pass:
         )
         if self.publishing is not None:
             self.publishing.add(uid, record=record, credential=worked.credential, revoked=revoked, work=work)
-        self._tell(item, record, worked)
+        self.ledger.worked(item, self.records.get(uid), record, worked)
 
     def _alive(self, candidate: Candidate, worked: Worked | None, *, revoked: bool = False) -> bool:
         if worked is not None and worked.credential is not None:
@@ -315,42 +274,6 @@ class _Pass:
             return replace(record, title=previous.title, dashboard_url=previous.dashboard_url)
         return record
 
-    def _tell(self, item: Item, record: ClusterRecord, worked: Worked) -> None:
-        dry_run = self.publishing is None
-        change = change_of(self.records.get(record.uid), record, worked=worked, due=item.due, dry_run=dry_run)
-        if change is not None:
-            self._changed(change)
-        if worked.credential is not None:
-            log.info(
-                "token_issued",
-                instance=self.instance,
-                project=project_of(record),
-                cluster=record.uid,
-                reason=item.due.reason,
-                expires_at=_time(worked.credential.expires_at),
-                renew_at=_time(worked.credential.renew_at),
-                pass_id=self.pass_id,
-            )
-
-    def _changed(self, change: Change) -> None:
-        """One wide line for each cluster that a pass changes; what stays as it was is only counted."""
-        self.changes.append(change)
-        if self.publishing is None:
-            return
-        log.info(
-            "cluster_changed",
-            instance=self.instance,
-            project=change.project,
-            cluster=change.uid,
-            name=change.name,
-            action=[effect.value for effect in change.effects],
-            reason=change.reason,
-            message=change.message,
-            done=[f"{action.verb} {action.kind} {action.name}: {action.reason}" for action in change.actions],
-            duration_s=change.duration_s,
-            pass_id=self.pass_id,
-        )
-
     def fold_the_rest(self) -> None:
         """Records of chosen clusters on which nothing was due may still differ in what Palette says of them."""
         for uid, candidate in self.candidates.items():
@@ -363,7 +286,7 @@ class _Pass:
                 continue
             if self.publishing is not None:
                 self.publishing.add(uid, record=record)
-            self._changed(palette_change(before, record))
+            self.ledger.changed(palette_change(before, record))
 
     async def finish(self) -> None:
         """Prune, and write what only a whole pass knows."""
@@ -374,19 +297,9 @@ class _Pass:
             allow=self.wish.allow_prune,
         )
         for uid, reason in self.pruning.drop.items():
-            self._changed(drop_of(self.records[uid], reason))
-        held = [uid for uid in self.pruning.held if uid in self.selection.disappeared]
-        self.changes += [held_of(self.records[uid], self.pruning.held[uid]) for uid in held]
-        if held:
-            log.warning(
-                "prune_held",
-                instance=self.instance,
-                held=len(held),
-                of=len(self.records),
-                names=sorted(self.records[uid].name for uid in held)[:10],
-                reason="PruneHeld",
-                pass_id=self.pass_id,
-            )
+            self.ledger.changed(drop_of(self.records[uid], reason))
+        held = sorted(self.pruning.held.keys() & self.selection.disappeared)
+        self.ledger.held([(self.records[uid], self.pruning.held[uid]) for uid in held], of=len(self.records))
         first_whole = (
             whole(self.discovery) and not self.skipped and not (self.before.head and self.before.head.complete)
         )
@@ -442,7 +355,7 @@ class _Pass:
             clusters=len(self.after) + len(kept),
             due=self.due,
             access=dict(sorted(access.items())),
-            changes=tuple(sorted(self.changes, key=lambda change: change.name)),
+            changes=self.ledger.changes,
             problems=tuple(f"{one.name}: {one.error}" for one in self.discovery.listings if one.error),
             notes=self._notes(),
             held=sum(uid in self.selection.disappeared for uid in self.pruning.held),
@@ -474,10 +387,6 @@ async def _first_error() -> AsyncIterator[None]:
         yield
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
-
-
-def _time(moment: datetime | None) -> str:
-    return "never" if moment is None else format_time(moment)
 
 
 def _verdict_of(error: Exception | None, item: Item, policy: InstancePolicy) -> Failed:

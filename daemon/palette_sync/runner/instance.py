@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from palette_sync.core.model import InstanceState
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
+    from palette_sync.reconcile.ports import Ports, Rows
     from palette_sync.reconcile.report import PassReport
-    from palette_sync.reconcile.run import Ports, Rows
     from palette_sync.store.redis import Publisher, Store
     from palette_sync.store.seal import Sealer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
+from palette_sync.reconcile.ports import Wish
 from palette_sync.reconcile.report import PassReport
-from palette_sync.reconcile.run import Wish
 
 Answer = asyncio.Future[PassReport]
 

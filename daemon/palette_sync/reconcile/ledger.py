@@ -1,0 +1,81 @@
+"""What a pass did, cluster by cluster: collected for its report, and told to the log as it happens.
+
+One wide line for each cluster that changes; what stays as it was is only counted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from palette_sync.core.snapshot_codec import format_time
+from palette_sync.reconcile.report import change_of, held_of, project_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from palette_sync.core.model import ClusterRecord
+    from palette_sync.reconcile.cluster import Item, Worked
+    from palette_sync.reconcile.report import Change
+
+log = structlog.get_logger(__name__)
+
+MOST_NAMES = 10  # of what is held back, in one log line
+
+
+class Ledger:
+    """A pass that writes nothing (`dry_run`) is not told to the log."""
+
+    def __init__(self, instance: str, pass_id: str, *, dry_run: bool) -> None:
+        self._dry_run = dry_run
+        self._log = log.bind(instance=instance, pass_id=pass_id)
+        self._changes: list[Change] = []
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """By the clusters' names."""
+        return tuple(sorted(self._changes, key=lambda change: change.name))
+
+    def worked(self, item: Item, before: ClusterRecord | None, after: ClusterRecord, worked: Worked) -> None:
+        """Work on a cluster ended, and its record is now `after`."""
+        change = change_of(before, after, worked=worked, due=item.due, dry_run=self._dry_run)
+        if change is not None:
+            self.changed(change)
+        if worked.credential is not None:
+            self._log.info(
+                "token_issued",
+                project=project_of(after),
+                cluster=after.uid,
+                reason=item.due.reason,
+                expires_at=_time(worked.credential.expires_at),
+                renew_at=_time(worked.credential.renew_at),
+            )
+
+    def changed(self, change: Change) -> None:
+        self._changes.append(change)
+        if self._dry_run:
+            return
+        self._log.info(
+            "cluster_changed",
+            project=change.project,
+            cluster=change.uid,
+            name=change.name,
+            action=[effect.value for effect in change.effects],
+            reason=change.reason,
+            message=change.message,
+            done=[f"{action.verb} {action.kind} {action.name}: {action.reason}" for action in change.actions],
+            duration_s=change.duration_s,
+        )
+
+    def held(self, records: Sequence[tuple[ClusterRecord, int]], *, of: int) -> None:
+        """The prune guard holds these records, each missed by so many passes, of all that there are."""
+        self._changes += [held_of(record, passes) for record, passes in records]
+        if records and not self._dry_run:
+            names = sorted(record.name for record, _ in records)[:MOST_NAMES]
+            self._log.warning("prune_held", held=len(records), of=of, names=names, reason="PruneHeld")
+
+
+def _time(moment: datetime | None) -> str:
+    return "never" if moment is None else format_time(moment)

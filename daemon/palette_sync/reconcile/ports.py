@@ -1,0 +1,58 @@
+"""What a pass works with, and what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from palette_sync.core.model import Cluster
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from palette_sync.core.model import Secret
+    from palette_sync.core.policy import InstancePolicy
+    from palette_sync.palette import PaletteClient
+    from palette_sync.reconcile.names import NameBook
+    from palette_sync.store.redis import Publisher, Store
+
+Rows = Mapping[str, Cluster]  # clusters as Palette listed them last, by uid
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
+
+    `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
+    clusters in flight. `facts` go into the status document. Once `stopping` is set no more clusters are admitted; once
+    `late` is set those still at work are cancelled. Either way what was issued is published before the pass ends.
+    """
+
+    policy: InstancePolicy
+    client: PaletteClient
+    store: Store
+    publisher: Publisher | None
+    open_token: Callable[[str, str], Secret | None]
+    names: NameBook
+    clock: Callable[[], datetime]
+    concurrency: int
+    may_issue: Callable[[], bool] = lambda: True
+    facts: Callable[[], Mapping[str, object]] = dict
+    stopping: asyncio.Event | None = None
+    late: asyncio.Event | None = None
+    progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: no guard.
+
+    `known_only`: work on what is due among the published clusters, without asking Palette what there is.
+    """
+
+    resync: bool = False
+    allow_prune: bool = False
+    known_only: bool = False
