@@ -32,7 +32,9 @@ class Commanded(Protocol):
         """The instances whose lease this process holds."""
         ...
 
-    def ask(self, instance: str, *, allow_prune: bool) -> Promise: ...
+    def ask(self, instance: str, *, allow_prune: bool) -> Promise | None:
+        """None where the instance is not run any more."""
+        ...
 
     async def reload(self) -> list[str]:
         """Returns the problems; none = applied."""
@@ -73,6 +75,8 @@ async def _serve(daemon: Commanded, request: Request) -> None:
 
 async def _resync(daemon: Commanded, request: Request) -> Answer:
     promise = daemon.ask(request.instance, allow_prune=request.verb is Verb.ALLOW_PRUNE)
+    if promise is None:
+        return Answer(Word.FAILED, "a reload has just removed this instance")
     await asyncio.wait({promise})
     if promise.cancelled():
         return Answer(Word.FAILED, "the pass could not be run; see the daemon's log")

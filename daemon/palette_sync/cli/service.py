@@ -143,7 +143,7 @@ class Service:
         gone = self._running.pop(name)
         self._clock.remove(name)
         self._stop_runner(gone)
-        self._leaving.append(gone.task)
+        self._leaving = [task for task in (*self._leaving, gone.task) if not task.done()]
         gone.task.add_done_callback(lambda _: self._metrics.forget(name) if name not in self._running else None)
 
     @staticmethod
@@ -190,8 +190,9 @@ class Service:
     def led(self) -> Collection[str]:
         return [name for name, one in self._running.items() if one.runner.standing.state is State.LEADING]
 
-    def ask(self, instance: str, *, allow_prune: bool) -> Answer:
-        return self._running[instance].runner.mailbox.ask(allow_prune=allow_prune)
+    def ask(self, instance: str, *, allow_prune: bool) -> Answer | None:
+        running = self._running.get(instance)
+        return running.runner.mailbox.ask(allow_prune=allow_prune) if running else None
 
     def _resync_all(self) -> None:
         log.info("signal_received", action="resync", signal="SIGUSR1")
