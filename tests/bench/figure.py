@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 900, 300
+WIDTH, HEIGHT = 930, 290
 PANEL, GAP, LEFT, TOP, BOTTOM = 236, 62, 54, 46, 240
 LARGEST = 10_000
 
@@ -42,7 +42,7 @@ class Panel:
     @property
     def top(self) -> float:
         """The end of the scale: a round number above everything that is shown."""
-        largest = max([value for _, value in self.points] + [self.budget or 0.0])
+        largest = max([value for _, value in self.points] + [(self.budget or 0.0) * 1.05])
         step = 10 ** len(str(int(largest))) / 10
         return next(step * factor for factor in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if step * factor >= largest)
 
@@ -83,10 +83,18 @@ def _panel(panel: Panel, left: float) -> str:
         parts.append(f'<text class="small" x="{left + 6}" y="{y - 5:.1f}">budget</text>')
     places = [(_x(clusters, left), _y(value, panel), value) for clusters, value in panel.points]
     parts.append('<polyline class="line" points="' + " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places) + '"/>')
-    for x, y, value in places:
+    for number, (x, y, value) in enumerate(places):
         parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
-        parts.append(f'<text class="small" x="{x - 4:.1f}" y="{y - 8:.1f}" text-anchor="end">{value:,.3g}</text>')
+        # Above on the left, but below on the right where the axis would be in the way.
+        place = (
+            f'x="{x + 5:.1f}" y="{y + 15:.1f}"' if number == 0 else f'x="{x - 4:.1f}" y="{y - 8:.1f}" text-anchor="end"'
+        )
+        parts.append(f'<text class="small" {place}>{_short(value)}</text>')
     return "".join(parts)
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def _x(clusters: float, left: float) -> float:

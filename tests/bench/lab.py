@@ -104,6 +104,8 @@ class ColdPass:
     kube: int
     rss: float
     lag: dict[str, float]
+    verify_cpu: float
+    verify_kube: int
     log: list[tuple[float, str, str, str, int]]
 
     @property
@@ -111,10 +113,19 @@ class ColdPass:
         return self.cpu / self.clusters * 1000
 
 
-def cold_pass(world: World, *, lag: bool = False, log: bool = False, within: float = 600, **settings: str) -> ColdPass:
+def cold_pass(
+    world: World,
+    *,
+    lag: bool = False,
+    log: bool = False,
+    verify: bool = False,
+    within: float = 600,
+    **settings: str,
+) -> ColdPass:
     """Start a daemon on an empty store and wait for the end of its first pass. Raises BenchError.
 
-    `log`: with the simulator's latest requests, as (time, target, cluster, path, status).
+    `log`: with the simulator's latest requests, as (time, target, cluster, path, status). `verify`: with a second pass
+    that proves every cluster's access again.
     """
     world.forget_published()
     world.requests()
@@ -126,6 +137,8 @@ def cold_pass(world: World, *, lag: bool = False, log: bool = False, within: flo
         cpu, world_cpu, rss = process.cpu - cpu, world.process.cpu - world_cpu, process.rss
         kept = [tuple(entry) for entry in world.process.ask(do="log")] if log else []
         asked = world.requests()
+        verify_cpu = _verified(world, process) if verify else 0.0
+        verified = world.requests()["kube"]
         process.stop()
         lags = process.lag(since, until_) if lag else {}
     if finished["access"].get("ready") != world.clusters:
@@ -139,8 +152,22 @@ def cold_pass(world: World, *, lag: bool = False, log: bool = False, within: flo
         kube=asked["kube"],
         rss=rss,
         lag=lags,
+        verify_cpu=verify_cpu,
+        verify_kube=verified,
         log=kept,
     )
+
+
+def _verified(world: World, process: Daemon) -> float:
+    """CPU seconds of a pass that verifies everything, as a resync asks for it."""
+    cpu = process.cpu
+    process.resync()
+    until(
+        lambda: any(event["due"] == world.clusters for event in process.events("pass_finished")[1:]),
+        within=120,
+        what="a pass that verifies every cluster",
+    )
+    return process.cpu - cpu
 
 
 def _answers(path: Path) -> bool:

@@ -158,6 +158,9 @@ class Daemon:
         until(there, within=within, what=name)
         return self.events(name)[count - 1]
 
+    def resync(self) -> None:
+        self._process.send_signal(signal.SIGUSR1)
+
     def stop(self) -> None:
         """Raises BenchError when it does not end; its deadline is half of what it is given here."""
         self._process.send_signal(signal.SIGTERM)

@@ -1,0 +1,113 @@
+"""Reading an instance again: what did not change is not decoded again, and what did is judged as strictly as ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from palette_sync.core.model import SCHEMA, Head, Work
+from palette_sync.core.snapshot_codec import (
+    digest,
+    encode_credential,
+    encode_record,
+    encode_work,
+    head_to_fields,
+    record_hash,
+)
+from palette_sync.store.read import Stored, read
+from palette_sync.store.seal import SealKeys
+from unit.builders import NOW, credential, record
+
+KEYS = SealKeys.from_lines(SealKeys.generate_line("test"))
+
+
+def stored(*uids: str, version: int = 1, name: str = "prod-web") -> Stored:
+    clusters = {uid: encode_record(record(uid, f"{name}-{uid}")) for uid in uids}
+    fingerprint = digest({uid: record_hash(raw) for uid, raw in clusters.items()})
+    head = Head(
+        schema=SCHEMA,
+        epoch=7,
+        version=version,
+        digest=fingerprint,
+        mac=KEYS.mac("prod", 7, version, fingerprint),
+        clusters=len(uids),
+        complete=True,
+        changed_at=NOW,
+        checked_at=NOW,
+        writer="host:1",
+    )
+    return Stored(
+        head={key.encode(): value.encode() for key, value in head_to_fields(head).items()},
+        clusters={uid.encode(): raw for uid, raw in clusters.items()},
+        credentials={uid.encode(): encode_credential(credential()) for uid in uids},
+        work={uid.encode(): encode_work(Work(verified_at=NOW)) for uid in uids},
+    )
+
+
+def test_what_did_not_change_is_the_same_object() -> None:
+    first = read("prod", stored("c1", "c2"), KEYS)
+
+    again = read("prod", stored("c1", "c2"), KEYS, last=first)
+
+    assert again.state == first.state
+    for uid in ("c1", "c2"):
+        assert again.state.records[uid] is first.state.records[uid]
+        assert again.state.credentials[uid] is first.state.credentials[uid]
+        assert again.state.work[uid] is first.state.work[uid]
+
+
+def test_what_changed_is_read() -> None:
+    first = read("prod", stored("c1", "c2"), KEYS)
+    later = stored("c1", "c2", version=2, name="prod-shop")
+    later = replace(later, work={**later.work, b"c1": encode_work(Work(failures=3))})
+
+    again = read("prod", later, KEYS, last=first)
+
+    assert again.state.trusted
+    assert again.state.records["c2"].name == "prod-shop-c2"
+    assert again.state.work["c1"].failures == 3
+    assert again.state.work["c2"] is first.state.work["c2"]
+
+
+def test_what_is_gone_is_gone() -> None:
+    first = read("prod", stored("c1", "c2"), KEYS)
+
+    again = read("prod", stored("c2", version=2), KEYS, last=first)
+
+    assert again.state.records.keys() == {"c2"}
+    assert again.hashes.keys() == {"c2"}
+    assert again.state.credentials.keys() == {"c2"}
+
+
+@pytest.mark.parametrize("field", [b"digest", b"mac"])
+def test_known_records_under_a_head_that_lies_are_not_trusted(field: bytes) -> None:
+    first = read("prod", stored("c1"), KEYS)
+    lying = stored("c1")
+    lying = replace(lying, head={**lying.head, field: b"0" * 64})
+
+    again = read("prod", lying, KEYS, last=first)
+
+    assert not again.state.trusted
+
+
+def test_a_document_that_cannot_be_read_is_told_each_time() -> None:
+    broken = replace(stored("c1"), credentials={b"c1": b"{}"}, work={b"c1": b"["})
+    first = read("prod", broken, KEYS)
+
+    again = read("prod", broken, KEYS, last=first)
+
+    assert again.state.problems == first.state.problems
+    assert len(again.state.problems) == 2
+    assert not again.state.credentials
+
+
+def test_a_record_put_under_another_uid_is_no_record_of_it() -> None:
+    first = read("prod", stored("c1", "c2"), KEYS)
+    swapped = stored("c1", "c2")
+    swapped = replace(swapped, clusters={b"c1": swapped.clusters[b"c2"], b"c2": swapped.clusters[b"c2"]})
+
+    again = read("prod", swapped, KEYS, last=first)
+
+    assert "c1" in again.unreadable
+    assert not again.state.trusted
