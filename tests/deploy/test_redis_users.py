@@ -105,8 +105,8 @@ async def test_the_writer_does_everything_the_daemon_does(server: Server, seal_k
 
         version = await publisher.publish(now=NOW, drop=["u00000"], rotated={"u00001": None})
         await publisher.remember(now=NOW, work={"u00001": None}, status={"pass": 2})
-        renewed = await store.renew_lease("alpha", lease._value, 10, lease.epoch)
-        given_back = await store.give_lease_back("alpha", lease._value)
+        renewed = await store.renew_lease("alpha", lease.value, 10, lease.epoch)
+        given_back = await store.give_lease_back("alpha", lease.value)
 
         state = await store.load("alpha")
         assert (version, renewed, given_back) == (2, True, True)

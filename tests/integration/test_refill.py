@@ -14,7 +14,7 @@ from palette_sync.core.model import IssuerMetadata, ScopeStatus, Work
 from palette_sync.core.snapshot_codec import encode_credential
 from palette_sync.runner.refill import refill, reseal
 from palette_sync.store.redis import Store
-from palette_sync.store.seal import SealKeys
+from palette_sync.store.seal import SealKeys, Unsealed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,7 +58,7 @@ async def test_an_empty_store_is_filled_with_all_that_is_remembered(
     publisher = await writer(store)
 
     with capture_logs() as logs:
-        await refill(publisher, memory, instance="alpha", sealer=seal_keys, now=LATER)
+        await refill(publisher, memory, instance="alpha", sealers=(seal_keys,), now=LATER)
 
     found = await store.load("alpha")
     assert found.trusted
@@ -88,7 +88,7 @@ async def test_a_token_that_no_key_opens_is_left_out(store: Store, raw: Any, pre
     moved = replace(memory.credentials["u00001"], sealed=stranger.seal("alpha", "u00001", credential().token))
     memory = replace(memory, credentials={**memory.credentials, "u00001": moved})
 
-    await refill(await writer(store), memory, instance="alpha", sealer=seal_keys, now=LATER)
+    await refill(await writer(store), memory, instance="alpha", sealers=(seal_keys,), now=LATER)
 
     found = await store.load("alpha")
     assert found.credentials.keys() == {"u00000"}
@@ -102,7 +102,7 @@ async def test_what_an_older_store_still_lists_and_the_memory_does_not_is_droppe
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(5), rotated={"u00004": credential()})
 
-    await refill(publisher, memory, instance="alpha", sealer=seal_keys, now=LATER)
+    await refill(publisher, memory, instance="alpha", sealers=(seal_keys,), now=LATER)
 
     found = await store.load("alpha")
     assert (found.records, found.credentials.keys()) == (memory.records, {"u00000", "u00001"})
@@ -121,10 +121,10 @@ async def test_a_token_without_a_record_stops_nothing(raw: Any, prefix: str, val
     assert "gone" in memory.credentials
 
     async with Store.open(valkey_url, prefix=prefix, sealer=both) as store:
-        await reseal(await writer(store), instance="alpha", sealer=both, now=LATER)
+        await reseal(await writer(store), instance="alpha", sealers=(both,), now=LATER)
         assert both.current((await store.load("alpha")).credentials["u00000"].sealed)
         await lose(raw, prefix)
-        await refill(await writer(store), memory, instance="alpha", sealer=both, now=LATER)
+        await refill(await writer(store), memory, instance="alpha", sealers=(both,), now=LATER)
 
         assert (await store.load("alpha")).credentials.keys() == {"u00000", "u00001"}
 
@@ -138,7 +138,7 @@ async def test_a_snapshot_that_was_tampered_with_is_vouched_for_again(
     publisher = await writer(store)
     assert not publisher.state.trusted
 
-    await refill(publisher, memory, instance="alpha", sealer=seal_keys, now=LATER)
+    await refill(publisher, memory, instance="alpha", sealers=(seal_keys,), now=LATER)
 
     found = await store.load("alpha")
     assert found.trusted
@@ -154,19 +154,19 @@ async def test_a_memory_that_was_never_whole_does_not_claim_to_be(
     await lose(raw, prefix)
 
     half = replace(memory, head=replace(memory.head, complete=False))
-    await refill(await writer(store), half, instance="alpha", sealer=seal_keys, now=LATER)
+    await refill(await writer(store), half, instance="alpha", sealers=(seal_keys,), now=LATER)
 
     assert (await store.load("alpha")).head.complete is False  # type: ignore[union-attr]
 
 
-async def test_exchanged_keys_seal_tokens_anew_and_what_no_key_opens_stays(valkey_url: str, prefix: str) -> None:
+async def test_exchanged_keys_seal_tokens_anew_once(valkey_url: str, prefix: str) -> None:
     old, new = SealKeys.generate_line("old"), SealKeys.generate_line("new")
     before, both, after = (SealKeys.from_lines(lines) for lines in (old, f"{new}\n{old}", new))
     async with Store.open(valkey_url, prefix=prefix, sealer=before) as store:
         memory = await published(store)
     async with Store.open(valkey_url, prefix=prefix, sealer=both) as store:
         publisher = await writer(store)
-        await reseal(publisher, instance="alpha", sealer=both, now=LATER)
+        await reseal(publisher, instance="alpha", sealers=(both,), now=LATER)
 
         found = await store.load("alpha")
         for uid, sealed in found.credentials.items():
@@ -176,7 +176,7 @@ async def test_exchanged_keys_seal_tokens_anew_and_what_no_key_opens_stays(valke
                 memory.credentials[uid].renew_at,
             )
         version = publisher.version
-        await reseal(publisher, instance="alpha", sealer=both, now=LATER)
+        await reseal(publisher, instance="alpha", sealers=(both,), now=LATER)
         assert publisher.version == version, "once is enough"
 
 
@@ -184,22 +184,36 @@ async def test_an_empty_store_and_one_that_is_not_trusted_are_not_sealed_anew(
     store: Store, raw: Any, seal_keys: SealKeys
 ) -> None:
     empty = await writer(store)
-    await reseal(empty, instance="alpha", sealer=seal_keys, now=LATER)
+    await reseal(empty, instance="alpha", sealers=(seal_keys,), now=LATER)
     assert empty.version == 0
 
     await published(store)
     await raw.hset(store.keys.head("alpha"), "mac", "0" * 64)
     stranger = SealKeys.from_lines(SealKeys.generate_line("other"))
     tampered = await writer(store)
-    await reseal(tampered, instance="alpha", sealer=stranger, now=LATER)
+    await reseal(tampered, instance="alpha", sealers=(stranger,), now=LATER)
     assert tampered.version == 1
 
 
-async def test_a_token_that_no_key_opens_is_not_sealed_anew(store: Store) -> None:
-    await published(store)
+async def test_a_token_that_no_key_opens_is_removed_so_that_it_is_issued_anew(store: Store) -> None:
+    memory = await published(store)
     stranger = SealKeys.from_lines(SealKeys.generate_line("other"))
     publisher = await writer(store)
 
-    await reseal(publisher, instance="alpha", sealer=stranger, now=LATER)
+    with capture_logs() as logs:
+        await reseal(publisher, instance="alpha", sealers=(stranger,), now=LATER)
 
-    assert publisher.version == 1
+    assert publisher.state.credentials == {}
+    assert publisher.state.records == memory.records
+    assert [(line["event"], line["credentials"], line["not_opened"]) for line in logs] == [
+        ("tokens_resealed", 0, len(memory.credentials))
+    ]
+
+
+async def test_what_the_former_keys_sealed_is_opened_by_them(store: Store, seal_keys: SealKeys) -> None:
+    memory = await published(store)
+    publisher = await writer(store)
+
+    await reseal(publisher, instance="alpha", sealers=(Unsealed(), seal_keys), now=LATER)
+
+    assert publisher.state.credentials.keys() == memory.credentials.keys()

@@ -151,7 +151,8 @@ def reconfigured(shared: Shared, settings: Settings) -> Shared:
 def setting_of(shared: Shared, name: str, *, recorder: Recorder) -> Setting:
     """One instance for its runner. Raises StartError where its client cannot be made."""
     settings = shared.settings.instances[name]
-    client_of(name, settings, shared.limits)
+    ca_pem = _read_ca(name, settings)  # once: a file that vanishes later disturbs nothing
+    client_of(name, settings, shared.limits, ca_pem=ca_pem)
 
     def ports(client: PaletteClient, publisher: Publisher, may_issue: Callable[[], bool]) -> Ports:
         return ports_of(shared, name, client, publisher=publisher, may_issue=may_issue)
@@ -162,23 +163,31 @@ def setting_of(shared: Shared, name: str, *, recorder: Recorder) -> Setting:
         sealer=shared.sealer,
         holder=holder(),
         lease_ttl=shared.settings.service.lease_ttl.total_seconds(),
-        open_client=lambda: client_of(name, settings, shared.limits, recorder=recorder),
+        open_client=lambda: client_of(name, settings, shared.limits, recorder=recorder, ca_pem=ca_pem),
         ports=ports,
         api_key_name=settings.api_key_name,
     )
 
 
 def client_of(
-    name: str, settings: InstanceSettings, limits: Limits, *, recorder: Recorder | None = None
+    name: str,
+    settings: InstanceSettings,
+    limits: Limits,
+    *,
+    recorder: Recorder | None = None,
+    ca_pem: str | None = None,
 ) -> PaletteClient:
-    """Raises StartError where the CA file cannot be read or is none."""
+    """`ca_pem` is the content of the CA file, where it was read before.
+
+    Raises StartError where the CA file cannot be read or is none.
+    """
     try:
         return PaletteClient(
             name,
             settings.url,
             Secret(settings.api_key.get_secret_value()),
             limits=limits,
-            ca_pem=_read_ca(name, settings),
+            ca_pem=ca_pem or _read_ca(name, settings),
             proxy=settings.http_proxy,
             recorder=recorder,
         )

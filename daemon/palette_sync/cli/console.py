@@ -32,13 +32,13 @@ MOST_ROWS = 40
 
 
 def out() -> Console:
-    """The console of results. Wide when piped, so that lines stay whole for grep."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    """The console of results. Wide when piped, so that lines stay whole for grep. Foreign text is no markup."""
+    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
 
 
 def err() -> Console:
     """The console of progress and problems."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def complain(problems: Sequence[str], *, title: str) -> None:
@@ -46,7 +46,12 @@ def complain(problems: Sequence[str], *, title: str) -> None:
     console = err()
     console.print(Text(f"palette-sync: {title}", style="bold red"))
     for problem in problems:
-        console.print(Text(f"  {problem}"))
+        console.print(Text(f"  {plain(problem)}"))
+
+
+def plain(text: str) -> str:
+    """Foreign text as one line that moves no cursor and sets no title."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def span(seconds: int) -> str:

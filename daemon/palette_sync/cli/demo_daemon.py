@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
 PATIENCE = 60.0  # seconds until something that must happen counts as not happening
@@ -63,7 +63,7 @@ class DaemonProcess:
 
 
 @asynccontextmanager
-async def run_daemon(config: Path) -> AsyncIterator[DaemonProcess]:
+async def run_daemon(config: Path, variables: Mapping[str, str]) -> AsyncIterator[DaemonProcess]:
     """`palette-sync run`, killed at the end of the block if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -74,7 +74,12 @@ async def run_daemon(config: Path) -> AsyncIterator[DaemonProcess]:
         str(config),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "PALETTE_SYNC_HTTP__LISTEN": "127.0.0.1:0", "PALETTE_SYNC_SERVICE__LOG_FORMAT": "json"},
+        env={
+            **os.environ,
+            "PALETTE_SYNC_HTTP__LISTEN": "127.0.0.1:0",
+            "PALETTE_SYNC_SERVICE__LOG_FORMAT": "json",
+            **variables,
+        },
         limit=1024 * 1024,
     )
     daemon = DaemonProcess(process)

@@ -121,7 +121,7 @@ async def pass_under_lease(
         await Lease.acquire(shared.store, name, ttl=ttl, holder=holder()) as lease,
     ):
         publisher = await shared.store.publisher(name, epoch=lease.epoch, writer=holder())
-        await reseal(publisher, instance=name, sealer=shared.sealer, now=utc_now())
+        await reseal(publisher, instance=name, sealers=(shared.sealer,), now=utc_now())
         ports = ports_of(
             shared,
             name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -44,6 +45,7 @@ class Commanded(Protocol):
 async def serve_requests(daemon: Commanded) -> None:
     """Hear and answer until cancelled. Redis away is borne."""
     desk = Desk(daemon.shared.store)
+    deaf: dict[str, str] = {}
     async with asyncio.TaskGroup() as group:
         while True:
             led = daemon.led()
@@ -55,6 +57,11 @@ async def serve_requests(daemon: Commanded) -> None:
             except StoreError:
                 await asyncio.sleep(PAUSE)  # the runners tell that Redis is away
                 continue
+            for instance in desk.spoilt.keys() - deaf.keys():
+                log.warning("requests_unheard", instance=instance, reason=desk.spoilt[instance])
+            deaf = dict(desk.spoilt)
+            if len(deaf) == len(led):
+                await asyncio.sleep(PAUSE)
             for request in found:
                 group.create_task(_serve(daemon, request), name=f"request:{request.instance}")
 
@@ -69,6 +76,11 @@ async def _serve(daemon: Commanded, request: Request) -> None:
         else:
             told = await _resync(daemon, request)
         await _answer(daemon, request, told)
+    except asyncio.CancelledError:
+        # A resync may still be under way: what it does is done, but nobody will tell.
+        with suppress(StoreError):
+            await _answer(daemon, request, Answer(Word.FAILED, "the daemon is stopping; ask again when it is back"))
+        raise
     except StoreError as error:
         log.warning("request_unanswered", instance=request.instance, reason=str(error))
 

@@ -24,7 +24,7 @@ from palette_sync.cli.requests import serve_requests
 from palette_sync.clock import Clock
 from palette_sync.config import ConfigError, load
 from palette_sync.core.snapshot_codec import format_time
-from palette_sync.events import wait_any
+from palette_sync.events import Interrupted, unless, wait_any
 from palette_sync.runner import Runner, State
 from palette_sync.store.redis import StoreError, StoreUnavailable
 from palette_sync.store.seal import SealKeyError
@@ -115,7 +115,7 @@ class Service:
             await wait_any(self._stop, self._failed)
             for task in side:
                 task.cancel()
-            await self._drain()
+            await self._drain(side)
         log.info("daemon_stopped", reason="crash" if self._failed.is_set() else "asked to")
         return Exit.FAILED if self._failed.is_set() else Exit.OK
 
@@ -224,6 +224,9 @@ class Service:
                 self._rejected = []
             except (ConfigError, StartError, SealKeyError) as error:
                 self._rejected = getattr(error, "problems", [str(error)])
+            except Exception as error:  # whatever a file may hold, the running configuration stays
+                log.exception("unexpected_error", error=type(error).__name__)
+                self._rejected = [f"{self._path}: {type(error).__name__}; the log has the traceback"]
             if self._rejected:
                 log.error("config_rejected", problems=self._rejected, reason="the running configuration stays")
             else:
@@ -319,7 +322,9 @@ class Service:
         told = False
         while not self._stop.is_set():
             try:
-                await self.shared.store.ping()
+                await unless(self._stop, self.shared.store.ping(), name="ping")
+            except Interrupted:
+                break
             except StoreUnavailable as error:
                 if not told:
                     log.warning("waiting_for_store", reason=str(error))
@@ -368,14 +373,15 @@ class Service:
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    async def _drain(self) -> None:
+    async def _drain(self, side: list[asyncio.Task[None]]) -> None:
         """Admit nothing, finish what is admitted within `grace`, cancel what is late, publish what was issued."""
         service = self.shared.settings.service
         grace, deadline = service.grace.total_seconds(), service.deadline.total_seconds()
         self._notifier.stopping()
         log.info("daemon_stopping", grace_s=grace, deadline_s=deadline)
         self._clock.pause()
-        tasks = {one.task for one in self._running.values()} | {task for task in self._leaving if not task.done()}
+        running = {one.task for one in self._running.values()}
+        tasks = {task for task in (*running, *self._leaving, *side) if not task.done()}
         with signals.watchdog(deadline):
             late = asyncio.get_running_loop().call_later(grace, self._late.set)
             for one in self._running.values():

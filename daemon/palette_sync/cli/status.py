@@ -8,7 +8,7 @@ import orjson
 from rich.table import Table
 from rich.text import Text
 
-from palette_sync.cli.console import complain, out, print_json, span
+from palette_sync.cli.console import complain, out, plain, print_json, span
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 
@@ -86,7 +86,7 @@ def _print(document: dict[str, Any]) -> None:
             "never" if age is None else f"{span(age)} ago",
             "-" if lapse is None else f"in {span(lapse)}" if lapse >= 0 else Text("lapsed", style="red"),
             one.get("api_key_expires_at", "-")[:10],
-            one.get("error") or one.get("detail") or "; ".join(one.get("scopes_failing", {}).values()),
+            plain(one.get("error") or one.get("detail") or "; ".join(one.get("scopes_failing", {}).values())),
         )
     console.print(table)
     for name in document["orphaned"]:

@@ -147,6 +147,8 @@ class _Layers:
             raise ConfigError([f"{self.path}: cannot be read: {error.strerror}"]) from None
         except UnicodeDecodeError:
             raise ConfigError([f"{self.path}: is not UTF-8 text"]) from None
+        except RecursionError:
+            raise ConfigError([f"{self.path}: is nested too deeply"]) from None
         except tomllib.TOMLDecodeError as error:
             # The message may quote a character, never a value.
             raise ConfigError([f"{self.path}: is not valid TOML: {error}"]) from None

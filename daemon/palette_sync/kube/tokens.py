@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from palette_sync.core.model import Credential, Secret
-from palette_sync.core.rotation import CLOCK_TOLERANCE, renew_at, rotate_at
+from palette_sync.core.rotation import renew_at, rotate_at
 from palette_sync.kube.errors import AccessDenied, Malformed, TokenNotFilled, TokenRejected, Unauthorized
 from palette_sync.kube.objects import section
 
@@ -34,7 +34,7 @@ async def request_token(
 ) -> Credential:
     """Issue an expiring token bound to a Secret of ours; it works until that Secret is deleted.
 
-    Life is what the API server granted. Raises KubeError.
+    Life is what the API server granted, counted from `now`: a moment before it was asked. Raises KubeError.
     """
     bound = await api.call(f"GET Secret {secret}", api.core.read_namespaced_secret, secret, desired.namespace)
     uid = section(bound, "metadata").get("uid")
@@ -57,26 +57,21 @@ async def request_token(
     token, expires = status.get("token"), status.get("expirationTimestamp")
     if not isinstance(token, str) or not token or not isinstance(expires, str):
         raise Malformed("the API server answered a TokenRequest without a token or its expiry")
-    expires_at = _time(expires)
-    issued_at, expires_at = _on_our_clock(_issued_at(token) or now, expires_at, now)
+    # The cluster's clock may differ from ours in either direction: its times tell how long it lives, ours since when.
+    expires_at = now + _life(_issued_at(token) or now, _time(expires))
     return Credential(
         token=Secret(token),
-        issued_at=issued_at,
-        renew_at=renew_at(key, issued_at=issued_at, expires_at=expires_at),
+        issued_at=now,
+        renew_at=renew_at(key, issued_at=now, expires_at=expires_at),
         expires_at=expires_at,
     )
 
 
-def _on_our_clock(issued_at: datetime, expires_at: datetime, now: datetime) -> tuple[datetime, datetime]:
-    """A cluster whose clock runs ahead would seem to issue in the future, and each pass would renew what it issued.
-
-    The granted life then counts from `now`. Raises Malformed where no life is granted.
-    """
+def _life(issued_at: datetime, expires_at: datetime) -> timedelta:
+    """What was granted, by the cluster's own clock. Raises Malformed where it is nothing."""
     if expires_at <= issued_at:
         raise Malformed("the API server granted a token that has expired already")
-    if issued_at > now + CLOCK_TOLERANCE:
-        return now, now + (expires_at - issued_at)
-    return issued_at, expires_at
+    return expires_at - issued_at
 
 
 async def read_secret_token(

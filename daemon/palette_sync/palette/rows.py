@@ -192,8 +192,8 @@ def read_rows(rows: tuple[object, ...], read: Callable[[object], T]) -> list[T]:
 def _project(annotations: dict[str, object], meta: dict[str, object]) -> Project | None:
     named, uid = _text(annotations, "projectUid", "a cluster"), _text(meta, "uid", "a cluster")
     if not named:
-        return Project(uid, _text(meta, "name", "a cluster")) if uid else None
-    return Project(named, _text(meta, "name", "a cluster") if uid == named else "")
+        return Project(uid, _line(meta, "name", "a cluster")) if uid else None
+    return Project(named, _line(meta, "name", "a cluster") if uid == named else "")
 
 
 def _tags(labels: dict[str, object]) -> tuple[str, ...]:
@@ -251,7 +251,7 @@ def _uid(metadata: dict[str, object], what: str) -> str:
 
 
 def _name(metadata: dict[str, object], what: str) -> str:
-    name = _text(metadata, "name", what)
+    name = _line(metadata, "name", what)
     if not name.strip():
         raise Malformed(f"{what} has no name")
     return name
@@ -290,3 +290,9 @@ def _text(document: dict[str, object], key: str, what: str) -> str:
         # A label's key may be foreign text; a field's name is ours.
         raise Malformed(f"{key if key.isidentifier() else 'a value'} of {what} is no string")
     return value
+
+
+def _line(document: dict[str, object], key: str, what: str) -> str:
+    """A string that people will see: what would move a cursor, set a title or begin a line has no place in a name."""
+    value = _text(document, key, what)
+    return value if value.isprintable() else "".join(one if one.isprintable() else " " for one in value)

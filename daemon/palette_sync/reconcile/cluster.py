@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -85,6 +86,7 @@ class ClusterWork:
         self._places = places
         self._may_issue = may_issue
         self._now = now
+        self._begun = time.monotonic()
         self._dry_run = dry_run
         self.kube_requests = 0
 
@@ -220,7 +222,8 @@ class ClusterWork:
             need=need,
             work=candidate.work,
             key=candidate.key,
-            now=self._now,
+            # A token lives from when it is issued, which in a long pass is not when the pass began.
+            now=self._now + timedelta(seconds=int(time.monotonic() - self._begun)),
             token_policy=policy.token,
             timeout=policy.cluster_timeout.total_seconds(),
             dry_run=self._dry_run,

@@ -42,8 +42,9 @@ class Publishing:
     and nothing is issued meanwhile.
     """
 
-    def __init__(self, publisher: Publisher, *, now: datetime) -> None:
+    def __init__(self, publisher: Publisher, *, instance: str, now: datetime) -> None:
         self._publisher = publisher
+        self._instance = instance
         self._now = now
         self._put: dict[str, ClusterRecord] = {}
         self._rotated: dict[str, Credential | None] = {}
@@ -98,7 +99,7 @@ class Publishing:
             self.away = True
             self._put, self._rotated, self._work = put | self._put, rotated | self._rotated, work | self._work
             self._something.set()
-            log.warning("store_away", waiting=len(put), reason=str(error))
+            log.warning("store_away", instance=self._instance, waiting=len(put), reason=str(error))
         else:
             self.away = False
 

@@ -91,7 +91,8 @@ class _Pass:
         self.now = self.ports.clock().replace(microsecond=0)
         self.policy = self.ports.policy
         self.instance = self.policy.instance
-        self.publishing = Publishing(self.ports.publisher, now=self.now) if self.ports.publisher else None
+        publisher = self.ports.publisher
+        self.publishing = Publishing(publisher, instance=self.instance, now=self.now) if publisher else None
         self.ledger = Ledger(self.instance, self.pass_id, dry_run=self.publishing is None)
 
     async def load(self) -> None:

@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STORE_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before Redis is asked again; the last one repeats
+TROUBLE_PAUSES = (
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)  # seconds before a pass that failed, or left something out, is run again
 # Seconds between a pass and the next that nobody asked for; doubled while such passes find nothing, so that no mistake
 # in what is due makes a runner spin.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
@@ -99,6 +107,7 @@ class Runner:
         self._rows: Rows = {}
         self._sealer: Sealer | None = None
         self._former: Lease | None = None
+        self._troubles = 0
         self._key_unknown = False
         self._store_failures = 0
         self._pause = SHORTEST_PAUSE
@@ -150,6 +159,8 @@ class Runner:
             log.warning("lease_lost", instance=self.instance, reason=str(error))
             self._stand(State.STANDBY, str(error))
             await self._rest(SHORTEST_PAUSE)
+        except Interrupted:
+            return
         except StoreError as error:
             await self._wait_for_store(error)
         finally:
@@ -179,7 +190,11 @@ class Runner:
         self._store_failures = 0
 
     async def _lead(self, lease: Lease) -> None:
-        self._settle(await self._open(lease))
+        self.standing.busy_since = self._clock()  # what is being published again is not given up in the middle
+        try:
+            self._settle(await self._open(lease))
+        finally:
+            self.standing.busy_since = None
         self._stand(State.LEADING)
         if not self.mailbox.wanted.is_set():  # else the pass will show whether versions are taken too
             self._store_works()
@@ -190,13 +205,19 @@ class Runner:
             lease.check()
 
     async def _open(self, lease: Lease) -> Publisher:
-        """Open the writer upon what the store holds now; where it lost something, publish that again first."""
+        """Open the writer upon what the store holds now; where it lost something, publish that again first.
+
+        Raises Interrupted, StoreError.
+        """
         setting = self._setting
-        publisher = await setting.store.publisher(self.instance, epoch=lease.epoch, writer=setting.holder)
+        reading = setting.store.publisher(self.instance, epoch=lease.epoch, writer=setting.holder)
+        publisher = await unless(self._stopping, reading, name=f"read:{self.instance}")
+        # What the former keys sealed is opened by them, also where a reload has replaced them outright.
+        sealers = (setting.sealer, *(() if self._sealer is None else (self._sealer,)))
         if self._memory is not None and lost_something(publisher.state, self._memory):
-            await refill(publisher, self._memory, instance=self.instance, sealer=setting.sealer, now=self._clock())
+            await refill(publisher, self._memory, instance=self.instance, sealers=sealers, now=self._clock())
         if setting.sealer is not self._sealer:
-            await reseal(publisher, instance=self.instance, sealer=setting.sealer, now=self._clock())
+            await reseal(publisher, instance=self.instance, sealers=sealers, now=self._clock())
             self._sealer = setting.sealer
         self._publisher = publisher
         return publisher
@@ -204,11 +225,13 @@ class Runner:
     # -- passes -----------------------------------------------------------------------------------------------------
 
     async def _serve(self, mail: Mail, lease: Lease) -> None:
-        """Do what the mail asks for. What could not be done because of Redis goes back into the box."""
+        """Do what the mail asks for. What could not be done goes back into the box."""
+        skipped = False
         self.standing.busy_since = self._clock()
         try:
-            await self._pass(mail, lease)
+            skipped = await self._pass(mail, lease)
             self._store_works()
+            self._troubles = self._troubles + 1 if skipped else 0
         except VersionConflict as error:
             log.warning("store_changed", instance=self.instance, reason=str(error))
             self._publisher = None
@@ -227,11 +250,23 @@ class Runner:
             self._observer.pass_failed(self.instance, "InternalError")
             for answer in mail.answers:
                 answer.cancel()
+            self._troubles += 1
+            skipped = True
         finally:
             self.standing.busy_since = None
             self._observer.settled(self)
+        if skipped:
+            await self._again(mail)
 
-    async def _pass(self, mail: Mail, lease: Lease) -> None:
+    async def _again(self, mail: Mail) -> None:
+        """What was wanted is still to be done: after a pause that grows, so that nothing spins."""
+        pause = TROUBLE_PAUSES[min(self._troubles, len(TROUBLE_PAUSES)) - 1]
+        await self._rest(pause)
+        self.mailbox.put(replace(mail, answers=()))
+
+    async def _pass(self, mail: Mail, lease: Lease) -> bool:
+        """Returns whether something that was due was left out."""
+        skipped = False
         wish, setting = mail.wish, self._setting
         publisher = self._publisher
         if publisher is None or (wish is not None and not wish.known_only):
@@ -250,10 +285,12 @@ class Runner:
                 )
                 if not wish.known_only:
                     self.standing.attempted_at = self._clock()
+                    self._observer.settled(self)
                 try:
                     report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish, rows=self._rows)
                 finally:
                     self._remember(publisher)  # also what arrived before it failed
+                skipped = report.skipped > 0
                 self._finished(report, publisher, listed=not wish.known_only)
                 for answer in mail.answers:
                     if not answer.done():
@@ -262,10 +299,13 @@ class Runner:
                 await unless(self._stopping, self._check_key(client, setting), name=f"key:{self.instance}")
                 status = {**publisher.state.status, **self._facts()}
                 await publisher.remember(now=self._clock(), status=status)
+        return skipped
 
     def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
         standing = self.standing
         standing.passes += 1
+        if self._troubles:
+            standing.error = None  # a pass works again
         if listed:
             standing.error, standing.held = report.error, report.held
             if report.error is None:

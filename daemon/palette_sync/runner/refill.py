@@ -6,6 +6,8 @@ seal keys were exchanged: what lies there is sealed and signed with the new one.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,9 +16,10 @@ from palette_sync.core.model import Credential
 from palette_sync.store.seal import SealError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
-    from palette_sync.core.model import InstanceState, SealedCredential
+    from palette_sync.core.model import InstanceState
     from palette_sync.store.redis import Publisher
     from palette_sync.store.seal import Sealer
 
@@ -35,13 +38,11 @@ def lost_something(found: InstanceState, memory: InstanceState) -> bool:
     return (found.head.epoch, found.head.version) < (memory.head.epoch, memory.head.version)
 
 
-async def refill(publisher: Publisher, memory: InstanceState, *, instance: str, sealer: Sealer, now: datetime) -> None:
-    """Publish `memory`. A token that no key opens any more is left out, and issued anew. Raises StoreError."""
-    tokens: dict[str, Credential | None] = {
-        uid: _opened(instance, uid, sealed, sealer)
-        for uid, sealed in memory.credentials.items()
-        if uid in memory.records  # whoever can write Redis can put a credential beside no record
-    }
+async def refill(
+    publisher: Publisher, memory: InstanceState, *, instance: str, sealers: Sequence[Sealer], now: datetime
+) -> None:
+    """Publish `memory`. A token that none of the `sealers` opens is left out, and issued anew. Raises StoreError."""
+    tokens = _opened(instance, memory, sealers)
     await publisher.publish(
         now=now,
         put=memory.records,
@@ -56,25 +57,35 @@ async def refill(publisher: Publisher, memory: InstanceState, *, instance: str, 
     log.warning("store_refilled", instance=instance, clusters=len(memory.records), credentials=len(tokens))
 
 
-async def reseal(publisher: Publisher, *, instance: str, sealer: Sealer, now: datetime) -> None:
-    """Seal with the present key what an older one sealed. Raises StoreError."""
+async def reseal(publisher: Publisher, *, instance: str, sealers: Sequence[Sealer], now: datetime) -> None:
+    """Seal with the present key, that of `sealers[0]`, what an older one sealed. Raises StoreError.
+
+    What no key opens is removed, and issued anew: a reader that has the present keys could not open it either.
+    """
     state = publisher.state
     if state.head is None or not state.trusted:
         return
-    opened = {
-        uid: _opened(instance, uid, sealed, sealer)
-        for uid, sealed in state.credentials.items()
-        if uid in state.records and not sealer.current(sealed.sealed)
-    }
-    tokens = {uid: credential for uid, credential in opened.items() if credential is not None}
+    older = {uid: one for uid, one in state.credentials.items() if not sealers[0].current(one.sealed)}
+    tokens = _opened(instance, replace(state, credentials=older), sealers)
     if tokens:
         await publisher.publish(now=now, rotated=tokens)
-        log.info("tokens_resealed", instance=instance, credentials=len(tokens))
+        lost = sum(one is None for one in tokens.values())
+        log.info("tokens_resealed", instance=instance, credentials=len(tokens) - lost, not_opened=lost)
 
 
-def _opened(instance: str, uid: str, sealed: SealedCredential, sealer: Sealer) -> Credential | None:
-    try:
-        token = sealer.open(instance, uid, sealed.sealed)
-    except SealError:
-        return None
-    return Credential(token, sealed.issued_at, sealed.renew_at, sealed.expires_at)
+def _opened(instance: str, state: InstanceState, sealers: Sequence[Sealer]) -> dict[str, Credential | None]:
+    """The tokens of all records, None where none of the sealers opens it.
+
+    A credential without a record is left out: anybody who can write Redis may have put it there.
+    """
+    found: dict[str, Credential | None] = {}
+    for uid, sealed in state.credentials.items():
+        if uid not in state.records:
+            continue
+        found[uid] = None
+        for sealer in sealers:
+            with suppress(SealError):
+                token = sealer.open(instance, uid, sealed.sealed)
+                found[uid] = Credential(token, sealed.issued_at, sealed.renew_at, sealed.expires_at)
+                break
+    return found

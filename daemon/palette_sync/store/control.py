@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from palette_sync.store.errors import StoreError, StoreUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
 
@@ -96,6 +98,7 @@ class Desk:
         self._store = store
         self._last: dict[str, str] = {}
         self._seen: dict[str, int] = {}
+        self.spoilt: dict[str, str] = {}  # streams that cannot be read, with the reason
 
     async def wait(self, instances: Collection[str], sealer: Sealer) -> list[Request]:
         """Wait some seconds for requests that are genuine and fresh. Raises StoreError."""
@@ -104,8 +107,10 @@ class Desk:
         for new in set(instances) - self._last.keys():
             # What was asked while nobody led the instance still counts, as long as it is fresh.
             self._last[new] = f"{max(0, await self._store.server_time() - FRESH_MS)}-0"
-        entries = await self._store.read_control(self._last, wait=BLOCK)
-        answered = {entry["answer"] for _, _, entry in entries if "answer" in entry}
+        entries = await self._read()
+        answered = {
+            entry["answer"] for instance, _, entry in entries if "answer" in entry and _ends(entry, sealer, instance)
+        }
         found = []
         for instance, entry_id, entry in entries:
             self._last[instance] = entry_id
@@ -120,6 +125,27 @@ class Desk:
         self._seen = {one: at for one, at in self._seen.items() if at > newest - 3 * FRESH_MS}
         return found
 
+    async def _read(self) -> list[tuple[str, str, dict[str, str]]]:
+        """New entries of all streams. One that somebody else spoilt makes the others no deafer. Raises StoreError."""
+        whole = {instance: last for instance, last in self._last.items() if instance not in self.spoilt}
+        try:
+            if whole:
+                return await self._store.read_control(whole, wait=BLOCK)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            pass  # found out one by one
+        entries = []
+        for instance, last in self._last.items():
+            try:
+                entries += await self._store.read_control({instance: last}, wait=0.001)
+                self.spoilt.pop(instance, None)
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                self.spoilt[instance] = str(error)
+        return entries
+
 
 def _request(instance: str, entry: Mapping[str, str]) -> Request | None:
     try:
@@ -129,15 +155,26 @@ def _request(instance: str, entry: Mapping[str, str]) -> Request | None:
 
 
 def _answer(entry: Mapping[str, str], sealer: Sealer, request: Request) -> Answer | None:
-    if entry.get("answer") != request.id:
+    if entry.get("answer") != request.id or not _genuine_answer(entry, sealer, request.instance):
         return None
-    fields = {name: entry.get(name, "") for name in ("answer", "word", "text", "document")}
-    if not sealer.mac_matches(request.instance, 0, 0, _answer_digest(fields), entry.get("mac", "")):
-        return None
+    fields = _answer_fields(entry)
     try:
         return Answer(Word(fields["word"]), fields["text"], orjson.loads(fields["document"]))
     except ValueError:
         return None
+
+
+def _ends(entry: Mapping[str, str], sealer: Sealer, instance: str) -> bool:
+    """Whether an answer says that the request was dealt with; one that was only accepted before a restart was not."""
+    return entry.get("word") in {Word.DONE, Word.FAILED} and _genuine_answer(entry, sealer, instance)
+
+
+def _genuine_answer(entry: Mapping[str, str], sealer: Sealer, instance: str) -> bool:
+    return sealer.mac_matches(instance, 0, 0, _answer_digest(_answer_fields(entry)), entry.get("mac", ""))
+
+
+def _answer_fields(entry: Mapping[str, str]) -> dict[str, str]:
+    return {name: entry.get(name, "") for name in ("answer", "word", "text", "document")}
 
 
 def _mac(sealer: Sealer, request: Request) -> str:

@@ -7,15 +7,20 @@ local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] and held ~= ARGV[3] then
   return {'HELD', held}
 end
-local old = redis.call('GET', KEYS[2])
+-- What is no whole number below 2^53 was written by somebody else, and counts for nothing.
+local function sound(text)
+  local number = text and string.match(text, '^%d+$') and #text < 16 and tonumber(text)
+  return number or nil
+end
+local old = sound(redis.call('GET', KEYS[2]))
 if held == ARGV[1] and old then
-  return {'OK', old} -- the answer to the first attempt was lost
+  return {'OK', string.format('%.0f', old)} -- the answer to the first attempt was lost
 end
 local time = redis.call('TIME')
-local published = redis.call('HGET', KEYS[3], 'epoch')
+local published = sound(redis.call('HGET', KEYS[3], 'epoch'))
 local epoch = math.max(
-  (tonumber(old or '') or 0) + 1,
-  (tonumber(published or '') or 0) + 1,
+  (old or 0) + 1,
+  (published or 0) + 1,
   tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 )
 local text = string.format('%.0f', epoch)

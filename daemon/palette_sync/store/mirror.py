@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 class Mirror:
     """Begins with what was read. `state` is a value: later writes do not change it."""
 
-    def __init__(self, found: InstanceState) -> None:
+    def __init__(self, found: InstanceState, *, published: bool) -> None:
         self._head = found.head
         self._trusted = found.trusted
         self._problems = found.problems
-        # Without a head nothing counts: the first version clears what lies there.
-        self._records = dict(found.records) if found.head else {}
-        self._credentials = dict(found.credentials) if found.head else {}
+        # Where nothing is published nothing counts: the first version clears what lies there.
+        self._records = dict(found.records) if published else {}
+        self._credentials = dict(found.credentials) if published else {}
         self._work = dict(found.work)
         self._scopes = dict(found.scopes)
         self._issuers = dict(found.issuers)

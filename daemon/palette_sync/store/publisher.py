@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from palette_sync.store.seal import Sealer
 
 CHANGES_LENGTH = 10_000
+LONGEST_VERSION = 16  # digits; a longer one was not written by a publisher
 DISTRUSTED = "SnapshotRefused"
 
 
@@ -118,7 +119,7 @@ class Publisher:
         self._announced = False
         self._unsure: _Version | None = None
         head, state = loaded.state.head, loaded.state
-        self._mirror = Mirror(state)
+        self._mirror = Mirror(state, published=bool(loaded.version))
         self._at = _Step(
             version=loaded.version,
             digest=head.digest if head else "",
@@ -131,7 +132,8 @@ class Publisher:
     @property
     def version(self) -> int:
         """The version last published or found; 0 before the first."""
-        return int(self._at.version) if self._at.version.isdecimal() else 0
+        known = self._at.version
+        return int(known) if known.isascii() and known.isdecimal() and len(known) < LONGEST_VERSION else 0
 
     @property
     def state(self) -> InstanceState:
