@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from integration.runners import Watcher, issued, running, setting
 from integration.store_builders import Proxy, raw_client, until
 from palette_sync.runner import State
+from palette_sync.runner.instance import TROUBLE_PAUSES
 from palette_sync.simulator import Fault
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Store
@@ -792,3 +793,92 @@ async def test_after_an_outage_its_own_former_lease_does_not_hold_it_up(stage_of
 
         assert int(await raw.get(stage.shared.store.keys.epoch("alpha"))) > epoch
         await one.list()
+
+
+# -- troubles --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_fails_again_and_again_is_tried_after_pauses_and_not_forgotten(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    good = setting(stage)
+    failing = True
+
+    def open_client() -> Any:
+        if failing:
+            raise RuntimeError("a bug")
+        return good.open_client()
+
+    failed_at: list[float] = []
+    watcher = Watcher()
+    async with running(stage, replace(good, open_client=open_client), watcher=watcher) as one:
+        note = watcher.pass_failed
+
+        def pass_failed(instance: str, reason: str) -> None:
+            failed_at.append(time.monotonic())
+            note(instance, reason)
+
+        watcher.pass_failed = pass_failed  # type: ignore[method-assign]
+        one.mailbox.resync()
+        await until(lambda: len(failed_at) == 2)
+        assert failed_at[1] - failed_at[0] >= TROUBLE_PAUSES[0] * 0.9
+        assert one.standing.error == "RuntimeError; the log has the traceback"
+
+        failing = False
+        report = await one.passes(1)
+
+        assert report.due == 2
+        assert one.standing.error is None
+
+
+async def test_what_a_pass_left_out_is_taken_up_soon(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    good = setting(stage)
+    passes = 0
+
+    def ports(client: Any, publisher: Any, may_issue: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        return good.ports(client, publisher, may_issue if passes > 1 else lambda: False)
+
+    async with running(stage, replace(good, ports=ports)) as one:
+        one.mailbox.tick()
+        first, second = await one.passes(1), await one.passes(2)
+
+    assert (first.skipped, first.access) == (2, {"pending": 2})
+    assert (second.due, second.access) == (2, {"ready": 2})
+
+
+@pytest.mark.parametrize("version", ["x", "-1", "9" * 20, "9" * 5000])
+async def test_a_head_that_somebody_spoilt_is_mended_from_memory(stage_of: Any, raw: Any, version: str) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    async with running(stage) as one:
+        await one.list()
+        before, tokens = await stage.state(), issued(stage)
+        await raw.hset(stage.shared.store.keys.head("alpha"), "version", version)
+
+        await one.list()
+
+        after = await stage.state()
+        assert (after.trusted, after.records) == (True, before.records)
+        assert issued(stage) == tokens
+        assert await stage.pods(next(iter(after.records))) > 0
+
+
+@pytest.mark.parametrize("skew", [-90_000, -3_700, -240, 240, 3_700])
+async def test_a_cluster_whose_clock_is_wrong_has_tokens_that_live_as_long_as_they_seem(
+    stage_of: Any, skew: float
+) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    stage.simulator.world.advance(skew)
+    for uid in stage.simulator.world.clusters:
+        stage.simulator.world.set_token_cap(uid, 900)
+    begun = stage.clock()
+
+    await stage.run()
+    again = await stage.run()
+
+    assert again.due == 0
+    for credential in (await stage.state()).credentials.values():
+        assert credential.expires_at is not None
+        assert begun.replace(microsecond=0) <= credential.issued_at <= stage.clock()
+        assert (credential.expires_at - credential.issued_at).total_seconds() == 900

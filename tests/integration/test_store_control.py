@@ -172,3 +172,36 @@ async def test_redis_away_is_an_error_for_both_sides(seal_keys: SealKeys) -> Non
             await Desk(store).wait(["alpha"], seal_keys)
         with pytest.raises(StoreUnavailable):
             await anext(ask(store, seal_keys, "alpha", Verb.RESYNC, by=""))
+
+
+async def test_a_request_that_was_only_accepted_before_a_restart_is_heard_again(
+    store: Store, seal_keys: SealKeys
+) -> None:
+    await begin(store, seal_keys)
+    (request,) = await Desk(store).wait(["alpha"], seal_keys)
+    await answer(store, seal_keys, request, Answer(Word.ACCEPTED))
+
+    assert await Desk(store).wait(["alpha"], seal_keys) == [request]
+
+
+async def test_a_forged_answer_suppresses_no_request(store: Store, seal_keys: SealKeys) -> None:
+    await begin(store, seal_keys)
+    (request,) = await Desk(store).wait(["alpha"], seal_keys)
+    stranger = SealKeys.from_lines(SealKeys.generate_line("foreign"))
+    await answer(store, stranger, request, Answer(Word.DONE))
+
+    assert await Desk(store).wait(["alpha"], seal_keys) == [request]
+
+
+async def test_a_stream_that_somebody_spoilt_makes_no_other_deaf(store: Store, seal_keys: SealKeys, raw: Any) -> None:
+    await raw.set(store.keys.control("bravo"), "no stream")
+    desk = Desk(store)
+    await begin(store, seal_keys)
+
+    assert [request.instance for request in await served(desk, seal_keys, "alpha", "bravo")] == ["alpha"]
+    assert list(desk.spoilt) == ["bravo"]
+
+    await raw.delete(store.keys.control("bravo"))
+    await raw.delete(store.keys.control("alpha"))
+    await begin(store, seal_keys)
+    assert len(await served(desk, seal_keys, "alpha", "bravo")) == 1

@@ -286,3 +286,15 @@ async def test_ones_own_of_before_needs_not_run_out_first(store: Store) -> None:
     assert second.epoch > first.epoch
     with pytest.raises(LeaseHeld):
         await Lease.acquire(store, "alpha", ttl=5, holder="test:1", former=first)
+
+
+@pytest.mark.parametrize("spoilt", ["inf", "nan", "-1", "1e300", "9" * 20, "x"])
+async def test_an_epoch_that_somebody_spoilt_counts_for_nothing(store: Store, raw: Any, spoilt: str) -> None:
+    await raw.set(store.keys.epoch("alpha"), spoilt)
+    await raw.hset(store.keys.head("alpha"), "epoch", spoilt)
+
+    lease = await take(store)
+
+    seconds, _ = await raw.time()
+    assert abs(lease.epoch / 1000 - seconds) < 60
+    assert int(await raw.get(store.keys.epoch("alpha"))) == lease.epoch

@@ -1035,3 +1035,11 @@ def test_whatever_variables_say_the_answer_is_settings_or_a_config_error(
         place.load(MINIMAL, **environ)
     except ConfigError as error:
         assert error.problems  # noqa: PT017 - it may also load
+
+
+def test_a_file_that_is_nested_too_deeply_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("a = " + "[" * 20_000)
+
+    with pytest.raises(ConfigError, match="is nested too deeply"):
+        load(file, environ={})
