@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from palette_sync import palette
 from palette_sync.core.candidates import Candidates
-from palette_sync.core.expiry import warning_due
-from palette_sync.core.snapshot_codec import format_time
 from palette_sync.events import Interrupted, unless, wait_any
 from palette_sync.reconcile.run import run_pass
+from palette_sync.runner.api_key import KeyWatch
 from palette_sync.runner.mailbox import Mail, Mailbox
 from palette_sync.runner.refill import lost_something, refill, reseal
 from palette_sync.runner.standing import Standing, State
@@ -28,7 +26,7 @@ from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from palette_sync.core.model import InstanceState
     from palette_sync.core.policy import InstancePolicy
@@ -108,10 +106,9 @@ class Runner:
         self._sealer: Sealer | None = None
         self._former: Lease | None = None
         self._troubles = 0
-        self._key_unknown = False
         self._store_failures = 0
         self._pause = SHORTEST_PAUSE
-        self._warned: tuple[datetime, timedelta] | None = None
+        self._key = KeyWatch(self.instance, self.standing, clock=clock)
 
     # -- from outside -----------------------------------------------------------------------------------------------
 
@@ -280,7 +277,7 @@ class Runner:
                     setting.ports(client, publisher, lambda: lease.sound),
                     stopping=self._stopping,
                     late=self._late,
-                    facts=self._facts,
+                    facts=self._key.facts,
                     clock=self._clock,
                 )
                 if not wish.known_only:
@@ -295,9 +292,10 @@ class Runner:
                 for answer in mail.answers:
                     if not answer.done():
                         answer.set_result(report)
-            if mail.key or (self._key_unknown and wish is not None and not wish.known_only):
-                await unless(self._stopping, self._check_key(client, setting), name=f"key:{self.instance}")
-                status = {**publisher.state.status, **self._facts()}
+            if mail.key or (self._key.unknown and wish is not None and not wish.known_only):
+                look = self._key.look(client, setting.api_key_name)
+                await unless(self._stopping, look, name=f"key:{self.instance}")
+                status = {**publisher.state.status, **self._key.facts()}
                 await publisher.remember(now=self._clock(), status=status)
         return skipped
 
@@ -348,51 +346,6 @@ class Runner:
 
     def _view(self, state: InstanceState) -> Candidates:
         return Candidates(self._setting.policy, state, self._rows, now=self._clock())
-
-    # -- the API key ------------------------------------------------------------------------------------------------
-
-    async def _check_key(self, client: PaletteClient, setting: Setting) -> None:
-        """Learn when the API key ends, and warn of it 14, 7 and 1 days ahead."""
-        standing = self.standing
-        if standing.key_name != setting.api_key_name:
-            standing.key_name, standing.key_expires_at = setting.api_key_name, None
-        self._key_unknown = False
-        if setting.api_key_name is None:
-            return
-        try:
-            key = await palette.api_key_expiry(client, setting.api_key_name)
-        except palette.PaletteError as error:
-            self._key_unknown = True  # the next listing asks again
-            log.warning("api_key_unknown", instance=self.instance, reason=str(error))
-            return
-        standing.key_expires_at = None if key is None else key.expiry
-        if key is None:
-            log.warning("api_key_unknown", instance=self.instance, reason="no key of that api_key_name is listed")
-            return
-        if key.expiry is not None:
-            self._warn_of_key(key.expiry)
-
-    def _warn_of_key(self, expiry: datetime) -> None:
-        left = expiry - self._clock()
-        before = warning_due(left)
-        if before is None or self._warned == (expiry, before):
-            return
-        self._warned = (expiry, before)
-        log.warning(
-            "api_key_expires",
-            instance=self.instance,
-            expires_at=format_time(expiry),
-            days=max(left.days, 0),
-            reason="create a new API key in Palette, put it into api_key_file and reload",
-        )
-
-    def _facts(self) -> Mapping[str, object]:
-        """For the status document in Redis."""
-        standing = self.standing
-        if standing.key_name is None:
-            return {}
-        ends = {"expires_at": format_time(standing.key_expires_at)} if standing.key_expires_at else {}
-        return {"api_key": {"name": standing.key_name, **ends}}
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,73 @@
+"""When an instance's API key ends: looked up in Palette, warned of ahead, told in the status document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from palette_sync import palette
+from palette_sync.core.expiry import warning_due
+from palette_sync.core.snapshot_codec import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime, timedelta
+
+    from palette_sync.palette import PaletteClient
+    from palette_sync.runner.standing import Standing
+
+log = structlog.get_logger(__name__)
+
+
+class KeyWatch:
+    """Writes what it learns into `standing`. `unknown`: the last look failed, and the next listing asks again."""
+
+    def __init__(self, instance: str, standing: Standing, *, clock: Callable[[], datetime]) -> None:
+        self.unknown = False
+        self._instance = instance
+        self._standing = standing
+        self._clock = clock
+        self._warned: tuple[datetime, timedelta] | None = None
+
+    async def look(self, client: PaletteClient, name: str | None) -> None:
+        """Learn when the key of that `api_key_name` ends, and warn of it 14, 7 and 1 days ahead."""
+        standing = self._standing
+        if standing.key_name != name:
+            standing.key_name, standing.key_expires_at = name, None
+        self.unknown = False
+        if name is None:
+            return
+        try:
+            key = await palette.api_key_expiry(client, name)
+        except palette.PaletteError as error:
+            self.unknown = True
+            log.warning("api_key_unknown", instance=self._instance, reason=str(error))
+            return
+        standing.key_expires_at = None if key is None else key.expiry
+        if key is None:
+            log.warning("api_key_unknown", instance=self._instance, reason="no key of that api_key_name is listed")
+        elif key.expiry is not None:
+            self._warn(key.expiry)
+
+    def facts(self) -> Mapping[str, object]:
+        """For the status document in Redis."""
+        standing = self._standing
+        if standing.key_name is None:
+            return {}
+        ends = {"expires_at": format_time(standing.key_expires_at)} if standing.key_expires_at else {}
+        return {"api_key": {"name": standing.key_name, **ends}}
+
+    def _warn(self, expiry: datetime) -> None:
+        left = expiry - self._clock()
+        before = warning_due(left)
+        if before is None or self._warned == (expiry, before):
+            return
+        self._warned = (expiry, before)
+        log.warning(
+            "api_key_expires",
+            instance=self._instance,
+            expires_at=format_time(expiry),
+            days=max(left.days, 0),
+            reason="create a new API key in Palette, put it into api_key_file and reload",
+        )
