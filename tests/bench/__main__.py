@@ -50,6 +50,9 @@ ONLY_FULL: tuple[tuple[str, Callable[[Lab], list[Row]], float], ...] = (("by-siz
 
 def main() -> int:
     arguments = _arguments()
+    if not Path("/proc/self/schedstat").is_file():
+        sys.stderr.write("bench: CPU time and memory are read from /proc, which Linux alone has\n")
+        return 1
     console = Console(width=None if sys.stdout.isatty() else 200)
     started = time.monotonic()
     rows: list[Row] = []
@@ -83,7 +86,7 @@ def main() -> int:
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(document, indent=2) + "\n")
     console.print(f"{took:.0f} s; written to {arguments.json}")
-    if arguments.figure is not None:
+    if arguments.figure is not None and not arguments.only:
         arguments.figure.write_text(figure.draw(document["facts"]))
         console.print(f"drawn: {arguments.figure}")
     return int(failed or (arguments.strict and any(row.ok is False for row in rows)))
@@ -115,7 +118,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--figure", type=Path, help="also draw the figure of the capacity page (needs --full)")
     parser.add_argument("--only", action="append", choices=[name for name, *_ in (*MEASUREMENTS, *ONLY_FULL)])
     parser.add_argument("--strict", action="store_true", help="exit 1 when a budget is missed")
-    return parser.parse_args()
+    found = parser.parse_args()
+    if found.figure and not found.full:
+        parser.error("--figure needs --full")
+    return found
 
 
 def _where() -> dict[str, Any]:

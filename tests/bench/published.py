@@ -33,14 +33,14 @@ TOKEN_LENGTH = 900  # characters of a bound token, as a real API server writes t
 VALIDITY = timedelta(hours=24)
 
 
-async def publish_all(simulator: Simulator, config: Path, *, only: int | None = None) -> None:
-    """Publish every instance of the world, or its first `only` clusters."""
+async def publish_all(simulator: Simulator, config: Path) -> None:
+    """Publish every instance of the world."""
     settings = load(config)
     async with open_shared(settings) as shared:
         for name, home in simulator.world.instances.items():
             policy = policy_of(name, settings.instances[name])
             now = datetime.now(UTC).replace(microsecond=0)
-            found = {one.uid: one for one in list(home.clusters.values())[:only]}
+            found = home.clusters
             rows = {uid: _row(one) for uid, one in found.items()}
             names = assign_names(rows.values(), published={}, taken=(), prefix=policy.name_prefix)
             put, rotated, work = {}, {}, {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.lab import PROJECTS, UNLIMITED
 from bench.processes import BenchError, peak_rss_of
 from bench.rows import Row, pages
+from palette_sync.store.scripts import Script
 
 if TYPE_CHECKING:
     from bench.lab import Lab, World
@@ -98,7 +99,7 @@ def _listing_bound(clusters: int) -> int:
 def _changes(world: World, process: Daemon) -> tuple[float, float, list[float]]:
     """Bytes to Redis for one change, and for a pass without any; and what publishing took the server, each in ms."""
     uids = world.process.ask(do="clusters")
-    publish = _publish_sha()
+    publish = Script.load("publish.lua").sha
     world.store.config_set("slowlog-log-slower-than", 0)
     world.store.config_set("slowlog-max-len", 100_000)
     at, before = len(process.events("pass_finished")), _received(world)
@@ -125,12 +126,6 @@ def _changes(world: World, process: Daemon) -> tuple[float, float, list[float]]:
 def _received(world: World) -> float:
     info: dict[str, Any] = world.store.info("stats")
     return float(info["total_net_input_bytes"])
-
-
-def _publish_sha() -> str:
-    from palette_sync.store.scripts import Script
-
-    return Script.load("publish.lua").sha
 
 
 def _is_version(entry: dict[str, Any], sha: str) -> bool:

@@ -1,8 +1,8 @@
 """The simulated world as a process: `python -m bench.world OPTIONS`. Prints a JSON line once it serves, then answers.
 
-Questions, one JSON object a line: `{"do": "requests"}` counts and forgets, `{"do": "tags", "uid": ..., "tags": [...]}`
-changes a cluster, `{"do": "log"}` returns the kept requests, `{"do": "publish", ...}` writes the snapshot that a daemon
-would have left in Redis had it worked on every cluster.
+Questions, one JSON object a line: `{"do": "requests"}` counts and forgets, `{"do": "log"}` returns the kept requests,
+`{"do": "clusters"}` the uids, `{"do": "tags", "uid": ..., "tags": [...]}` changes a cluster, `{"do": "publish"}` writes
+the snapshot that a daemon would have left in Redis had it worked on every cluster.
 
 Palette's listing pages are remembered until something changes: a real Palette has indexes, and what rendering ten
 thousand rows costs here is nobody's question.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,21 +50,20 @@ class Remembered:
 
 async def serve(options: dict[str, Any]) -> None:
     directory, redis_url = Path(options.pop("directory")), options.pop("redis_url")
-    seal_line = options.pop("seal_line", None) or SealKeys.generate_line("bench")
     simulator = Simulator(SimulatorOptions(**{"oidc_share": 0.0, **options}))
     async with simulator:
         sites = simulator._running._sites
         remembered = {port: Remembered(site) for port, site in sites.items() if site.cluster_uid is None}
         sites.update(remembered)
-        simulator.write_config(directory, seal_keys_line=seal_line, redis_url=redis_url)
-        _say({"config": str(directory / "config.toml"), "seal_line": seal_line})
+        simulator.write_config(directory, seal_keys_line=SealKeys.generate_line("bench"), redis_url=redis_url)
+        _say({"serving": True})
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=2**24)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while line := await reader.readline():
             question = json.loads(line)
             answer = await _answer(simulator, directory, question)
-            if question["do"] not in {"requests", "log"}:
+            if question["do"] == "tags":
                 for site in remembered.values():
                     site.forget()
             _say(answer)
@@ -75,9 +73,8 @@ async def _answer(simulator: Simulator, directory: Path, question: dict[str, Any
     match question["do"]:
         case "requests":
             kinds = Counter(entry[0] for entry in simulator.requests._counts.elements())
-            connections = simulator._running._http.requests_count
             simulator.requests.reset()
-            return {"palette": kinds["palette"], "kube": kinds["kube"], "served": connections}
+            return {"palette": kinds["palette"], "kube": kinds["kube"]}
         case "log":
             return [
                 [entry.time, entry.target, entry.cluster or "", entry.path, entry.status]
@@ -85,14 +82,10 @@ async def _answer(simulator: Simulator, directory: Path, question: dict[str, Any
             ]
         case "tags":
             simulator.world.set_tags(question["uid"], question["tags"])
-        case "latency":
-            simulator.latency = question["seconds"]
         case "clusters":
             return [cluster.uid for cluster in simulator.world.clusters.values()]
         case "publish":
-            started = time.monotonic()
-            await publish_all(simulator, directory / "config.toml", only=question.get("only"))
-            return {"seconds": time.monotonic() - started}
+            await publish_all(simulator, directory / "config.toml")
     return {}
 
 
