@@ -86,6 +86,7 @@ class Service:
     async def run(self) -> Exit:
         """Exit 0 after a drain, 1 after a crash. Raises EndpointError, StartError, StoreError."""
         async with AsyncExitStack() as stack:
+            self._arm = stack.enter_context(signals.watchdog())
             if self.shared.settings.http.listen:
                 endpoint = await stack.enter_async_context(Endpoint(self.shared.settings.http.listen, self))
                 log.info("endpoint_open", url=endpoint.url)
@@ -382,13 +383,13 @@ class Service:
         self._clock.pause()
         running = {one.task for one in self._running.values()}
         tasks = {task for task in (*running, *self._leaving, *side) if not task.done()}
-        with signals.watchdog(deadline):
-            late = asyncio.get_running_loop().call_later(grace, self._late.set)
-            for one in self._running.values():
-                self._stop_runner(one)
-            if tasks:
-                await asyncio.wait(tasks)
-            late.cancel()
+        self._arm(deadline)
+        late = asyncio.get_running_loop().call_later(grace, self._late.set)
+        for one in self._running.values():
+            self._stop_runner(one)
+        if tasks:
+            await asyncio.wait(tasks)
+        late.cancel()
 
 
 def _restart_needed(old: Settings, new: Settings) -> list[str]:

@@ -57,18 +57,24 @@ def handled(
 
 
 @contextmanager
-def watchdog(deadline: float) -> Iterator[None]:
-    """End the process with the stacks of what hangs if the block takes longer than `deadline` seconds.
+def watchdog() -> Iterator[Callable[[float], None]]:
+    """Yield what arms it with a deadline in seconds: if the block takes longer, the process ends with stacks.
 
     The last word is a C thread's, because a loop that hangs cannot end itself.
     """
-    before = asyncio.get_running_loop().call_later(deadline * 0.95, print_tasks)
-    faulthandler.dump_traceback_later(deadline, exit=True)
+    loop = asyncio.get_running_loop()
+    armed: list[asyncio.TimerHandle] = []
+
+    def arm(deadline: float) -> None:
+        armed.append(loop.call_later(deadline * 0.95, print_tasks))
+        faulthandler.dump_traceback_later(deadline, exit=True)
+
     try:
-        yield
+        yield arm
     finally:
         faulthandler.cancel_dump_traceback_later()
-        before.cancel()
+        for timer in armed:
+            timer.cancel()
 
 
 def end_at_once(why: str) -> None:
