@@ -95,8 +95,9 @@ class Daemon:
                 return error.code, error.read().decode()
 
     def status(self, instance: str | None = None) -> dict[str, Any]:
+        """Of all, or of one instance: empty before it is run."""
         document = json.loads(self.get("/status.json")[1])
-        return document if instance is None else document["instances"][instance]
+        return document if instance is None else document["instances"].get(instance, {})
 
     def idle(self) -> bool:
         """Whether no instance passes, or is asked to."""
