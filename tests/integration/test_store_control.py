@@ -205,3 +205,4 @@ async def test_a_stream_that_somebody_spoilt_makes_no_other_deaf(store: Store, s
     await raw.delete(store.keys.control("alpha"))
     await begin(store, seal_keys)
     assert len(await served(desk, seal_keys, "alpha", "bravo")) == 1
+    assert desk.spoilt == {}, "it was mended meanwhile"

@@ -72,10 +72,10 @@ async def _serve(daemon: Commanded, request: Request) -> None:
         await _answer(daemon, request, Answer(Word.ACCEPTED))
         if request.verb is Verb.RELOAD:
             problems = await daemon.reload()
-            told = Answer(Word.FAILED, "; ".join(problems)) if problems else Answer(Word.DONE, "reloaded")
+            outcome = Answer(Word.FAILED, "; ".join(problems)) if problems else Answer(Word.DONE, "reloaded")
         else:
-            told = await _resync(daemon, request)
-        await _answer(daemon, request, told)
+            outcome = await _resync(daemon, request)
+        await _answer(daemon, request, outcome)
     except asyncio.CancelledError:
         # A resync may still be under way: what it does is done, but nobody will tell.
         with suppress(StoreError):

@@ -19,7 +19,7 @@ import orjson
 from palette_sync.store.errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
@@ -104,6 +104,7 @@ class Desk:
         """Wait some seconds for requests that are genuine and fresh. Raises StoreError."""
         for gone in self._last.keys() - set(instances):
             del self._last[gone]
+            self.spoilt.pop(gone, None)
         for new in set(instances) - self._last.keys():
             # What was asked while nobody led the instance still counts, as long as it is fresh.
             self._last[new] = f"{max(0, await self._store.server_time() - FRESH_MS)}-0"
@@ -127,18 +128,23 @@ class Desk:
 
     async def _read(self) -> list[tuple[str, str, dict[str, str]]]:
         """New entries of all streams. One that somebody else spoilt makes the others no deafer. Raises StoreError."""
-        whole = {instance: last for instance, last in self._last.items() if instance not in self.spoilt}
+        entries = await self._one_by_one(self.spoilt.keys() & self._last.keys())  # it may have been mended
+        sound = {instance: last for instance, last in self._last.items() if instance not in self.spoilt}
+        if entries or not sound:
+            return entries
         try:
-            if whole:
-                return await self._store.read_control(whole, wait=BLOCK)
+            return await self._store.read_control(sound, wait=BLOCK)
         except StoreUnavailable:
             raise
         except StoreError:
-            pass  # found out one by one
+            return await self._one_by_one(sound)
+
+    async def _one_by_one(self, instances: Iterable[str]) -> list[tuple[str, str, dict[str, str]]]:
+        """Read each stream by itself, without waiting, and note which of them cannot be read."""
         entries = []
-        for instance, last in self._last.items():
+        for instance in instances:
             try:
-                entries += await self._store.read_control({instance: last}, wait=0.001)
+                entries += await self._store.read_control({instance: self._last[instance]}, wait=0.001)
                 self.spoilt.pop(instance, None)
             except StoreUnavailable:
                 raise
