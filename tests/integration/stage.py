@@ -57,7 +57,7 @@ class Stage:
         text = config.read_text()
         assert old in text
         config.write_text(text.replace(old, new) if old else text + new)
-        self.settings = load(config, environ={"PALETTE_SYNC_REDIS__PREFIX": self.settings.redis.prefix})
+        self.settings = load(config, environ=environment(self.settings.redis.prefix, config.read_text()))
         self.shared = replace(self.shared, settings=self.settings)
 
     async def run(self, instance: str = "alpha", *, rows: Rows | None = None, **wish: bool) -> PassReport:
@@ -113,6 +113,15 @@ class Stage:
         return len(found["items"])
 
 
+def environment(prefix: str, config: str) -> dict[str, str]:
+    """Our variables: a prefix of each stage's own, and no verification unless the test's configuration speaks of it.
+
+    The slots of verification lie in wall-clock time, so one might fall into any test.
+    """
+    verification = {} if "verify_interval" in config else {"PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL": "3650d"}
+    return {"PALETTE_SYNC_REDIS__PREFIX": prefix, **verification}
+
+
 @pytest.fixture
 async def stage_of(valkey_url: str, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     """Make a stage: `await stage_of(clusters=6, extra="more TOML")`."""
@@ -127,7 +136,7 @@ async def stage_of(valkey_url: str, tmp_path: Path) -> AsyncIterator[Callable[..
             simulator.write_config(tmp_path, seal_keys_line=SealKeys.generate_line("test"), redis_url=valkey_url)
             config = tmp_path / "config.toml"
             config.write_text(config.read_text() + extra)
-            settings = load(config, environ={"PALETTE_SYNC_REDIS__PREFIX": f"test-{secrets.token_hex(6)}"})
+            settings = load(config, environ=environment(f"test-{secrets.token_hex(6)}", config.read_text()))
             shared = await stack.enter_async_context(open_shared(settings))
             return Stage(simulator, settings, shared, tmp_path)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NAMESPACE, ACCOUNT, SECRET = "backstage-system", "backstage-sa", "backstage-sa-token"
 ROLE, BINDING = "backstage-read-only", "backstage-read-only-binding"
 SECRET_MODE = "[defaults.token]\nsource = 'secret'\nrotate_every = '1d'\noverlap = '10m'\n"
+HOURLY = "[defaults]\nverify_interval = '1h'\n"
 
 
 async def one_cluster(stage_of: Any, extra: str = "", **options: Any) -> tuple[Stage, SimCluster]:
@@ -30,7 +31,7 @@ def effects(report: Any) -> set[Effect]:
 
 
 async def test_a_healthy_cluster_is_verified_with_its_own_token_and_no_admin_kubeconfig(stage_of: Any) -> None:
-    stage, cluster = await one_cluster(stage_of)
+    stage, cluster = await one_cluster(stage_of, extra=HOURLY)
     await stage.run()
 
     stage.advance(hours=1, minutes=1)
@@ -304,7 +305,7 @@ async def test_from_secret_to_request_mode_the_never_expiring_token_ends(stage_o
 
 
 async def test_a_configured_change_of_rules_reaches_every_cluster_in_the_next_pass(stage_of: Any) -> None:
-    stage, cluster = await one_cluster(stage_of)
+    stage, cluster = await one_cluster(stage_of, extra=HOURLY)
     await stage.run()
 
     stage.reconfigure("", "[defaults.rbac]\npreset = 'view'\n")

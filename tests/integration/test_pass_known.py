@@ -195,7 +195,7 @@ async def issuer_of(stage: Stage) -> IssuerMetadata:
 
 
 async def test_metadata_that_has_run_out_is_read_anew_through_one_cluster(stage_of: Any) -> None:
-    stage: Stage = await stage_of(clusters=3, oidc_share=1.0, extra="[defaults]\nverify_interval = '7d'\n")
+    stage: Stage = await stage_of(clusters=3, oidc_share=1.0)
     await stage.run()
     before = await issuer_of(stage)
     stage.advance(minutes=16)  # the simulated issuer allows 15
@@ -213,7 +213,7 @@ async def test_metadata_that_has_run_out_is_read_anew_through_one_cluster(stage_
 async def test_metadata_that_cannot_be_read_anew_stays_in_use_is_retried_after_a_pause_and_degrades_no_cluster(
     stage_of: Any,
 ) -> None:
-    stage: Stage = await stage_of(clusters=2, oidc_share=1.0, extra="[defaults]\nverify_interval = '7d'\n")
+    stage: Stage = await stage_of(clusters=2, oidc_share=1.0)
     await stage.run()
     before = await issuer_of(stage)
     fault = stage.simulator.faults.add(Fault(target="issuer", kind="status", status=503))
@@ -238,7 +238,7 @@ async def test_metadata_that_cannot_be_read_anew_stays_in_use_is_retried_after_a
 async def test_while_palette_fails_an_issuer_is_asked_for_through_one_cluster_and_not_through_all_in_turn(
     stage_of: Any,
 ) -> None:
-    stage: Stage = await stage_of(clusters=4, oidc_share=1.0, extra="[defaults]\nverify_interval = '7d'\n")
+    stage: Stage = await stage_of(clusters=4, oidc_share=1.0)
     await stage.run()
     before = await issuer_of(stage)
     stage.simulator.faults.add(Fault(target="palette", kind="status", status=403, path="/oidc$"))
@@ -259,7 +259,7 @@ async def test_while_palette_fails_an_issuer_is_asked_for_through_one_cluster_an
 
 
 async def test_metadata_that_was_read_anew_counts_although_the_cluster_did_not_answer_then(stage_of: Any) -> None:
-    stage: Stage = await stage_of(clusters=1, oidc_share=1.0, extra="[defaults]\nverify_interval = '7d'\n")
+    stage: Stage = await stage_of(clusters=1, oidc_share=1.0)
     await stage.run()
     stage.simulator.faults.add(Fault(target="kube", kind="drop"))
     stage.advance(minutes=16)
