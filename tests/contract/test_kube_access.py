@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import traceback
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,10 @@ class Stage:
     sim: Simulator
     cluster: Any
     desired: Desired = REQUEST
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.requests = kube.Requests(lambda operation, outcome: self.outcomes.update([(operation, outcome)]))
 
     @property
     def store(self) -> Any:
@@ -68,6 +74,7 @@ class Stage:
             now=options.pop("now", datetime.now(UTC)),
             token_policy=options.pop("policy", POLICY),
             timeout=options.pop("timeout", 5),
+            requests=self.requests,
             **options,
         )
 
@@ -83,6 +90,7 @@ class Stage:
             now=datetime.now(UTC),
             token_policy=POLICY,
             timeout=5,
+            requests=self.requests,
         )
 
     def writes(self) -> list[str]:
@@ -176,18 +184,19 @@ async def test_first_access_creates_the_five_objects_and_proves_the_token(stage:
     assert stage.store.get("ServiceAccount", SPACE, REQUEST.service_account)["automountServiceAccountToken"] is False
     assert granted.kubernetes_version == stage.cluster.version
     assert (granted.generation, granted.legacy, granted.retired) == (REQUEST.secret, False, ())
-    assert granted.requests == stage.sim.requests.count("kube")
+    assert stage.requests.total == stage.sim.requests.count("kube")
     assert (await stage.check(granted)).healthy
 
 
 async def test_an_unchanged_cluster_gets_no_write_and_few_requests(stage: Stage) -> None:
     granted = await stage.grant()
     stage.sim.requests.reset()
+    before = stage.requests.total
 
     checked = await stage.check(granted)
     assert checked.healthy
     assert checked.kubernetes_version == stage.cluster.version
-    assert checked.requests == stage.sim.requests.count("kube") == 7
+    assert stage.requests.total - before == stage.sim.requests.count("kube") == 7
     assert {entry.credential for entry in stage.sim.requests.entries} == {"bearer"}
 
     stage.sim.requests.reset()
@@ -330,12 +339,15 @@ async def test_what_the_token_hangs_on_is_made_again_and_the_token_issued_anew(s
 async def test_a_dead_token_is_told_after_a_few_seconds_of_asking(stage: Stage) -> None:
     granted = await stage.grant()
     stage.store.remove("Secret", SPACE, REQUEST.secret)
+    stage.outcomes.clear()
 
     checked = await stage.check(granted)
 
     assert checked.dead
     assert not checked.healthy
-    assert checked.requests > 3
+    ((operation, outcome),) = stage.outcomes
+    assert (operation, outcome) == ("create_self_subject_access_review", "unauthorized")
+    assert stage.outcomes.total() > 3
 
 
 async def test_a_refusal_that_passes_is_waited_out(stage: Stage) -> None:
@@ -645,6 +657,42 @@ async def test_what_goes_wrong_is_told_by_meaning_and_nothing_is_written(
     assert stage.writes() == []
     # aiohttp repeats a GET once whose connection broke before an answer began; nothing else is repeated.
     assert stage.sim.requests.count("kube") == (2 if fault["kind"] == "drop" else 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        pytest.param({"kind": "hang"}, "unreachable", id="a hang"),
+        pytest.param({"kind": "drop"}, "unreachable", id="a dropped connection"),
+        pytest.param({"kind": "garbage"}, "malformed", id="garbage"),
+        pytest.param({"kind": "status", "status": 401}, "unauthorized", id="401"),
+        pytest.param({"kind": "status", "status": 403}, "not-permitted", id="403"),
+        pytest.param({"kind": "status", "status": 429}, "rate-limited", id="429"),
+        pytest.param({"kind": "status", "status": 503}, "server-failure", id="503"),
+    ],
+)
+async def test_a_request_that_fails_is_counted_by_what_became_of_it(
+    stage: Stage, fault: dict[str, Any], outcome: str
+) -> None:
+    stage.sim.faults.add(Fault(target="kube", method="GET", **fault))
+
+    with pytest.raises(kube.KubeError):
+        await stage.grant(timeout=0.5)
+
+    assert stage.outcomes == {("read_namespace", outcome): 1}
+    assert stage.requests.total == 1
+
+
+async def test_a_request_that_the_caller_gave_up_is_counted_as_cancelled(stage: Stage) -> None:
+    stage.sim.faults.add(Fault(target="kube", kind="hang"))
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await stage.grant()
+    with pytest.raises(kube.Unreachable):
+        await kube.probe_version(stage.admin.server, timeout=0.3, requests=stage.requests)
+
+    assert stage.outcomes == {("read_namespace", "cancelled"): 1, ("get_code", "unreachable"): 1}
 
 
 async def test_no_secret_and_no_foreign_body_is_in_any_error(stage: Stage) -> None:

@@ -171,6 +171,14 @@ def test_an_instance_whose_clusters_and_palette_hang_delays_no_other(
         run.wait_for("pass_finished", instance="charlie", access={"ready": 8})
         assert "busy_since" in run.status("alpha")
         assert "busy_since" in run.status("bravo")
+        for_all = {f'palette_instance="{name}"' for name in hanging}
+        assert run.metric("palette_sync_pass_attempt_timestamp_seconds").keys() == for_all, "also of those that hang"
+        assert run.metric("palette_sync_pass_success_timestamp_seconds").keys() == {'palette_instance="charlie"'}
+        requests = run.metric("palette_sync_kube_requests_total")
+        token = 'api="create_namespaced_service_account_token",outcome="ok",palette_instance='
+        assert {label: count for label, count in requests.items() if label.startswith(token)} == {
+            f'{token}"charlie"': 8.0
+        }
 
 
 def test_an_exception_in_a_pass_is_borne(world_of: Callable[..., World], redis: dict[str, str]) -> None:

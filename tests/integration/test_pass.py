@@ -137,8 +137,10 @@ async def test_a_cluster_that_comes_back_is_ready_after_its_backoff(stage_of: An
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0, extra=extra)
     victim = next(iter(stage.simulator.world.clusters))
     fault = stage.simulator.faults.add(Fault(target="kube", kind="drop", cluster=victim))
-    await stage.run()
+    report = await stage.run()
     assert (await stage.record(victim)).access.state is AccessState.FAILED
+    asked = stage.kube_requests()
+    assert report.kube_requests == asked - 1, "what failed counts too; a dropped GET is sent twice on the wire"
     stage.simulator.faults.remove(fault)
 
     await stage.run()

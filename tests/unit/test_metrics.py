@@ -67,7 +67,6 @@ def report(**changes: Any) -> PassReport:
         "version": 4,
         "clusters": 3,
         "access": {"ready": 2, "failed": 1},
-        "kube_requests": 7,
     }
     return PassReport(**(facts | changes))
 
@@ -99,12 +98,14 @@ def everything(metrics: Metrics) -> None:
     metrics.observe(
         report(changes=(change("c1", "TokenDue", Effect.ROTATED), change("c2", "InternalError", Effect.FAILED)))
     )
-    metrics.observe_failure("prod", NOW, "StoreUnavailable")
+    metrics.observe_failure("prod", "StoreUnavailable")
     metrics.first_lapse("prod", LATER, renewals_failing=1)
     metrics.api_key("prod", LATER)
     recorder = metrics.recorder("prod")
     recorder.request("/v1/users/info", "ok")
     recorder.retry("/v1/users/info")
+    metrics.kube_recorder("prod")("read_namespace", "ok")
+    metrics.attempted("prod", NOW)
 
 
 def test_names_and_types_are_as_documented_and_no_others(metrics: Metrics) -> None:
@@ -135,7 +136,6 @@ def test_a_process_that_has_not_passed_yet_claims_nothing(metrics: Metrics) -> N
 def test_a_pass_tells_when_it_was_and_what_it_found(metrics: Metrics) -> None:
     metrics.observe(report(held=6))
 
-    assert value(metrics, "pass_attempt_timestamp_seconds") == NOW.timestamp()
     assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
     assert value(metrics, "inventory_complete_timestamp_seconds") == NOW.timestamp() + 2
     assert value(metrics, "pass_duration_seconds_count") == 1
@@ -147,7 +147,6 @@ def test_a_pass_tells_when_it_was_and_what_it_found(metrics: Metrics) -> None:
         0,
     ]
     assert (value(metrics, "snapshot_version"), value(metrics, "prune_held")) == (4, 6)
-    assert value(metrics, "kube_requests_total") == 7
     assert value(metrics, "scopes_failing") == 0
 
 
@@ -179,12 +178,11 @@ def test_a_pass_counts_under_one_outcome_and_the_others_are_there(
         pytest.param({}, True, True, 0, id="a whole pass"),
     ],
 )
-def test_attempt_success_and_completeness_are_told_apart(
+def test_success_and_completeness_are_told_apart(
     metrics: Metrics, changes: dict[str, Any], *, success: bool, complete: bool, scopes: int
 ) -> None:
     metrics.observe(report(**changes))
 
-    assert value(metrics, "pass_attempt_timestamp_seconds") is not None
     assert (value(metrics, "pass_success_timestamp_seconds") is not None) is success
     assert (value(metrics, "inventory_complete_timestamp_seconds") is not None) is complete
     assert value(metrics, "scopes_failing") == scopes
@@ -194,7 +192,7 @@ def test_a_pass_over_known_clusters_says_nothing_of_the_listing(metrics: Metrics
     metrics.observe(report(held=6, problems=("team-a: 403",)))
     metrics.observe(report(started_at=LATER, version=5, access={"ready": 3}), listed=False)
 
-    assert value(metrics, "pass_attempt_timestamp_seconds") == NOW.timestamp()
+    assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
     assert (value(metrics, "prune_held"), value(metrics, "scopes_failing")) == (6, 1)
     assert (value(metrics, "snapshot_version"), value(metrics, "clusters", state="ready")) == (5, 3)
 
@@ -217,17 +215,24 @@ def test_errors_that_only_a_bug_explains_are_counted_wherever_they_happen(metric
     metrics.observe(report())
     assert value(metrics, "unexpected_errors_total") == 0, "the series is there before the first"
     metrics.observe(report(changes=(change("c1", "InternalError", Effect.FAILED), change("c2", "X", Effect.FAILED))))
-    metrics.observe_failure("prod", LATER, "InternalError")
-    metrics.observe_failure("prod", LATER, "StoreUnavailable")
+    metrics.observe_failure("prod", "InternalError")
+    metrics.observe_failure("prod", "StoreUnavailable")
 
     assert value(metrics, "unexpected_errors_total") == 2
 
 
-def test_a_pass_without_a_report_is_an_attempt_and_leaves_what_is_published(metrics: Metrics) -> None:
+def test_an_attempt_is_told_before_its_outcome(metrics: Metrics) -> None:
     metrics.observe(report())
-    metrics.observe_failure("prod", LATER, "StoreUnavailable")
+    metrics.attempted("prod", LATER)
 
     assert value(metrics, "pass_attempt_timestamp_seconds") == LATER.timestamp()
+    assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
+
+
+def test_a_pass_without_a_report_leaves_what_is_published(metrics: Metrics) -> None:
+    metrics.observe(report())
+    metrics.observe_failure("prod", "StoreUnavailable")
+
     assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
     assert value(metrics, "clusters", state="ready") == 2
     assert value(metrics, "passes_total", outcome="aborted") == 1
@@ -236,7 +241,7 @@ def test_a_pass_without_a_report_is_an_attempt_and_leaves_what_is_published(metr
 
 @pytest.mark.parametrize("text", ["", "no such host: canary", "lowercase", "A", "X" * 41, "Ünavailable", "Two\nLines"])
 def test_no_foreign_text_becomes_a_label(metrics: Metrics, text: str) -> None:
-    metrics.observe_failure("prod", NOW, text)
+    metrics.observe_failure("prod", text)
 
     assert value(metrics, "pass_failures_total", reason="Other") == 1
     assert "canary" not in metrics.render()[0].decode()
@@ -278,6 +283,13 @@ def test_requests_are_counted_by_api_and_outcome(metrics: Metrics) -> None:
     assert value(metrics, "palette_requests_total", api=api, outcome="ok") == 2
     assert value(metrics, "palette_requests_total", api=api, outcome="429") == 1
     assert value(metrics, "palette_retries_total", api=api) == 1
+
+    count = metrics.kube_recorder("prod")
+    count("read_namespace", "ok")
+    count("read_namespace", "unreachable")
+    count("read_namespace", "unreachable")
+    assert value(metrics, "kube_requests_total", api="read_namespace", outcome="ok") == 1
+    assert value(metrics, "kube_requests_total", api="read_namespace", outcome="unreachable") == 2
 
 
 def test_a_forgotten_instance_leaves_no_series_and_takes_no_others(metrics: Metrics) -> None:

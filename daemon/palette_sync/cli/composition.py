@@ -148,14 +148,24 @@ def reconfigured(shared: Shared, settings: Settings) -> Shared:
     return replace(shared, settings=settings, sealer=sealer_of(settings), limits=limits)
 
 
-def setting_of(shared: Shared, name: str, *, recorder: Recorder) -> Setting:
-    """One instance for its runner. Raises StartError where its client cannot be made."""
+def setting_of(
+    shared: Shared,
+    name: str,
+    *,
+    recorder: Recorder,
+    kube_recorder: Callable[[str, str], None] = lambda _api, _outcome: None,
+) -> Setting:
+    """One instance for its runner. `recorder` and `kube_recorder` count requests to Palette and to clusters.
+
+    Raises StartError where its client cannot be made.
+    """
     settings = shared.settings.instances[name]
     ca_pem = _read_ca(name, settings)  # once: a file that vanishes later disturbs nothing
     client_of(name, settings, shared.limits, ca_pem=ca_pem)
 
     def ports(client: PaletteClient, publisher: Publisher, may_issue: Callable[[], bool]) -> Ports:
-        return ports_of(shared, name, client, publisher=publisher, may_issue=may_issue)
+        made = ports_of(shared, name, client, publisher=publisher, may_issue=may_issue)
+        return replace(made, kube_recorder=kube_recorder)
 
     return Setting(
         policy=policy_of(name, settings),

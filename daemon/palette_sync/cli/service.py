@@ -129,7 +129,9 @@ class Service:
         self._schedule(runner)
 
     def _setting(self, shared: Shared, name: str) -> Any:
-        return setting_of(shared, name, recorder=self._metrics.recorder(name))
+        return setting_of(
+            shared, name, recorder=self._metrics.recorder(name), kube_recorder=self._metrics.kube_recorder(name)
+        )
 
     def _schedule(self, runner: Runner) -> None:
         name, settings = runner.instance, self.shared.settings.instances[runner.instance]
@@ -167,7 +169,7 @@ class Service:
         self._metrics.observe(report, listed=listed)
 
     def pass_failed(self, instance: str, reason: str) -> None:
-        self._metrics.observe_failure(instance, utc_now(), reason)
+        self._metrics.observe_failure(instance, reason)
 
     def settled(self, runner: Runner) -> None:
         """Its standing changed: wake it when something is due, and tell whoever looks."""
@@ -180,6 +182,7 @@ class Service:
             f"due:{name}", standing.wakes_at if standing.state is State.LEADING else None, runner.mailbox.nudge
         )
         if standing.state in {State.LEADING, State.STORELESS}:
+            self._metrics.attempted(name, standing.attempted_at)
             self._metrics.first_lapse(name, standing.first_lapse, renewals_failing=standing.renewals_failing)
             self._metrics.api_key(name, standing.key_expires_at)
         self._moved.set()

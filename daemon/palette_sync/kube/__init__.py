@@ -3,6 +3,7 @@
 from palette_sync.kube.cluster import Checked, Granted, check, grant, probe_version, replace_legacy
 from palette_sync.kube.errors import Blocked, KubeError, Unreachable
 from palette_sync.kube.kubeconfig import AdminAccess, KubeconfigError, parse, parse_server_only
+from palette_sync.kube.transport import Requests
 
 __all__ = [
     "AdminAccess",
@@ -11,6 +12,7 @@ __all__ = [
     "Granted",
     "KubeError",
     "KubeconfigError",
+    "Requests",
     "Unreachable",
     "check",
     "grant",

@@ -21,7 +21,7 @@ from palette_sync.kube.tokens import (
     request_token,
     version_in,
 )
-from palette_sync.kube.transport import KubeApi, tls_context
+from palette_sync.kube.transport import KubeApi, Requests, tls_context
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from palette_sync.kube.kubeconfig import AdminAccess
 
 VERSION_ANSWER = 64 * 1024
+VERSION = "get_code"  # as the client library calls it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,6 @@ class Granted:
     legacy: bool
     generation: str
     retired: tuple[RetiredSecret, ...]
-    requests: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,6 @@ class Checked:
     kubernetes_version: str | None = None
     legacy: bool | None = None
     retired: tuple[RetiredSecret, ...] = ()
-    requests: int = 0
 
     @property
     def healthy(self) -> bool:
@@ -79,13 +78,14 @@ async def grant(
     now: datetime,
     token_policy: TokenPolicy,
     timeout: float,  # noqa: ASYNC109 - of each request; the caller bounds the whole
+    requests: Requests | None = None,
     dry_run: bool = False,
 ) -> Granted:
     """Bring the objects in line and, if needed, issue a token and prove it before anybody else learns of it.
 
     `dry_run` only tells the actions. Raises KubeError, KubeconfigError.
     """
-    async with KubeApi(admin.server, admin.credential, timeout=timeout) as api:
+    async with KubeApi(admin.server, admin.credential, timeout=timeout, requests=requests) as api:
         ensured = await ensure(
             api, desired, need=need, work=work, now=now, overlap=token_policy.overlap, dry_run=dry_run
         )
@@ -100,13 +100,11 @@ async def grant(
                 credential = await read_secret_token(
                     api, desired, decided.secret, key=key, rotate_every=token_policy.rotate_every, now=now
                 )
-        requests = api.requests
     version = None
     if credential is not None:
-        async with KubeApi(admin.server, BearerToken(credential.token), timeout=timeout) as api:
+        async with KubeApi(admin.server, BearerToken(credential.token), timeout=timeout, requests=requests) as api:
             await prove(api, probe_of(desired.rules))
             version = await kubernetes_version(api)
-            requests += api.requests
     return Granted(
         server=admin.server,
         credential=credential,
@@ -115,7 +113,6 @@ async def grant(
         legacy=decided.legacy,
         generation=decided.secret,
         retired=decided.retired,
-        requests=requests,
     )
 
 
@@ -133,24 +130,25 @@ async def check(
     now: datetime,
     token_policy: TokenPolicy,
     timeout: float,  # noqa: ASYNC109 - of each request; the caller bounds the whole
+    requests: Requests | None = None,
 ) -> Checked:
     """Verify a healthy cluster with its published read-only token: nothing is written, no admin credential is used.
 
     A refusal on Secrets is fine, for a living token proves the Secret that it is bound to. Raises KubeError.
     """
-    async with KubeApi(server, BearerToken(token), timeout=timeout) as api:
+    async with KubeApi(server, BearerToken(token), timeout=timeout, requests=requests) as api:
         denied = False
         try:
             await prove(api, probe_of(desired.rules))
         except TokenRejected:
-            return Checked(dead=True, requests=api.requests)
+            return Checked(dead=True)
         except AccessDenied:
             denied = True
         try:
             version = await kubernetes_version(api)
             observed = await observe(api, desired, lenient=True)
         except Unauthorized:  # it was revoked a moment ago
-            return Checked(dead=True, requests=api.requests)
+            return Checked(dead=True)
         need = TokenNeed(issue=False, reason="VerifyDue")
         decided = plan(desired, observed, need=need, work=work, now=now, overlap=token_policy.overlap)
         secrets_unreadable = Kind.SECRET in observed.unreadable
@@ -162,7 +160,6 @@ async def check(
             kubernetes_version=version,
             legacy=None if secrets_unreadable else decided.legacy,
             retired=work.retired if secrets_unreadable else decided.retired,
-            requests=api.requests,
         )
 
 
@@ -182,23 +179,30 @@ async def replace_legacy(
     return tuple(action.name for action in actions)
 
 
-async def probe_version(server: Server, *, timeout: float) -> str | None:  # noqa: ASYNC109 - of the one request
+async def probe_version(
+    server: Server,
+    *,
+    timeout: float,  # noqa: ASYNC109 - of the one request
+    requests: Requests | None = None,
+) -> str | None:
     """Ask `/version` without a credential. Any HTTP answer means reachable; a version comes only if it is told.
 
     Raises Unreachable, KubeconfigError.
     """
+    counted = (requests or Requests()).counted(VERSION)
     async with open_session(tls=tls_context(server, None), connections=1, connect_timeout=timeout) as session:
-        try:
-            reply = await request(
-                session,
-                "GET",
-                f"{server.url}/version",
-                timeout=timeout,
-                max_body=VERSION_ANSWER,
-                server_hostname=server.tls_server_name,
-            )
-        except TransportError as error:
-            raise unreachable(error) from None
+        with counted:
+            try:
+                reply = await request(
+                    session,
+                    "GET",
+                    f"{server.url}/version",
+                    timeout=timeout,
+                    max_body=VERSION_ANSWER,
+                    server_hostname=server.tls_server_name,
+                )
+            except TransportError as error:
+                raise unreachable(error) from None
     try:
         document = orjson.loads(reply.body)
     except orjson.JSONDecodeError:

@@ -6,7 +6,7 @@ and a cut message at most, never a header or another body.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
@@ -20,17 +20,20 @@ LONGEST_MESSAGE = 200
 
 
 class KubeError(Exception):
-    """A cluster's API did not do what was asked."""
+    """A cluster's API did not do what was asked. `outcome` is the word for metrics."""
 
     reason = "Failed"
+    outcome: ClassVar[str] = "error"
 
 
 class Unauthorized(KubeError):
     reason = "Unauthorized"
+    outcome = "unauthorized"
 
 
 class Forbidden(KubeError):
     reason = "Forbidden"
+    outcome = "not-permitted"
 
 
 class NamespaceTerminating(Forbidden):
@@ -41,36 +44,43 @@ class NamespaceTerminating(Forbidden):
 
 class NotFound(KubeError):
     reason = "NotFound"
+    outcome = "not-found"
 
 
 class Conflict(KubeError):
     """Another writer was faster: the object exists already, or changed since it was read."""
 
     reason = "Contended"
+    outcome = "conflict"
 
 
 class Invalid(KubeError):
     reason = "Invalid"
+    outcome = "rejected"
 
 
 class TooMany(KubeError):
     reason = "TooManyRequests"
+    outcome = "rate-limited"
 
 
 class ServerFailure(KubeError):
     reason = "ServerFailure"
+    outcome = "server-failure"
 
 
 class Malformed(KubeError):
     """The answer is not what a Kubernetes API server says."""
 
     reason = "Malformed"
+    outcome = "malformed"
 
 
 class Unreachable(KubeError):
     """No complete answer came. A refused certificate has the reason `CertificateRefused`."""
 
     reason = "Unreachable"
+    outcome = "unreachable"
 
     def __init__(self, message: str, *, cause: Cause = Cause.BROKEN) -> None:
         super().__init__(message)

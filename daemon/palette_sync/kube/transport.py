@@ -29,7 +29,7 @@ from kubernetes_asyncio.client.rest import RESTClientObject
 
 from palette_sync import __version__
 from palette_sync.http import TransportError, open_session, request
-from palette_sync.kube.errors import Malformed, error_of, unreachable
+from palette_sync.kube.errors import KubeError, Malformed, error_of, unreachable
 from palette_sync.kube.kubeconfig import BearerToken, ClientCertificate, KubeconfigError
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ class _Rest(RESTClientObject):
         self._session = session
         self._server_hostname = server.tls_server_name
         self._timeout = timeout
-        self.requests = 0
 
     async def close(self) -> None:
         await self._session.close()
@@ -68,7 +67,6 @@ class _Rest(RESTClientObject):
         _preload_content: bool = True,  # noqa: FBT001, FBT002
         _request_timeout: Any = None,
     ) -> Reply:
-        self.requests += 1
         headers = dict(headers or {})
         if body is not None:
             headers.setdefault("Content-Type", "application/json")
@@ -101,13 +99,39 @@ class _Client(ApiClient):
         self.client_side_validation = False
 
 
+class Requests:
+    """Counts requests to API servers. `tell` is given each operation, by the client library's name, and its outcome:
+    `ok`, the word of an error class, or `cancelled` where the caller's patience ended first.
+    """
+
+    def __init__(self, tell: Callable[[str, str], None] = lambda _operation, _outcome: None) -> None:
+        self._tell = tell
+        self.total = 0
+
+    @contextlib.contextmanager
+    def counted(self, operation: str) -> Iterator[None]:
+        outcome = "cancelled"
+        try:
+            yield
+            outcome = "ok"
+        except KubeError as error:
+            outcome = error.outcome
+            raise
+        finally:
+            self.total += 1
+            self._tell(operation, outcome)
+
+
 class KubeApi:
     """One cluster's API with one credential. Async context manager; calls go one after another on one connection."""
 
-    def __init__(self, server: Server, credential: Credential, *, timeout: float) -> None:
+    def __init__(
+        self, server: Server, credential: Credential, *, timeout: float, requests: Requests | None = None
+    ) -> None:
         self.server = server
         self._credential = credential
         self._timeout = timeout
+        self._requests = requests or Requests()
         self._rest: _Rest | None = None
 
     async def __aenter__(self) -> Self:
@@ -128,24 +152,21 @@ class KubeApi:
         if self._rest is not None:
             await self._rest.close()
 
-    @property
-    def requests(self) -> int:
-        return self._rest.requests if self._rest else 0
-
     async def call(
         self, what: str, operation: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         """Make one call and return the decoded object. `what` names it in errors. Raises KubeError."""
-        reply: Reply = await operation(*args, _preload_content=False, **kwargs)
-        if not 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP
-            raise error_of(what, reply)
-        try:
-            document = orjson.loads(reply.body)
-        except orjson.JSONDecodeError:
-            raise Malformed(f"{what}: the answer is no JSON") from None
-        if not isinstance(document, dict):
-            raise Malformed(f"{what}: the answer is no object")
-        return document
+        with self._requests.counted(operation.__name__):
+            reply: Reply = await operation(*args, _preload_content=False, **kwargs)
+            if not 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP
+                raise error_of(what, reply)
+            try:
+                document = orjson.loads(reply.body)
+            except orjson.JSONDecodeError:
+                raise Malformed(f"{what}: the answer is no JSON") from None
+            if not isinstance(document, dict):
+                raise Malformed(f"{what}: the answer is no object")
+            return document
 
 
 def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:

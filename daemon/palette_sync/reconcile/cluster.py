@@ -78,6 +78,7 @@ class ClusterWork:
         places: asyncio.Semaphore,
         may_issue: Callable[[], bool],
         now: datetime,
+        requests: kube.Requests,
         dry_run: bool = False,
     ) -> None:
         self._policy = policy
@@ -87,8 +88,8 @@ class ClusterWork:
         self._may_issue = may_issue
         self._now = now
         self._begun = time.monotonic()
+        self._requests = requests
         self._dry_run = dry_run
-        self.kube_requests = 0
 
     async def __call__(self, item: Item) -> Worked:
         """Never raises for what Palette, a cluster or an issuer did wrong: that is a verdict."""
@@ -139,8 +140,9 @@ class ClusterWork:
         server = kube.parse_server_only(text)
         await self._issuers.get(spec.issuer_url, spec.ca_pem)
         async with self._places:
-            version = await kube.probe_version(server, timeout=policy.cluster_timeout.total_seconds())
-            self.kube_requests += 1
+            version = await kube.probe_version(
+                server, timeout=policy.cluster_timeout.total_seconds(), requests=self._requests
+            )
         record = item.candidate.record
         return Worked(
             Gained(
@@ -216,7 +218,7 @@ class ClusterWork:
         if not self._dry_run and not self._may_issue():
             raise IssuingSuspended
         policy, candidate = self._policy, item.candidate
-        granted = await kube.grant(
+        return await kube.grant(
             admin,
             policy.desired,
             need=need,
@@ -226,10 +228,9 @@ class ClusterWork:
             now=self._now + timedelta(seconds=int(time.monotonic() - self._begun)),
             token_policy=policy.token,
             timeout=policy.cluster_timeout.total_seconds(),
+            requests=self._requests,
             dry_run=self._dry_run,
         )
-        self.kube_requests += granted.requests
-        return granted
 
     def _gained(
         self,
@@ -256,7 +257,7 @@ class ClusterWork:
 
     async def _check(self, item: Item, server: Server, token: Secret) -> kube.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
-            checked = await kube.check(
+            return await kube.check(
                 server,
                 token,
                 self._policy.desired,
@@ -264,9 +265,8 @@ class ClusterWork:
                 now=self._now,
                 token_policy=self._policy.token,
                 timeout=self._policy.cluster_timeout.total_seconds(),
+                requests=self._requests,
             )
-        self.kube_requests += checked.requests
-        return checked
 
 
 class OidcNotConfigured(Exception):

@@ -27,8 +27,9 @@ class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
     `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
-    clusters in flight. `facts` go into the status document. Once `stopping` is set no more clusters are admitted; once
-    `late` is set those still at work are cancelled. Either way what was issued is published before the pass ends.
+    clusters in flight. `facts` go into the status document. `kube_recorder` is told each request to a cluster: its
+    operation and its outcome. Once `stopping` is set no more clusters are admitted; once `late` is set those still at
+    work are cancelled. Either way what was issued is published before the pass ends.
     """
 
     policy: InstancePolicy
@@ -41,6 +42,7 @@ class Ports:
     concurrency: int
     may_issue: Callable[[], bool] = lambda: True
     facts: Callable[[], Mapping[str, object]] = dict
+    kube_recorder: Callable[[str, str], None] = lambda _api, _outcome: None
     stopping: asyncio.Event | None = None
     late: asyncio.Event | None = None
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None

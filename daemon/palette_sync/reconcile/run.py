@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from palette_sync import palette
+from palette_sync import kube, palette
 from palette_sync.core.candidates import Candidates
 from palette_sync.core.due import RENEW_AHEAD
 from palette_sync.core.fold import Failed, fold_record, fold_work
@@ -91,6 +91,7 @@ class _Pass:
         self.now = self.ports.clock().replace(microsecond=0)
         self.policy = self.ports.policy
         self.instance = self.policy.instance
+        self.requests = kube.Requests(self.ports.kube_recorder)
         publisher = self.ports.publisher
         self.publishing = Publishing(publisher, instance=self.instance, now=self.now) if publisher else None
         self.ledger = Ledger(self.instance, self.pass_id, dry_run=self.publishing is None)
@@ -176,6 +177,7 @@ class _Pass:
             places=asyncio.Semaphore(self.ports.concurrency),
             may_issue=self._may_issue,
             now=self.now,
+            requests=self.requests,
             dry_run=self.publishing is None,
         )
         if not items:
@@ -362,7 +364,7 @@ class _Pass:
             held=sum(uid in self.selection.disappeared for uid in self.pruning.held),
             skipped=self.skipped,
             palette_requests=self.ports.client.requests,
-            kube_requests=self.work.kube_requests,
+            kube_requests=self.requests.total,
             error=self.discovery.error,
         )
 

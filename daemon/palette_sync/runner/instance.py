@@ -265,6 +265,9 @@ class Runner:
         """Returns whether something that was due was left out."""
         skipped = False
         wish, setting = mail.wish, self._setting
+        if wish is not None and not wish.known_only:
+            self.standing.attempted_at = self._clock()
+            self._observer.settled(self)
         publisher = self._publisher
         if publisher is None or (wish is not None and not wish.known_only):
             # Read anew for each listing: what somebody else changed in Redis is seen, and mended.
@@ -280,9 +283,6 @@ class Runner:
                     facts=self._key.facts,
                     clock=self._clock,
                 )
-                if not wish.known_only:
-                    self.standing.attempted_at = self._clock()
-                    self._observer.settled(self)
                 try:
                     report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish, rows=self._rows)
                 finally:

@@ -86,7 +86,7 @@ class Metrics:
         self._renewals = self._gauge("renewals_failing", "Published tokens whose renewal is due and fails.")
         self._requests = self._counter("palette_requests_total", "Requests to Palette.", "api", "outcome")
         self._retries = self._counter("palette_retries_total", "Requests to Palette that were repeated.", "api")
-        self._kube = self._counter("kube_requests_total", "Requests to clusters' API servers.")
+        self._kube = self._counter("kube_requests_total", "Requests to clusters' API servers.", "api", "outcome")
         self._held = self._gauge("prune_held", "Records whose cluster disappeared and that the prune guard holds.")
         self._version = self._gauge("snapshot_version", "The version of the published snapshot.")
         self._scopes = self._gauge("scopes_failing", "Parts of the inventory that could not be listed, and are stale.")
@@ -101,7 +101,6 @@ class Metrics:
         self._duration.labels(name).observe(report.duration_s)
         outcomes = self._children(self._passes, name, OUTCOMES)
         outcomes["failed" if report.error else "partial" if report.failed else "ok"].inc()
-        self._kube.labels(name).inc(report.kube_requests)
         self._version.labels(name).set(report.version)
         for state in AccessState:
             self._clusters.labels(name, state.value).set(report.access.get(state.value, 0))
@@ -115,7 +114,6 @@ class Metrics:
 
     def _observe_listing(self, report: PassReport) -> None:
         name, ended_at = report.instance, report.started_at + timedelta(seconds=report.duration_s)
-        self._attempt.labels(name).set(report.started_at.timestamp())
         # A pass that could not even list the projects has no single problems to count.
         self._scopes.labels(name).set(len(report.problems) or (1 if report.error else 0))
         self._held.labels(name).set(report.held)
@@ -125,12 +123,15 @@ class Metrics:
         if not report.problems and not report.skipped:
             self._complete.labels(name).set(ended_at.timestamp())
 
-    def observe_failure(self, instance: str, at: datetime, reason: str) -> None:
+    def attempted(self, instance: str, at: datetime | None) -> None:
+        """When the last pass that lists Palette began; told as it begins, so that one that hangs shows."""
+        _set(self._attempt, instance, at.timestamp() if at is not None else None)
+
+    def observe_failure(self, instance: str, reason: str) -> None:
         """A pass that ended without a report. `reason` is CamelCase; any other text is counted as `Other`.
 
         What the last pass told of clusters stays: it is what is published.
         """
-        self._attempt.labels(instance).set(at.timestamp())
         self._children(self._passes, instance, OUTCOMES)["aborted"].inc()
         self._failures.labels(instance, reason if _REASON.fullmatch(reason) else OTHER).inc()
         self._unexpected.labels(instance).inc(reason == INTERNAL_ERROR)
@@ -152,6 +153,10 @@ class Metrics:
     def recorder(self, instance: str) -> RequestRecorder:
         """What an instance's Palette client counts its requests with."""
         return RequestRecorder(instance, self._requests, self._retries)
+
+    def kube_recorder(self, instance: str) -> Callable[[str, str], None]:
+        """What counts the requests to an instance's clusters, by the client library's operation and a fixed word."""
+        return lambda api, outcome: self._kube.labels(instance, api, outcome).inc()
 
     def forget(self, instance: str) -> None:
         """Drop every series of an instance that a reload removed; call it after its runner has ended."""
