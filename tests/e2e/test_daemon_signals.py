@@ -241,6 +241,25 @@ def test_reload_keeps_what_runs_when_the_file_is_broken_and_adds_an_instance_whe
     assert "orphaned" in listed.out
 
 
+def test_an_instance_that_a_reload_leaves_alone_has_the_places_of_a_removed_one(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "2", "--clusters", "40")
+    world.all_by_token()
+    whole = world.config.read_text()
+    places = {"PALETTE_SYNC_SERVICE__CONCURRENCY": "16", "PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT": "10m"}
+    with daemon(world.config, **redis, **places) as run:
+        run.wait_for("pass_finished", instance="alpha", access={"ready": 20})
+        world.config.write_text(whole[: whole.index("[instances.bravo]")] + whole[whole.index("[redis]") :])
+        run.send(signal.SIGHUP)
+        assert run.wait_for("config_reloaded")["changed"] == []
+
+        world.control("POST", "/faults", {"target": "kube", "kind": "hang"})
+        before = world.requests("kube")
+        run.send(signal.SIGUSR1)
+        until(lambda: world.requests("kube") == before + 16)
+
+
 def test_reload_applies_the_log_level_and_a_changed_instance(
     world_of: Callable[..., World], redis: dict[str, str]
 ) -> None:

@@ -273,6 +273,25 @@ async def test_a_configuration_applies_at_the_next_pass_which_begins_at_once(sta
     assert sum(issued(stage).values()) == 2
 
 
+async def test_what_is_around_an_instance_may_change_without_a_pass(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    async with running(stage) as one:
+        await one.list()
+        opened = []
+        given = setting(stage)
+
+        def open_client() -> Any:
+            opened.append(True)
+            return given.open_client()
+
+        one.runner.configure(replace(given, open_client=open_client), at_once=False)
+        assert one.mailbox.mail.wish is None
+        report = await one.list()
+
+        assert opened == [True]
+        assert (report.due, len(one.watcher.reports)) == (0, 2)
+
+
 async def test_who_waits_no_longer_for_an_answer_disturbs_nobody(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
     async with running(stage) as one:

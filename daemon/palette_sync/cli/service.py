@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from palette_sync.config import Settings
     from palette_sync.reconcile.report import PassReport
+    from palette_sync.runner.instance import Setting
     from palette_sync.runner.mailbox import Answer
     from palette_sync.telemetry.metrics import Metrics
     from palette_sync.telemetry.systemd import Notifier
@@ -101,7 +102,7 @@ class Service:
                 return Exit.OK
             self._group = group = await stack.enter_async_context(asyncio.TaskGroup())
             for name in self.shared.settings.instances:
-                self._add(name)
+                self._add(name, self._setting(self.shared, name))
                 if self._early_resync:
                     self._running[name].runner.mailbox.resync()
             side = [
@@ -122,13 +123,13 @@ class Service:
 
     # -- runners ----------------------------------------------------------------------------------------------------
 
-    def _add(self, name: str) -> None:
-        runner = Runner(self._setting(self.shared, name), self, late=self._late)
+    def _add(self, name: str, setting: Setting) -> None:
+        runner = Runner(setting, self, late=self._late)
         task = self._group.create_task(self._guarded(runner.run()), name=f"runner:{name}")
         self._running[name] = _Running(runner, task)
         self._schedule(runner)
 
-    def _setting(self, shared: Shared, name: str) -> Any:
+    def _setting(self, shared: Shared, name: str) -> Setting:
         return setting_of(
             shared, name, recorder=self._metrics.recorder(name), kube_recorder=self._metrics.kube_recorder(name)
         )
@@ -223,8 +224,7 @@ class Service:
             try:
                 settings = await asyncio.to_thread(load, self._path)
                 shared = reconfigured(self.shared, settings)
-                for name in settings.instances:
-                    self._setting(shared, name)
+                made = {name: self._setting(shared, name) for name in settings.instances}
                 self._rejected = []
             except (ConfigError, StartError, SealKeyError) as error:
                 self._rejected = getattr(error, "problems", [str(error)])
@@ -234,12 +234,12 @@ class Service:
             if self._rejected:
                 log.error("config_rejected", problems=self._rejected, reason="the running configuration stays")
             else:
-                self._apply(shared)
+                self._apply(shared, made)
                 await self._find_orphaned()
             self._notifier.ready(self._line())
             return self._rejected
 
-    def _apply(self, shared: Shared) -> None:
+    def _apply(self, shared: Shared, made: Mapping[str, Setting]) -> None:
         before, self.shared = self.shared, shared
         old, new = before.settings, shared.settings
         configure_logging(level=new.service.log_level, style=new.service.log_format)
@@ -254,10 +254,12 @@ class Service:
         for name in removed:
             self._remove(name)
         for name in added:
-            self._add(name)
-        for name in changed:
-            self._running[name].runner.configure(self._setting(shared, name))
-            self._schedule(self._running[name].runner)
+            self._add(name, made[name])
+        for name in new.instances.keys() - added:
+            runner = self._running[name].runner
+            runner.configure(made[name], at_once=name in changed)
+            if name in changed:
+                self._schedule(runner)
         self._loaded_at = utc_now()
         log.info(
             "config_reloaded",

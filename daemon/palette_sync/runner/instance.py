@@ -116,11 +116,16 @@ class Runner:
     def stopping(self) -> bool:
         return self._stopping.is_set()
 
-    def configure(self, setting: Setting) -> None:
-        """Use another configuration from the next pass on, which is wanted at once."""
+    def configure(self, setting: Setting, *, at_once: bool = True) -> None:
+        """Use another configuration from the next pass on. `at_once`: that pass is wanted now.
+
+        Without it nothing of this instance's own changed, but what is around it may have: its share of the places, or
+        what a file holds that the configuration names.
+        """
         self._setting = setting
-        self._publisher = None
-        self.mailbox.put(Mail(listing=True, key=True))
+        if at_once:
+            self._publisher = None
+            self.mailbox.put(Mail(listing=True, key=True))
 
     def stop(self) -> None:
         """Admit nothing more. What is admitted is finished, published, and then `run` returns."""
