@@ -1,0 +1,76 @@
+"""`deploy/grafana/palette-sync.json`: every query is PromQL, about metrics and labels that the daemon has."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from deploy.exposed import asked, exposed
+from deploy.places import DEPLOY
+
+BOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/palette-sync.json").read_text())
+PANELS: dict[str, dict[str, Any]] = {panel["title"]: panel for panel in BOARD["panels"]}
+COLUMNS = 24
+# What one looks at by arithmetic on the buckets is not asked for by itself.
+PARTS = {"palette_sync_pass_duration_seconds_sum", "palette_sync_pass_duration_seconds_count"}
+
+
+def expressions(panel: dict[str, Any]) -> list[str]:
+    """A panel's queries as Grafana sends them."""
+    texts = [target["expr"] for target in panel["targets"]]
+    return [text.replace("$__rate_interval", "5m").replace("$palette_instance", ".*") for text in texts]
+
+
+@pytest.mark.parametrize("title", PANELS)
+def test_a_panel_asks_for_what_the_daemon_exposes(title: str) -> None:
+    known = exposed()
+    for expression in expressions(PANELS[title]):
+        assert "$" not in expression
+        series = asked(expression)
+        assert series
+        assert all(labels <= known.get(name, set()) for name, labels in series.items())
+        assert all("palette_instance" in labels for labels in series.values()), "the choice of instances holds"
+
+
+@pytest.mark.parametrize("title", PANELS)
+def test_a_panels_legend_names_labels_that_its_query_keeps(title: str) -> None:
+    panel = PANELS[title]
+    for target, expression in zip(panel["targets"], expressions(panel), strict=True):
+        used = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+        assert panel["type"] == "stat" or used <= set.union(*asked(expression).values())
+
+
+def test_every_metric_of_the_daemon_is_on_the_board() -> None:
+    shown = {name for panel in PANELS.values() for expression in expressions(panel) for name in asked(expression)}
+
+    assert shown == exposed().keys() - PARTS
+
+
+def test_panels_stand_beside_each_other_and_say_what_they_show() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in BOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        assert place["x"] + place["w"] <= COLUMNS
+        assert panel["description"].endswith(".")
+        taken |= cells
+    assert len({panel["id"] for panel in BOARD["panels"]}) == len(PANELS) == len(BOARD["panels"])
+
+
+def test_the_board_belongs_to_no_installation() -> None:
+    """The source of data is chosen by who looks; no identity of a database is in the file."""
+    sources = [panel["datasource"] for panel in BOARD["panels"]]
+    sources += [target["datasource"] for panel in BOARD["panels"] for target in panel["targets"]]
+    sources += [one["datasource"] for one in BOARD["templating"]["list"] if "datasource" in one]
+
+    assert {source["uid"] for source in sources} == {"${datasource}"}
+    assert {one["name"] for one in BOARD["templating"]["list"]} == {"datasource", "palette_instance"}
+    assert "id" not in BOARD
