@@ -123,13 +123,24 @@ export class SnapshotTail {
     }
   }
 
+  /** Connects, without waiting for it once stopped: a server that answers nothing must not hold up Backstage's end. */
   async #connect(): Promise<RedisConnection> {
-    const connection = await this.#options.connect();
-    this.#connection = connection;
-    if (this.#ended.signal.aborted) {
-      throw new Error('stopped');
+    const { signal } = this.#ended;
+    const connecting = this.#options.connect();
+    let leave = () => {};
+    const stopped = new Promise<never>((_, reject) => {
+      leave = () => reject(new Error('stopped'));
+      signal.addEventListener('abort', leave);
+    });
+    try {
+      this.#connection = await Promise.race([connecting, stopped]);
+      return this.#connection;
+    } catch (error) {
+      connecting.then(late => late.close()).catch(() => {});
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', leave);
     }
-    return connection;
   }
 
   /** Everything that is asked was answered: only then is Redis back, for a login alone may suffice to connect. */
@@ -161,7 +172,13 @@ export class SnapshotTail {
 
   async #round(connection: RedisConnection): Promise<void> {
     await this.#discover(connection);
-    await Promise.all([...this.#followed.values()].map(one => this.#look(connection, one)));
+    // Also where one fails, all are waited for: none may go on beside the looks over the next connection.
+    const looks = await Promise.allSettled([...this.#followed.values()].map(one => this.#look(connection, one)));
+    for (const look of looks) {
+      if (look.status === 'rejected') {
+        throw look.reason;
+      }
+    }
     this.#answered();
     this.#tellRound();
     if (this.#ended.signal.aborted) {
