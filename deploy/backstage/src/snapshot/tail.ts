@@ -339,7 +339,8 @@ function remedied(error: RedisUnavailable | RedisReplyError): string {
 }
 
 function replyRemedy(code: string, name: string): string {
-  if (code === 'NOPERM') {
+  if (code === 'NOPERM' || code === 'EXECABORT') {
+    // What is not permitted within a MULTI is told as EXECABORT.
     return `the Redis user may not read the keys of ${name}; give it the reader's rights`;
   }
   if (code === 'WRONGTYPE') {

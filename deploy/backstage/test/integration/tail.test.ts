@@ -200,6 +200,17 @@ describe('reading on', () => {
   });
 });
 
+test('rights that suffice for the head and not for the rest are said with the remedy, of that instance', async () => {
+  await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE], tokens });
+  const rules = readerRules().filter(rule => !rule.endsWith(':credentials'));
+  await redis.command(['ACL', 'SETUSER', 'partial', ...rules, '>canary-password']);
+  const reader = follow({ url: `redis://partial:canary-password@127.0.0.1:${valkey.port}` });
+
+  await until('the refusal', () => reader.state()?.refusal);
+
+  assert.match(reader.state()?.refusal?.message ?? '', /may not read the keys of alpha; give it the reader's rights/);
+});
+
 describe('what is not believed', () => {
   test('a record changed by someone without the key: the last good snapshot stays, also through a new version', async () => {
     const daemon = new Publisher(redis, 'alpha', prefix);
