@@ -121,9 +121,11 @@ describe('what is withheld, and why', () => {
   }
 
   test('messages hold no token and no address', () => {
-    const said = [entry(server({ url: 'http://u:p@canary' })), entry(access('failed', 'Forbidden'))].map(one =>
-      JSON.stringify(interpret(one, SERVE_ALL)),
-    );
+    const said = [
+      entry(server({ url: 'http://u:p@canary' })),
+      entry(server({ url: 'https://canary', tls_server_name: 'other.canary' })),
+      entry(access('failed', 'Forbidden')),
+    ].map(one => JSON.stringify(interpret(one, SERVE_ALL)));
 
     assert(!said.join().includes('canary'));
   });
