@@ -1,7 +1,7 @@
 import type { Directory, WithheldCluster } from './directory';
 import type { InstanceState, LinkState } from './snapshot/tail';
 
-/** The answer of the health route. Holds names of clusters and reasons, never an address of one or a token. */
+/** The answer of the health route. Holds names, reasons and what the daemon says of them (which may name a host), no token. */
 export interface Health {
   /** `unavailable`: there is nothing to show. `degraded`: something is shown, and something needs a person. */
   readonly status: 'ok' | 'degraded' | 'unavailable';
