@@ -74,6 +74,7 @@ export class SnapshotTail {
   #running: Promise<void> | undefined;
   /** What was said of this outage. */
   readonly #told = new Set<string>();
+  #toldNothing = false;
 
   constructor(options: TailOptions) {
     this.#options = options;
@@ -154,6 +155,24 @@ export class SnapshotTail {
     }
     this.#link = { connected: true, since: Date.now() };
     this.#told.clear();
+    this.#tellNothingYet();
+  }
+
+  /** Nothing is wrong then; but a wrong prefix looks the same, and whoever waits for clusters looks into the log first. */
+  #tellNothingYet(): void {
+    const followed = [...this.#followed.values()];
+    const isNothing = followed.every(({ state }) => !state.snapshot && state.refusal?.reason === 'Missing');
+    if (isNothing && !this.#toldNothing) {
+      this.#toldNothing = true;
+      const { instances, keys, logger } = this.#options;
+      const [first] = instances ?? [];
+      const whose = instances ? ` of ${instances.join(', ')}` : '';
+      const place = first === undefined ? keys.instances : keys.head(first);
+      const setting = `paletteSync.redis.prefix${instances ? ' and paletteSync.instances' : ''}`;
+      logger.warn(
+        `palette-sync: Redis answers, but holds no snapshot${whose} yet (looked at ${place}); start the daemon, or see ${setting}`,
+      );
+    }
   }
 
   #lost(error: unknown): void {

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type RedisConnection, RedisUnavailable } from '../../src/redis/connection';
 import { Keys } from '../../src/snapshot/keys';
 import type { Reading, SnapshotReader } from '../../src/snapshot/reader';
 import { SnapshotTail, type TailOptions } from '../../src/snapshot/tail';
+import { SnapshotRefused } from '../../src/snapshot/verify';
 import { CapturingLogger } from '../support/logger';
 import { until } from '../support/processes';
 
@@ -31,15 +33,19 @@ function connection(command: (args: string[]) => Promise<unknown>): RedisConnect
   return made as unknown as RedisConnection & { closed: boolean };
 }
 
-function tailOf(options: Pick<TailOptions, 'connect'> & Partial<TailOptions>): SnapshotTail {
-  const tail = new SnapshotTail({
+function optionsOf(options: Pick<TailOptions, 'connect'> & Partial<TailOptions>): TailOptions {
+  return {
     reader: { read: async () => READING } as unknown as SnapshotReader,
     keys: new Keys('p'),
     instances: ['alpha', 'bravo'],
     logger: new CapturingLogger(),
     onChange: async () => {},
     ...options,
-  });
+  };
+}
+
+function tailOf(options: Pick<TailOptions, 'connect'> & Partial<TailOptions>): SnapshotTail {
+  const tail = new SnapshotTail(optionsOf(options));
   tail.start();
   return tail;
 }
@@ -98,4 +104,43 @@ test('a reading that is under way when the connection is lost ends before the ne
 
   await until('the next connection', () => connects > 1);
   await tail.stop();
+});
+
+test('a Redis that holds nothing is told once, with what may be wrong', async () => {
+  for (const [instances, told] of [
+    [
+      undefined,
+      /holds no snapshot yet \(looked at p:instances\); start the daemon, or see paletteSync\.redis\.prefix /,
+    ],
+    [
+      ['alfa'],
+      /holds no snapshot of alfa yet \(looked at \{p:alfa\}:head\); start the daemon, or see .*\.prefix and paletteSync\.instances /,
+    ],
+  ] as const) {
+    const logger = new CapturingLogger();
+    let rounds = 0;
+    const { instances: _all, ...options } = optionsOf({
+      connect: async () =>
+        connection(async ([name]) => {
+          await sleep(5); // as a server, which lets the event loop turn
+          return name === 'SMEMBERS' ? [] : name === 'HMGET' ? [null, null, null] : null;
+        }),
+      logger,
+      onRound: () => {
+        rounds += 1;
+      },
+      reader: {
+        read: async () => {
+          throw new SnapshotRefused('Missing', 'Redis holds no snapshot of it');
+        },
+      } as unknown as SnapshotReader,
+    });
+    const tail = new SnapshotTail({ ...options, ...(instances && { instances }) });
+    tail.start();
+    await until('two rounds', () => rounds >= 2);
+
+    assert.equal(logger.lines.length, 1);
+    assert.match(logger.lines[0] ?? '', told);
+    await tail.stop();
+  }
 });
