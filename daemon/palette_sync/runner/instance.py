@@ -20,7 +20,7 @@ from palette_sync.events import Interrupted, unless, wait_any
 from palette_sync.reconcile.run import run_pass
 from palette_sync.runner.api_key import KeyWatch
 from palette_sync.runner.mailbox import Mail, Mailbox
-from palette_sync.runner.refill import lost_something, refill, reseal
+from palette_sync.runner.refill import lost_something, lost_versions, refill, reseal
 from palette_sync.runner.standing import Standing, State
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, VersionConflict
@@ -154,7 +154,12 @@ class Runner:
             )
             self._former = lease
             async with lease:
-                await self._lead(lease)
+                try:
+                    await self._lead(lease)
+                except VersionConflict as error:
+                    # Redis may have lost versions that readers have seen: under a new epoch none of them comes twice.
+                    log.warning("store_changed", instance=self.instance, reason=str(error))
+                    await self._rest(SHORTEST_PAUSE)
         except LeaseHeld as error:
             await self._stand_by(str(error), setting)
         except (LeaseLost, Fenced) as error:
@@ -209,7 +214,7 @@ class Runner:
     async def _open(self, lease: Lease) -> Publisher:
         """Open the writer upon what the store holds now; where it lost something, publish that again first.
 
-        Raises Interrupted, StoreError.
+        Raises Interrupted, StoreError; VersionConflict where that takes a new epoch.
         """
         setting = self._setting
         reading = setting.store.publisher(self.instance, epoch=lease.epoch, writer=setting.holder)
@@ -217,6 +222,8 @@ class Runner:
         # What the former keys sealed is opened by them, also where a reload has replaced them outright.
         sealers = (setting.sealer, *(() if self._sealer is None else (self._sealer,)))
         if self._memory is not None and lost_something(publisher.state, self._memory):
+            if lost_versions(publisher.state, self._memory, epoch=lease.epoch):
+                raise VersionConflict(f"{self.instance}: Redis holds less than was published under this lease")
             await refill(publisher, self._memory, instance=self.instance, sealers=sealers, now=self._clock())
         if setting.sealer is not self._sealer:
             await reseal(publisher, instance=self.instance, sealers=sealers, now=self._clock())
@@ -234,11 +241,9 @@ class Runner:
             skipped = await self._pass(mail, lease)
             self._store_works()
             self._troubles = self._troubles + 1 if skipped else 0
-        except VersionConflict as error:
-            log.warning("store_changed", instance=self.instance, reason=str(error))
-            self._publisher = None
+        except VersionConflict:
             self.mailbox.put(mail)
-            await self._rest(SHORTEST_PAUSE)
+            raise
         except StoreError as error:
             self.mailbox.put(mail)
             self._observer.pass_failed(self.instance, type(error).__name__)

@@ -38,6 +38,13 @@ def lost_something(found: InstanceState, memory: InstanceState) -> bool:
     return (found.head.epoch, found.head.version) < (memory.head.epoch, memory.head.version)
 
 
+def lost_versions(found: InstanceState, memory: InstanceState, *, epoch: int) -> bool:
+    """Whether the store lost versions of this `epoch`, which readers have seen: their numbers must not come again."""
+    if memory.head is None or memory.head.epoch != epoch:
+        return False
+    return found.head is None or (found.head.epoch, found.head.version) < (epoch, memory.head.version)
+
+
 async def refill(
     publisher: Publisher, memory: InstanceState, *, instance: str, sealers: Sequence[Sealer], now: datetime
 ) -> None:

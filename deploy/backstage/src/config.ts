@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { KubernetesValidatorFunctions } from '@backstage/catalog-model';
 import { type Config, readDurationFromConfig } from '@backstage/config';
 import { durationToMilliseconds } from '@backstage/types';
 import type { Filter } from './filter';
@@ -90,7 +91,7 @@ class Reader {
     return {
       redisAddress: this.#redisAddress(),
       redisTls: this.#tls(),
-      prefix: this.#text('redis.prefix') ?? 'palette-sync',
+      prefix: this.#prefix(),
       sealer: this.#sealer(),
       ...(instances !== undefined && instances.length > 0 && { instances }),
       oidcTokenProviders: this.#texts('oidcTokenProviders') ?? [],
@@ -117,8 +118,12 @@ class Reader {
       return read();
     } catch (error) {
       // Backstage quotes neither strings nor numbers, but a path is clearer than its sentence.
-      const kind = /got (\w+), wanted ([\w-]+)/.exec((error as Error).message);
-      this.#wrong(key, kind ? `is ${kind[1]}, but must be ${kind[2]}` : 'has the wrong type');
+      const [, got, wanted] = /got ([\w-]+), wanted ([\w-]+)/.exec((error as Error).message) ?? [];
+      if (got === 'empty-string') {
+        this.#wrong(key, wanted === 'string-array' ? 'holds an empty string' : 'is empty');
+      } else {
+        this.#wrong(key, got ? `is ${got}, but must be ${wanted}` : 'has the wrong type');
+      }
       return undefined;
     }
   }
@@ -172,7 +177,7 @@ class Reader {
     const url = this.#text('redis.url');
     const file = this.#file('redis.urlFile');
     const given = this.#has('redis.urlFile');
-    if ((url !== undefined) === given) {
+    if (this.#has('redis.url') === given) {
       this.#wrong(
         'redis',
         given
@@ -190,6 +195,14 @@ class Reader {
       }
     }
     return () => parseRedisUrl(file !== undefined ? readFileSync(file.path, 'utf8') : (url ?? ''));
+  }
+
+  #prefix(): string {
+    const prefix = this.#text('redis.prefix') ?? 'palette-sync';
+    if (!/^[a-zA-Z0-9._:-]+$/.test(prefix)) {
+      this.#wrong('redis.prefix', "may hold letters, digits and . _ : - only, as the daemon's");
+    }
+    return prefix;
   }
 
   #tls(): RedisTls {
@@ -238,10 +251,18 @@ class Reader {
     if (projectAs !== 'tag' && projectAs !== 'system' && projectAs !== 'both') {
       this.#wrong('catalog.projectAs', 'is none of tag, system, both');
     }
+    const namespace = this.#text('catalog.namespace') ?? 'default';
+    if (!KubernetesValidatorFunctions.isValidNamespace(namespace)) {
+      this.#wrong('catalog.namespace', 'is none; up to 63 lower-case letters, digits and single - between them');
+    }
+    const defaultOwner = this.#text('catalog.defaultOwner') ?? 'unknown';
+    if (!/^([^:/]+:)?([^:/]+\/)?[^:/]+$/.test(defaultOwner)) {
+      this.#wrong('catalog.defaultOwner', 'is no reference of an entity; write a name, or group:NAMESPACE/NAME');
+    }
     return {
-      namespace: this.#text('catalog.namespace') ?? 'default',
+      namespace,
       ownerTag: this.#text('catalog.ownerTag') ?? 'owner',
-      defaultOwner: this.#text('catalog.defaultOwner') ?? 'unknown',
+      defaultOwner,
       projectAs: projectAs as CatalogSettings['projectAs'],
     };
   }

@@ -1,7 +1,7 @@
 import type { Directory, WithheldCluster } from './directory';
 import type { InstanceState, LinkState } from './snapshot/tail';
 
-/** The answer of the health route. Holds names of clusters and reasons, never an address of one or a token. */
+/** The answer of the health route. Holds names, reasons and what the daemon says of them (which may name a host), no token. */
 export interface Health {
   /** `unavailable`: there is nothing to show. `degraded`: something is shown, and something needs a person. */
   readonly status: 'ok' | 'degraded' | 'unavailable';
@@ -33,7 +33,8 @@ export interface InstanceHealth {
 }
 
 export interface HealthSources {
-  readonly configProblem?: string;
+  /** What keeps all of it from working: the configuration, another module. */
+  readonly setupProblems: readonly string[];
   readonly link?: LinkState;
   readonly instances: readonly InstanceState[];
   readonly directory?: Directory;
@@ -46,12 +47,12 @@ const MOST_LISTED = 200;
 
 /** Puts together what an operator wants to know. Pure. */
 export function healthOf(sources: HealthSources): Health {
-  const { configProblem, link, directory, now } = sources;
+  const { setupProblems, link, directory, now } = sources;
   const instances = sources.instances.map(state => instanceHealth(state, directory, now));
   // What the configuration leaves out is counted, and not listed among what somebody may look for.
   const withheld = (directory?.withheld(now) ?? []).filter(({ reason }) => reason !== 'Filtered');
   const problems = [
-    ...(configProblem !== undefined ? [configProblem] : []),
+    ...setupProblems,
     ...linkProblems(link),
     ...sources.instances.flatMap(state => instanceProblems(state, sources.maxSnapshotAgeMs, now)),
     ...(withheld.some(({ reason }) => reason === 'SealKeyUnknown')

@@ -90,7 +90,8 @@ function serverProblem(record: ClusterRecord): Withheld | undefined {
   if (server.tlsServerName !== undefined && server.tlsServerName.toLowerCase() !== host) {
     return {
       reason: 'ServerNameDiffers',
-      message: `its certificate is for ${server.tlsServerName} and not for ${host}; Backstage cannot be told to check another name`,
+      message:
+        'its certificate is for another name than its address, and Backstage cannot be told to check another name',
     };
   }
   return undefined;

@@ -45,8 +45,7 @@ export const kubernetesModulePaletteSync = createBackendModule({
         const suppliers = addSupplier(clusterSuppliers, following?.directory, logger);
         const health = (): Health =>
           healthOf({
-            ...(problem !== undefined && { configProblem: problem }),
-            ...(suppliers.problem !== undefined && { configProblem: suppliers.problem }),
+            setupProblems: [problem, suppliers.problem].filter(one => one !== undefined),
             ...(following && { link: following.tail.link, directory: following.directory }),
             instances: following?.tail.instances ?? [],
             duplicates: suppliers.supplier?.duplicates ?? [],

@@ -37,12 +37,10 @@ export class UnifiedClustersSupplier implements KubernetesClustersSupplier {
   async getClusters(options: Parameters<KubernetesClustersSupplier['getClusters']>[0]): Promise<ClusterDetails[]> {
     const theirs = await this.#theirs(options);
     const ours = this.options.directory?.clusters(Date.now()) ?? [];
-    if (theirs.length === 0) {
-      return ours;
-    }
-    const names = new Set(theirs.map(cluster => cluster.name));
+    // Where theirs are missing, a name of theirs must not lead to another cluster meanwhile.
+    const names = theirs === undefined ? this.#duplicates : new Set(theirs.map(cluster => cluster.name));
     return [
-      ...theirs,
+      ...(theirs ?? []),
       ...ours.filter(cluster => {
         if (names.has(cluster.name)) {
           this.#tellDuplicate(cluster.name);
@@ -53,7 +51,10 @@ export class UnifiedClustersSupplier implements KubernetesClustersSupplier {
     ];
   }
 
-  async #theirs(options: Parameters<KubernetesClustersSupplier['getClusters']>[0]): Promise<ClusterDetails[]> {
+  /** Undefined where they failed to answer. */
+  async #theirs(
+    options: Parameters<KubernetesClustersSupplier['getClusters']>[0],
+  ): Promise<ClusterDetails[] | undefined> {
     const { defaults, defaultsTimeoutMs = DEFAULTS_TIMEOUT_MS, logger } = this.options;
     if (defaults === undefined) {
       return [];
@@ -80,7 +81,7 @@ export class UnifiedClustersSupplier implements KubernetesClustersSupplier {
             'see that locator; the clusters of Palette are shown meanwhile',
         );
       }
-      return [];
+      return undefined;
     } finally {
       clearTimeout(timer);
     }

@@ -82,7 +82,8 @@ function ownerName(value: string): string {
   const reference = /^(?:([a-z]+):)?(?:([^/:]+)\/)?([^/:]+)$/i.exec(value.trim());
   const [, kind, namespace, name] = reference ?? [];
   const clean = name && entityName(name);
-  return clean ? `${kind ? `${kind}:` : ''}${namespace ? `${entityName(namespace)}/` : ''}${clean}` : '';
+  const within = namespace && entityName(namespace);
+  return clean ? `${kind ? `${kind}:` : ''}${within ? `${within}/` : ''}${clean}` : '';
 }
 
 function tagsOf(record: ClusterRecord, settings: CatalogSettings): string[] {

@@ -11,14 +11,17 @@ const NAME = 'palette-sync';
 
 /**
  * Emits all clusters of all instances. Only a full mutation removes entities, so it is made only when every instance has
- * been read whole and complete; until then what is known is added, and nothing is removed.
+ * been read whole and complete, and every record in it understood; until then what is known is added, and nothing is
+ * removed.
  */
 export class ClusterEntityProvider implements EntityProvider {
   #connection: EntityProviderConnection | undefined;
   #latest: readonly InstanceState[] = [];
-  /** The snapshots that were emitted, and what was made of them. */
+  /** The snapshots that were emitted, the records that were chosen of them, and what was made of these. */
   #emitted: readonly unknown[] = [];
+  #records: readonly unknown[] = [];
   #content = '';
+  #refused = false;
   #emitting: Promise<void> = Promise.resolve();
   readonly #told = new Set<string>();
 
@@ -55,15 +58,21 @@ export class ClusterEntityProvider implements EntityProvider {
     if (this.#connection === undefined || known.length === 0) {
       return;
     }
-    const isWhole = known.length === instances.length && known.every(({ snapshot }) => snapshot?.head.complete);
     const seen = [instances.length, ...known.map(({ snapshot }) => snapshot)];
-    if (seen.length === this.#emitted.length && seen.every((one, index) => one === this.#emitted[index])) {
+    if (areSame(seen, this.#emitted)) {
       return;
     }
-    const { entities, duplicates } = entitiesOf(this.#chosen(known), this.options.settings);
+    const isWhole = known.length === instances.length && known.every(isUnderstood);
+    const records = [...this.#chosen(known)];
+    if (areSame([isWhole, ...records], this.#records)) {
+      this.#emitted = seen; // only tokens changed
+      return;
+    }
+    const { entities, duplicates } = entitiesOf(records, this.options.settings);
     const content = JSON.stringify([isWhole, entities]);
     if (content === this.#content) {
-      this.#emitted = seen; // only tokens changed
+      this.#emitted = seen; // nothing changed that the catalog shows
+      this.#records = [isWhole, ...records];
       return;
     }
     try {
@@ -73,14 +82,19 @@ export class ClusterEntityProvider implements EntityProvider {
           : { type: 'delta', added: entities.map(deferred), removed: [] },
       );
       this.#emitted = seen;
+      this.#records = [isWhole, ...records];
       this.#content = content;
+      this.#refused = false;
       this.options.logger.info(
         `palette-sync: ${entities.length} clusters ${isWhole ? 'make up' : 'were added to'} the catalog`,
       );
     } catch (error) {
-      this.options.logger.warn(
-        `palette-sync: the catalog did not take the clusters: ${brief(error)}; they are offered again`,
-      );
+      if (!this.#refused) {
+        this.#refused = true;
+        this.options.logger.warn(
+          `palette-sync: the catalog did not take the clusters: ${brief(error)}; they are offered again every few seconds`,
+        );
+      }
     }
     this.#tellLeftOut(duplicates);
   }
@@ -103,6 +117,15 @@ export class ClusterEntityProvider implements EntityProvider {
       );
     }
   }
+}
+
+function areSame(some: readonly unknown[], others: readonly unknown[]): boolean {
+  return some.length === others.length && some.every((one, index) => one === others[index]);
+}
+
+/** A record that cannot be read says nothing about whether its cluster is gone. */
+function isUnderstood({ snapshot }: InstanceState): boolean {
+  return snapshot?.head.complete === true && [...snapshot.entries.values()].every(({ record }) => record !== undefined);
 }
 
 function deferred(entity: Entity): { entity: Entity; locationKey: string } {

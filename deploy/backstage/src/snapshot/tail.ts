@@ -74,6 +74,7 @@ export class SnapshotTail {
   #running: Promise<void> | undefined;
   /** What was said of this outage. */
   readonly #told = new Set<string>();
+  #toldNothing = false;
 
   constructor(options: TailOptions) {
     this.#options = options;
@@ -123,13 +124,24 @@ export class SnapshotTail {
     }
   }
 
+  /** Connects, without waiting for it once stopped: a server that answers nothing must not hold up Backstage's end. */
   async #connect(): Promise<RedisConnection> {
-    const connection = await this.#options.connect();
-    this.#connection = connection;
-    if (this.#ended.signal.aborted) {
-      throw new Error('stopped');
+    const { signal } = this.#ended;
+    const connecting = this.#options.connect();
+    let leave = () => {};
+    const stopped = new Promise<never>((_, reject) => {
+      leave = () => reject(new Error('stopped'));
+      signal.addEventListener('abort', leave);
+    });
+    try {
+      this.#connection = await Promise.race([connecting, stopped]);
+      return this.#connection;
+    } catch (error) {
+      connecting.then(late => late.close()).catch(() => {});
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', leave);
     }
-    return connection;
   }
 
   /** Everything that is asked was answered: only then is Redis back, for a login alone may suffice to connect. */
@@ -143,6 +155,24 @@ export class SnapshotTail {
     }
     this.#link = { connected: true, since: Date.now() };
     this.#told.clear();
+    this.#tellNothingYet();
+  }
+
+  /** Nothing is wrong then; but a wrong prefix looks the same, and whoever waits for clusters looks into the log first. */
+  #tellNothingYet(): void {
+    const followed = [...this.#followed.values()];
+    const isNothing = followed.every(({ state }) => !state.snapshot && state.refusal?.reason === 'Missing');
+    if (isNothing && !this.#toldNothing) {
+      this.#toldNothing = true;
+      const { instances, keys, logger } = this.#options;
+      const [first] = instances ?? [];
+      const whose = instances ? ` of ${instances.join(', ')}` : '';
+      const place = first === undefined ? keys.instances : keys.head(first);
+      const setting = `paletteSync.redis.prefix${instances ? ' and paletteSync.instances' : ''}`;
+      logger.warn(
+        `palette-sync: Redis answers, but holds no snapshot${whose} yet (looked at ${place}); start the daemon, or see ${setting}`,
+      );
+    }
   }
 
   #lost(error: unknown): void {
@@ -161,7 +191,13 @@ export class SnapshotTail {
 
   async #round(connection: RedisConnection): Promise<void> {
     await this.#discover(connection);
-    await Promise.all([...this.#followed.values()].map(one => this.#look(connection, one)));
+    // Also where one fails, all are waited for: none may go on beside the looks over the next connection.
+    const looks = await Promise.allSettled([...this.#followed.values()].map(one => this.#look(connection, one)));
+    for (const look of looks) {
+      if (look.status === 'rejected') {
+        throw look.reason;
+      }
+    }
     this.#answered();
     this.#tellRound();
     if (this.#ended.signal.aborted) {
@@ -322,7 +358,8 @@ function remedied(error: RedisUnavailable | RedisReplyError): string {
 }
 
 function replyRemedy(code: string, name: string): string {
-  if (code === 'NOPERM') {
+  if (code === 'NOPERM' || code === 'EXECABORT') {
+    // What is not permitted within a MULTI is told as EXECABORT.
     return `the Redis user may not read the keys of ${name}; give it the reader's rights`;
   }
   if (code === 'WRONGTYPE') {

@@ -39,8 +39,13 @@ class Catalog {
   readonly logger = new CapturingLogger();
   failures = 0;
 
-  static async start(prefix: string, settings: Record<string, unknown> = {}): Promise<Catalog> {
+  static async start(
+    prefix: string,
+    settings: Record<string, unknown> = {},
+    { failures = 0 }: { failures?: number } = {},
+  ): Promise<Catalog> {
     const catalog = new Catalog();
+    catalog.failures = failures;
     const paletteSync = { redis: { url: valkey.url, prefix }, sealKeys: SEAL_LINE, ...settings };
     const backend = await startedBackend({
       extensionPoints: [
@@ -126,13 +131,47 @@ test('an instance that cannot be believed removes nothing of any instance', asyn
   assert(catalog.mutations.every(({ type }) => type === 'delta'));
 });
 
-test('a catalog that fails is offered the entities again', async () => {
+test('a record that cannot be read removes nothing, and the others are added', async () => {
+  const prefix = randomPrefix();
+  const daemon = new Publisher(redis, 'alpha', prefix);
+  await daemon.publish({ put: [ONE, TWO] });
+  const catalog = await Catalog.start(prefix);
+  await until('the entities', () => catalog.last.length === 2);
+
+  const newer = { state: 'ready-in-a-way-to-come', reason: '', message: '', since: '2027-01-15T07:00:00Z' };
+  await daemon.publish({ put: [cluster(2, { access: newer }), THREE] });
+  await until('the next one', () => catalog.last.includes('alpha-3'));
+  assert.equal(catalog.mutations.at(-1)?.type, 'delta');
+
+  await daemon.publish({ drop: [TWO.uid] });
+  await until('the full mutation', () => catalog.mutations.at(-1)?.type === 'full');
+  assert.deepEqual(catalog.last, ['alpha-1', 'alpha-3']);
+});
+
+test('a token that changes is nothing to the catalog', async () => {
+  const prefix = randomPrefix();
+  const daemon = new Publisher(redis, 'alpha', prefix);
+  await daemon.publish({ put: [ONE], tokens: { [ONE.uid]: 'canary-token-1' } });
+  const catalog = await Catalog.start(prefix);
+  await until('the entity', () => catalog.last.length === 1);
+
+  await daemon.publish({ tokens: { [ONE.uid]: 'canary-token-2' } });
+  await daemon.publish({ put: [THREE] });
+  await until('the next one', () => catalog.last.includes('alpha-3'));
+
+  assert.equal(catalog.mutations.length, 2);
+  assert(!JSON.stringify(catalog.mutations).includes('canary'));
+});
+
+test('a catalog that fails is offered the entities again, which is said once', async () => {
   const prefix = randomPrefix();
   await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE] });
-  const catalog = await Catalog.start(prefix);
-  catalog.failures = 1;
+  const catalog = await Catalog.start(prefix, {}, { failures: 2 });
 
   await until('the entity', () => catalog.last.length === 1);
+
+  assert.equal(catalog.failures, 0);
+  assert.equal(catalog.logger.count(/the catalog did not take the clusters: database is locked/), 1);
 });
 
 test('the filter and the names of the settings hold here too', async () => {

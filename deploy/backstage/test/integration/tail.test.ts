@@ -79,14 +79,23 @@ describe('reading on', () => {
     const reader = follow();
     await until('the first version', () => reader.version() === 1);
 
-    for (let round = 1; round <= 60; round += 1) {
+    // Fewer than after which the reader, if each comes between its two questions, would read all instead.
+    for (let round = 1; round <= 18; round += 1) {
       await daemon.publish({ tokens: { [ONE.uid]: `token-${round}` }, put: [cluster(round + 1)] });
     }
-    await until('the last version', () => reader.version() === 61);
+    await until('the last version', () => reader.version() === 19);
 
-    assert.equal(reader.token('alpha-1'), 'token-60');
-    assert.equal(reader.state()?.snapshot?.entries.size, 61);
+    assert.equal(reader.token('alpha-1'), 'token-18');
+    assert.equal(reader.state()?.snapshot?.entries.size, 19);
     assert.equal(reader.state()?.reloads, 1);
+
+    for (let round = 19; round <= 90; round += 1) {
+      await daemon.publish({ tokens: { [ONE.uid]: `token-${round}` }, put: [cluster(round + 1)] });
+    }
+    await until('the very last version', () => reader.version() === 91);
+
+    assert.equal(reader.token('alpha-1'), 'token-90');
+    assert.equal(reader.state()?.snapshot?.entries.size, 91);
   });
 
   test('a gap in the stream makes it read all', async () => {
@@ -198,6 +207,17 @@ describe('reading on', () => {
     assert.equal(reader.logger.lines.length, 1);
     assert(!reader.logger.text.includes('canary'));
   });
+});
+
+test('rights that suffice for the head and not for the rest are said with the remedy, of that instance', async () => {
+  await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE], tokens });
+  const rules = readerRules().filter(rule => !rule.endsWith(':credentials'));
+  await redis.command(['ACL', 'SETUSER', 'partial', ...rules, '>canary-password']);
+  const reader = follow({ url: `redis://partial:canary-password@127.0.0.1:${valkey.port}` });
+
+  await until('the refusal', () => reader.state()?.refusal);
+
+  assert.match(reader.state()?.refusal?.message ?? '', /may not read the keys of alpha; give it the reader's rights/);
 });
 
 describe('what is not believed', () => {

@@ -82,6 +82,21 @@ describe('good configuration', () => {
 describe('configuration that cannot be used is told by key, with the remedy, and without secrets', () => {
   for (const [what, section, told] of [
     ['an empty section', {}, [/redis: url is missing/, /sealKeys: is missing; write sealKeys/]],
+    [
+      'an empty URL, as of a variable that is empty',
+      { ...GOOD, redis: { url: '' } },
+      [/^paletteSync\.redis\.url: is empty$/],
+    ],
+    ['an empty file name', { ...GOOD, redis: { urlFile: '' } }, [/redis\.urlFile: is empty/]],
+    ['empty keys', { ...GOOD, sealKeys: '' }, [/^paletteSync\.sealKeys: is empty$/]],
+    ['an empty name of an instance', { ...GOOD, instances: [''] }, [/instances: holds an empty string/]],
+    ['a prefix that no daemon has', { ...GOOD, redis: { ...GOOD.redis, prefix: '{a}' } }, [/prefix: may hold letters/]],
+    ['a namespace that is none', { ...GOOD, catalog: { namespace: 'My_NS' } }, [/catalog\.namespace: is none/]],
+    [
+      'an owner that is none',
+      { ...GOOD, catalog: { defaultOwner: 'a/b/c' } },
+      [/catalog\.defaultOwner: is no reference/],
+    ],
     ['no section but a word', 'yes', [/is not a section/]],
     ['a word for a part', { ...GOOD, redis: 'redis://canary' }, [/redis: is string, but must be object/]],
     [
@@ -134,6 +149,10 @@ describe('configuration that cannot be used is told by key, with the remedy, and
       );
     });
   }
+
+  test('what is empty is told once', () => {
+    assert.equal(problemsOf({ ...GOOD, redis: { url: '' } }).length, 1);
+  });
 
   test('all problems are told at once', () => {
     assert.equal(problemsOf({ redis: {}, sealKeys: '', instances: ['A'], typo: 1 }).length, 4);

@@ -71,6 +71,7 @@ describe('a cluster in the catalog', () => {
     [['Owner:group:default/team-a'], 'group:default/team-a'],
     [['owner:user:jo'], 'user:jo'],
     [['owner:Team A & B'], 'Team-A-B'],
+    [['owner:group:--/team-a'], 'group:team-a'],
     [['owner:'], 'group:platform'],
     [['owner'], 'group:platform'],
     [[], 'group:platform'],

@@ -23,6 +23,7 @@ const ALPHA: InstanceState = {
   snapshot: { head: HEAD, entries: new Map(), kept: new Map() },
 };
 const SOURCES: HealthSources = {
+  setupProblems: [],
   link: { connected: true, since: NOW - HOUR },
   instances: [ALPHA],
   duplicates: [],
@@ -38,6 +39,16 @@ describe('health', () => {
     assert.deepEqual(health.problems, []);
     assert.equal(health.instances[0]?.ageSeconds, 60);
     assert.equal(health.instances[0]?.version, 7);
+  });
+
+  test('tells all that is wrong', () => {
+    const { problems } = healthOf({
+      ...SOURCES,
+      setupProblems: ['the configuration is not valid', 'another module supplies clusters'],
+      link: { connected: false, since: NOW, error: 'Redis is away' },
+    });
+
+    assert.deepEqual(problems, ['the configuration is not valid', 'another module supplies clusters', 'Redis is away']);
   });
 
   for (const [what, changes, status, problem] of [
@@ -63,7 +74,7 @@ describe('health', () => {
     ],
     [
       'a configuration that is not valid',
-      { instances: [], configProblem: 'redis.url is missing' },
+      { instances: [], setupProblems: ['redis.url is missing'] },
       'unavailable',
       /redis.url/,
     ],

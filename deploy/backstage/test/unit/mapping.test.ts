@@ -121,9 +121,11 @@ describe('what is withheld, and why', () => {
   }
 
   test('messages hold no token and no address', () => {
-    const said = [entry(server({ url: 'http://u:p@canary' })), entry(access('failed', 'Forbidden'))].map(one =>
-      JSON.stringify(interpret(one, SERVE_ALL)),
-    );
+    const said = [
+      entry(server({ url: 'http://u:p@canary' })),
+      entry(server({ url: 'https://canary', tls_server_name: 'other.canary' })),
+      entry(access('failed', 'Forbidden')),
+    ].map(one => JSON.stringify(interpret(one, SERVE_ALL)));
 
     assert(!said.join().includes('canary'));
   });
@@ -139,6 +141,10 @@ describe('the filter', () => {
     ['a project by uid', { includeProjects: ['5f3c0000000000000000a001'] }, record, true],
     ['a project by glob', { includeProjects: ['S?o*'] }, record, true],
     ['case counts', { includeProjects: ['shop'] }, record, false],
+    ['a set', { includeTags: ['[a-f]nv:[!d]rod'] }, record, true],
+    ['a set of others', { includeTags: ['[!a-f]nv:*'] }, record, false],
+    ['an excluded set', { excludeTags: ['env:[op]*'] }, record, false],
+    ['a range that runs backwards holds nothing', { includeTags: ['[z-a]nv:*', 'e[]nv:*', '[!]nv:*'] }, record, false],
     ['dots are dots', { includeProjects: ['S.op'] }, record, false],
     ['exclusion wins', { includeProjects: ['*'], excludeProjects: ['Sho*'] }, record, false],
     ['a tag', { includeTags: ['env:*'] }, record, true],

@@ -137,6 +137,23 @@ describe('what is refused as a whole', () => {
     });
   }
 
+  for (const [what, forged] of [
+    ['another epoch', { epoch: String(EPOCH + 1) }],
+    ['another version', { version: '2' }],
+    ['no mac', { mac: '' }],
+    ['the mac of another key', { mac: macOf('alpha', EPOCH, 1, '', randomBytes(32)) }],
+  ] as const) {
+    test(`a head with ${what}, whole and as a change`, async () => {
+      const good = stored({ clusters: [ONE] });
+      const evil = { ...good, head: { ...good.head, ...forged } };
+      const before = await load({ clusters: [], epoch: EPOCH - 1 });
+
+      await assert.rejects(whole('alpha', evil, undefined, SEALER, new Slices()), refusedAs('Mac'));
+      await assert.rejects(changed('alpha', before, evil, [ONE.uid], [], SEALER, new Slices()), refusedAs('Mac'));
+      assert.equal((await changed('alpha', before, good, [ONE.uid], [], SEALER, new Slices())).entries.size, 1);
+    });
+  }
+
   test('a snapshot of another instance, copied over', async () => {
     await assert.rejects(
       whole('bravo', stored({ clusters: [ONE] }), undefined, SEALER, new Slices()),

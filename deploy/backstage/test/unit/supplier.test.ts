@@ -101,6 +101,22 @@ describe('the unified view', () => {
     assert.deepEqual(supplier.duplicates, ['alpha-1']);
   });
 
+  test('withholds it also while the default suppliers fail: the name must not lead to another cluster', async () => {
+    let broken = false;
+    const defaults = {
+      getClusters: async () => (broken ? Promise.reject(new Error('no network')) : theirs('alpha-1', 'static')),
+    };
+    const supplier = new UnifiedClustersSupplier({
+      defaults,
+      directory: await directory(1, 2),
+      logger: new CapturingLogger(),
+    });
+    await supplier.getClusters(USER);
+    broken = true;
+
+    assert.deepEqual(namesOf(await supplier.getClusters(USER)), ['alpha-2']);
+  });
+
   for (const [what, getClusters] of [
     ['rejects', async () => Promise.reject(new Error('no network'))],
     [

@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { test } from 'node:test';
+import { Directory } from '../../src/directory';
+import { Reports } from '../../src/reports';
+import { SealKeys } from '../../src/seal';
+import { decodeRecord } from '../../src/snapshot/decode';
+import type { Credential, Snapshot } from '../../src/snapshot/snapshot';
+import type { InstanceState } from '../../src/snapshot/tail';
+import { SERVE_ALL } from '../support/following';
+import { CapturingLogger } from '../support/logger';
+import { cluster, SEAL_LINE } from '../support/published';
+
+const HOUR = 3_600_000;
+const NOW = 1_800_000_000_000;
+const SEALER = SealKeys.fromLines(SEAL_LINE);
+const FOREIGN: Credential = {
+  raw: 'canary-sealed',
+  refused: { reason: 'SealKeyUnknown', kid: 'elsewhere', message: 'no such key' },
+};
+
+function stateOf(version: number, credentials: Credential[], checkedAt = NOW): InstanceState {
+  const entries: Snapshot['entries'] = new Map(
+    credentials.map((credential, at) => {
+      const one = cluster(at);
+      const record = decodeRecord('alpha', one.uid, JSON.stringify(one));
+      return [one.uid, { uid: one.uid, hash: '', record, credential }];
+    }),
+  );
+  const numbers = { epoch: 1, version, clusters: entries.size, changedAt: NOW, checkedAt };
+  const snapshot = { head: { ...numbers, digest: '', mac: '', complete: true }, entries, kept: new Map() };
+  return { name: 'alpha', reloads: 1, checkedAt, snapshot };
+}
+
+class Told {
+  readonly logger = new CapturingLogger();
+  readonly #directory = new Directory(SERVE_ALL);
+  readonly #reports = new Reports(this.logger, this.#directory, SEALER, HOUR);
+
+  async after(state: InstanceState, now = NOW): Promise<string[]> {
+    const before = this.logger.lines.length;
+    await this.#directory.update(state.name, state.snapshot!);
+    this.#reports.tell([state], now);
+    return this.logger.lines.slice(before);
+  }
+}
+
+test('what is served and withheld is told, and again once it is another number', async () => {
+  const told = new Told();
+  const good: Credential = { raw: 'canary', token: 'canary-token', expiresAt: NOW + HOUR };
+
+  assert.deepEqual(await told.after(stateOf(1, [good, good])), [
+    'info palette-sync: alpha: 2 clusters served (version 1) ""',
+  ]);
+  assert.deepEqual(await told.after(stateOf(2, [good, good])), []);
+  assert.deepEqual(await told.after(stateOf(2, [good, good]), NOW + HOUR), [
+    'info palette-sync: alpha: 0 clusters served, withheld: 2 CredentialExpired (version 2) ""',
+  ]);
+});
+
+test('tokens sealed with an unknown key are told in one line that names it, once', async () => {
+  const told = new Told();
+
+  await told.after(stateOf(1, [FOREIGN, FOREIGN]));
+  await told.after(stateOf(2, [FOREIGN, FOREIGN, FOREIGN]));
+
+  assert.equal(told.logger.count(/sealed with/), 1);
+  assert.equal(
+    told.logger.count(/2 tokens are sealed with the key elsewhere, .* \(tests\); .* paletteSync\.sealKeys/),
+    1,
+  );
+  assert(!told.logger.text.includes('canary'));
+});
+
+test('a token that another key of the same id sealed is withheld, and says nothing of unknown keys', async () => {
+  const told = new Told();
+  const other = SealKeys.fromLines(`tests ${randomBytes(32).toString('base64url')}`);
+  const opened = await other.open('alpha', 'u', 'none:canary');
+  assert('refused' in opened);
+
+  await told.after(stateOf(1, [{ raw: 'canary', refused: opened.refused }]));
+
+  assert.equal(told.logger.count(/withheld: 1 SealBroken/), 1);
+  assert.equal(told.logger.count(/sealed with/), 0);
+});
+
+test('a daemon that no longer looks is told once, and that it looks again', async () => {
+  const told = new Told();
+
+  for (const minutes of [59, 61, 62]) {
+    await told.after(stateOf(1, []), NOW + minutes * 60_000);
+  }
+  assert.equal(told.logger.count(/the daemon has not looked for 61 min/), 1);
+  assert.equal(told.logger.count(/has not looked/), 1);
+
+  await told.after(stateOf(1, [], NOW + 2 * HOUR), NOW + 2 * HOUR);
+  assert.equal(told.logger.count(/alpha: the daemon looks again/), 1);
+});

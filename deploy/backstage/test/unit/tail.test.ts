@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type RedisConnection, RedisUnavailable } from '../../src/redis/connection';
+import { Keys } from '../../src/snapshot/keys';
+import type { Reading, SnapshotReader } from '../../src/snapshot/reader';
+import { SnapshotTail, type TailOptions } from '../../src/snapshot/tail';
+import { SnapshotRefused } from '../../src/snapshot/verify';
+import { CapturingLogger } from '../support/logger';
+import { until } from '../support/processes';
+
+const HEAD = {
+  epoch: 1,
+  version: 1,
+  digest: '',
+  mac: '',
+  clusters: 0,
+  complete: true,
+  changedAt: 0,
+  checkedAt: 0,
+};
+const READING: Reading = { snapshot: { head: HEAD, entries: new Map(), kept: new Map() }, whole: true };
+
+/** A connection to a Redis that answers as `command` does. */
+function connection(command: (args: string[]) => Promise<unknown>): RedisConnection & { closed: boolean } {
+  const made = {
+    closed: false,
+    command,
+    async close() {
+      made.closed = true;
+    },
+  };
+  return made as unknown as RedisConnection & { closed: boolean };
+}
+
+function optionsOf(options: Pick<TailOptions, 'connect'> & Partial<TailOptions>): TailOptions {
+  return {
+    reader: { read: async () => READING } as unknown as SnapshotReader,
+    keys: new Keys('p'),
+    instances: ['alpha', 'bravo'],
+    logger: new CapturingLogger(),
+    onChange: async () => {},
+    ...options,
+  };
+}
+
+function tailOf(options: Pick<TailOptions, 'connect'> & Partial<TailOptions>): SnapshotTail {
+  const tail = new SnapshotTail(optionsOf(options));
+  tail.start();
+  return tail;
+}
+
+test('stopping does not wait for a connecting that hangs, and what it brings later is closed', async () => {
+  let connected: (made: RedisConnection) => void = () => {};
+  const tail = tailOf({
+    connect: () =>
+      new Promise(resolve => {
+        connected = resolve;
+      }),
+  });
+
+  await tail.stop();
+
+  const late = connection(async () => null);
+  connected(late);
+  await until('its end', () => late.closed);
+});
+
+test('a reading that is under way when the connection is lost ends before the next one begins', async () => {
+  let connects = 0;
+  let reading = false;
+  let finish: (found: Reading) => void = () => {};
+  const tail = tailOf({
+    connect: async () => {
+      connects += 1;
+      assert(!reading, 'a reading over the former connection still goes on');
+      return connection(async args => {
+        if (args.includes('{p:alpha}:head')) {
+          await until('the reading of bravo', () => reading || connects > 1);
+          throw new RedisUnavailable('lost');
+        }
+        return ['1', '1', null];
+      });
+    },
+    reader: {
+      read: () =>
+        new Promise<Reading>(resolve => {
+          reading = true;
+          finish = found => {
+            reading = false;
+            resolve(found);
+          };
+        }),
+    } as unknown as SnapshotReader,
+  });
+  await until('the reading', () => reading);
+  // Long enough for the first pause between two tries; a tail that did not wait would connect meanwhile.
+  await assert.rejects(
+    until('another connection', () => connects > 1, 1_200),
+    /never: another connection/,
+  );
+
+  finish(READING);
+
+  await until('the next connection', () => connects > 1);
+  await tail.stop();
+});
+
+test('a Redis that holds nothing is told once, with what may be wrong', async () => {
+  for (const [instances, told] of [
+    [
+      undefined,
+      /holds no snapshot yet \(looked at p:instances\); start the daemon, or see paletteSync\.redis\.prefix /,
+    ],
+    [
+      ['alfa'],
+      /holds no snapshot of alfa yet \(looked at \{p:alfa\}:head\); start the daemon, or see .*\.prefix and paletteSync\.instances /,
+    ],
+  ] as const) {
+    const logger = new CapturingLogger();
+    let rounds = 0;
+    const { instances: _all, ...options } = optionsOf({
+      connect: async () =>
+        connection(async ([name]) => {
+          await sleep(5); // as a server, which lets the event loop turn
+          return name === 'SMEMBERS' ? [] : name === 'HMGET' ? [null, null, null] : null;
+        }),
+      logger,
+      onRound: () => {
+        rounds += 1;
+      },
+      reader: {
+        read: async () => {
+          throw new SnapshotRefused('Missing', 'Redis holds no snapshot of it');
+        },
+      } as unknown as SnapshotReader,
+    });
+    const tail = new SnapshotTail({ ...options, ...(instances && { instances }) });
+    tail.start();
+    await until('two rounds', () => rounds >= 2);
+
+    assert.equal(logger.lines.length, 1);
+    assert.match(logger.lines[0] ?? '', told);
+    await tail.stop();
+  }
+});
