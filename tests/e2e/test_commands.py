@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from e2e.command import palette_sync, simulation
+from e2e.command import COMMAND, environment, palette_sync, simulation
+from e2e.daemon import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,6 +144,27 @@ def test_once_ends_with_75_while_another_writer_holds_the_lease(
     assert ran.code == 75, ran.err
     assert "somewhere" in ran.err
     assert "4711" in ran.err
+
+
+def test_once_that_is_stopped_while_it_lists_says_so(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    control(world, "POST", "/faults", {"target": "palette", "kind": "hang", "instance": "alpha"})
+
+    with subprocess.Popen(
+        [COMMAND, "once", "--config", tmp_path / "config.toml"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**redis),
+    ) as process:
+        until(lambda: control(world, "GET", "/requests/count?target=palette&instance=alpha")["count"])
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=40)
+
+    assert process.returncode == 1
+    assert "alpha: no pass was run\n  stopped while Palette was listed; nothing was done" in err
+    assert "Traceback" not in out + err
 
 
 def test_replace_legacy_tells_first_and_deletes_when_told(
