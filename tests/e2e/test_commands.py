@@ -122,6 +122,13 @@ def test_a_dead_redis_ends_with_1_and_says_so(world: dict[str, Any], tmp_path: P
     assert "Traceback" not in ran.err
 
 
+def test_a_redis_url_that_is_none_is_a_wrong_configuration(world: dict[str, Any], tmp_path: Path) -> None:
+    ran = palette_sync("run", "--config", tmp_path / "config.toml", PALETTE_SYNC_REDIS__URL="redis://h/zero")
+
+    assert ran.code == 78
+    assert "redis.url cannot be understood" in ran.err
+
+
 def test_once_ends_with_75_while_another_writer_holds_the_lease(
     world: dict[str, Any], tmp_path: Path, redis: dict[str, str], valkey_url: str
 ) -> None:

@@ -157,6 +157,7 @@ def test_sigterm_while_waiting_for_redis_ends_it(world_of: Callable[..., World],
     with daemon(world.config, PALETTE_SYNC_REDIS__URL=valkey.url) as run:
         run.wait_for("waiting_for_store")
         assert run.stop() == 0
+        assert run.events("daemon_stopped")
 
 
 def test_a_login_that_redis_refuses_ends_the_start(world_of: Callable[..., World], tmp_path: Path) -> None:

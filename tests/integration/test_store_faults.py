@@ -381,6 +381,17 @@ async def test_missing_rights_are_listed_and_told(guarded: tuple[str, Any], seal
         assert (await store.load("alpha")).head is None
 
 
+async def test_a_user_who_may_not_ask_for_rights_is_tried(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+    url, admin = guarded
+    await admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~p:*", "~{p:*", "+@read", "+ping")
+    await admin.execute_command("ACL", "SETUSER", "mute", "on", ">pw", "~p:*", "~{p:*", "+@all", "-acl")
+
+    async with Store.open(login(url, "reader", "pw"), prefix="p", sealer=seal_keys) as store:
+        assert (await store.server_facts()).denied == ("EVAL",)
+    async with Store.open(login(url, "mute", "pw"), prefix="p", sealer=seal_keys) as store:
+        assert (await store.server_facts()).denied is None
+
+
 async def test_a_writer_with_all_rights_lacks_none(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, _ = guarded
     async with Store.open(url, prefix="p", sealer=seal_keys) as store:

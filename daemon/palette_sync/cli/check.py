@@ -87,8 +87,12 @@ async def _redis(store: Store) -> list[Finding]:
             Finding(WARNING, "redis", told, "set appendonly yes; the daemon mends a loss, at the price of work")
         )
     if facts.denied:
-        told = f"the user {facts.user} may not run {', '.join(facts.denied)}"
+        user = f"the user {facts.user}" if facts.user else "the user of [redis] url"
+        told = f"{user} may not run {', '.join(facts.denied)}"
         findings.append(Finding(PROBLEM, "redis", told, "let the ACL grant them on the keys of the prefix"))
+    elif facts.denied is None:
+        told = "what the user may do cannot be looked up: this needs Redis >= 7, ACL WHOAMI and ACL DRYRUN"
+        findings.append(Finding(WARNING, "redis", told, "compare its ACL with deploy/redis/users.acl"))
     return findings
 
 

@@ -99,6 +99,7 @@ class Service:
                 )
             )
             if not await self._redis_answers():
+                log.info("daemon_stopped", reason="asked to")
                 return Exit.OK
             self._group = group = await stack.enter_async_context(asyncio.TaskGroup())
             for name in self.shared.settings.instances:

@@ -53,7 +53,8 @@ PAUSE = 0.1  # seconds between two looks whether the server is ready
 class ServerFacts:
     """What the server says of itself; None where it, or its ACL, does not say. `eviction` is its maxmemory-policy.
 
-    `denied` names the commands that the daemon needs and its user may not run (Redis >= 7, where it can be asked).
+    `denied` names the commands that the daemon needs and its user may not run; None where the server cannot be asked
+    (Redis < 7, or a user without ACL WHOAMI and ACL DRYRUN) and at least EVAL works.
     """
 
     name: str
@@ -254,6 +255,9 @@ class Store:
         info = await self._allowed("INFO") or {}
         user = await self._allowed("ACL", "WHOAMI")
         name = user.decode(errors="replace") if isinstance(user, bytes) else None
+        denied = await self._denied(name) if name else None
+        if denied is None and await self._allowed("EVAL", "return 1", "1", self.keys.of("check", "head")) is None:
+            denied = ("EVAL",)  # nothing is published without it
         return ServerFacts(
             name=str(info.get("server_name", "redis")),
             version=str(info.get("valkey_version") or info.get("redis_version") or "unknown"),
@@ -261,7 +265,7 @@ class Store:
             eviction=_text(info, "maxmemory_policy"),
             append_only=bool(info["aof_enabled"]) if "aof_enabled" in info else None,
             user=name,
-            denied=await self._denied(name) if name else None,
+            denied=denied,
         )
 
     async def _denied(self, user: str) -> tuple[str, ...] | None:
