@@ -7,12 +7,13 @@ import json
 import signal
 import subprocess
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
 from e2e.command import COMMAND, environment, palette_sync, simulation
 from e2e.daemon import until
+from palette_sync.cli.main import ConfigOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,8 +75,9 @@ def test_check_finds_everything_in_order_and_warns_of_wide_rights(
     checked = palette_sync("check", "--config", tmp_path / "config.toml", **redis)
 
     assert checked.code == 0, checked.out + checked.err
-    assert "2 instances" in checked.out
+    assert "it names alpha, bravo" in checked.out
     assert "reads every Secret" in checked.out
+    assert checked.out.count('set rbac.preset = "view"') == 2, "once for an instance, below what it mends"
     assert "the API key expires in" in checked.out or "never expires" in checked.out
 
 
@@ -174,6 +176,18 @@ def test_once_that_is_stopped_while_it_lists_says_so(
     assert "Traceback" not in out + err
 
 
+def test_a_plan_of_what_cannot_be_listed_is_no_plan_to_do_nothing(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    (tmp_path / "alpha.api-key").write_text("canary-wrong-key")
+
+    planned = palette_sync("plan", "--config", tmp_path / "config.toml", "--instance", "alpha", **redis)
+
+    assert planned.code == 1
+    assert "Palette cannot be listed: GET /v1/users/info: HTTP 401" in planned.out
+    assert "nothing to do" not in planned.out
+
+
 def test_replace_legacy_tells_first_and_deletes_when_told(
     world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
 ) -> None:
@@ -225,7 +239,14 @@ def test_seal_key_prints_a_line_that_opens(tmp_path: Path) -> None:
     assert palette_sync("seal-key", "mine", "--json").document["kid"] == "mine"
 
 
+def test_a_file_that_may_not_be_read_is_left_to_the_configuration_which_ends_with_78() -> None:
+    option = get_args(ConfigOption)[1]  # root, who may read everything, cannot try it
+
+    assert option.readable is False, "typer's own look ends with 2"
+
+
 def test_help_and_version_need_no_configuration() -> None:
+    assert "at the address of http.listen" in palette_sync("status", "--help").out
     assert "exit codes" in palette_sync("--help").out.lower()
     assert palette_sync("--version").out.startswith("palette-sync ")
 

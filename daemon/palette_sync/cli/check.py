@@ -45,7 +45,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
         from palette_sync.store.redis import StoreError
 
         chosen = chosen_instances(settings, instances)
-        findings = [Finding(OK, "configuration", f"{len(settings.instances)} instances")]
+        findings = [Finding(OK, "configuration", f"sound; it names {', '.join(settings.instances)}")]
         sealer = sealer_of(settings)
         if settings.seal == "none":
             findings.append(
@@ -193,7 +193,8 @@ def _tell(findings: list[Finding], *, as_json: bool) -> None:
         print_json([asdict(finding) for finding in findings])
         return
     console = out()
-    for finding in findings:
+    for finding, following in zip(findings, [*findings[1:], None], strict=True):
         console.print(Text.assemble((f"{finding.level:<8}", STYLES[finding.level]), f"{finding.where}: {finding.what}"))
-        if finding.remedy:
+        told_below = following is not None and (following.where, following.remedy) == (finding.where, finding.remedy)
+        if finding.remedy and not told_below:
             console.print(Text(f"          {finding.remedy}", style="dim"))

@@ -73,10 +73,10 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
-def complain(problems: Sequence[str], *, title: str) -> None:
+def complain(problems: Sequence[str], *, title: str, style: str = "bold red") -> None:
     """Tell problems on standard error, one a line."""
     console = err()
-    console.print(Text(f"palette-sync: {title}", style="bold red"))
+    console.print(Text(f"palette-sync: {title}", style=style))
     for problem in problems:
         console.print(Text(f"  {plain(problem)}"))
 

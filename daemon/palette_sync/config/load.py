@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from palette_sync.config.settings import (
+    NO_INSTANCE,
     PREFIX,
     SEAL_SHAPES,
     AuthRuleSettings,
@@ -296,6 +297,8 @@ def _render(details: list[ErrorDetails], layers: _Layers) -> list[str]:
 def _message(detail: ErrorDetails, location: tuple[str | int, ...]) -> str:
     key = ".".join(map(str, location))
     match detail["type"]:
+        case "missing" if location == ("instances",):
+            return f"{key}: {NO_INSTANCE}"
         case "missing":
             alternative = f" (or {location[-1]}{_FILE})" if location[-1] == "api_key" else ""
             return f"{key}: is missing; set it{alternative}"
@@ -306,6 +309,8 @@ def _message(detail: ErrorDetails, location: tuple[str | int, ...]) -> str:
             return detail["msg"]
         case "value_error":
             return f"{key}: {detail['msg'].removeprefix('Value error, ')}"
+        case "tuple_type":
+            return f"{key}: must be a list"
         case "model_type" | "dict_type":
             return f"{key}: must be a table"
         case "literal_error":
