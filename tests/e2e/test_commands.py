@@ -45,6 +45,9 @@ def test_once_plan_and_clusters_from_an_empty_store(
     assert "+ Namespace backstage-system" in planned.out
     assert "reads every Secret" in planned.err
 
+    nowhere = palette_sync("clusters", "--config", config, "--instance", "nowhere", **redis)
+    assert nowhere.code == 78
+    assert "--instance nowhere: neither published nor in the configuration; known are alpha, bravo" in nowhere.err
     empty = palette_sync("clusters", "--config", config, **redis)
     assert empty.code == 1
     assert "nothing published yet" in empty.out

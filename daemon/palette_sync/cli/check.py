@@ -55,7 +55,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
             findings.append(Finding(OK, "seal", "the keys are well-formed"))
         try:
             async with open_store(settings, sealer) as store:
-                findings += await _redis(store)
+                findings += await _redis(store, list(chosen))
         except StoreError as error:
             findings.append(Finding(PROBLEM, "redis", str(error), "check [redis] url, the network and the ACL user"))
         limits = Limits(enabled=settings.service.palette_rate_limits)
@@ -69,7 +69,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
     return run_command(config, work, log_level="error")
 
 
-async def _redis(store: Store) -> list[Finding]:
+async def _redis(store: Store, instances: list[str]) -> list[Finding]:
     facts = await store.server_facts()
     findings = [Finding(OK, "redis", f"{facts.name} {facts.version} answers")]
     if not facts.supported:
@@ -93,6 +93,9 @@ async def _redis(store: Store) -> list[Finding]:
     elif facts.denied is None:
         told = "what the user may do cannot be looked up: this needs Redis >= 7, ACL WHOAMI and ACL DRYRUN"
         findings.append(Finding(WARNING, "redis", told, "compare its ACL with deploy/redis/users.acl"))
+    for key, kind in (await store.foreign_keys(instances)).items():
+        told = f"the key {key} is a {kind}, which palette-sync never wrote there"
+        findings.append(Finding(PROBLEM, "redis", told, "delete it, or choose another [redis] prefix"))
     return findings
 
 

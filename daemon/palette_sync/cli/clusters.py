@@ -26,12 +26,18 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
     """Exit 0: read; 1: an instance has published nothing yet, or its snapshot does not verify."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.opening import open_store, sealer_of, utc_now
+        from palette_sync.cli.opening import StartError, open_store, sealer_of, utc_now
 
         async with open_store(settings, sealer_of(settings)) as store:
             await store.ping()
             published = await store.instances()
-            wanted = instances or sorted(published | settings.instances.keys())
+            known = sorted(published | settings.instances.keys())
+            if unknown := sorted(set(instances or ()) - set(known)):
+                raise StartError(
+                    f"--instance {', '.join(unknown)}: neither published nor in the configuration; known are "
+                    f"{', '.join(known)}"
+                )
+            wanted = instances or known
             states = {name: await store.load(name) for name in wanted}
         now = utc_now()
         if as_json:

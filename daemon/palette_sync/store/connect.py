@@ -37,6 +37,10 @@ _SENTINEL = {"redis+sentinel": False, "rediss+sentinel": True}
 # A server that says one of these works again by itself, or after the operator's repair; nothing was written.
 _PASSING = frozenset({"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "OOM", "BUSY", "NOREPLICAS", "TRYAGAIN"})
 _NO_DATABASE = "DB index is out of range"
+_HINTS = {
+    "MISCONF": ": it cannot write to its disk; see the server's log",
+    "WRONGTYPE": ": somebody else wrote one of our keys; `palette-sync check` names it",
+}
 _CODE = re.compile(r"[A-Z][A-Z0-9]{1,30}")
 
 
@@ -211,12 +215,14 @@ class Link:
 
 def _answered(place: str, error: exceptions.RedisError | OSError) -> StoreError:
     """What the server said that has no exception of its own, by the first word of it."""
-    word = (str(error).split(maxsplit=1) or [""])[0]
+    # Before what the server said of it redis-py puts a pipeline's command, with its arguments.
+    said = str(error).rpartition(" of pipeline caused error: ")[2].removeprefix("('")
+    word = (said.split(maxsplit=1) or [""])[0]
     code = word if _CODE.fullmatch(word) else type(error).__name__
     if code == "NOAUTH":
         return StoreError(f"{place} asks for a login; put user and password into redis.url")
     kind = StoreUnavailable if code in _PASSING else StoreError
-    return kind(f"{place} answered {code}")
+    return kind(f"{place} answered {code}{_HINTS.get(code, '')}")
 
 
 def _client(**options: Any) -> aioredis.Redis:

@@ -21,13 +21,13 @@ from palette_sync.store.errors import (
     StoreUnavailable,
     VersionConflict,
 )
-from palette_sync.store.keys import Keys
+from palette_sync.store.keys import TYPES, Keys
 from palette_sync.store.publisher import Publisher
 from palette_sync.store.read import NOTHING, Loaded, Stored, read
 from palette_sync.store.scripts import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -267,6 +267,16 @@ class Store:
             user=name,
             denied=denied,
         )
+
+    async def foreign_keys(self, instances: Iterable[str]) -> dict[str, str]:
+        """Keys of these instances whose type is not ours, with that type: somebody else wrote them."""
+        ours = {self.keys.of(one, what): kind for one in instances for what, kind in TYPES.items()}
+        found: dict[str, str] = {}
+        for key, kind in {self.keys.instances: "set", **ours}.items():
+            answer = await self._allowed("TYPE", key)
+            if isinstance(answer, bytes) and answer.decode() not in (kind, "none"):
+                found[key] = answer.decode()
+        return found
 
     async def _denied(self, user: str) -> tuple[str, ...] | None:
         """Try every command that the daemon needs against the user's ACL, without running it."""
