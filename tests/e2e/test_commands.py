@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import signal
 import subprocess
 import urllib.request
@@ -82,6 +84,29 @@ def test_check_finds_everything_in_order_and_warns_of_wide_rights(
     assert "reads every Secret" in checked.out
     assert checked.out.count('set rbac.preset = "view"') == 2, "once for an instance, below what it mends"
     assert "the API key expires in" in checked.out or "never expires" in checked.out
+
+
+def test_check_shows_on_a_terminal_what_it_waits_for(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    control(world, "POST", "/faults", {"target": "palette", "kind": "hang"})
+    ours, theirs = pty.openpty()
+
+    with subprocess.Popen(
+        [COMMAND, "check", "--config", tmp_path / "config.toml"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment(**redis, TERM="xterm", COLUMNS="100"),
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while b"asking Palette" not in shown:
+            shown += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        while b"interrupted" not in shown:
+            shown += os.read(ours, 4096)
+        assert process.wait(40) == 1
+    os.close(ours)
 
 
 def test_check_says_what_is_wrong_and_how_to_mend_it(world: dict[str, Any], tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
 
         chosen = chosen_instances(settings, instances)
         async with open_shared(settings) as shared:
-            await shared.store.ping()
             with progress_of(list(chosen), show=not as_json) as reporter:
+                await shared.store.ping()
                 wish = Wish(resync=resync, allow_prune=allow_prune)
                 with stop_on_signals(settings.service.grace.total_seconds()) as stop:
                     reports, errors = await run_all(shared, chosen, wish, reporter, stop=stop)

@@ -45,8 +45,8 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: boo
 
         chosen = chosen_instances(settings, instances)
         async with open_shared(settings) as shared:
-            await shared.store.ping()
             with progress_of(list(chosen), show=not as_json) as reporter:
+                await shared.store.ping()
                 reports = await _plan_all(shared, chosen, reporter, resync=resync)
         warnings = _wide_rights(chosen)
         if as_json:
