@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
@@ -19,7 +20,6 @@ from palette_sync.cli.main import ConfigOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -271,6 +271,17 @@ def test_a_file_that_may_not_be_read_is_left_to_the_configuration_which_ends_wit
     option = get_args(ConfigOption)[1]  # root, who may read everything, cannot try it
 
     assert option.readable is False, "typer's own look ends with 2"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_an_output_that_cannot_be_written_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [COMMAND, "seal-key"], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment()
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == "palette-sync: no more can be written: No space left on device\n"
 
 
 def test_help_and_version_need_no_configuration() -> None:

@@ -10,6 +10,7 @@ from palette_sync.cli.early import keep_early_signals
 keep_early_signals(sys.argv)
 look_seldom()
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -238,9 +239,15 @@ def _exit(code: Exit) -> None:
 
 
 def main() -> None:
-    """Run the command line; a reader that went away (`| head`) is no error."""
+    """Run the command line; a reader that went away (`| head`) is no error, a disk that is full is one to be told."""
     try:
         app()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"palette-sync: no more can be written: {error.strerror}\n")
+        sys.exit(Exit.FAILED)
