@@ -563,7 +563,8 @@ def test_an_api_key_must_fit_into_a_header(place: Place, key: str) -> None:
         ),
         pytest.param(
             MINIMAL.replace('api_key = "key"', ""),
-            "instances.prod.api_key: is missing; set it (or api_key_file)",
+            "instances.prod.api_key: is missing; set it (or api_key_file, or instances__prod__api_key in "
+            "PALETTE_SYNC_SECRETS_DIR)",
             id="no api key",
         ),
         pytest.param(
