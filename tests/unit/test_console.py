@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from rich.table import Table
 
 from palette_sync.cli import status
 from palette_sync.cli.console import complain, out, plain, span, table_of
+from palette_sync.cli.demo import called
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +114,12 @@ def test_plain_text_is_one_line() -> None:
 )
 def test_a_span_has_its_two_largest_units(seconds: int, told: str) -> None:
     assert span(seconds) == told
+
+
+def test_the_demo_names_the_command_as_it_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/palette-sync", "demo"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert called() == ".venv/bin/palette-sync"
+
+    (tmp_path / "palette-sync").touch(0o755)
+    assert called() == "palette-sync"
