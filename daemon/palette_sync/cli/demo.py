@@ -70,7 +70,7 @@ async def _demo(*, keep: bool, as_json: bool) -> Exit:
 
 
 def called() -> str:
-    """This command, so that it is found when a line is copied."""
+    """How the command was called, so that it is found when a line is copied."""
     return "palette-sync" if shutil.which("palette-sync") else sys.argv[0]
 
 
