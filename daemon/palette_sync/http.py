@@ -8,6 +8,7 @@ text names host and cause but never a path's query, a header or a body.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from dataclasses import dataclass
 from enum import StrEnum
@@ -124,12 +125,15 @@ async def request(
     except aiohttp.ClientProxyConnectionError:
         raise TransportError(Cause.CONNECT, f"cannot connect to the proxy on the way to {host}") from None
     except aiohttp.ClientConnectorError as error:
-        raise TransportError(
-            Cause.CONNECT, f"cannot connect to {host}: {error.os_error.strerror or 'refused'}"
-        ) from None
+        raise TransportError(Cause.CONNECT, f"cannot connect to {host}: {_said(error.os_error)}") from None
     except (aiohttp.ClientError, ConnectionError, OSError, ValueError) as error:
         # ValueError: aiohttp's parsers raise it for some garbage; the text of either may hold what was received.
         raise TransportError(Cause.BROKEN, f"the connection to {host} broke: {type(error).__name__}") from None
+
+
+def _said(error: OSError) -> str:
+    """What the system says, for asyncio's own text repeats the address."""
+    return os.strerror(error.errno) if error.errno else error.strerror or "refused"
 
 
 def _host_of(url: str) -> str:

@@ -34,7 +34,7 @@ def environment(**variables: str) -> dict[str, str]:
     # Coverage of child processes, where the suite runs under it.
     kept |= {name: value for name, value in os.environ.items() if name.startswith(("COV_", "COVERAGE_"))}
     # A verification is due by each cluster's own hour, which must not come round in the middle of a test.
-    return {**kept, "COLUMNS": "200", "PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL": "3650d", **variables}
+    return {**kept, "PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL": "3650d", **variables}
 
 
 def palette_sync(*arguments: str | Path, **variables: str) -> Ran:

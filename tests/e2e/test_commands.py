@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
+import signal
+import subprocess
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from e2e.command import palette_sync, simulation
+from e2e.command import COMMAND, environment, palette_sync, simulation
+from e2e.daemon import until
+from palette_sync.cli.main import ConfigOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -41,6 +47,9 @@ def test_once_plan_and_clusters_from_an_empty_store(
     assert "+ Namespace backstage-system" in planned.out
     assert "reads every Secret" in planned.err
 
+    nowhere = palette_sync("clusters", "--config", config, "--instance", "nowhere", **redis)
+    assert nowhere.code == 78
+    assert "--instance nowhere: neither published nor in the configuration; known are alpha, bravo" in nowhere.err
     empty = palette_sync("clusters", "--config", config, **redis)
     assert empty.code == 1
     assert "nothing published yet" in empty.out
@@ -71,9 +80,33 @@ def test_check_finds_everything_in_order_and_warns_of_wide_rights(
     checked = palette_sync("check", "--config", tmp_path / "config.toml", **redis)
 
     assert checked.code == 0, checked.out + checked.err
-    assert "2 instances" in checked.out
+    assert "it names alpha, bravo" in checked.out
     assert "reads every Secret" in checked.out
+    assert checked.out.count('set rbac.preset = "view"') == 2, "once for an instance, below what it mends"
     assert "the API key expires in" in checked.out or "never expires" in checked.out
+
+
+def test_check_shows_on_a_terminal_what_it_waits_for(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    control(world, "POST", "/faults", {"target": "palette", "kind": "hang"})
+    ours, theirs = pty.openpty()
+
+    with subprocess.Popen(
+        [COMMAND, "check", "--config", tmp_path / "config.toml"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment(**redis, TERM="xterm", COLUMNS="100"),
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while b"asking Palette" not in shown:
+            shown += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        while b"interrupted" not in shown:
+            shown += os.read(ours, 4096)
+        assert process.wait(40) == 1
+    os.close(ours)
 
 
 def test_check_says_what_is_wrong_and_how_to_mend_it(world: dict[str, Any], tmp_path: Path) -> None:
@@ -119,6 +152,13 @@ def test_a_dead_redis_ends_with_1_and_says_so(world: dict[str, Any], tmp_path: P
     assert "Traceback" not in ran.err
 
 
+def test_a_redis_url_that_is_none_is_a_wrong_configuration(world: dict[str, Any], tmp_path: Path) -> None:
+    ran = palette_sync("run", "--config", tmp_path / "config.toml", PALETTE_SYNC_REDIS__URL="redis://h/zero")
+
+    assert ran.code == 78
+    assert "redis.url cannot be understood" in ran.err
+
+
 def test_once_ends_with_75_while_another_writer_holds_the_lease(
     world: dict[str, Any], tmp_path: Path, redis: dict[str, str], valkey_url: str
 ) -> None:
@@ -141,6 +181,39 @@ def test_once_ends_with_75_while_another_writer_holds_the_lease(
     assert ran.code == 75, ran.err
     assert "somewhere" in ran.err
     assert "4711" in ran.err
+
+
+def test_once_that_is_stopped_while_it_lists_says_so(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    control(world, "POST", "/faults", {"target": "palette", "kind": "hang", "instance": "alpha"})
+
+    with subprocess.Popen(
+        [COMMAND, "once", "--config", tmp_path / "config.toml"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**redis),
+    ) as process:
+        until(lambda: control(world, "GET", "/requests/count?target=palette&instance=alpha")["count"])
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=40)
+
+    assert process.returncode == 1
+    assert "alpha: no pass was run\n  stopped while Palette was listed; nothing was done" in err
+    assert "Traceback" not in out + err
+
+
+def test_a_plan_of_what_cannot_be_listed_is_no_plan_to_do_nothing(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    (tmp_path / "alpha.api-key").write_text("canary-wrong-key")
+
+    planned = palette_sync("plan", "--config", tmp_path / "config.toml", "--instance", "alpha", **redis)
+
+    assert planned.code == 1
+    assert "Palette cannot be listed: GET /v1/users/info: HTTP 401" in planned.out
+    assert "nothing to do" not in planned.out
 
 
 def test_replace_legacy_tells_first_and_deletes_when_told(
@@ -194,7 +267,25 @@ def test_seal_key_prints_a_line_that_opens(tmp_path: Path) -> None:
     assert palette_sync("seal-key", "mine", "--json").document["kid"] == "mine"
 
 
+def test_a_file_that_may_not_be_read_is_left_to_the_configuration_which_ends_with_78() -> None:
+    option = get_args(ConfigOption)[1]  # root, who may read everything, cannot try it
+
+    assert option.readable is False, "typer's own look ends with 2"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_an_output_that_cannot_be_written_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [COMMAND, "seal-key"], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment()
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == "palette-sync: no more can be written: No space left on device\n"
+
+
 def test_help_and_version_need_no_configuration() -> None:
+    assert "at the address of http.listen" in palette_sync("status", "--help").out
     assert "exit codes" in palette_sync("--help").out.lower()
     assert palette_sync("--version").out.startswith("palette-sync ")
 

@@ -146,8 +146,8 @@ def test_a_palette_that_is_down_from_the_start_is_not_ready(
     world = world_of("--instances", "2", "--clusters", "4")
     world.control("POST", "/faults", {"target": "palette", "instance": "alpha", "kind": "status", "status": 401})
     with daemon(world.config, supervised=True, **redis) as run:
-        run.wait_for("pass_finished", instance="bravo", access={"ready": 2})
-        run.wait_for("pass_finished", instance="alpha")
+        run.wait_for("pass_finished", instance="bravo", access={"ready": 2}, level="info")
+        run.wait_for("pass_finished", instance="alpha", level="warning")
         run.wait_for("daemon_ready")
         code, text = run.get("/readyz")
         assert code == 503

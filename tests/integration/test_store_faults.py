@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -379,6 +380,30 @@ async def test_missing_rights_are_listed_and_told(guarded: tuple[str, Any], seal
         with pytest.raises(StoreError, match="does not permit it"):
             await publisher.publish(now=NOW, put=records(1))
         assert (await store.load("alpha")).head is None
+
+
+async def test_a_user_who_may_not_ask_for_rights_is_tried(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+    url, admin = guarded
+    await admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~p:*", "~{p:*", "+@read", "+ping")
+    await admin.execute_command("ACL", "SETUSER", "mute", "on", ">pw", "~p:*", "~{p:*", "+@all", "-acl")
+
+    async with Store.open(login(url, "reader", "pw"), prefix="p", sealer=seal_keys) as store:
+        assert (await store.server_facts()).denied == ("EVAL",)
+    async with Store.open(login(url, "mute", "pw"), prefix="p", sealer=seal_keys) as store:
+        assert (await store.server_facts()).denied is None
+
+
+async def test_a_key_that_somebody_else_wrote_is_named(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+    url, admin = guarded
+    async with Store.open(url, prefix="p", sealer=seal_keys) as store:
+        await (await writer(store)).publish(now=NOW, put=records(1))
+        assert await store.foreign_keys(["alpha", "bravo"]) == {}
+        await admin.set("{p:bravo}:head", "x")
+
+        assert await store.foreign_keys(["alpha", "bravo"]) == {"{p:bravo}:head": "string"}
+        for refused in (store.load, partial(writer, store)):
+            with pytest.raises(StoreError, match="answered WRONGTYPE: somebody else wrote one of our keys"):
+                await refused("bravo")
 
 
 async def test_a_writer_with_all_rights_lacks_none(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:

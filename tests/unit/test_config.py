@@ -445,7 +445,7 @@ NO_SEAL = (
         ),
         pytest.param(
             "include_projects = 5",
-            "instances.prod.include_projects: input should be a valid tuple",
+            "instances.prod.include_projects: must be a list",
             id="a number where names are meant",
         ),
         pytest.param("rbac.namespace = 'Back_stage'", f"instances.prod.rbac.namespace: {NAME}", id="a wrong namespace"),
@@ -542,7 +542,11 @@ def test_an_api_key_must_fit_into_a_header(place: Place, key: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        pytest.param("", "instances: is missing; set it", id="an empty file"),
+        pytest.param(
+            "",
+            "instances: needs at least one instance: add a table [instances.<name>] with url and api_key_file",
+            id="an empty file",
+        ),
         pytest.param(
             'seal = "none"\n[instances]',
             "instances: needs at least one instance: add a table [instances.<name>] with url and api_key_file",
@@ -559,7 +563,8 @@ def test_an_api_key_must_fit_into_a_header(place: Place, key: str) -> None:
         ),
         pytest.param(
             MINIMAL.replace('api_key = "key"', ""),
-            "instances.prod.api_key: is missing; set it (or api_key_file)",
+            "instances.prod.api_key: is missing; set it (or api_key_file, or instances__prod__api_key in "
+            "PALETTE_SYNC_SECRETS_DIR)",
             id="no api key",
         ),
         pytest.param(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
 from palette_sync.cli import status
-from palette_sync.cli.console import complain, out, plain, span
+from palette_sync.cli.console import complain, out, plain, span, table_of
+from palette_sync.cli.demo import called
 
-if TYPE_CHECKING:
-    from typing import Any
+
+@pytest.fixture(autouse=True)
+def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs the tests may tell a width, as `watch` does."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 def test_square_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,25 +34,75 @@ def test_square_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> No
     assert "[/il]" in shown.err
 
 
-def test_what_palette_says_breaks_no_status(capsys: pytest.CaptureFixture[str]) -> None:
-    instance: dict[str, Any] = {"state": "leading", "access": {}, "error": "HTTP 403: see [/il]\x1b]0;pwn\x07\nnext"}
-    document = {
+def document(**instance: Any) -> dict[str, Any]:
+    """What `/status.json` says of one instance."""
+    return {
         "version": "1",
         "pid": 1,
         "state": "ready",
         "started_at": "",
         "config": {"loaded_at": "", "rejected": ["[/x]"]},
         "orphaned": ["[/y]"],
-        "instances": {"alpha": instance},
+        "instances": {"alpha": {"state": "leading", "access": {}, **instance}},
     }
 
-    status._print(document)
+
+def test_what_palette_says_breaks_no_status(capsys: pytest.CaptureFixture[str]) -> None:
+    status._print(document(error="HTTP 403: see [/il]\x1b]0;pwn\x07\nnext"))
 
     shown = capsys.readouterr().out
     assert "see [/il]" in shown
     assert "\x1b]0" not in shown
     assert "[/x]" in shown
     assert "[/y]" in shown
+
+
+def test_status_names_the_projects_that_cannot_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    status._print(document(scopes_failing={"payments": "HTTP 403", "tenant": "HTTP 500"}))
+
+    assert "payments: HTTP 403; tenant: HTTP 500" in capsys.readouterr().out
+
+
+HEADINGS = ("name", "project", "version", "reason")
+ROWS = (("a-name-of-a-cluster-with-40-characters-x", "payments", "v1.34.1", "Unreachable: it did not answer"),)
+
+
+def lines(width: int) -> list[str]:
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(table_of(HEADINGS, ROWS, console=console, spare=("version", "project")))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_a_line_that_is_piped_stays_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    name, reason = "n" * 100, "r" * 300
+
+    out().print(table_of(("name", "reason"), ((name, reason),), console=out()))
+
+    assert f"{name}  {reason}" in capsys.readouterr().out
+
+
+def test_a_terminal_that_is_wide_enough_shows_every_column() -> None:
+    assert lines(100) == [
+        f"{'name':40}  project   version  reason",
+        f"{ROWS[0][0]}  payments  v1.34.1  Unreachable: it did not answer",
+    ]
+
+
+def test_in_a_narrow_terminal_names_stay_whole_and_what_can_be_spared_goes() -> None:
+    assert lines(80) == [
+        f"{'name':40}  project   reason",
+        f"{ROWS[0][0]}  payments  Unreachable: it did not",
+        " " * 52 + "answer",
+    ]
+    assert lines(62)[0] == f"{'name':40}  reason"
+    assert all(line.startswith((ROWS[0][0], " ", "name")) for line in lines(62))
+
+
+def test_in_a_terminal_that_is_too_narrow_nothing_is_cut_off() -> None:
+    told = "".join(line[: lines(30)[0].index("reason")].strip() for line in lines(30)[1:])
+
+    assert told == ROWS[0][0]
 
 
 def test_plain_text_is_one_line() -> None:
@@ -57,3 +114,12 @@ def test_plain_text_is_one_line() -> None:
 )
 def test_a_span_has_its_two_largest_units(seconds: int, told: str) -> None:
     assert span(seconds) == told
+
+
+def test_the_demo_names_the_command_as_it_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/palette-sync", "demo"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert called() == ".venv/bin/palette-sync"
+
+    (tmp_path / "palette-sync").touch(0o755)
+    assert called() == "palette-sync"

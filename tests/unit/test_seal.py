@@ -6,6 +6,8 @@ import base64
 import hashlib
 import hmac
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -82,6 +84,13 @@ def test_keys_rotate_without_a_gap() -> None:
     with pytest.raises(SealError, match=r"the key old is not among the seal keys \(new\)"):
         after.open("alpha", "u1", sealed_before)
     assert not after.mac_matches("alpha", 1, 2, "d", mac_before)
+
+
+def test_the_key_of_the_example_is_refused() -> None:
+    example = tomllib.loads((Path(__file__).parents[2] / "config.example.toml").read_text())
+
+    with pytest.raises(SealKeyError, match=r"line 1: the key of example is the one of config\.example\.toml"):
+        SealKeys.from_lines(example["seal"]["keys"])
 
 
 def test_the_same_kid_with_another_key_does_not_open() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from palette_sync.cli.console import out, print_json
+from palette_sync.cli.console import out, print_json, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from palette_sync.core.model import Discovery
     from palette_sync.palette import Limits, PaletteClient
     from palette_sync.store.redis import Store
+    from palette_sync.store.seal import Sealer
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 STYLES = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
@@ -40,12 +41,11 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
     """Exit 0: no problem (warnings may be there); 1: a pass would fail; 78: the configuration is wrong."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.opening import chosen_instances, open_store, sealer_of
+        from palette_sync.cli.opening import chosen_instances, sealer_of
         from palette_sync.palette import Limits
-        from palette_sync.store.redis import StoreError
 
         chosen = chosen_instances(settings, instances)
-        findings = [Finding(OK, "configuration", f"{len(settings.instances)} instances")]
+        findings = [Finding(OK, "configuration", f"sound; it names {', '.join(settings.instances)}")]
         sealer = sealer_of(settings)
         if settings.seal == "none":
             findings.append(
@@ -53,15 +53,14 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
             )
         else:
             findings.append(Finding(OK, "seal", "the keys are well-formed"))
-        try:
-            async with open_store(settings, sealer) as store:
-                findings += await _redis(store)
-        except StoreError as error:
-            findings.append(Finding(PROBLEM, "redis", str(error), "check [redis] url, the network and the ACL user"))
         limits = Limits(enabled=settings.service.palette_rate_limits)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_instance(name, one, limits), name=name) for name, one in chosen.items()]
-        for task in tasks:
+        with progress_of(list(chosen), show=not as_json) as reporter:
+            async with asyncio.TaskGroup() as group:
+                store = group.create_task(_store(settings, sealer, list(chosen)), name="redis")
+                tasks = [group.create_task(_instance(name, one, limits), name=name) for name, one in chosen.items()]
+                for name in chosen:
+                    reporter(name)("asking Palette", 0, 0)
+        for task in (store, *tasks):
             findings += task.result()
         _tell(findings, as_json=as_json)
         return Exit.FAILED if any(one.level == PROBLEM for one in findings) else Exit.OK
@@ -69,7 +68,18 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
     return run_command(config, work, log_level="error")
 
 
-async def _redis(store: Store) -> list[Finding]:
+async def _store(settings: Settings, sealer: Sealer, instances: list[str]) -> list[Finding]:
+    from palette_sync.cli.opening import open_store
+    from palette_sync.store.redis import StoreError
+
+    try:
+        async with open_store(settings, sealer) as store:
+            return await _redis(store, instances)
+    except StoreError as error:
+        return [Finding(PROBLEM, "redis", str(error), "check [redis] url, the network and the ACL user")]
+
+
+async def _redis(store: Store, instances: list[str]) -> list[Finding]:
     facts = await store.server_facts()
     findings = [Finding(OK, "redis", f"{facts.name} {facts.version} answers")]
     if not facts.supported:
@@ -87,8 +97,15 @@ async def _redis(store: Store) -> list[Finding]:
             Finding(WARNING, "redis", told, "set appendonly yes; the daemon mends a loss, at the price of work")
         )
     if facts.denied:
-        told = f"the user {facts.user} may not run {', '.join(facts.denied)}"
+        user = f"the user {facts.user}" if facts.user else "the user of [redis] url"
+        told = f"{user} may not run {', '.join(facts.denied)}"
         findings.append(Finding(PROBLEM, "redis", told, "let the ACL grant them on the keys of the prefix"))
+    elif facts.denied is None:
+        told = "what the user may do cannot be looked up: this needs Redis >= 7, ACL WHOAMI and ACL DRYRUN"
+        findings.append(Finding(WARNING, "redis", told, "compare its ACL with deploy/redis/users.acl"))
+    for key, kind in (await store.foreign_keys(instances)).items():
+        told = f"the key {key} is a {kind}, which palette-sync never wrote there"
+        findings.append(Finding(PROBLEM, "redis", told, "delete it, or choose another [redis] prefix"))
     return findings
 
 
@@ -189,7 +206,8 @@ def _tell(findings: list[Finding], *, as_json: bool) -> None:
         print_json([asdict(finding) for finding in findings])
         return
     console = out()
-    for finding in findings:
+    for finding, following in zip(findings, [*findings[1:], None], strict=True):
         console.print(Text.assemble((f"{finding.level:<8}", STYLES[finding.level]), f"{finding.where}: {finding.what}"))
-        if finding.remedy:
+        told_below = following is not None and (following.where, following.remedy) == (finding.where, finding.remedy)
+        if finding.remedy and not told_below:
             console.print(Text(f"          {finding.remedy}", style="dim"))

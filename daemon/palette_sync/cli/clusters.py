@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
-from palette_sync.cli.console import STATE_STYLE, out, print_json, span
+from palette_sync.cli.console import STATE_STYLE, out, print_json, span, table_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.core.model import OidcAuth
@@ -15,6 +14,9 @@ from palette_sync.core.model import OidcAuth
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
+
+    from rich.console import Console
+    from rich.table import Table
 
     from palette_sync.config import Settings
     from palette_sync.core.model import ClusterRecord, InstanceState
@@ -24,12 +26,18 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
     """Exit 0: read; 1: an instance has published nothing yet, or its snapshot does not verify."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.opening import open_store, sealer_of, utc_now
+        from palette_sync.cli.opening import StartError, open_store, sealer_of, utc_now
 
         async with open_store(settings, sealer_of(settings)) as store:
             await store.ping()
             published = await store.instances()
-            wanted = instances or sorted(published | settings.instances.keys())
+            known = sorted(published | settings.instances.keys())
+            if unknown := sorted(set(instances or ()) - set(known)):
+                raise StartError(
+                    f"--instance {', '.join(unknown)}: neither published nor in the configuration; known are "
+                    f"{', '.join(known)}"
+                )
+            wanted = instances or known
             states = {name: await store.load(name) for name in wanted}
         now = utc_now()
         if as_json:
@@ -66,7 +74,12 @@ def _print(states: dict[str, InstanceState], now: datetime, *, configured: set[s
         head = state.head
         orphan = "" if name in configured else " (orphaned: not in the configuration any more)"
         if head is None:
-            console.print(Text(f"{name}: nothing published yet; run `palette-sync once`{orphan}", style="yellow"))
+            console.print(
+                Text(
+                    f"{name}: nothing published yet; `palette-sync run` or `once` does that, and says why not{orphan}",
+                    style="yellow",
+                )
+            )
             continue
         age = int((now - head.checked_at).total_seconds())
         first = "" if head.complete else ", first pass not complete"
@@ -83,29 +96,28 @@ def _print(states: dict[str, InstanceState], now: datetime, *, configured: set[s
             for problem in state.problems[:5]:
                 console.print(Text(f"    {problem}", style="red"))
         if state.records:
-            console.print(_table(state, now))
+            console.print(_table(state, now, console))
         for scope in state.scopes.values():
             if scope.error:
                 console.print(Text(f"  stale: {scope.name}: {scope.error}", style="yellow"))
 
 
-def _table(state: InstanceState, now: datetime) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
-    for heading in ("name", "project", "palette", "access", "auth", "token left", "version", "reason"):
-        table.add_column(heading, header_style="dim", overflow="fold")
-    for record in _ordered(state):
-        access = record.access
-        table.add_row(
+def _table(state: InstanceState, now: datetime, console: Console) -> Table:
+    headings = ("name", "project", "palette", "access", "auth", "token left", "version", "reason")
+    rows = [
+        (
             record.name,
             record.project.name if record.project else record.scope.value,
             "/".join(filter(None, (record.palette.state, record.palette.health))),
-            Text(access.state.value, style=STATE_STYLE[access.state.value]),
+            Text(record.access.state.value, style=STATE_STYLE[record.access.state.value]),
             "oidc" if isinstance(record.auth, OidcAuth) else "token" if record.auth else "-",
             _left(state, record, now),
             record.kubernetes_version or "-",
-            f"{access.reason}: {access.message}" if access.message else access.reason,
+            f"{record.access.reason}: {record.access.message}" if record.access.message else record.access.reason,
         )
-    return table
+        for record in _ordered(state)
+    ]
+    return table_of(headings, rows, console=console, spare=("version", "palette", "auth", "project"))
 
 
 def _left(state: InstanceState, record: ClusterRecord, now: datetime) -> str:

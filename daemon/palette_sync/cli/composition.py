@@ -210,8 +210,10 @@ def _read_ca(name: str, settings: InstanceSettings) -> str | None:
         return None
     try:
         return settings.ca_file.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"instances.{name}.ca_file: cannot read {settings.ca_file}: {error}") from None
+    except OSError as error:
+        raise StartError(f"instances.{name}.ca_file: cannot read {settings.ca_file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StartError(f"instances.{name}.ca_file: {settings.ca_file} is not text in PEM form") from None
 
 
 def share_of(settings: Settings) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -29,11 +31,41 @@ EFFECT_STYLE = {
 }
 STATE_STYLE = {"ready": "green", "degraded": "yellow", "pending": "cyan", "failed": "red"}
 MOST_ROWS = 40
+WIDE = 10_000  # columns of an output that is no terminal
+GAP = 2  # between two columns of a table
+LEAST_LAST = 20  # what the last column of a table, its prose, needs to be read
 
 
 def out() -> Console:
     """The console of results. Wide when piped, so that lines stay whole for grep. Foreign text is no markup."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
+    piped = not sys.stdout.isatty()
+    width = WIDE if piped and "COLUMNS" not in os.environ else None  # `watch` is a pipe that tells its width
+    return Console(soft_wrap=piped, width=width, highlight=False, markup=False, emoji=False)
+
+
+def table_of(
+    headings: Sequence[str], rows: Sequence[Sequence[str | Text]], *, console: Console, spare: Sequence[str] = ()
+) -> Table:
+    """Rows under headings. Names stay whole: only the last column breaks into lines. Where too little room is left for
+    it, the columns named in `spare` go, one after another; where that does not do either, every column breaks.
+    """
+    widths = [max(cell_len(str(row[index])) for row in (headings, *rows)) for index in range(len(headings))]
+    kept = list(range(len(headings)))
+
+    def fits() -> bool:
+        *whole, last = (widths[index] for index in kept)
+        return sum(whole) + GAP * len(whole) + min(last, LEAST_LAST) <= console.width
+
+    for heading in spare:
+        if not fits():
+            kept.remove(headings.index(heading))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for index in kept:
+        whole = fits() and index != kept[-1]
+        table.add_column(headings[index], header_style="dim", overflow="fold", no_wrap=whole)
+    for row in rows:
+        table.add_row(*(row[index] for index in kept))
+    return table
 
 
 def err() -> Console:
@@ -41,10 +73,10 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
-def complain(problems: Sequence[str], *, title: str) -> None:
+def complain(problems: Sequence[str], *, title: str, style: str = "bold red") -> None:
     """Tell problems on standard error, one a line."""
     console = err()
-    console.print(Text(f"palette-sync: {title}", style="bold red"))
+    console.print(Text(f"palette-sync: {title}", style=style))
     for problem in problems:
         console.print(Text(f"  {plain(problem)}"))
 
@@ -108,7 +140,7 @@ def print_report(report: PassReport, *, console: Console) -> None:
         )
     )
     if report.changes:
-        console.print(changes_table(report.changes))
+        console.print(changes_table(report.changes, console=console))
     if report.error:
         console.print(Text(f"  failed: {report.error}", style="red"))
     for problem in report.problems:
@@ -117,18 +149,22 @@ def print_report(report: PassReport, *, console: Console) -> None:
         console.print(Text(f"  note: {note}", style="yellow"))
 
 
-def changes_table(changes: Sequence[Change]) -> Table:
+def changes_table(changes: Sequence[Change], *, console: Console) -> Table:
     """Worst first, so that the cut at the end never hides a failure."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
-    for heading in ("cluster", "project", "what", "reason", ""):
-        table.add_column(heading, header_style="dim", overflow="fold")
     ordered = sorted(changes, key=lambda one: (Effect.FAILED not in one.effects, one.name))
-    for change in ordered[:MOST_ROWS]:
-        what = Text(" ").join(Text(effect.value, style=EFFECT_STYLE[effect]) for effect in change.effects)
-        table.add_row(change.name, change.project, what, change.reason, _told(change))
+    rows: list[tuple[str | Text, ...]] = [
+        (
+            change.name,
+            change.project,
+            Text(" ").join(Text(effect.value, style=EFFECT_STYLE[effect]) for effect in change.effects),
+            change.reason,
+            _told(change),
+        )
+        for change in ordered[:MOST_ROWS]
+    ]
     if len(changes) > MOST_ROWS:
-        table.add_row(f"... and {len(changes) - MOST_ROWS} more", "", "", "", "(--json tells all)")
-    return table
+        rows.append((f"... and {len(changes) - MOST_ROWS} more", "", "", "", "(--json tells all)"))
+    return table_of(("cluster", "project", "what", "reason", ""), rows, console=console, spare=("project",))
 
 
 def _told(change: Change) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,13 +69,18 @@ async def _demo(*, keep: bool, as_json: bool) -> Exit:
     return Exit.OK
 
 
+def called() -> str:
+    """How the command was called, so that it is found when a line is copied."""
+    return "palette-sync" if shutil.which("palette-sync") else sys.argv[0]
+
+
 async def _stay(console: Console, directory: Path, simulator: Simulator) -> None:
     config = directory / "config.toml"
     console.print(Rule("staying up until Ctrl-C"))
     for line in (
-        f"palette-sync clusters --config {config}",
-        f"palette-sync plan --resync --config {config}",
-        f"palette-sync run --config {config}",
+        f"{called()} clusters --config {config}",
+        f"{called()} plan --resync --config {config}",
+        f"{called()} run --config {config}",
         f"curl -s {simulator.control_url}/ | head    # the simulator's control API",
     ):
         console.print(f"  {line}")

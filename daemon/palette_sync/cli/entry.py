@@ -29,6 +29,7 @@ def run_command(
     Without `logs` nothing is logged at all, and what logging needs is not loaded: for work whose errors are all raised.
     """
     from palette_sync.cli.opening import StartError
+    from palette_sync.store.errors import StoreMisconfigured
     from palette_sync.store.redis import LeaseHeld, StoreError
     from palette_sync.store.seal import SealKeyError
 
@@ -48,7 +49,7 @@ def run_command(
             return asyncio.run(_in_loop(work, settings))
         except BaseExceptionGroup as group:
             raise _first(group) from None
-    except (StartError, SealKeyError) as error:
+    except (StartError, SealKeyError, StoreMisconfigured) as error:
         complain(getattr(error, "problems", [str(error)]), title="the configuration cannot be used")
         return Exit.CONFIG
     except LeaseHeld as error:

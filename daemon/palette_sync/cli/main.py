@@ -10,6 +10,7 @@ from palette_sync.cli.early import keep_early_signals
 keep_early_signals(sys.argv)
 look_seldom()
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -23,16 +24,18 @@ from palette_sync.cli.exits import Exit
 app = typer.Typer(
     name="palette-sync",
     help="Connects Spectro Cloud Palette to Backstage: discovers clusters, grants read-only access, publishes it.",
-    epilog="Exit codes: 0 all well, 1 something failed, 75 another writer is at work, 78 the configuration is wrong.",
+    epilog="Exit codes: 0 all well, 1 something failed, 2 wrong arguments, 75 another writer is at work, "
+    "78 the configuration is wrong.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# What cannot be read is told by the configuration, with exit 78: typer would say it with 2, and be restarted for it.
 ConfigOption = Annotated[
     Path,
-    typer.Option("--config", "-c", envvar="PALETTE_SYNC_CONFIG", help="The configuration file.", show_default=True),
+    typer.Option("--config", "-c", envvar="PALETTE_SYNC_CONFIG", help="The configuration file.", readable=False),
 ]
 InstanceOption = Annotated[
     list[str] | None, typer.Option("--instance", "-i", help="Only this instance; may be repeated.")
@@ -99,7 +102,7 @@ def reload(
 
 @app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Ask the daemon on this machine, at [http] listen, how it stands."""
+    """Ask the daemon on this machine, at the address of http.listen, how it stands."""
     from palette_sync.cli import status as command
 
     _exit(command.run(config, as_json=as_json))
@@ -236,9 +239,15 @@ def _exit(code: Exit) -> None:
 
 
 def main() -> None:
-    """Run the command line; a reader that went away (`| head`) is no error."""
+    """Run the command line; a reader that went away (`| head`) is no error, a disk that is full is one to be told."""
     try:
         app()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"palette-sync: no more can be written: {error.strerror}\n")
+        sys.exit(Exit.FAILED)

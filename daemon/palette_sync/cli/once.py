@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from palette_sync.cli.console import complain, out, print_json, print_report, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
+from palette_sync.events import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,8 +37,8 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
 
         chosen = chosen_instances(settings, instances)
         async with open_shared(settings) as shared:
-            await shared.store.ping()
             with progress_of(list(chosen), show=not as_json) as reporter:
+                await shared.store.ping()
                 wish = Wish(resync=resync, allow_prune=allow_prune)
                 with stop_on_signals(settings.service.grace.total_seconds()) as stop:
                     reports, errors = await run_all(shared, chosen, wish, reporter, stop=stop)
@@ -80,18 +81,22 @@ async def run_all(
     reporter: Callable[[str], Callable[[str, int, int], None]],
     *,
     stop: Stop | None = None,
-) -> tuple[list[PassReport], dict[str, StoreError]]:
-    """Run one pass per instance concurrently. A store error of one instance leaves the others alone."""
+) -> tuple[list[PassReport], dict[str, StoreError | Interrupted]]:
+    """Run one pass per instance concurrently. A store error of one instance leaves the others alone, and so does one
+    that is stopped while it lists.
+    """
     from palette_sync.store.redis import StoreError
 
     reports: list[PassReport] = []
-    errors: dict[str, StoreError] = {}
+    errors: dict[str, StoreError | Interrupted] = {}
 
     async def one(name: str, settings: InstanceSettings) -> None:
         try:
             reports.append(await pass_under_lease(shared, name, settings, wish, reporter(name), stop=stop))
         except StoreError as error:
             errors[name] = error
+        except Interrupted:
+            errors[name] = Interrupted("stopped while Palette was listed; nothing was done")
 
     async with asyncio.TaskGroup() as group:
         for name, settings in chosen.items():
@@ -135,7 +140,7 @@ async def pass_under_lease(
         return report
 
 
-def tell(reports: list[PassReport], errors: dict[str, StoreError], *, as_json: bool) -> Exit:
+def tell(reports: list[PassReport], errors: dict[str, StoreError | Interrupted], *, as_json: bool) -> Exit:
     """Print the reports and choose the exit code: a lease that is held elsewhere says busy, unless worse happened."""
     from palette_sync.store.redis import LeaseHeld
 

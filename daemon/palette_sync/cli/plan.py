@@ -45,8 +45,8 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: boo
 
         chosen = chosen_instances(settings, instances)
         async with open_shared(settings) as shared:
-            await shared.store.ping()
             with progress_of(list(chosen), show=not as_json) as reporter:
+                await shared.store.ping()
                 reports = await _plan_all(shared, chosen, reporter, resync=resync)
         warnings = _wide_rights(chosen)
         if as_json:
@@ -56,7 +56,7 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: boo
             for report in reports:
                 _print(report, console)
             if warnings:
-                complain(warnings, title="wide rights")
+                complain(warnings, title="wide rights", style="bold yellow")
         return Exit.FAILED if any(report.failed for report in reports) else Exit.OK
 
     return run_command(config, work, log_level="error")
@@ -97,7 +97,7 @@ def _wide_rights(chosen: dict[str, InstanceSettings]) -> list[str]:
 def _print(report: PassReport, console: Console) -> None:
     console.print(Text.assemble((report.instance, "bold"), f": {report.discovered} clusters listed, {report.due} due"))
     if report.error:
-        console.print(Text(f"  cannot be planned: {report.error}", style="red"))
+        console.print(Text(f"  Palette cannot be listed: {report.error}", style="red"))
     for problem in report.problems:
         console.print(Text(f"  not listed: {problem}; its records stay as they are", style="red"))
     for change in report.changes:
@@ -107,7 +107,8 @@ def _print(report: PassReport, console: Console) -> None:
         for effect in (Effect.PUBLISHED, Effect.UPDATED, Effect.ROTATED, Effect.REPAIRED, Effect.DROPPED, Effect.FAILED)
     }
     told = ", ".join(f"{count} {effect.value}" for effect, count in counts.items() if count)
-    console.print(Text(f"  Plan for {report.instance}: {told or 'nothing to do'}.", style="bold"))
+    if told or not report.error:
+        console.print(Text(f"  Plan for {report.instance}: {told or 'nothing to do'}.", style="bold"))
     for note in report.notes:
         console.print(Text(f"  note: {note}", style="yellow"))
 

@@ -91,6 +91,8 @@ class Service:
             if self.shared.settings.http.listen:
                 endpoint = await stack.enter_async_context(Endpoint(self.shared.settings.http.listen, self))
                 log.info("endpoint_open", url=endpoint.url)
+            for name in self.shared.settings.instances:
+                self._metrics.leading(name, False)
             self._collector.begin()
             self._clock = await stack.enter_async_context(Clock())
             stack.enter_context(
@@ -99,6 +101,7 @@ class Service:
                 )
             )
             if not await self._redis_answers():
+                log.info("daemon_stopped", reason="asked to")
                 return Exit.OK
             self._group = group = await stack.enter_async_context(asyncio.TaskGroup())
             for name in self.shared.settings.instances:
@@ -179,6 +182,7 @@ class Service:
             return
         if standing.state is State.STANDBY:
             self._metrics.forget(name)  # who leads tells of it
+        self._metrics.leading(name, standing.state is State.LEADING)
         self._clock.at(
             f"due:{name}", standing.wakes_at if standing.state is State.LEADING else None, runner.mailbox.nudge
         )

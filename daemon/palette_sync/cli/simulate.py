@@ -32,7 +32,6 @@ def run(
     as_json: bool,
 ) -> Exit:
     """Serve until SIGINT or SIGTERM. Prints `ready` once everything serves and the files are written."""
-    from palette_sync.config.settings import parse_duration
     from palette_sync.simulator import SimulatorOptions
 
     try:
@@ -41,7 +40,7 @@ def run(
             projects=projects,
             clusters=clusters,
             seed=seed,
-            latency=parse_duration(latency).total_seconds(),
+            latency=_latency(latency),
             listen=listen,
             host=host,
         )
@@ -95,3 +94,13 @@ async def _serve(out: Path, options: SimulatorOptions, *, redis_url: str, as_jso
         sys.stdout.write(told + "\n")
         sys.stdout.flush()
         await ended.wait()
+
+
+def _latency(text: str) -> float:
+    """Seconds. Raises ValueError."""
+    from palette_sync.config.settings import parse_duration
+
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise ValueError(f"--latency {error}") from None

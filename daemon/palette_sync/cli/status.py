@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from rich.table import Table
 from rich.text import Text
 
-from palette_sync.cli.console import complain, out, plain, print_json, span
+from palette_sync.cli.console import complain, out, plain, print_json, span, table_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 
@@ -72,22 +71,24 @@ def _print(document: dict[str, Any]) -> None:
     )
     for problem in document["config"]["rejected"]:
         console.print(Text(f"  rejected configuration: {problem}", style="red"))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
-    for heading in ("instance", "state", "clusters", "listed", "first token ends", "API key ends", ""):
-        table.add_column(heading, header_style="dim", overflow="fold")
+    rows: list[tuple[str | Text, ...]] = []
     for name, one in document["instances"].items():
         access = ", ".join(f"{count} {state}" for state, count in sorted(one["access"].items()))
         age = one.get("success_age_s")
         lapse = one.get("first_lapse_s")
-        table.add_row(
-            name,
-            Text(one["state"], style=STATE_STYLE.get(one["state"], "")),
-            access or "-",
-            "never" if age is None else f"{span(age)} ago",
-            "-" if lapse is None else f"in {span(lapse)}" if lapse >= 0 else Text("lapsed", style="red"),
-            one.get("api_key_expires_at", "-")[:10],
-            plain(one.get("error") or one.get("detail") or "; ".join(one.get("scopes_failing", {}).values())),
+        stale = "; ".join(f"{scope}: {error}" for scope, error in one.get("scopes_failing", {}).items())
+        rows.append(
+            (
+                name,
+                Text(one["state"], style=STATE_STYLE.get(one["state"], "")),
+                access or "-",
+                "never" if age is None else f"{span(age)} ago",
+                "-" if lapse is None else f"in {span(lapse)}" if lapse >= 0 else Text("lapsed", style="red"),
+                one.get("api_key_expires_at", "-")[:10],
+                plain(one.get("error") or one.get("detail") or stale),
+            )
         )
-    console.print(table)
+    headings = ("instance", "state", "clusters", "listed", "first token ends", "API key ends", "")
+    console.print(table_of(headings, rows, console=console, spare=("API key ends", "first token ends")))
     for name in document["orphaned"]:
         console.print(Text(f"  {name} is published, but not configured any more", style="yellow"))

@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from palette_sync.config.settings import (
+    NO_INSTANCE,
     PREFIX,
     SEAL_SHAPES,
     AuthRuleSettings,
@@ -296,8 +297,10 @@ def _render(details: list[ErrorDetails], layers: _Layers) -> list[str]:
 def _message(detail: ErrorDetails, location: tuple[str | int, ...]) -> str:
     key = ".".join(map(str, location))
     match detail["type"]:
+        case "missing" if location == ("instances",):
+            return f"{key}: {NO_INSTANCE}"
         case "missing":
-            alternative = f" (or {location[-1]}{_FILE})" if location[-1] == "api_key" else ""
+            alternative = f" (or {_file_of(location)})" if location[-1] == "api_key" else ""
             return f"{key}: is missing; set it{alternative}"
         case "extra_forbidden":
             table = ".".join(map(str, location[:-1])) or "the top level"
@@ -306,12 +309,19 @@ def _message(detail: ErrorDetails, location: tuple[str | int, ...]) -> str:
             return detail["msg"]
         case "value_error":
             return f"{key}: {detail['msg'].removeprefix('Value error, ')}"
+        case "tuple_type":
+            return f"{key}: must be a list"
         case "model_type" | "dict_type":
             return f"{key}: must be a table"
         case "literal_error":
             return f"{key}: is none of the allowed words ({detail['msg'].removeprefix('Input should be ')})"
         case _:
             return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _file_of(location: tuple[str | int, ...]) -> str:
+    """Where a secret may lie. The directory is easily forgotten: only the service is given it by its supervisor."""
+    return f"{location[-1]}{_FILE}, or {'__'.join(map(str, location))} in {SECRETS_DIR_VARIABLE}"
 
 
 def _fields_at(location: tuple[str | int, ...]) -> list[str]:

@@ -31,6 +31,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
+NO_INSTANCE = "needs at least one instance: add a table [instances.<name>] with url and api_key_file"
 _INSTANCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -356,7 +357,7 @@ class Settings(BaseSettings):
     @classmethod
     def _names_are_sound(cls, value: object) -> object:
         if not value:
-            raise ValueError("needs at least one instance: add a table [instances.<name>] with url and api_key_file")
+            raise ValueError(NO_INSTANCE)
         wrong = [name for name in value if not _INSTANCE_NAME.fullmatch(str(name))] if isinstance(value, dict) else []
         if wrong:
             raise ValueError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from palette_sync.core.snapshot_codec import format_time
-from palette_sync.reconcile.report import change_of, held_of, project_of
+from palette_sync.reconcile.report import Effect, change_of, held_of, project_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,17 +57,20 @@ class Ledger:
         self._changes.append(change)
         if self._dry_run:
             return
-        self._log.info(
-            "cluster_changed",
-            project=change.project,
-            cluster=change.uid,
-            name=change.name,
-            action=[effect.value for effect in change.effects],
-            reason=change.reason,
-            message=change.message,
-            done=[f"{action.verb} {action.kind} {action.name}: {action.reason}" for action in change.actions],
-            duration_s=change.duration_s,
-        )
+        told = {
+            "project": change.project,
+            "cluster": change.uid,
+            "name": change.name,
+            "action": [effect.value for effect in change.effects],
+            "reason": change.reason,
+            "message": change.message,
+            "done": [f"{action.verb} {action.kind} {action.name}: {action.reason}" for action in change.actions],
+            "duration_s": change.duration_s,
+        }
+        if Effect.FAILED in change.effects:
+            self._log.warning("cluster_changed", **told)
+        else:
+            self._log.info("cluster_changed", **told)
 
     def held(self, records: Sequence[tuple[ClusterRecord, int]], *, of: int) -> None:
         """The prune guard holds these records, each missed by so many passes, of all that there are."""

@@ -321,23 +321,26 @@ class Runner:
         self._pause = SHORTEST_PAUSE if listed or report.due else min(2 * self._pause, LONGEST_PAUSE)
         self._settle(publisher)
         self.mailbox.forget_nudge()
-        log.info(
-            "pass_finished",
-            instance=self.instance,
-            pass_id=report.pass_id,
-            action="list" if listed else "known",
-            version=report.version,
-            clusters=report.clusters,
-            due=report.due,
-            changed=len(report.changes),
-            access=dict(report.access),
-            skipped=report.skipped,
-            held=report.held,
-            palette_requests=report.palette_requests,
-            kube_requests=report.kube_requests,
-            reason=report.error or "; ".join(report.problems),
-            duration_s=round(report.duration_s, 3),
-        )
+        told = {
+            "instance": self.instance,
+            "pass_id": report.pass_id,
+            "action": "list" if listed else "known",
+            "version": report.version,
+            "clusters": report.clusters,
+            "due": report.due,
+            "changed": len(report.changes),
+            "access": dict(report.access),
+            "skipped": report.skipped,
+            "held": report.held,
+            "palette_requests": report.palette_requests,
+            "kube_requests": report.kube_requests,
+            "reason": report.error or "; ".join(report.problems),
+            "duration_s": round(report.duration_s, 3),
+        }
+        if report.failed:
+            log.warning("pass_finished", **told)
+        else:
+            log.info("pass_finished", **told)
         self._observer.pass_finished(report, listed=listed)
 
     def _settle(self, publisher: Publisher) -> None:

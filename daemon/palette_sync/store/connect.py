@@ -8,7 +8,9 @@ passed on, for it may quote arguments; only its first word, the error code, is.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -19,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from palette_sync.store.errors import StoreError, StoreUnavailable
+from palette_sync.store.errors import StoreError, StoreMisconfigured, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,6 +36,11 @@ _REDIS_PORT = 6379
 _SENTINEL = {"redis+sentinel": False, "rediss+sentinel": True}
 # A server that says one of these works again by itself, or after the operator's repair; nothing was written.
 _PASSING = frozenset({"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "OOM", "BUSY", "NOREPLICAS", "TRYAGAIN"})
+_NO_DATABASE = "DB index is out of range"
+_HINTS = {
+    "MISCONF": ": it cannot write to its disk; see the server's log",
+    "WRONGTYPE": ": somebody else wrote one of our keys; `palette-sync check` names it",
+}
 _CODE = re.compile(r"[A-Z][A-Z0-9]{1,30}")
 
 
@@ -63,12 +70,12 @@ class Address:
 def parse_url(url: str) -> Address:
     """Parse redis://, rediss://, unix:// and redis+sentinel://host:port,host2:port/service/db.
 
-    Raises StoreError, which never quotes the URL: it may hold a password.
+    Raises StoreMisconfigured, which never quotes the URL: it may hold a password.
     """
     try:
         return _parse(url)
     except ValueError:
-        raise StoreError(
+        raise StoreMisconfigured(
             "redis.url cannot be understood; write redis://[user:password@]host[:port][/db], rediss://..., "
             "unix:///path/to/socket[?db=0] or redis+sentinel://host[:port],host2[:port]/service[/db]"
         ) from None
@@ -123,8 +130,9 @@ class Link:
     """One client and its connections. All commands of the store go through `run` or `once`."""
 
     def __init__(self, address: Address, *, tls: Tls, connect_timeout: float, timeout: float) -> None:
-        """Raise StoreError where a TLS file cannot be used."""
+        """Raise StoreMisconfigured where a TLS file cannot be used."""
         self.label = address.label
+        self._doubt = "; does it speak TLS on this port?" if address.tls else ""
         self.client: Any  # redis-py's commands are typed for the blocking and the asyncio client at once
         self._sentinel: Any = None
         options: dict[str, Any] = {
@@ -186,6 +194,8 @@ class Link:
         place = f"{what}: Redis at {self.label}"
         if isinstance(error.__context__, exceptions.AuthenticationError):
             error = error.__context__  # redis-py wraps it, when it connects, in what says "unreachable"
+        if _NO_DATABASE in f"{error} {error.__context__}":
+            return StoreError(f"{place} has no database of this number; see the end of redis.url")
         if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
             return StoreError(f"{place} refuses the login; see user and password in redis.url")
         if isinstance(error, exceptions.NoPermissionError) or "ACL failure in script" in str(error):
@@ -193,19 +203,26 @@ class Link:
         if isinstance(error, exceptions.BusyLoadingError):
             return StoreUnavailable(f"{place} is loading its data")
         if isinstance(error, exceptions.TimeoutError):
-            return StoreUnavailable(f"{place} did not answer in time")
+            return StoreUnavailable(f"{place} did not answer in time{self._doubt}")
         if isinstance(error, exceptions.ReadOnlyError):
             return StoreUnavailable(f"{place} is a replica and takes no writes")
         if isinstance(error, exceptions.OutOfMemoryError):
             return StoreUnavailable(f"{place} has reached its maxmemory")
         if isinstance(error, exceptions.ConnectionError | OSError):
             return StoreUnavailable(f"{place} cannot be reached ({_cause(error)})")
-        word = (str(error).split(maxsplit=1) or [""])[0]
-        code = word if _CODE.fullmatch(word) else type(error).__name__
-        if code == "NOAUTH":
-            return StoreError(f"{place} asks for a login; put user and password into redis.url")
-        kind = StoreUnavailable if code in _PASSING else StoreError
-        return kind(f"{place} answered {code}")
+        return _answered(place, error)
+
+
+def _answered(place: str, error: exceptions.RedisError | OSError) -> StoreError:
+    """What the server said that has no exception of its own, by the first word of it."""
+    # Before what the server said of it redis-py puts a pipeline's command, with its arguments.
+    said = str(error).rpartition(" of pipeline caused error: ")[2].removeprefix("('")
+    word = (said.split(maxsplit=1) or [""])[0]
+    code = word if _CODE.fullmatch(word) else type(error).__name__
+    if code == "NOAUTH":
+        return StoreError(f"{place} asks for a login; put user and password into redis.url")
+    kind = StoreUnavailable if code in _PASSING else StoreError
+    return kind(f"{place} answered {code}{_HINTS.get(code, '')}")
 
 
 def _client(**options: Any) -> aioredis.Redis:
@@ -216,7 +233,8 @@ def _client(**options: Any) -> aioredis.Redis:
 def _tls_options(tls: Tls) -> dict[str, Any]:
     for name, file in (("ca_file", tls.ca_file), ("cert_file", tls.cert_file), ("key_file", tls.key_file)):
         if file is not None and not file.is_file():
-            raise StoreError(f"redis.{name}: {file} is not a file")
+            raise StoreMisconfigured(f"redis.{name}: {file} is not a file")
+    _try_tls_files(tls)
     return {
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,
@@ -226,12 +244,32 @@ def _tls_options(tls: Tls) -> dict[str, Any]:
     }
 
 
+def _try_tls_files(tls: Tls) -> None:
+    """redis-py would load them for each connection, and tell what is wrong as a server that cannot be reached."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if tls.ca_file is not None:
+        try:
+            context.load_verify_locations(tls.ca_file)
+        except OSError:
+            raise StoreMisconfigured(f"redis.ca_file: {tls.ca_file} holds no certificate in PEM form") from None
+    if tls.cert_file is not None:
+        try:
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
+        except OSError:
+            raise StoreMisconfigured(
+                f"redis.cert_file: {tls.cert_file} and redis.key_file hold no certificate and its unencrypted key in "
+                "PEM form"
+            ) from None
+
+
 def _cause(error: BaseException) -> str:
     """Name the innermost operating system error, such as `Connection refused`."""
     found: BaseException | None = error
     text = type(error).__name__
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
-            text = found.strerror
+            # asyncio says `Connect call failed` and an address instead of what the system said.
+            masked = found.strerror.startswith("Connect call failed")
+            text = os.strerror(found.errno) if masked and found.errno else found.strerror
         found = found.__cause__ or found.__context__
     return text[:100]

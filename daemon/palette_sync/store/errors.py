@@ -7,6 +7,10 @@ class StoreError(Exception):
     """The store cannot be used as it must be; trying again changes nothing by itself."""
 
 
+class StoreMisconfigured(StoreError):
+    """A setting of `[redis]` cannot be used, whatever the server says; nothing was asked of it."""
+
+
 class StoreUnavailable(StoreError):
     """Redis is away or cannot be written just now. The same call may be made again later."""
 

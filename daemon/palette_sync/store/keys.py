@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What Redis says is the type of each key of an instance, by the word after the tag.
+TYPES = {
+    **dict.fromkeys(("head", "clusters", "credentials", "work", "scopes", "issuers"), "hash"),
+    **dict.fromkeys(("changes", "history", "control"), "stream"),
+    **dict.fromkeys(("status", "lease", "epoch"), "string"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:

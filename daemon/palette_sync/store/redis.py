@@ -21,13 +21,13 @@ from palette_sync.store.errors import (
     StoreUnavailable,
     VersionConflict,
 )
-from palette_sync.store.keys import Keys
+from palette_sync.store.keys import TYPES, Keys
 from palette_sync.store.publisher import Publisher
 from palette_sync.store.read import NOTHING, Loaded, Stored, read
 from palette_sync.store.scripts import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -53,7 +53,8 @@ PAUSE = 0.1  # seconds between two looks whether the server is ready
 class ServerFacts:
     """What the server says of itself; None where it, or its ACL, does not say. `eviction` is its maxmemory-policy.
 
-    `denied` names the commands that the daemon needs and its user may not run (Redis >= 7, where it can be asked).
+    `denied` names the commands that the daemon needs and its user may not run; None where the server cannot be asked
+    (Redis < 7, or a user without ACL WHOAMI and ACL DRYRUN) and at least EVAL works.
     """
 
     name: str
@@ -254,6 +255,9 @@ class Store:
         info = await self._allowed("INFO") or {}
         user = await self._allowed("ACL", "WHOAMI")
         name = user.decode(errors="replace") if isinstance(user, bytes) else None
+        denied = await self._denied(name) if name else None
+        if denied is None and await self._allowed("EVAL", "return 1", "1", self.keys.of("check", "head")) is None:
+            denied = ("EVAL",)  # nothing is published without it
         return ServerFacts(
             name=str(info.get("server_name", "redis")),
             version=str(info.get("valkey_version") or info.get("redis_version") or "unknown"),
@@ -261,8 +265,18 @@ class Store:
             eviction=_text(info, "maxmemory_policy"),
             append_only=bool(info["aof_enabled"]) if "aof_enabled" in info else None,
             user=name,
-            denied=await self._denied(name) if name else None,
+            denied=denied,
         )
+
+    async def foreign_keys(self, instances: Iterable[str]) -> dict[str, str]:
+        """Keys of these instances whose type is not ours, with that type: somebody else wrote them."""
+        ours = {self.keys.of(one, what): kind for one in instances for what, kind in TYPES.items()}
+        found: dict[str, str] = {}
+        for key, kind in {self.keys.instances: "set", **ours}.items():
+            answer = await self._allowed("TYPE", key)
+            if isinstance(answer, bytes) and answer.decode() not in (kind, "none"):
+                found[key] = answer.decode()
+        return found
 
     async def _denied(self, user: str) -> tuple[str, ...] | None:
         """Try every command that the daemon needs against the user's ACL, without running it."""

@@ -180,6 +180,11 @@ def _parse(number: int, words: list[str]) -> tuple[str, bytes]:
         key = b""
     if len(key) != KEY_BYTES:
         raise SealKeyError(f"seal keys, line {number}: the key of {kid} is not base64url of 32 bytes; {_REMEDY}")
+    if not any(key):
+        raise SealKeyError(
+            f"seal keys, line {number}: the key of {kid} is the one of config.example.toml, which everybody knows; "
+            f"{_REMEDY}"
+        )
     return kid, key
 
 

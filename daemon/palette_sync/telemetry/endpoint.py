@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Protocol, Self
 
 import orjson
@@ -61,10 +62,8 @@ class Endpoint:
             await web.TCPSite(self._runner, self._host, self._port).start()
         except (OSError, OverflowError) as error:
             await self._runner.cleanup()
-            reason = getattr(error, "strerror", None) or str(error)
-            raise EndpointError(
-                f'http.listen: cannot listen at {self._listen}: {reason[:200]}; choose another address, or "" for none'
-            ) from None
+            where = f"http.listen: cannot listen at {self._listen}"
+            raise EndpointError(f'{where}: {_reason(error)}; choose another address, or "" for none') from None
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         return self
@@ -90,6 +89,12 @@ class Endpoint:
 
     async def _status(self, _: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(self._probes.status()), content_type="application/json")
+
+
+def _reason(error: OSError | OverflowError) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return "it is in use (by another palette-sync?)"
+    return (getattr(error, "strerror", None) or str(error))[:200]
 
 
 def _verdict(problems: list[str]) -> web.Response:

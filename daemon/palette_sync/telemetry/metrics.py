@@ -57,6 +57,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._gauges: list[Gauge] = []
         self._counters: list[Counter] = []
+        self._leads = self._gauge("leading", "1 where this process leads the instance, else 0.")
         self._attempt = self._gauge(
             "pass_attempt_timestamp_seconds", "When the last pass that lists Palette began, whatever became of it."
         )
@@ -122,6 +123,10 @@ class Metrics:
         self._success.labels(name).set(ended_at.timestamp())
         if not report.problems and not report.skipped:
             self._complete.labels(name).set(ended_at.timestamp())
+
+    def leading(self, instance: str, leads: bool) -> None:  # noqa: FBT001 - the gauge's value
+        """Whether this process leads the instance; told from the start, for who never leads has no other figures."""
+        self._leads.labels(instance).set(leads)
 
     def attempted(self, instance: str, at: datetime | None) -> None:
         """When the last pass that lists Palette began; told as it begins, so that one that hangs shows."""
