@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DESIRED = Desired("tools", "sa", "token", "reader", "binding", READ_ONLY)
 POLICY = TokenPolicy(validity=timedelta(hours=24), rotate_every=timedelta(days=30), overlap=timedelta(minutes=10))
 FAR = "2026-03-02T12:00:00Z"
+FROM_1970 = "canary." + base64.urlsafe_b64encode(b'{"iat":0}').decode() + ".x"
 
 
 @dataclass
@@ -67,6 +69,8 @@ async def stage() -> AsyncIterator[Stage]:
         pytest.param({"token": "canary", "expirationTimestamp": "soon"}, id="an expiry that is no time"),
         pytest.param({"token": "canary", "expirationTimestamp": "0001-01-01T00:00:00+14:00"}, id="before all time"),
         pytest.param({"token": "canary", "expirationTimestamp": "2026-03-01T12:00:00Z"}, id="no life at all"),
+        pytest.param({"token": FROM_1970, "expirationTimestamp": "9999-12-31T23:59:59Z"}, id="past the calendar"),
+        pytest.param({"token": "canary", "expirationTimestamp": "9999-01-01T00:00:00Z"}, id="past what is published"),
         pytest.param([], id="no object"),
     ],
 )

@@ -120,6 +120,14 @@ def test_whatever_lies_there_is_refused_by_an_error_of_ours(sealed: str) -> None
         KEYS.open("alpha", "u1", sealed)
 
 
+def test_a_header_of_brackets_in_brackets_is_refused_by_an_error_of_ours() -> None:
+    deep = base64.urlsafe_b64encode(b'{"kid":' * 100_000).decode() + "..a.b.c"
+
+    with pytest.raises(SealError):
+        KEYS.open("alpha", "u1", deep)
+    assert not KEYS.current(deep)
+
+
 @given(st.integers(0, 300), st.sampled_from("Aa0-_.!"))
 def test_a_changed_token_does_not_open_and_is_not_quoted(position: int, letter: str) -> None:
     sealed = KEYS.seal("alpha", "u1", TOKEN)

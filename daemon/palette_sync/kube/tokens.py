@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from palette_sync.core.model import Credential, Secret
+from palette_sync.core.model import YEARS, Credential, Secret
 from palette_sync.core.rotation import renew_at, rotate_at
 from palette_sync.kube.errors import AccessDenied, Malformed, TokenNotFilled, TokenRejected, Unauthorized
 from palette_sync.kube.objects import section
@@ -58,7 +59,7 @@ async def request_token(
     if not isinstance(token, str) or not token or not isinstance(expires, str):
         raise Malformed("the API server answered a TokenRequest without a token or its expiry")
     # The cluster's clock may differ from ours in either direction: its times tell how long it lives, ours since when.
-    expires_at = now + _life(_issued_at(token) or now, _time(expires))
+    expires_at = _after(now, _life(_issued_at(token) or now, _time(expires)))
     return Credential(
         token=Secret(token),
         issued_at=now,
@@ -72,6 +73,14 @@ def _life(issued_at: datetime, expires_at: datetime) -> timedelta:
     if expires_at <= issued_at:
         raise Malformed("the API server granted a token that has expired already")
     return expires_at - issued_at
+
+
+def _after(now: datetime, life: timedelta) -> datetime:
+    """Raises Malformed where the calendar, or what can be published of it, ends before."""
+    with contextlib.suppress(OverflowError):
+        if (end := now + life).year in YEARS:
+            return end
+    raise Malformed("the API server granted a token that would live for thousands of years")
 
 
 async def read_secret_token(

@@ -187,7 +187,7 @@ def _header(sealed: str) -> dict[str, Any]:
     first = sealed.split(".", 1)[0]
     try:
         header = json.loads(base64.urlsafe_b64decode(first + "=" * (-len(first) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):  # RecursionError: brackets in brackets, a thousand deep
         header = None
     if not isinstance(header, dict):
         raise SealError("it is not a sealed token (no JWE)")
