@@ -156,13 +156,16 @@ def _status_document(body: bytes) -> dict[str, Any]:
 
 def _told(document: dict[str, Any]) -> str:
     words = (document.get("reason"), document.get("message"))
-    text = ": ".join(word for word in words if isinstance(word, str) and word)
-    return " ".join(text.split())[:LONGEST_MESSAGE]
+    text = ": ".join(word for word in words if isinstance(word, str) and word)[: 8 * LONGEST_MESSAGE]
+    # An API server's words end on terminals: what would move a cursor or set a title has no place there.
+    visible = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(visible.split())[:LONGEST_MESSAGE]
 
 
 def _terminating(document: dict[str, Any]) -> bool:
     """API servers since 1.13 name the cause; the wording of the message is older."""
     details = document.get("details")
-    causes = details.get("causes") if isinstance(details, dict) else None
-    named = any(isinstance(cause, dict) and cause.get("reason") == "NamespaceTerminating" for cause in causes or ())
+    listed = details.get("causes") if isinstance(details, dict) else None
+    causes = listed if isinstance(listed, list) else ()
+    named = any(isinstance(cause, dict) and cause.get("reason") == "NamespaceTerminating" for cause in causes)
     return named or "because it is being terminated" in str(document.get("message", ""))
