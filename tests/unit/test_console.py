@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from rich.table import Table
+from rich.text import Text
 
 from palette_sync.cli import status
-from palette_sync.cli.console import complain, out, plain, span
+from palette_sync.cli.console import complain, err, out, plain, span
 
 if TYPE_CHECKING:
     from typing import Any
@@ -46,6 +47,24 @@ def test_what_palette_says_breaks_no_status(capsys: pytest.CaptureFixture[str]) 
     assert "\x1b]0" not in shown
     assert "[/x]" in shown
     assert "[/y]" in shown
+
+
+def test_nothing_that_a_table_or_a_line_holds_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "\x1b]0;title\x07\x9b31m\u202e"
+    table = Table(evil)
+    table.add_row(f"first{evil}\nsecond")
+    table.add_row(Text(evil, style="red"))
+
+    for console in (out(), err()):
+        console.print(table)
+        console.print(Text(f"note: {evil}"))
+        console.print(evil)
+
+    shown = capsys.readouterr()
+    for stream in (shown.out, shown.err):
+        assert all(line.isprintable() for line in stream.split("\n"))
+        assert "first]0;title31m" in stream
+        assert "note: ]0;title31m\n" in stream
 
 
 def test_plain_text_is_one_line() -> None:

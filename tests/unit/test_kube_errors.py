@@ -14,7 +14,9 @@ def told(status: int, document: object) -> Exception:
 
 
 def test_nothing_that_an_api_server_says_moves_a_cursor() -> None:
-    error = told(500, {"kind": "Status", "reason": "\x1b]0;title\x07", "message": "a\x1b[2J\nb \u202e \x9b31m" + "c" * 999})
+    words = {"reason": "\x1b]0;title\x07", "message": "a\x1b[2J\nb \u202e \x9b31m" + "c" * 999}
+
+    error = told(500, {"kind": "Status", **words})
 
     assert isinstance(error, ServerFailure)
     assert str(error).isprintable()
