@@ -179,7 +179,8 @@ def _parse(number: int, words: list[str]) -> tuple[str, bytes]:
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != KEY_BYTES:
-        raise SealKeyError(f"seal keys, line {number}: the key of {kid} is not base64url of 32 bytes; {_REMEDY}")
+        # The key's id is not repeated: where the two words stand the wrong way round, it is the key.
+        raise SealKeyError(f"seal keys, line {number}: its second word is not base64url of 32 bytes; {_REMEDY}")
     return kid, key
 
 
