@@ -19,7 +19,8 @@ from palette_sync.core.policy import TokenPolicy
 from palette_sync.core.rbac import READ_ONLY
 from palette_sync.kube.errors import KubeError
 from palette_sync.kube.kubeconfig import BearerToken
-from palette_sync.kube.transport import tls_context
+from palette_sync.kube.tokens import kubernetes_version
+from palette_sync.kube.transport import KubeApi, tls_context
 from palette_sync.simulator import Simulator, SimulatorOptions
 from palette_sync.simulator.faults import Fault
 from palette_sync.simulator.kubeconfig_files import admin_kubeconfig
@@ -173,3 +174,17 @@ async def test_the_environment_says_nothing_about_requests_to_clusters(
 
     assert await kube.probe_version(server, timeout=5) == stage.cluster.version
     assert {entry.credential for entry in stage.sim.requests.entries} == {"anonymous"}
+
+
+async def test_a_token_that_an_api_server_tells_back_is_in_no_error(stage: Stage) -> None:
+    granted = await stage.grant()
+    assert granted.credential is not None
+    token = granted.credential.token
+    words = {"reason": token.reveal(), "message": f"no user for Bearer {token.reveal()}"}
+    stage.answer("/version/$", {"kind": "Status", **words}, 403)
+
+    async with KubeApi(granted.server, BearerToken(token), timeout=5) as api:
+        with pytest.raises(KubeError) as caught:
+            await kubernetes_version(api)
+
+    assert str(caught.value) == "GET /version: HTTP 403 (***: no user for Bearer ***)"
