@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Several API servers and caches may know a fresh token or role a little later (seconds).
 PROOF_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
 FILL_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 3.0)
+LONGEST_TOKEN = 64 * 1024
 
 
 async def request_token(
@@ -61,7 +63,7 @@ async def request_token(
     # The cluster's clock may differ from ours in either direction: its times tell how long it lives, ours since when.
     expires_at = _after(now, _life(_issued_at(token) or now, _time(expires)))
     return Credential(
-        token=Secret(token),
+        token=_token(token),
         issued_at=now,
         renew_at=renew_at(key, issued_at=now, expires_at=expires_at),
         expires_at=expires_at,
@@ -96,7 +98,7 @@ async def read_secret_token(
         if isinstance(token, str) and token:
             issued_at = min(now, _time(str(section(found, "metadata").get("creationTimestamp", ""))))
             due = rotate_at(key, issued_at=issued_at, rotate_every=rotate_every)
-            return Credential(token=Secret(_decode(token)), issued_at=issued_at, renew_at=due)
+            return Credential(token=_token(_decode(token)), issued_at=issued_at, renew_at=due)
         if pause is not None:
             await asyncio.sleep(pause)
     raise TokenNotFilled(f"the API server wrote no token into Secret {secret}")
@@ -158,6 +160,13 @@ def _issued_at(token: str) -> datetime | None:
         return datetime.fromtimestamp(int(claims["iat"]), UTC)
     except (binascii.Error, ValueError, KeyError, TypeError, OverflowError, OSError):
         return None
+
+
+def _token(text: str) -> Secret:
+    """Raises Malformed for what no header can carry: Backstage would stumble over it."""
+    if len(text) > LONGEST_TOKEN or not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise Malformed("the API server granted a token that no header can carry")
+    return Secret(text)
 
 
 def _decode(text: str) -> str:
