@@ -18,6 +18,7 @@ from palette_sync.cli.composition import client_of, open_shared, ports_of
 from palette_sync.config import load
 from palette_sync.core.model import AccessState, ServiceAccountAuth
 from palette_sync.reconcile.run import run_pass
+from palette_sync.simulator.faults import Fault
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, StoreUnavailable
@@ -58,6 +59,24 @@ async def test_a_tampered_server_is_never_talked_to_and_the_snapshot_is_mended(s
     assert after.records[victim].name == before.records[victim].name
     assert after.records[victim].access.state is AccessState.READY
     assert await stage.pods(victim) > 0
+
+
+async def test_a_tampered_server_is_not_vouched_for_while_its_cluster_cannot_be_worked_on(
+    stage_of: Any, raw: Any
+) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.5)
+    await stage.run()
+    key = stage.shared.store.keys.clusters("alpha")
+    for uid, record in (await raw.hgetall(key)).items():
+        await raw.hset(key, uid, record.replace(b'"https://127.0.0.1:', b'"https://127.0.0.9:'))
+    stage.simulator.faults.add(Fault(target="palette", kind="status", path="/assets/|/oidc$", status=403))
+
+    await stage.run()
+
+    after = await stage.state()
+    assert after.trusted
+    assert [one.server for one in after.records.values()] == [None, None]
+    assert not after.credentials
 
 
 async def test_a_token_moved_to_another_cluster_does_not_open_and_is_replaced(stage_of: Any, raw: Any) -> None:
