@@ -204,7 +204,10 @@ def _cache_control(text: str) -> dict[str, str]:
 
 def _seconds(text: str) -> int:
     """Seconds as cache headers have them; 0 for what is no number, and no more than a century."""
-    return min(int(text), 10**9) if text.isascii() and text.isdigit() else 0
+    if not text.isascii() or not text.isdigit():
+        return 0
+    # Ten digits are enough, and thousands of them Python refuses to read.
+    return min(int(text.lstrip("0")[:10] or "0"), 10**9)
 
 
 def _http_date(text: str) -> datetime | None:

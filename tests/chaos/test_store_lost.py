@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import secrets
 import signal
@@ -11,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis.asyncio as aioredis
 
+from integration.runners import running
 from palette_sync.cli.composition import client_of, open_shared, ports_of
 from palette_sync.config import load
 from palette_sync.core.model import AccessState, ServiceAccountAuth
 from palette_sync.reconcile.run import run_pass
+from palette_sync.simulator.faults import Fault
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, StoreUnavailable
@@ -57,6 +61,24 @@ async def test_a_tampered_server_is_never_talked_to_and_the_snapshot_is_mended(s
     assert await stage.pods(victim) > 0
 
 
+async def test_a_tampered_server_is_not_vouched_for_while_its_cluster_cannot_be_worked_on(
+    stage_of: Any, raw: Any
+) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.5)
+    await stage.run()
+    key = stage.shared.store.keys.clusters("alpha")
+    for uid, record in (await raw.hgetall(key)).items():
+        await raw.hset(key, uid, record.replace(b'"https://127.0.0.1:', b'"https://127.0.0.9:'))
+    stage.simulator.faults.add(Fault(target="palette", kind="status", path="/assets/|/oidc$", status=403))
+
+    await stage.run()
+
+    after = await stage.state()
+    assert after.trusted
+    assert [one.server for one in after.records.values()] == [None, None]
+    assert not after.credentials
+
+
 async def test_a_token_moved_to_another_cluster_does_not_open_and_is_replaced(stage_of: Any, raw: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     await stage.run()
@@ -68,6 +90,62 @@ async def test_a_token_moved_to_another_cluster_does_not_open_and_is_replaced(st
 
     assert await stage.pods(one) > 0
     assert await stage.pods(two) > 0
+
+
+async def spoil(raw: Any, key: str, field: str, **changes: object) -> None:
+    await raw.hset(key, field, json.dumps(json.loads(await raw.hget(key, field)) | changes))
+
+
+NEVER, FIRST = "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"
+DEEP = base64.urlsafe_b64encode(b'{"kid":' * 100_000).decode() + "..a.b.c"
+
+
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        pytest.param("credentials", {"renew_at": FIRST}, id="a renewal before all time"),
+        pytest.param("credentials", {"renew_at": NEVER, "expires_at": FIRST}, id="an end before all time"),
+        pytest.param("credentials", {"sealed": DEEP}, id="a seal of brackets in brackets"),
+        pytest.param("work", {"verified_at": NEVER}, id="verified at the end of time"),
+        pytest.param("work", {"retired": [{"name": "a", "uid": "b", "delete_at": NEVER}]}, id="retired for ever"),
+        pytest.param("issuers", {"valid_until": NEVER}, id="an issuer valid for ever"),
+    ],
+)
+async def test_what_somebody_writes_without_a_key_never_ends_the_daemon(
+    stage_of: Any, raw: Any, what: str, changes: dict[str, object]
+) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.5)
+    await stage.run()
+    key = stage.shared.store.keys.of("alpha", what)
+    for field in await raw.hkeys(key):
+        await spoil(raw, key, field, **changes)
+
+    async with running(stage) as one:
+        report = await one.list()
+
+        assert not one.task.done()
+        assert not one.watcher.failed
+        assert report.access == {"ready": 2}
+
+
+@pytest.mark.parametrize("what", ["clusters", "status"])
+async def test_what_is_nested_too_deeply_to_be_written_again_is_replaced(stage_of: Any, raw: Any, what: str) -> None:
+    stage: Stage = await stage_of(clusters=2)
+    await stage.run()
+    keys = stage.shared.store.keys
+    deep = b',"new":' + b'{"a":' * 300 + b"1" + b"}" * 301
+    if what == "status":
+        await raw.set(keys.status("alpha"), (await raw.get(keys.status("alpha")))[:-1] + deep)
+    else:
+        for uid, record in (await raw.hgetall(keys.clusters("alpha"))).items():
+            await raw.hset(keys.clusters("alpha"), uid, record[:-1] + deep)
+
+    report = await stage.run()
+
+    assert report.access == {"ready": 2}
+    after = await stage.state()
+    assert after.trusted
+    assert not after.problems
 
 
 async def test_an_emptied_store_is_filled_again_with_working_access(stage_of: Any, raw: Any) -> None:

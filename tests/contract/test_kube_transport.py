@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from palette_sync.core.policy import TokenPolicy
 from palette_sync.core.rbac import READ_ONLY
 from palette_sync.kube.errors import KubeError
 from palette_sync.kube.kubeconfig import BearerToken
-from palette_sync.kube.transport import tls_context
+from palette_sync.kube.tokens import kubernetes_version
+from palette_sync.kube.transport import KubeApi, tls_context
 from palette_sync.simulator import Simulator, SimulatorOptions
 from palette_sync.simulator.faults import Fault
 from palette_sync.simulator.kubeconfig_files import admin_kubeconfig
@@ -27,6 +29,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DESIRED = Desired("tools", "sa", "token", "reader", "binding", READ_ONLY)
 POLICY = TokenPolicy(validity=timedelta(hours=24), rotate_every=timedelta(days=30), overlap=timedelta(minutes=10))
 FAR = "2026-03-02T12:00:00Z"
+FROM_1970 = "canary." + base64.urlsafe_b64encode(b'{"iat":0}').decode() + ".x"
 
 
 @dataclass
@@ -63,10 +66,16 @@ async def stage() -> AsyncIterator[Stage]:
         pytest.param({"expirationTimestamp": FAR}, id="no token"),
         pytest.param({"token": "", "expirationTimestamp": FAR}, id="an empty token"),
         pytest.param({"token": ["a"], "expirationTimestamp": FAR}, id="a token that is a list"),
+        pytest.param({"token": "canary\u202e", "expirationTimestamp": FAR}, id="a token that moves the cursor"),
+        pytest.param({"token": "canary\nX-Other: 1", "expirationTimestamp": FAR}, id="a token of two lines"),
+        pytest.param({"token": "canary " + "x", "expirationTimestamp": FAR}, id="a token of two words"),
+        pytest.param({"token": "canary" * 20_000, "expirationTimestamp": FAR}, id="a token of 120 kB"),
         pytest.param({"token": "canary"}, id="no expiry"),
         pytest.param({"token": "canary", "expirationTimestamp": "soon"}, id="an expiry that is no time"),
         pytest.param({"token": "canary", "expirationTimestamp": "0001-01-01T00:00:00+14:00"}, id="before all time"),
         pytest.param({"token": "canary", "expirationTimestamp": "2026-03-01T12:00:00Z"}, id="no life at all"),
+        pytest.param({"token": FROM_1970, "expirationTimestamp": "9999-12-31T23:59:59Z"}, id="past the calendar"),
+        pytest.param({"token": "canary", "expirationTimestamp": "9999-01-01T00:00:00Z"}, id="past what is published"),
         pytest.param([], id="no object"),
     ],
 )
@@ -169,3 +178,17 @@ async def test_the_environment_says_nothing_about_requests_to_clusters(
 
     assert await kube.probe_version(server, timeout=5) == stage.cluster.version
     assert {entry.credential for entry in stage.sim.requests.entries} == {"anonymous"}
+
+
+async def test_a_token_that_an_api_server_tells_back_is_in_no_error(stage: Stage) -> None:
+    granted = await stage.grant()
+    assert granted.credential is not None
+    token = granted.credential.token
+    words = {"reason": token.reveal(), "message": f"no user for Bearer {token.reveal()}"}
+    stage.answer("/version/$", {"kind": "Status", **words}, 403)
+
+    async with KubeApi(granted.server, BearerToken(token), timeout=5) as api:
+        with pytest.raises(KubeError) as caught:
+            await kubernetes_version(api)
+
+    assert str(caught.value) == "GET /version: HTTP 403 (***: no user for Bearer ***)"

@@ -312,6 +312,7 @@ def date(offset: float) -> str:
         ({"Cache-Control": "max-age=-1"}, 60),
         ({"Cache-Control": "max-age=soon"}, 60),
         ({"Cache-Control": "max-age=99999999999999999999"}, 3600),
+        ({"Cache-Control": "max-age=" + "9" * 5000}, 3600),
         ({"Cache-Control": "no-store"}, 60),
         ({"Cache-Control": "no-cache, max-age=900"}, 60),
         ({"Cache-Control": "public,,"}, 3600),

@@ -8,7 +8,9 @@ import os
 import pty
 import signal
 import subprocess
+import threading
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -319,3 +321,30 @@ def test_a_ca_file_that_is_none_is_a_wrong_configuration(
     assert ran.code == 78
     assert "instances.alpha" in ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'"x"', b"no JSON", b'{"version": "1"}'])
+def test_another_service_at_the_port_is_not_taken_for_the_daemon(tmp_path: Path, body: bytes) -> None:
+    class Stranger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    config = tmp_path / "config.toml"
+    config.write_text('seal = "none"\n[instances.alpha]\nurl = "https://127.0.0.1:1"\napi_key = "key-of-alpha"\n')
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            listen = f"127.0.0.1:{server.server_address[1]}"
+            for options in ([], ["--json"]):
+                ran = palette_sync("status", "--config", config, *options, PALETTE_SYNC_HTTP__LISTEN=listen)
+                assert ran.code == 1
+                assert "is not palette-sync" in ran.err
+                assert "Traceback" not in ran.err
+        finally:
+            server.shutdown()
+            thread.join()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
-from palette_sync.telemetry.endpoint import INDEX, Endpoint, EndpointError
+from palette_sync.telemetry.endpoint import INDEX, MOST_CONNECTIONS, Endpoint, EndpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,3 +130,19 @@ async def test_a_probe_that_fails_is_a_500_and_shows_no_traceback() -> None:
         status, _, text = await get(endpoint.url, "/status.json")
         assert (status, "canary" in text) == (500, False)
         assert (await get(endpoint.url, "/livez"))[0] == 200
+
+
+async def test_who_only_holds_connections_open_uses_up_no_files_and_keeps_nobody_out() -> None:
+    async with AsyncExitStack() as held, Endpoint("127.0.0.1:0", Daemon()) as endpoint:
+        host, port = endpoint.url.removeprefix("http://").split(":")
+        readers = []
+        for _ in range(4 * MOST_CONNECTIONS):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            held.callback(writer.close)
+            readers.append(reader)
+
+        async with asyncio.timeout(20):
+            for reader in readers[: 3 * MOST_CONNECTIONS]:
+                assert await reader.read() == b""  # it was closed
+        assert (await get(endpoint.url, "/livez"))[0] == 200
+        assert not readers[-1].at_eof()

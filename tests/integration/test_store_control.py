@@ -206,3 +206,19 @@ async def test_a_stream_that_somebody_spoilt_makes_no_other_deaf(store: Store, s
     await begin(store, seal_keys)
     assert len(await served(desk, seal_keys, "alpha", "bravo")) == 1
     assert desk.spoilt == {}, "it was mended meanwhile"
+
+
+async def test_a_genuine_request_that_somebody_writes_once_more_is_not_heard_again(
+    store: Store, seal_keys: SealKeys, raw: Any
+) -> None:
+    desk, key = Desk(store), store.keys.control("alpha")
+    await begin(store, seal_keys, Verb.ALLOW_PRUNE)
+    (heard,) = await served(desk, seal_keys, "alpha")
+    ((_, fields),) = await raw.xrange(key)
+
+    await raw.xadd(key, fields)
+    await begin(store, seal_keys)
+
+    (next_one,) = await served(desk, seal_keys, "alpha")
+    assert next_one.id != heard.id
+    assert next_one.verb is Verb.RESYNC

@@ -43,8 +43,8 @@ TIME = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 times = st.datetimes(
-    min_value=datetime(1, 1, 2, tzinfo=UTC).replace(tzinfo=None),
-    max_value=datetime(9999, 12, 30, tzinfo=UTC).replace(tzinfo=None),
+    min_value=datetime(1000, 1, 2, tzinfo=UTC).replace(tzinfo=None),
+    max_value=datetime(8999, 12, 30, tzinfo=UTC).replace(tzinfo=None),
     timezones=st.just(UTC),
 ).map(lambda moment: moment.replace(microsecond=0))
 many = st.lists(texts, max_size=4).map(tuple)
@@ -234,6 +234,8 @@ def test_unknown_keys_are_ignored_at_every_depth() -> None:
         ("palette.created_at", CANARY, "is not a time like 2026-01-31T09:30:00Z"),
         ("palette.created_at", "2026-01-31T09:30:00+00:00", "is not a time like 2026-01-31T09:30:00Z"),
         ("palette.created_at", "2026-02-31T09:30:00Z", "is a time that does not exist"),
+        ("palette.created_at", "0001-01-01T00:00:00Z", "is not between the years 1000 and 8999"),
+        ("palette.created_at", "9999-12-31T23:59:59Z", "is not between the years 1000 and 8999"),
         ("palette.location.country_code", 1, "is not a string"),
         ("access.state", CANARY, "is not one of ready, degraded, failed, pending"),
         ("access.since", None, "is missing"),
@@ -384,3 +386,12 @@ def test_history_leaves_a_record_without_ca_as_it_is(server: dict[str, str] | No
 
 def test_history_of_an_unreadable_record_is_its_hash() -> None:
     assert codec.record_in_history(b"{") == {"unreadable_sha256": hashlib.sha256(b"{").hexdigest()}
+
+
+def test_history_of_a_record_too_deep_to_be_written_again_is_its_hash() -> None:
+    raw = put(full_record(), "title", "web")[:-1] + b',"new":' + b'{"a":' * 300 + b"1" + b"}" * 301
+
+    was = codec.record_in_history(raw)
+
+    assert codec.decode_record(raw).uid == "u1"
+    assert was == {"unreadable_sha256": hashlib.sha256(raw).hexdigest()}

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from palette_sync.cli import status
-from palette_sync.cli.console import complain, out, plain, span, table_of
+from palette_sync.cli.console import complain, err, out, plain, span, table_of
 from palette_sync.cli.demo import called
 
 
@@ -103,6 +104,24 @@ def test_in_a_terminal_that_is_too_narrow_nothing_is_cut_off() -> None:
     told = "".join(line[: lines(30)[0].index("reason")].strip() for line in lines(30)[1:])
 
     assert told == ROWS[0][0]
+
+
+def test_nothing_that_a_table_or_a_line_holds_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "\x1b]0;title\x07\x9b31m\u202e"
+    table = Table(evil)
+    table.add_row(f"first{evil}\nsecond")
+    table.add_row(Text(evil, style="red"))
+
+    for console in (out(), err()):
+        console.print(table)
+        console.print(Text(f"note: {evil}"))
+        console.print(evil)
+
+    shown = capsys.readouterr()
+    for stream in (shown.out, shown.err):
+        assert all(line.isprintable() for line in stream.split("\n"))
+        assert "first]0;title31m" in stream
+        assert "note: ]0;title31m\n" in stream
 
 
 def test_plain_text_is_one_line() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 import traceback
 from typing import Any
 
@@ -227,3 +228,21 @@ def test_python_tags_are_text_and_nothing_is_built_from_them(tmp_path: Any) -> N
 def test_the_operators_ca_wins(cluster: dict[str, Any]) -> None:
     assert parse(kubeconfig(cluster=cluster), ca_pem=CA).server == Server(URL, b64(CA))
     assert parse_server_only(kubeconfig(cluster=cluster), ca_pem=CA).ca_data == b64(CA)
+
+
+def test_a_file_of_nothing_but_beginnings_takes_no_time() -> None:
+    beginnings = b64("-----BEGIN A-----\n" * 40_000)
+    started = time.perf_counter()
+
+    error = refused(kubeconfig({**CLUSTER, "certificate-authority-data": beginnings}))
+
+    assert error.reason == "BadCA"
+    assert time.perf_counter() - started < 5  # it was two minutes
+
+
+@pytest.mark.parametrize("key", ["server", "tls-server-name"])
+@pytest.mark.parametrize("evil", ["\x1b]0;x\x07", "\x00", "\u202e", "\x9b"])
+def test_what_would_move_a_cursor_is_no_address(key: str, evil: str) -> None:
+    error = refused(kubeconfig({**CLUSTER, key: f"{URL}/{evil}" if key == "server" else evil}))
+
+    assert evil not in str(error)

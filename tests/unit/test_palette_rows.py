@@ -228,6 +228,7 @@ def test_an_empty_permissions_annotation_means_none_are_given() -> None:
         ("2026-03-01T10:20:30", datetime(2026, 3, 1, 10, 20, 30, tzinfo=UTC)),
         ("0001-01-01T00:00:00.000Z", None),
         ("0001-01-01T00:00:00+05:00", None),
+        ("9999-12-31T23:59:59Z", None),
         ("yesterday", None),
         ("", None),
         (None, None),

@@ -498,3 +498,11 @@ def test_legacy_secrets_are_deleted_on_demand_only_those_of_our_account() -> Non
 
     assert told(actions) == [("delete", "Secret", "token", "LegacyToken"), ("delete", "Secret", "found", "LegacyToken")]
     assert actions[0].meta == LEGACY_KNOWN.meta
+
+
+@pytest.mark.parametrize("label", ["9" * 5000, "9" * 63, "-5", "1e9", "\u0661", ""])
+def test_a_label_that_is_no_generation_counts_as_the_first(label: str) -> None:
+    spoilt = secret()
+    spoilt = replace(spoilt, meta=replace(spoilt.meta, labels={**OURS, GENERATION_LABEL: label}))
+
+    assert spoilt.generation == 1

@@ -129,6 +129,14 @@ def test_whatever_lies_there_is_refused_by_an_error_of_ours(sealed: str) -> None
         KEYS.open("alpha", "u1", sealed)
 
 
+def test_a_header_of_brackets_in_brackets_is_refused_by_an_error_of_ours() -> None:
+    deep = base64.urlsafe_b64encode(b'{"kid":' * 100_000).decode() + "..a.b.c"
+
+    with pytest.raises(SealError):
+        KEYS.open("alpha", "u1", deep)
+    assert not KEYS.current(deep)
+
+
 @given(st.integers(0, 300), st.sampled_from("Aa0-_.!"))
 def test_a_changed_token_does_not_open_and_is_not_quoted(position: int, letter: str) -> None:
     sealed = KEYS.seal("alpha", "u1", TOKEN)
@@ -166,6 +174,7 @@ def test_a_mac_that_is_none_does_not_match(mac: str) -> None:
     assert not KEYS.mac_matches("alpha", 1, 2, "d", mac)
 
 
+SWAPPED = base64.urlsafe_b64encode(b"stands where the id ought to be.").decode().rstrip("=") + " k1"
 SHORT = base64.urlsafe_b64encode(b"short").decode()
 
 
@@ -177,8 +186,9 @@ SHORT = base64.urlsafe_b64encode(b"short").decode()
         ("canaryline", "line 1: a line is"),
         (f"{OLD}\na b c-canary", "line 2: a line is"),
         (f"# first\nk/1 {SHORT}", "line 2: the key id may hold"),
-        (f"k1 {SHORT}", "line 1: the key of k1 is not base64url of 32 bytes"),
-        ("k1 canary+canary!", "line 1: the key of k1 is not base64url of 32 bytes"),
+        (f"k1 {SHORT}", "line 1: its second word is not base64url of 32 bytes"),
+        ("k1 canary+canary!", "line 1: its second word is not base64url of 32 bytes"),
+        (SWAPPED, "line 1: its second word is not base64url of 32 bytes"),
         (f"{OLD}\n{OLD}", "line 2: the key id old stands there twice"),
     ],
 )
@@ -188,6 +198,7 @@ def test_seal_keys_that_cannot_be_used_are_told_by_line_without_the_key(text: st
 
     assert "canary" not in str(caught.value)
     assert SHORT not in str(caught.value)
+    assert SWAPPED.split()[0] not in str(caught.value)
 
 
 def test_comments_and_empty_lines_count_for_nothing() -> None:

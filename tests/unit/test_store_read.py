@@ -111,3 +111,12 @@ def test_a_record_put_under_another_uid_is_no_record_of_it() -> None:
 
     assert "c1" in again.unreadable
     assert not again.state.trusted
+
+
+def test_a_status_too_deep_to_be_written_again_counts_for_nothing() -> None:
+    deep = replace(stored("c1"), status=b'{"pass":' + b'{"a":' * 300 + b"1" + b"}" * 301)
+
+    state = read("prod", deep, KEYS).state
+
+    assert state.trusted
+    assert (state.status, len(state.problems)) == ({}, 1)

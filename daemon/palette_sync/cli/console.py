@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from rich.cells import cell_len
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from palette_sync.reconcile.report import Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from rich.console import ConsoleOptions, RenderableType
 
     from palette_sync.reconcile.report import Change, PassReport
 
@@ -36,11 +39,24 @@ GAP = 2  # between two columns of a table
 LEAST_LAST = 20  # what the last column of a table, its prose, needs to be read
 
 
+class ForeignText(Console):
+    """A console on which nothing that is shown moves the cursor or sets a title; rich itself lets most of it pass."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text == "\n" or segment.text.isprintable():
+                yield segment
+            else:
+                # Left out, not replaced: rich has counted them as no width.
+                shown = (one for one in segment.text if one == "\n" or one.isprintable())
+                yield Segment("".join(shown), segment.style)
+
+
 def out() -> Console:
     """The console of results. Wide when piped, so that lines stay whole for grep. Foreign text is no markup."""
     piped = not sys.stdout.isatty()
     width = WIDE if piped and "COLUMNS" not in os.environ else None  # `watch` is a pipe that tells its width
-    return Console(soft_wrap=piped, width=width, highlight=False, markup=False, emoji=False)
+    return ForeignText(soft_wrap=piped, width=width, highlight=False, markup=False, emoji=False)
 
 
 def table_of(
@@ -70,7 +86,7 @@ def table_of(
 
 def err() -> Console:
     """The console of progress and problems."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    return ForeignText(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def complain(problems: Sequence[str], *, title: str, style: str = "bold red") -> None:

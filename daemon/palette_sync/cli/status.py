@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TIMEOUT = 5.0  # seconds
 LIMIT = 4 * 1024 * 1024
 STATE_STYLE = {"leading": "green", "standby": "cyan", "storeless": "red", "starting": "yellow", "stopped": "red"}
+_TOLD = frozenset({"version", "pid", "state", "started_at", "config", "instances", "orphaned"})
 _ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where a daemon may listen, not where this does
 
 
@@ -44,6 +45,8 @@ def run(config: Path, *, as_json: bool) -> Exit:
             complain([f"{error}; is `palette-sync run` up here?"], title="no daemon answers")
             return Exit.FAILED
         except orjson.JSONDecodeError:
+            document = None
+        if not isinstance(document, dict) or not document.keys() >= _TOLD:
             complain([f"{base} is not palette-sync; see [http] listen"], title="somebody else answers")
             return Exit.FAILED
         problems = [

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MANAGED_BY = "palette-sync"
 SCHEMA = 1
 TENANT_SCOPE = "tenant"
+# Foreign times outside are none: so far from the calendar's ends no interval added to one leads over them.
+YEARS = range(1000, 9000)
 
 
 class Secret:

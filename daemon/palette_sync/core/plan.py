@@ -14,6 +14,7 @@ namespace a Conflict, `"always"` takes over and repairs. One Conflict blocks the
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
@@ -110,7 +111,7 @@ class ObservedSecret:
     @property
     def generation(self) -> int:
         number = self.meta.labels.get(GENERATION_LABEL, "")
-        return int(number) if number.isascii() and number.isdigit() else 1
+        return int(number) if re.fullmatch("[0-9]{1,9}", number) else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import orjson
 
 from palette_sync.core.model import (
     SCHEMA,
+    YEARS,
     Access,
     AccessState,
     ClusterRecord,
@@ -174,9 +175,12 @@ class _Fields:
         if not _TIME.fullmatch(value):
             raise self.wrong(key, "is not a time like 2026-01-31T09:30:00Z")
         try:
-            return datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
         except ValueError:
             raise self.wrong(key, "is a time that does not exist") from None
+        if moment.year not in YEARS:
+            raise self.wrong(key, f"is not between the years {YEARS[0]} and {YEARS[-1]}")
+        return moment
 
     def maybe_time(self, key: str) -> datetime | None:
         return self.time(key) if key in self._members else None
@@ -318,10 +322,11 @@ def _palette(fields: _Fields) -> PaletteFacts:
 def record_in_history(raw: bytes) -> dict[str, object]:
     """Return a former record for the history: its CA, by far the largest part, stands as the SHA-256 of the PEM.
 
-    A record that cannot be read leaves only the hash of its bytes.
+    A record that cannot be read, or is nested so deeply that it cannot be written, leaves only the hash of its bytes.
     """
     try:
         document = decode_object("cluster record", raw)
+        encode_document("cluster record", {"was": document})
     except DocumentError:
         return {"unreadable_sha256": record_hash(raw)}
     server = document.get("server")

@@ -13,6 +13,7 @@ import orjson
 from palette_sync.http import Cause
 
 if TYPE_CHECKING:
+    from palette_sync.core.model import Secret
     from palette_sync.core.plan import Blocked as BlockedPlan
     from palette_sync.http import Reply, TransportError
 
@@ -132,12 +133,15 @@ _BY_STATUS: dict[int, type[KubeError]] = {
 }
 
 
-def error_of(what: str, reply: Reply) -> KubeError:
-    """Translate an answer that is no success. `what` names the request without secrets."""
+def error_of(what: str, reply: Reply, *, token: Secret | None = None) -> KubeError:
+    """Translate an answer that is no success. `what` names the request without secrets.
+
+    `token` is what the request was made with: a proxy that tells it back is not repeated.
+    """
     status = reply.status
     kind = _BY_STATUS.get(status) or (ServerFailure if status >= 500 else Malformed)  # noqa: PLR2004 - HTTP
     document = _status_document(reply.body)
-    told = _told(document)
+    told = _told(document, token)
     if kind is Malformed and 300 <= status < 400:  # noqa: PLR2004 - HTTP
         told = "a redirect, which is never followed"
     if kind is Forbidden and _terminating(document):
@@ -154,15 +158,21 @@ def _status_document(body: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) and document.get("kind") == "Status" else {}
 
 
-def _told(document: dict[str, Any]) -> str:
+def _told(document: dict[str, Any], token: Secret | None) -> str:
     words = (document.get("reason"), document.get("message"))
     text = ": ".join(word for word in words if isinstance(word, str) and word)
-    return " ".join(text.split())[:LONGEST_MESSAGE]
+    if token:
+        text = text.replace(token.reveal(), "***")
+    text = text[: 8 * LONGEST_MESSAGE]
+    # An API server's words end on terminals: what would move a cursor or set a title has no place there.
+    visible = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(visible.split())[:LONGEST_MESSAGE]
 
 
 def _terminating(document: dict[str, Any]) -> bool:
     """API servers since 1.13 name the cause; the wording of the message is older."""
     details = document.get("details")
-    causes = details.get("causes") if isinstance(details, dict) else None
-    named = any(isinstance(cause, dict) and cause.get("reason") == "NamespaceTerminating" for cause in causes or ())
+    listed = details.get("causes") if isinstance(details, dict) else None
+    causes = listed if isinstance(listed, list) else ()
+    named = any(isinstance(cause, dict) and cause.get("reason") == "NamespaceTerminating" for cause in causes)
     return named or "because it is being terminated" in str(document.get("message", ""))

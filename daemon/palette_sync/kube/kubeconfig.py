@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 LARGEST = 1024 * 1024
 DEEPEST = 24
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.DOTALL)
+# A block ends where five dashes stand: a search that looked further would take minutes over a file of beginnings.
+_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s[^-]*(?:-(?!----)[^-]*)*-----END \1-----")
 _ABSENT = frozenset({"", "~", "null", "Null", "NULL"})
 
 
@@ -154,7 +155,7 @@ def _text(section: dict[str, object], key: str) -> str | None:
 
 def _server(cluster: dict[str, object], ca_pem: str | None) -> Server:
     url = _text(cluster, "server") or ""
-    if not re.fullmatch(r"https://[^\s/?#@]+(/[^\s?#@]*)?", url):
+    if not url.isprintable() or not re.fullmatch(r"https://[^\s/?#@]+(/[^\s?#@]*)?", url):
         raise KubeconfigError("NotHttps", "the kubeconfig's server is no plain https address")
     if _text(cluster, "certificate-authority"):
         raise KubeconfigError(
@@ -163,6 +164,8 @@ def _server(cluster: dict[str, object], ca_pem: str | None) -> Server:
     if _text(cluster, "proxy-url"):
         raise KubeconfigError("ProxyRefused", "the kubeconfig names a proxy-url, which is never used")
     tls_server_name = _text(cluster, "tls-server-name")
+    if tls_server_name is not None and not tls_server_name.isprintable():
+        raise KubeconfigError("KubeconfigMalformed", "the kubeconfig's tls-server-name is no host name")
     if ca_pem is not None:
         return Server(url.rstrip("/"), base64.b64encode(ca_pem.encode()).decode(), tls_server_name)
     if (_text(cluster, "insecure-skip-tls-verify") or "").lower() in {"true", "yes", "on"}:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from palette_sync.core.model import Credential, Secret
+from palette_sync.core.model import YEARS, Credential, Secret
 from palette_sync.core.rotation import renew_at, rotate_at
 from palette_sync.kube.errors import AccessDenied, Malformed, TokenNotFilled, TokenRejected, Unauthorized
 from palette_sync.kube.objects import section
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 # Several API servers and caches may know a fresh token or role a little later (seconds).
 PROOF_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
 FILL_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 3.0)
+LONGEST_TOKEN = 64 * 1024
 
 
 async def request_token(
@@ -58,9 +61,9 @@ async def request_token(
     if not isinstance(token, str) or not token or not isinstance(expires, str):
         raise Malformed("the API server answered a TokenRequest without a token or its expiry")
     # The cluster's clock may differ from ours in either direction: its times tell how long it lives, ours since when.
-    expires_at = now + _life(_issued_at(token) or now, _time(expires))
+    expires_at = _after(now, _life(_issued_at(token) or now, _time(expires)))
     return Credential(
-        token=Secret(token),
+        token=_token(token),
         issued_at=now,
         renew_at=renew_at(key, issued_at=now, expires_at=expires_at),
         expires_at=expires_at,
@@ -72,6 +75,14 @@ def _life(issued_at: datetime, expires_at: datetime) -> timedelta:
     if expires_at <= issued_at:
         raise Malformed("the API server granted a token that has expired already")
     return expires_at - issued_at
+
+
+def _after(now: datetime, life: timedelta) -> datetime:
+    """Raises Malformed where the calendar, or what can be published of it, ends before."""
+    with contextlib.suppress(OverflowError):
+        if (end := now + life).year in YEARS:
+            return end
+    raise Malformed("the API server granted a token that would live for thousands of years")
 
 
 async def read_secret_token(
@@ -87,7 +98,7 @@ async def read_secret_token(
         if isinstance(token, str) and token:
             issued_at = min(now, _time(str(section(found, "metadata").get("creationTimestamp", ""))))
             due = rotate_at(key, issued_at=issued_at, rotate_every=rotate_every)
-            return Credential(token=Secret(_decode(token)), issued_at=issued_at, renew_at=due)
+            return Credential(token=_token(_decode(token)), issued_at=issued_at, renew_at=due)
         if pause is not None:
             await asyncio.sleep(pause)
     raise TokenNotFilled(f"the API server wrote no token into Secret {secret}")
@@ -149,6 +160,13 @@ def _issued_at(token: str) -> datetime | None:
         return datetime.fromtimestamp(int(claims["iat"]), UTC)
     except (binascii.Error, ValueError, KeyError, TypeError, OverflowError, OSError):
         return None
+
+
+def _token(text: str) -> Secret:
+    """Raises Malformed for what no header can carry: Backstage would stumble over it."""
+    if len(text) > LONGEST_TOKEN or not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise Malformed("the API server granted a token that no header can carry")
+    return Secret(text)
 
 
 def _decode(text: str) -> str:

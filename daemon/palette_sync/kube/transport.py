@@ -159,7 +159,8 @@ class KubeApi:
         with self._requests.counted(operation.__name__):
             reply: Reply = await operation(*args, _preload_content=False, **kwargs)
             if not 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP
-                raise error_of(what, reply)
+                token = self._credential.token if isinstance(self._credential, BearerToken) else None
+                raise error_of(what, reply, token=token)
             try:
                 document = orjson.loads(reply.body)
             except orjson.JSONDecodeError:

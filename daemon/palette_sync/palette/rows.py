@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from palette_sync.core.model import Cluster, Location, Project, Scope
+from palette_sync.core.model import YEARS, Cluster, Location, Project, Scope
 from palette_sync.palette.errors import Malformed
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def read_oidc(document: object) -> OidcSpec | None:
 
 
 def read_time(value: object) -> datetime | None:
-    """An RFC 3339 time in UTC; None for null, the year 1, and what is no time."""
+    """An RFC 3339 time in UTC; None for null, the year 1 and others far away, and what is no time."""
     if not isinstance(value, str):
         return None
     try:
@@ -175,7 +175,7 @@ def read_time(value: object) -> datetime | None:
         when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return when if when.year > 1 else None
+    return when if when.year in YEARS else None
 
 
 def read_rows(rows: tuple[object, ...], read: Callable[[object], T]) -> list[T]:

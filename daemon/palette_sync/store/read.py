@@ -24,6 +24,7 @@ from palette_sync.core.snapshot_codec import (
     decode_scope,
     decode_work,
     digest,
+    encode_document,
     head_from_fields,
     record_hash,
 )
@@ -186,10 +187,12 @@ def _status(raw: bytes | None, problems: list[str]) -> dict[str, Any]:
     if raw is None:
         return {}
     try:
-        return decode_object("status", raw)
+        document = decode_object("status", raw)
+        encode_document("status", document)  # parts of it are written again, which a deeply nested one cannot be
     except DocumentError as error:
         problems.append(str(error))
         return {}
+    return document
 
 
 def _texts(members: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -179,7 +179,8 @@ def _parse(number: int, words: list[str]) -> tuple[str, bytes]:
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != KEY_BYTES:
-        raise SealKeyError(f"seal keys, line {number}: the key of {kid} is not base64url of 32 bytes; {_REMEDY}")
+        # The key's id is not repeated: where the two words stand the wrong way round, it is the key.
+        raise SealKeyError(f"seal keys, line {number}: its second word is not base64url of 32 bytes; {_REMEDY}")
     if not any(key):
         raise SealKeyError(
             f"seal keys, line {number}: the key of {kid} is the one of config.example.toml, which everybody knows; "
@@ -192,7 +193,7 @@ def _header(sealed: str) -> dict[str, Any]:
     first = sealed.split(".", 1)[0]
     try:
         header = json.loads(base64.urlsafe_b64decode(first + "=" * (-len(first) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):  # RecursionError: brackets in brackets, a thousand deep
         header = None
     if not isinstance(header, dict):
         raise SealError("it is not a sealed token (no JWE)")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+from collections import deque
 from typing import TYPE_CHECKING, Protocol, Self
 
 import orjson
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+# Whoever reaches the endpoint must not use up the files that the daemon's own connections need; the oldest give way,
+# so that who only holds connections open keeps no probe out.
+MOST_CONNECTIONS = 64
 INDEX = "palette-sync: /livez /readyz /metrics /status.json\n"
 
 
@@ -43,6 +48,8 @@ class Endpoint:
         self._host, self._port = host.strip("[]"), int(port)
         self._probes = probes
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self._connections: deque[web.RequestHandler] = deque()
 
     async def __aenter__(self) -> Self:
         """Raises EndpointError."""
@@ -59,12 +66,16 @@ class Endpoint:
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            loop = asyncio.get_running_loop()
+            # asyncio takes in a whole backlog at once: it must be shorter than what gives way, which has begun then.
+            self._listener = await loop.create_server(
+                self._connection, self._host, self._port, backlog=MOST_CONNECTIONS // 4
+            )
         except (OSError, OverflowError) as error:
             await self._runner.cleanup()
             where = f"http.listen: cannot listen at {self._listen}"
             raise EndpointError(f'{where}: {_reason(error)}; choose another address, or "" for none') from None
-        host, port = self._runner.addresses[0][:2]
+        host, port = self._listener.sockets[0].getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         return self
 
@@ -72,7 +83,19 @@ class Endpoint:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._runner is not None
+        assert self._listener is not None
+        self._listener.close()
         await self._runner.cleanup()
+
+    def _connection(self) -> web.RequestHandler:
+        """What answers one more connection."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        if len(self._connections) >= MOST_CONNECTIONS:
+            self._connections.popleft().force_close()
+        connection = self._runner.server()
+        self._connections.append(connection)
+        return connection
 
     async def _index(self, _: web.Request) -> web.Response:
         return web.Response(text=INDEX)

@@ -21,9 +21,10 @@ LONGEST_VALUE = 2000
 Format = Literal["auto", "json", "console"]
 # Libraries below warning are silenced: their debug lines hold headers and bodies.
 _LIBRARIES = ("aiohttp", "apscheduler", "asyncio", "kubernetes_asyncio", "redis", "tenacity", "urllib3")
+_DOTTED = re.compile(r"[A-Za-z0-9_.-]{12,}")
+_TOKEN_BEGINS, _SHORTEST_HEADER = "eyJ", 11
 _SECRET_SHAPES = re.compile(
-    r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}"  # JWT and JWE
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user:password in an address
     r"|(?i:(?<=bearer )\S+|(?<=apikey[:=] )\S+)",
     re.DOTALL,
@@ -84,7 +85,24 @@ def _masked_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
     """A traceback is whole, but an exception's text is foreign too."""
     text = io.StringIO()
     structlog.dev.plain_traceback(text, exc_info)
-    stream.write(_SECRET_SHAPES.sub("***", text.getvalue()))
+    stream.write(_masked(text.getvalue()))
+
+
+def _masked(text: str) -> str:
+    return _SECRET_SHAPES.sub("***", _DOTTED.sub(_without_token, text))
+
+
+def _without_token(found: re.Match[str]) -> str:
+    """Words joined by dots, up to where a JWT or JWE begins. One expression for this would try every beginning up to
+    the end of a long text.
+    """
+    words, before = found.group(), 0
+    for word in words.split(".")[:-1]:
+        begins = word.find(_TOKEN_BEGINS)
+        if begins >= 0 and len(word) - begins >= _SHORTEST_HEADER:
+            return words[: before + begins] + "***"
+        before += len(word) + 1
+    return words
 
 
 def _in_order(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
@@ -95,7 +113,7 @@ def _in_order(_logger: WrappedLogger | None, _method: str, event: EventDict) -> 
 
 def _clean(value: object) -> object:
     if isinstance(value, str):
-        value = _SECRET_SHAPES.sub("***", value)
+        value = _masked(value)
         return value if len(value) <= LONGEST_VALUE else value[:LONGEST_VALUE] + "..."
     if isinstance(value, dict):
         return {str(key): _clean(item) for key, item in value.items()}

@@ -153,7 +153,8 @@ function parseLine(number: number, words: string[]): { kid: string; key: Buffer 
   }
   const key = /^[A-Za-z0-9_-]+={0,2}$/.test(text) ? Buffer.from(text, 'base64url') : Buffer.alloc(0);
   if (key.length !== KEY_BYTES) {
-    throw new Error(`line ${number}: the key of ${kid} is not base64url of ${KEY_BYTES} bytes; ${REMEDY}`);
+    // The key's id is not repeated: where the two words stand the wrong way round, it is the key.
+    throw new Error(`line ${number}: its second word is not base64url of ${KEY_BYTES} bytes; ${REMEDY}`);
   }
   return { kid, key };
 }

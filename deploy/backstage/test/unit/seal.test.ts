@@ -71,8 +71,9 @@ describe('seal keys', () => {
   for (const [what, lines, told] of [
     ['nothing', '\n# only this\n', /there is no key/],
     ['a key without an id', CANARY, /line 1: a line is a key id/],
-    ['a short key', `k1 ${CANARY.slice(4)}`, /line 1: the key of k1/],
-    ['a key that is no base64url', `k1 ${'!'.repeat(43)}`, /line 1: the key of k1/],
+    ['a short key', `k1 ${CANARY.slice(4)}`, /line 1: its second word/],
+    ['a key that is no base64url', `k1 ${'!'.repeat(43)}`, /line 1: its second word/],
+    ['the two words the wrong way round', `${CANARY} k1`, /line 1: its second word/],
     ['a kid of odd characters', `k/1 ${CANARY}`, /line 1: the key id/],
     ['the same kid twice', `k1 ${CANARY}\nk1 ${CANARY}`, /line 2: the key id k1 stands there twice/],
     ['three words', `k1 ${CANARY} k2`, /line 1: a line is a key id/],
