@@ -15,9 +15,11 @@ from structlog.testing import capture_logs
 
 from integration.runners import Watcher, issued, running, setting
 from integration.store_builders import Proxy, raw_client, until
+from palette_sync.reconcile import publish
 from palette_sync.runner import State
 from palette_sync.runner.instance import TROUBLE_PAUSES
 from palette_sync.simulator import Fault
+from palette_sync.store import batches
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Store
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from palette_sync.runner import Runner
 
 SEARCH = "/v1/dashboard/spectroclusters/search"
+VERSION = (
+    b"version\r\n$1\r\n1\r\n"  # how a version begins on its way to Redis: the word, and the schema; its number follows
+)
 
 
 @pytest_asyncio.fixture
@@ -644,6 +649,70 @@ async def test_what_was_published_before_redis_went_down_empty_in_the_middle_of_
                 await one.stop()
 
     assert {uid: count for uid, count in issued(stage).items() if uid in early} == dict.fromkeys(early, 1)
+
+
+async def test_tokens_that_were_issued_before_redis_died_and_not_published_are_published_once_it_is_back(
+    stage_of: Any, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage: Stage = await stage_of(clusters=4, oidc_share=0.0)
+    proxy = Proxy(valkey_url, tmp_path)
+    monkeypatch.setattr(publish, "LAST_TRIES", ())
+    async with await through(stage, proxy) as store:
+        stage.shared = replace(stage.shared, store=store)
+        async with running(stage) as one:
+            async with proxy:
+                await one.list()
+                stage.advance(hours=17)
+                slow = next(iter(stage.simulator.world.clusters))
+                stage.simulator.faults.add(Fault(target="kube", kind="latency", cluster=slow, seconds=0.3))
+                proxy.refuse = VERSION  # as if Redis were gone for versions, but not yet for the lease
+                one.mailbox.nudge()
+                await until(lambda: sum(issued(stage).values()) >= 7)
+                await until(lambda: proxy.lost > 0)
+            stage.simulator.faults.clear()
+            await one.stands(State.STORELESS)
+            before = issued(stage)
+            async with Proxy(valkey_url, tmp_path):
+                await one.passes(2)
+                await one.stop()
+                state = await stage.state()
+                pods = [await stage.pods(uid) for uid in state.records]
+
+    assert sum(before.values()) >= 7
+    assert {uid: issued(stage)[uid] - count for uid, count in before.items()} == {
+        uid: int(before[uid] == 1) for uid in before
+    }, "only what had not been issued is"
+    assert all(pods)
+
+
+async def test_a_refill_that_broke_off_is_begun_again(
+    stage_of: Any, raw: Any, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage: Stage = await stage_of(clusters=6, oidc_share=0.0)
+    monkeypatch.setattr(batches, "MOST_CHANGES", 4)
+    proxy = Proxy(valkey_url, tmp_path)
+    async with await through(stage, proxy) as store:
+        stage.shared = replace(stage.shared, store=store)
+        async with running(stage) as one:
+            async with proxy:
+                await one.list()
+                before, tokens = await stage.state(), issued(stage)
+                await flush(raw, stage)
+                proxy.refuse = VERSION + b"$1\r\n2\r\n"  # the second version never arrives
+                one.mailbox.tick()
+                await one.stands(State.STORELESS)
+                part = await stage.state()
+                assert part.head is not None
+                assert 0 < len(part.records) < 6
+                proxy.refuse = None
+                await one.passes(2)
+                after = await stage.state()
+                await one.stop()
+
+    assert after.records == before.records
+    assert after.head is not None
+    assert after.head.complete
+    assert issued(stage) == tokens
 
 
 async def _credentials(store: Store) -> int:

@@ -31,6 +31,7 @@ from palette_sync.reconcile.ledger import Ledger
 from palette_sync.reconcile.ports import Wish
 from palette_sync.reconcile.publish import Closing, Publishing
 from palette_sync.reconcile.report import PassReport, drop_of, palette_change
+from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -63,9 +64,13 @@ async def run_pass(
     one.select()
     await one.name()
     items = one.find_due()
-    await one.work_on(items)
-    one.fold_the_rest()
-    await one.finish()
+    try:
+        await one.work_on(items)
+        one.fold_the_rest()
+        await one.finish()
+    except StoreError:
+        one.keep_unpublished()
+        raise
     return one.report(), one.rows_after()
 
 
@@ -320,6 +325,10 @@ class _Pass:
                 status=self._status(),
             )
         )
+
+    def keep_unpublished(self) -> None:
+        if self.publishing is not None:
+            self.ports.keep(self.publishing.unpublished)
 
     def rows_after(self) -> Rows:
         kept = {uid: row for uid, row in self.rows.items() if uid in self.selection.kept}
