@@ -82,7 +82,7 @@ def _weekdays(field: str) -> list[str]:
 
 
 def _weekday(word: str) -> int:
-    days = dict(zip((*"01234567", *WEEKDAYS), (*range(8), *range(7)), strict=True))
+    days: dict[str, int] = dict(zip((*"01234567", *WEEKDAYS), (*range(8), *range(7)), strict=True))
     if word not in days:
         raise ValueError(f"{word} is no weekday")
     return days[word]

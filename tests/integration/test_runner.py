@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from palette_sync.runner import Runner
 
 SEARCH = "/v1/dashboard/spectroclusters/search"
-VERSION = (
-    b"version\r\n$1\r\n1\r\n"  # how a version begins on its way to Redis: the word, and the schema; its number follows
-)
+VERSION = b"version\r\n$1\r\n1\r\n"  # how a version goes to Redis: the word, the schema, and then its number
 
 
 @pytest_asyncio.fixture
@@ -444,7 +442,8 @@ async def test_fenced_off_by_another_writer_it_leads_again_with_a_new_epoch(stag
 
         assert report.error is None
         assert int(await raw.get(key)) == another + 1
-        assert State.STANDBY in one.watcher.states
+        assert State.STORELESS in one.watcher.states
+        assert State.STANDBY not in one.watcher.states, "nobody else leads"
         assert one.standing.state is State.LEADING
         assert one.watcher.failed == ["Fenced"]
 
@@ -610,6 +609,24 @@ async def test_while_redis_is_away_nothing_is_issued_and_the_mail_is_kept(
     assert one.watcher.failed == ["StoreUnavailable"]
 
 
+async def test_an_outage_that_outlasts_the_lease_is_no_standby(stage_of: Any, valkey_url: str, tmp_path: Path) -> None:
+    """The figures of an instance that another process leads are dropped; those of a Redis that is away must stay."""
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
+    proxy = Proxy(valkey_url, tmp_path)
+    async with await through(stage, proxy) as store:
+        stage.shared = replace(stage.shared, store=store)
+        async with running(stage, setting(stage, lease_ttl=0.3)) as one:
+            async with proxy:
+                await one.list()
+            await until(lambda: one.runner._store_failures > 0)
+            async with Proxy(valkey_url, tmp_path):
+                await one.stands(State.LEADING)
+                await one.stop()
+
+    assert State.STORELESS in one.watcher.states
+    assert State.STANDBY not in one.watcher.states
+
+
 async def test_after_a_flush_no_token_is_issued_that_the_fence_would_lose(stage_of: Any, raw: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     async with running(stage) as one:
@@ -693,21 +710,20 @@ async def test_a_refill_that_broke_off_is_begun_again(
     proxy = Proxy(valkey_url, tmp_path)
     async with await through(stage, proxy) as store:
         stage.shared = replace(stage.shared, store=store)
-        async with running(stage) as one:
-            async with proxy:
-                await one.list()
-                before, tokens = await stage.state(), issued(stage)
-                await flush(raw, stage)
-                proxy.refuse = VERSION + b"$1\r\n2\r\n"  # the second version never arrives
-                one.mailbox.tick()
-                await one.stands(State.STORELESS)
-                part = await stage.state()
-                assert part.head is not None
-                assert 0 < len(part.records) < 6
-                proxy.refuse = None
-                await one.passes(2)
-                after = await stage.state()
-                await one.stop()
+        async with running(stage) as one, proxy:
+            await one.list()
+            before, tokens = await stage.state(), issued(stage)
+            await flush(raw, stage)
+            proxy.refuse = VERSION + b"$1\r\n2\r\n"  # the second version never arrives
+            one.mailbox.tick()
+            await until(lambda: one.runner._store_failures > 0)
+            part = await stage.state()
+            assert part.head is not None
+            assert 0 < len(part.records) < 6
+            proxy.refuse = None
+            await one.passes(2)
+            after = await stage.state()
+            await one.stop()
 
     assert after.records == before.records
     assert after.head is not None
@@ -874,7 +890,7 @@ async def test_after_an_outage_its_own_former_lease_does_not_hold_it_up(stage_of
         held = await raw.get(key)
         epoch = int(await raw.get(stage.shared.store.keys.epoch("alpha")))
         one.runner._former.lost.set()  # type: ignore[union-attr]
-        await until(lambda: State.STANDBY in one.watcher.states)
+        await until(lambda: State.STORELESS in one.watcher.states)
         await raw.set(key, held)  # as if it could not have been given back
 
         await one.stands(State.LEADING)

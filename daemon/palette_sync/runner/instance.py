@@ -161,7 +161,7 @@ class Runner:
             await self._stand_by(str(error), setting)
         except (LeaseLost, Fenced) as error:
             log.warning("lease_lost", instance=self.instance, reason=str(error))
-            self._stand(State.STANDBY, str(error))
+            self._stand(State.STORELESS, str(error))  # whether somebody else leads now is found out next
             await self._rest(SHORTEST_PAUSE)
         except Interrupted:
             return
