@@ -293,7 +293,7 @@ async def test_seal_keys_are_exchanged_by_a_reload_without_touching_a_cluster(
         issued = world.issued()
 
         keys.write_text(new + old)
-        run.send(signal.SIGHUP)
+        assert palette_sync("reload", "--config", world.config, **redis).code == 0
         run.wait_for("tokens_resealed")
         keys.write_text(new)
         run.send(signal.SIGHUP)
