@@ -14,6 +14,7 @@ import pytest
 from e2e.command import palette_sync
 from e2e.daemon import daemon, until
 from e2e.published import reader
+from integration.store_builders import raw_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,6 +306,26 @@ async def test_seal_keys_are_exchanged_by_a_reload_without_touching_a_cluster(
             assert await look.refused(state) == []
         assert run.stop() == 0
     assert world.issued() == issued
+
+
+async def test_a_reload_makes_no_daemon_ready_that_is_not(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "1")
+    url, prefix = redis["PALETTE_SYNC_REDIS__URL"], redis["PALETTE_SYNC_REDIS__PREFIX"]
+    async with raw_client(url) as raw:
+        await raw.set(f"{{{prefix}:alpha}}:head", "somebody else's")
+        with daemon(world.config, supervised=True, **redis) as run:
+            until(lambda: run.status("alpha").get("state") == "storeless")
+            for count in (1, 2):  # the second one begins when the first has ended
+                run.send(signal.SIGHUP)
+                run.wait_for("config_reloaded", count=count)
+
+            assert run.told("READY") == []
+            await raw.delete(f"{{{prefix}:alpha}}:head")
+            run.wait_for("daemon_ready")
+            until(lambda: run.told("READY") == ["1"])
+            assert run.stop() == 0
 
 
 def blocked(pid: int) -> int:

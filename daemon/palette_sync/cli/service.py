@@ -220,7 +220,9 @@ class Service:
     async def reload(self) -> list[str]:
         """Apply the configuration as it is now. What is in flight goes on. Returns the problems; none = applied."""
         async with self._reloading:
-            self._notifier.reloading()
+            started = self._ready  # who is not ready yet does not become so by a reload
+            if started:
+                self._notifier.reloading()
             try:
                 settings = await asyncio.to_thread(load, self._path)
                 shared = reconfigured(self.shared, settings)
@@ -236,7 +238,8 @@ class Service:
             else:
                 self._apply(shared, made)
                 await self._find_orphaned()
-            self._notifier.ready(self._line())
+            if started:
+                self._notifier.ready(self._line())
             return self._rejected
 
     def _apply(self, shared: Shared, made: Mapping[str, Setting]) -> None:
