@@ -32,7 +32,7 @@ class Closing:
     complete: bool | None = None
     work: Mapping[str, Work | None] = field(default_factory=dict)
     scopes: Mapping[str, ScopeStatus | None] = field(default_factory=dict)
-    issuers: Mapping[str, IssuerMetadata] = field(default_factory=dict)
+    issuers: Mapping[str, IssuerMetadata | None] = field(default_factory=dict)
     status: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -18,7 +18,7 @@ from palette_sync import kube, palette
 from palette_sync.core.candidates import Candidates
 from palette_sync.core.due import RENEW_AHEAD
 from palette_sync.core.fold import Failed, fold_record, fold_work
-from palette_sync.core.model import Discovery
+from palette_sync.core.model import Discovery, OidcAuth
 from palette_sync.core.prune import prune
 from palette_sync.core.select import select
 from palette_sync.core.snapshot_codec import format_time
@@ -34,7 +34,7 @@ from palette_sync.reconcile.report import PassReport, drop_of, palette_change
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Collection, Coroutine
 
     from palette_sync.core.due import Candidate, Due
     from palette_sync.core.model import ClusterRecord, InstanceState
@@ -91,6 +91,7 @@ class _Pass:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     after: dict[str, ClusterRecord] = field(default_factory=dict)
     skipped: int = 0
+    news: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.now = self.ports.clock().replace(microsecond=0)
@@ -159,6 +160,7 @@ class _Pass:
                 one = self.view.due(candidate, resync=self.wish.resync, ahead=RENEW_AHEAD)
                 if one and one.reason in _URGENT:
                     found[candidate.cluster.uid] = one
+        self.news = frozenset(uid for uid, one in found.items() if one.reason == "StateChanged")
         return [
             self._item(candidate, found[candidate.cluster.uid])
             for candidate in (*chosen, *kept)
@@ -288,6 +290,10 @@ class _Pass:
             if uid in self.after:
                 continue
             record = self._record(candidate, None, alive=self._alive(candidate, None))
+            if uid in self.news and candidate.record is not None:
+                # Nobody looked at the cluster, so its new state must be news to the next pass as well.
+                was = candidate.record.palette
+                record = replace(record, palette=replace(record.palette, state=was.state, health=was.health))
             self.after[uid] = record
             before = self.before.records.get(uid)
             if record == before:
@@ -321,10 +327,18 @@ class _Pass:
                 complete=True if first_whole else None,
                 work=dict.fromkeys(self.before.work.keys() - living),
                 scopes=scopes,
-                issuers=self.issuers.changed,
+                issuers={**self._unused_issuers(living), **self.issuers.changed},
                 status=self._status(),
             )
         )
+
+    def _unused_issuers(self, living: Collection[str]) -> dict[str, None]:
+        """Metadata that no cluster's access refers to any more: clusters go, and some had an issuer of their own."""
+        if self.wish.known_only or not self.before.issuers:
+            return {}
+        auths = (self.after.get(uid, self.records.get(uid)) for uid in living)
+        used = {one.auth.issuer_url for one in auths if one is not None and isinstance(one.auth, OidcAuth)}
+        return dict.fromkeys(self.before.issuers.keys() - used)
 
     def keep_unpublished(self) -> None:
         if self.publishing is not None:
