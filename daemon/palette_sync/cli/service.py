@@ -329,21 +329,30 @@ class Service:
     async def _redis_answers(self) -> bool:
         """Wait for Redis as long as it takes, or until stopped. Raises StoreError for what waiting does not mend."""
         told = False
-        while not self._stop.is_set():
-            try:
-                await unless(self._stop, self.shared.store.ping(), name="ping")
-            except Interrupted:
-                break
-            except StoreUnavailable as error:
-                if not told:
-                    log.warning("waiting_for_store", reason=str(error))
-                    told = True
-                self._notifier.extend_timeout(START_TIMEOUT)
-                self._notifier.status(f"waiting for Redis: {error}")
-                await wait_any(self._stop, timeout=REDIS_PAUSE)
-            else:
-                return True
-        return False
+        patience = asyncio.create_task(self._ask_for_patience(), name="patience")
+        try:
+            while not self._stop.is_set():
+                try:
+                    await unless(self._stop, self.shared.store.ping(), name="ping")
+                except Interrupted:
+                    break
+                except StoreUnavailable as error:
+                    if not told:
+                        log.warning("waiting_for_store", reason=str(error))
+                        told = True
+                    self._notifier.status(f"waiting for Redis: {error}")
+                    await wait_any(self._stop, timeout=REDIS_PAUSE)
+                else:
+                    return True
+            return False
+        finally:
+            patience.cancel()
+
+    async def _ask_for_patience(self) -> None:
+        """Beside the attempts: a Redis that hangs makes one of them longer than what was asked for."""
+        while True:
+            self._notifier.extend_timeout(START_TIMEOUT)
+            await asyncio.sleep(NUDGE)
 
     # -- the supervisor ---------------------------------------------------------------------------------------------
 
