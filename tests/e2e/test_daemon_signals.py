@@ -142,8 +142,8 @@ def test_an_exception_in_a_runner_ends_the_process_with_a_stack(
     bug = (
         "from palette_sync.runner import Runner\n"
         "finished = Runner._finished\n"
-        "def broken(self, *args, **kwargs):\n"
-        "    finished(self, *args, **kwargs)\n"
+        "async def broken(self, *args, **kwargs):\n"
+        "    await finished(self, *args, **kwargs)\n"
         "    if self.instance == 'alpha': self._hold = None\n"
         "async def rest(self, seconds): raise RuntimeError('a bug')\n"
         "Runner._finished, Runner._rest = broken, rest\n"

@@ -367,7 +367,7 @@ async def test_what_is_overdue_wakes_it_after_a_pause_and_not_in_a_spin(stage_of
         assert now + timedelta(seconds=10) < one.standing.wakes_at < now + timedelta(minutes=1), "the backoff's end"
 
         stage.advance(minutes=5)
-        one.runner._settle(one.runner._publisher)  # type: ignore[arg-type]
+        await one.runner._settle(one.runner._publisher)  # type: ignore[arg-type]
         ahead = one.standing.wakes_at - stage.clock()
         assert timedelta(0) < ahead <= timedelta(seconds=0.2)
 

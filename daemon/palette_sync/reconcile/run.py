@@ -23,7 +23,7 @@ from palette_sync.core.prune import prune
 from palette_sync.core.select import select
 from palette_sync.core.snapshot_codec import format_time
 from palette_sync.core.standing import held_before, scopes_after, whole
-from palette_sync.events import unless
+from palette_sync.events import in_turns, unless
 from palette_sync.fanout import fan_out
 from palette_sync.reconcile.cluster import ClusterWork, IssuingSuspended, Item, Worked
 from palette_sync.reconcile.issuers import Issuers
@@ -63,10 +63,10 @@ async def run_pass(
     await one.discover()
     one.select()
     await one.name()
-    items = one.find_due()
+    items = await one.find_due()
     try:
         await one.work_on(items)
-        one.fold_the_rest()
+        await one.fold_the_rest()
         await one.finish()
     except StoreError:
         one.keep_unpublished()
@@ -145,14 +145,14 @@ class _Pass:
         )
         self.names.update({uid: self.records[uid].name for uid in self.selection.kept})
 
-    def find_due(self) -> list[Item]:
-        chosen = [self.view.listed(cluster) for cluster in self.selection.chosen.values()]
+    async def find_due(self) -> list[Item]:
+        chosen = [self.view.listed(cluster) async for cluster in in_turns(self.selection.chosen.values())]
         kept = [self.view.published(uid) for uid in sorted(self.selection.kept)]
         if self.wish.known_only:
             chosen, kept = kept, []
         self.candidates = {candidate.cluster.uid: candidate for candidate in chosen}
         found = self.view.issuers_due(chosen)
-        for candidate in chosen:
+        async for candidate in in_turns(chosen):
             if one := self.view.due(candidate, resync=self.wish.resync, ahead=RENEW_AHEAD):
                 found[candidate.cluster.uid] = one
         if self.discovery.tenant_uid:  # the credential works, so an admin kubeconfig can be had
@@ -284,9 +284,9 @@ class _Pass:
             return replace(record, title=previous.title, dashboard_url=previous.dashboard_url)
         return record
 
-    def fold_the_rest(self) -> None:
+    async def fold_the_rest(self) -> None:
         """Records of chosen clusters on which nothing was due may still differ in what Palette says of them."""
-        for uid, candidate in self.candidates.items():
+        async for uid, candidate in in_turns(self.candidates.items()):
             if uid in self.after:
                 continue
             record = self._record(candidate, None, alive=self._alive(candidate, None))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from palette_sync.core.candidates import Candidates
-from palette_sync.events import Interrupted, unless, wait_any
+from palette_sync.events import Interrupted, in_turns, unless, wait_any
 from palette_sync.reconcile.run import run_pass
 from palette_sync.runner.api_key import KeyWatch
 from palette_sync.runner.mailbox import Mail, Mailbox
@@ -196,7 +196,7 @@ class Runner:
     async def _lead(self, lease: Lease) -> None:
         self.standing.busy_since = self._clock()  # what is being published again is not given up in the middle
         try:
-            self._settle(await self._open(lease))
+            await self._settle(await self._open(lease))
         finally:
             self.standing.busy_since = None
         self._stand(State.LEADING)
@@ -302,7 +302,7 @@ class Runner:
                     self._remember(publisher)  # also what arrived before it failed
                     self._owe(unpublished, lease)
                 skipped = report.skipped > 0
-                self._finished(report, publisher, listed=not wish.known_only)
+                await self._finished(report, publisher, listed=not wish.known_only)
                 for answer in mail.answers:
                     if not answer.done():
                         answer.set_result(report)
@@ -313,7 +313,7 @@ class Runner:
                 await publisher.remember(now=self._clock(), status=status)
         return skipped
 
-    def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
+    async def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
         standing = self.standing
         standing.passes += 1
         if self._troubles:
@@ -323,7 +323,7 @@ class Runner:
             if report.error is None:
                 standing.succeeded_at = self._clock()
         self._pause = SHORTEST_PAUSE if listed or report.due else min(2 * self._pause, LONGEST_PAUSE)
-        self._settle(publisher)
+        await self._settle(publisher)
         self.mailbox.forget_nudge()
         log.info(
             "pass_finished",
@@ -344,12 +344,12 @@ class Runner:
         )
         self._observer.pass_finished(report, listed=listed)
 
-    def _settle(self, publisher: Publisher) -> None:
+    async def _settle(self, publisher: Publisher) -> None:
         """Remember what is published, and when something in it will be due."""
         self._remember(publisher)
         state, now = publisher.state, self._clock()
         self.standing.settle(state, now=now)
-        wake = self._view(state).next_wake()
+        wake = min([moment async for moment, _ in in_turns(self._view(state).all_wakes())], default=None)
         self.standing.wakes_at = None if wake is None else max(wake, now + timedelta(seconds=self._pause))
         self._observer.settled(self)
 
