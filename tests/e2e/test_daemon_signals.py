@@ -135,6 +135,25 @@ def test_a_loop_that_hangs_is_ended_at_the_deadline_with_stacks(
         assert "_drain" in run.text
 
 
+def test_a_runner_that_ends_by_a_cancellation_that_nobody_asked_for_ends_the_process(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    """A library may raise it for a future of its own; a daemon without a runner must not look alive."""
+    world = world_of("--instances", "2", "--clusters", "4")
+    stray = (
+        "import asyncio\n"
+        "from palette_sync.runner import instance\n"
+        "run_pass = instance.run_pass\n"
+        "async def stray(ports, **kwargs):\n"
+        "    if ports.policy.instance == 'alpha': raise asyncio.CancelledError\n"
+        "    return await run_pass(ports, **kwargs)\n"
+        "instance.run_pass = stray\n"
+    )
+    with daemon(world.config, code=stray, **redis) as run:
+        assert run.end() == 1
+        assert "CancelledError" in str(run.wait_for("daemon_crashed"))
+
+
 def test_an_exception_in_a_runner_ends_the_process_with_a_stack(
     world_of: Callable[..., World], redis: dict[str, str]
 ) -> None:

@@ -158,11 +158,17 @@ class Service:
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Whatever raises here is a bug; it ends the process, after a drain of the rest."""
+        task = asyncio.current_task()
         try:
             await work
         except Exception:
             log.critical("daemon_crashed", exc_info=True)
             self._failed.set()
+        except asyncio.CancelledError:
+            if task is None or not task.cancelling():  # a library's own; nobody asked this task to end
+                log.critical("daemon_crashed", exc_info=True)
+                self._failed.set()
+            raise
 
     # -- what runners tell (runner.Observer) ------------------------------------------------------------------------
 
