@@ -1,4 +1,4 @@
-"""Waiting for whichever happens first, without leaving a task behind."""
+"""Waiting for whichever happens first, without leaving a task behind, and long work that lets others have a turn."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Iterable
 
 T = TypeVar("T")
 EVENT = "event"  # the name of tasks that only wait for one
+TURN = 500  # items between two turns of everybody else
 
 
 class Interrupted(Exception):
@@ -43,3 +44,11 @@ async def unless(event: asyncio.Event | None, work: Coroutine[Any, Any, T], *, n
         working.cancel()
         waiting.cancel()
         await asyncio.wait({working, waiting})
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """The items one by one; after each `TURN` of them whoever else waits for the event loop has a turn."""
+    for number, item in enumerate(items, start=1):
+        yield item
+        if number % TURN == 0:
+            await asyncio.sleep(0)

@@ -14,6 +14,7 @@ import pytest
 from e2e.command import palette_sync
 from e2e.daemon import daemon, until
 from e2e.published import reader
+from integration.store_builders import raw_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,6 +135,25 @@ def test_a_loop_that_hangs_is_ended_at_the_deadline_with_stacks(
         assert "_drain" in run.text
 
 
+def test_a_runner_that_ends_by_a_cancellation_that_nobody_asked_for_ends_the_process(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    """A library may raise it for a future of its own; a daemon without a runner must not look alive."""
+    world = world_of("--instances", "2", "--clusters", "4")
+    stray = (
+        "import asyncio\n"
+        "from palette_sync.runner import instance\n"
+        "run_pass = instance.run_pass\n"
+        "async def stray(ports, **kwargs):\n"
+        "    if ports.policy.instance == 'alpha': raise asyncio.CancelledError\n"
+        "    return await run_pass(ports, **kwargs)\n"
+        "instance.run_pass = stray\n"
+    )
+    with daemon(world.config, code=stray, **redis) as run:
+        assert run.end() == 1
+        assert "CancelledError" in str(run.wait_for("daemon_crashed"))
+
+
 def test_an_exception_in_a_runner_ends_the_process_with_a_stack(
     world_of: Callable[..., World], redis: dict[str, str]
 ) -> None:
@@ -141,8 +161,8 @@ def test_an_exception_in_a_runner_ends_the_process_with_a_stack(
     bug = (
         "from palette_sync.runner import Runner\n"
         "finished = Runner._finished\n"
-        "def broken(self, *args, **kwargs):\n"
-        "    finished(self, *args, **kwargs)\n"
+        "async def broken(self, *args, **kwargs):\n"
+        "    await finished(self, *args, **kwargs)\n"
         "    if self.instance == 'alpha': self._hold = None\n"
         "async def rest(self, seconds): raise RuntimeError('a bug')\n"
         "Runner._finished, Runner._rest = broken, rest\n"
@@ -293,7 +313,7 @@ async def test_seal_keys_are_exchanged_by_a_reload_without_touching_a_cluster(
         issued = world.issued()
 
         keys.write_text(new + old)
-        run.send(signal.SIGHUP)
+        assert palette_sync("reload", "--config", world.config, **redis).code == 0
         run.wait_for("tokens_resealed")
         keys.write_text(new)
         run.send(signal.SIGHUP)
@@ -305,6 +325,26 @@ async def test_seal_keys_are_exchanged_by_a_reload_without_touching_a_cluster(
             assert await look.refused(state) == []
         assert run.stop() == 0
     assert world.issued() == issued
+
+
+async def test_a_reload_makes_no_daemon_ready_that_is_not(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "1")
+    url, prefix = redis["PALETTE_SYNC_REDIS__URL"], redis["PALETTE_SYNC_REDIS__PREFIX"]
+    async with raw_client(url) as raw:
+        await raw.set(f"{{{prefix}:alpha}}:head", "somebody else's")
+        with daemon(world.config, supervised=True, **redis) as run:
+            until(lambda: run.status("alpha").get("state") == "storeless")
+            for count in (1, 2):  # the second one begins when the first has ended
+                run.send(signal.SIGHUP)
+                run.wait_for("config_reloaded", count=count)
+
+            assert run.told("READY") == []
+            await raw.delete(f"{{{prefix}:alpha}}:head")
+            run.wait_for("daemon_ready")
+            until(lambda: run.told("READY") == ["1"])
+            assert run.stop() == 0
 
 
 def blocked(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -128,6 +129,20 @@ def test_a_daemon_that_was_stopped_for_longer_than_its_lease_writes_nothing_and_
             assert second.stop() == 0
         first.wait_for("pass_finished", due=4)
         assert first.stop() == 0
+
+
+def test_start_up_asks_for_patience_while_redis_hangs(world_of: Callable[..., World]) -> None:
+    """It takes connections and never answers, as a process that is stopped does."""
+    world = world_of("--instances", "1", "--clusters", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        redis = {
+            "PALETTE_SYNC_REDIS__URL": f"redis://127.0.0.1:{silent.getsockname()[1]}",
+            "PALETTE_SYNC_REDIS__TIMEOUT": "60s",
+        }
+        with daemon(world.config, supervised=True, **redis) as run:
+            until(lambda: len(run.told("EXTEND_TIMEOUT_USEC")) >= 2)
+            assert run.events("waiting_for_store") == [], "it still waits for the first answer"
+            assert run.stop() == 0
 
 
 def test_start_up_waits_for_redis_and_tells_the_supervisor(

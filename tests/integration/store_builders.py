@@ -93,7 +93,8 @@ class Proxy:
     """Stands between store and server on a unix socket.
 
     `lose_answer`: the next command that holds this text reaches the server, whose answer is lost with the connection.
-    `lose_request`: the connection breaks before such a command arrives. `hold`: answers wait until `release` is set.
+    `lose_request`: the connection breaks before such a command arrives; `refuse`: before each such command.
+    `hold`: answers wait until `release` is set.
     """
 
     def __init__(self, url: str, directory: Path) -> None:
@@ -102,6 +103,7 @@ class Proxy:
         self.url = f"unix://{self._path}"
         self.lose_answer: bytes | None = None
         self.lose_request: bytes | None = None
+        self.refuse: bytes | None = None
         self.hold: bytes | None = None
         self.holding = asyncio.Event()
         self.release = asyncio.Event()
@@ -142,6 +144,9 @@ class Proxy:
             async with asyncio.TaskGroup() as group:
                 answers = group.create_task(self._answers(upstream_reader, writer))
                 while data := await reader.read(1 << 20):
+                    if self.refuse is not None and self.refuse in data:
+                        self.lost += 1
+                        break
                     if self.lose_request is not None and self.lose_request in data:
                         self.lose_request = None
                         self.lost += 1

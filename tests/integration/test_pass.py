@@ -212,6 +212,20 @@ async def test_namesakes_in_two_projects_get_stable_unique_names(stage_of: Any) 
     assert (await stage.record(younger.uid)).name == names[younger.uid], "a published name never changes"
 
 
+async def test_a_name_whose_cluster_is_gone_is_free_for_another_instance(stage_of: Any) -> None:
+    stage: Stage = await stage_of(instances=2, clusters=0, extra='[defaults]\nname_prefix = ""\n')
+    world = stage.simulator.world
+    first = await world.add_cluster("alpha", next(iter(world.instances["alpha"].projects)), "shop")
+    await stage.run("alpha")
+    world.remove_cluster(first.uid)
+    await stage.run("alpha")
+
+    second = await world.add_cluster("bravo", next(iter(world.instances["bravo"].projects)), "shop")
+    await stage.run("bravo")
+
+    assert (await stage.record(second.uid, "bravo")).name == "shop"
+
+
 async def test_plan_tells_what_once_would_do_and_writes_nothing(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=6)
 
@@ -310,6 +324,21 @@ async def test_a_paused_virtual_cluster_is_withheld_and_comes_back(stage_of: Any
     world.set_paused(virtual.uid, paused=False)
     await stage.run()
     assert (await stage.record(virtual.uid)).access.state is AccessState.READY
+
+
+async def test_an_issuer_that_no_cluster_names_any_more_is_forgotten(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=1.0)
+    await stage.run()
+    one, other = stage.simulator.world.clusters
+
+    stage.simulator.world.remove_cluster(one)
+    await stage.run()
+    assert len((await stage.state()).issuers) == 1, "another cluster names it"
+    stage.simulator.world.remove_cluster(other)
+    await stage.run(known_only=True)
+    assert len((await stage.state()).issuers) == 1, "nobody asked Palette what there is"
+    await stage.run()
+    assert (await stage.state()).issuers == {}
 
 
 async def test_an_issuer_that_fails_later_keeps_its_clusters_and_says_so(stage_of: Any) -> None:

@@ -56,6 +56,21 @@ async def test_stopping_admits_no_more_and_finishes_what_was_begun(stage_of: Any
     assert (await stage.state()).head.complete  # type: ignore[union-attr]
 
 
+async def test_a_state_that_nobody_looked_at_is_news_to_the_next_pass(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
+    await stage.run()
+    (uid,) = stage.simulator.world.clusters
+    stage.simulator.world.set_health(uid, "UnHealthy")
+
+    assert (await run_until(stage, stop_at=0, late=False)).skipped == 1
+    report = await stage.run()
+
+    assert [(report.due, change.message) for change in report.changes] == [
+        (1, "Palette says Running/UnHealthy, before Running/Healthy")
+    ]
+    assert (await stage.run()).due == 0
+
+
 async def test_a_late_pass_cancels_what_hangs_and_publishes_the_rest(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=6, oidc_share=0.0)
     victim = next(iter(stage.simulator.world.clusters))

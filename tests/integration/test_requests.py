@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from palette_sync.cli.requests import serve_requests
 from palette_sync.store.control import Answer, Verb, Word, ask
+from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    import pytest
+
     from palette_sync.store.redis import Store
-    from palette_sync.store.seal import SealKeys
 
 
 @dataclass
@@ -79,6 +81,25 @@ async def test_a_resync_whose_pass_could_not_be_run_is_answered(store: Store, se
 
     assert answer.word is Word.FAILED
     assert "see the daemon's log" in answer.text
+
+
+async def test_a_request_with_keys_that_a_reload_brought_while_the_daemon_listened_is_heard(
+    store: Store, seal_keys: SealKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening, read = asyncio.Event(), store.read_control
+
+    async def told_when_it_begins(*args: Any, **kwargs: Any) -> Any:
+        listening.set()
+        return await read(*args, **kwargs)
+
+    monkeypatch.setattr(store, "read_control", told_when_it_begins)
+    daemon = Daemon(Shared(store, seal_keys))
+    async with serving(daemon):
+        await listening.wait()
+        newer = SealKeys.from_lines(SealKeys.generate_line("newer"))
+        daemon.shared = Shared(store, newer)
+
+        assert await told(store, newer, Verb.RELOAD) == Answer(Word.DONE, "reloaded")
 
 
 async def test_the_problems_of_a_reload_are_told(store: Store, seal_keys: SealKeys) -> None:

@@ -15,9 +15,11 @@ from structlog.testing import capture_logs
 
 from integration.runners import Watcher, issued, running, setting
 from integration.store_builders import Proxy, raw_client, until
+from palette_sync.reconcile import publish
 from palette_sync.runner import State
 from palette_sync.runner.instance import TROUBLE_PAUSES
 from palette_sync.simulator import Fault
+from palette_sync.store import batches
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Store
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from palette_sync.runner import Runner
 
 SEARCH = "/v1/dashboard/spectroclusters/search"
+VERSION = b"version\r\n$1\r\n1\r\n"  # how a version goes to Redis: the word, the schema, and then its number
 
 
 @pytest_asyncio.fixture
@@ -364,7 +367,7 @@ async def test_what_is_overdue_wakes_it_after_a_pause_and_not_in_a_spin(stage_of
         assert now + timedelta(seconds=10) < one.standing.wakes_at < now + timedelta(minutes=1), "the backoff's end"
 
         stage.advance(minutes=5)
-        one.runner._settle(one.runner._publisher)  # type: ignore[arg-type]
+        await one.runner._settle(one.runner._publisher)  # type: ignore[arg-type]
         ahead = one.standing.wakes_at - stage.clock()
         assert timedelta(0) < ahead <= timedelta(seconds=0.2)
 
@@ -439,7 +442,8 @@ async def test_fenced_off_by_another_writer_it_leads_again_with_a_new_epoch(stag
 
         assert report.error is None
         assert int(await raw.get(key)) == another + 1
-        assert State.STANDBY in one.watcher.states
+        assert State.STORELESS in one.watcher.states
+        assert State.STANDBY not in one.watcher.states, "nobody else leads"
         assert one.standing.state is State.LEADING
         assert one.watcher.failed == ["Fenced"]
 
@@ -609,6 +613,24 @@ async def test_while_redis_is_away_nothing_is_issued_and_the_mail_is_kept(
     assert one.watcher.failed == ["StoreUnavailable"]
 
 
+async def test_an_outage_that_outlasts_the_lease_is_no_standby(stage_of: Any, valkey_url: str, tmp_path: Path) -> None:
+    """The figures of an instance that another process leads are dropped; those of a Redis that is away must stay."""
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
+    proxy = Proxy(valkey_url, tmp_path)
+    async with await through(stage, proxy) as store:
+        stage.shared = replace(stage.shared, store=store)
+        async with running(stage, setting(stage, lease_ttl=0.3)) as one:
+            async with proxy:
+                await one.list()
+            await until(lambda: one.runner._store_failures > 0)
+            async with Proxy(valkey_url, tmp_path):
+                await one.stands(State.LEADING)
+                await one.stop()
+
+    assert State.STORELESS in one.watcher.states
+    assert State.STANDBY not in one.watcher.states
+
+
 async def test_after_a_flush_no_token_is_issued_that_the_fence_would_lose(stage_of: Any, raw: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     async with running(stage) as one:
@@ -648,6 +670,69 @@ async def test_what_was_published_before_redis_went_down_empty_in_the_middle_of_
                 await one.stop()
 
     assert {uid: count for uid, count in issued(stage).items() if uid in early} == dict.fromkeys(early, 1)
+
+
+async def test_tokens_that_were_issued_before_redis_died_and_not_published_are_published_once_it_is_back(
+    stage_of: Any, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage: Stage = await stage_of(clusters=4, oidc_share=0.0)
+    proxy = Proxy(valkey_url, tmp_path)
+    monkeypatch.setattr(publish, "LAST_TRIES", ())
+    async with await through(stage, proxy) as store:
+        stage.shared = replace(stage.shared, store=store)
+        async with running(stage) as one:
+            async with proxy:
+                await one.list()
+                stage.advance(hours=17)
+                slow = next(iter(stage.simulator.world.clusters))
+                stage.simulator.faults.add(Fault(target="kube", kind="latency", cluster=slow, seconds=0.3))
+                proxy.refuse = VERSION  # as if Redis were gone for versions, but not yet for the lease
+                one.mailbox.nudge()
+                await until(lambda: sum(issued(stage).values()) >= 7)
+                await until(lambda: proxy.lost > 0)
+            stage.simulator.faults.clear()
+            await one.stands(State.STORELESS)
+            before = issued(stage)
+            async with Proxy(valkey_url, tmp_path):
+                await one.passes(2)
+                await one.stop()
+                state = await stage.state()
+                pods = [await stage.pods(uid) for uid in state.records]
+
+    assert sum(before.values()) >= 7
+    assert {uid: issued(stage)[uid] - count for uid, count in before.items()} == {
+        uid: int(before[uid] == 1) for uid in before
+    }, "only what had not been issued is"
+    assert all(pods)
+
+
+async def test_a_refill_that_broke_off_is_begun_again(
+    stage_of: Any, raw: Any, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage: Stage = await stage_of(clusters=6, oidc_share=0.0)
+    monkeypatch.setattr(batches, "MOST_CHANGES", 4)
+    proxy = Proxy(valkey_url, tmp_path)
+    async with await through(stage, proxy) as store:
+        stage.shared = replace(stage.shared, store=store)
+        async with running(stage) as one, proxy:
+            await one.list()
+            before, tokens = await stage.state(), issued(stage)
+            await flush(raw, stage)
+            proxy.refuse = VERSION + b"$1\r\n2\r\n"  # the second version never arrives
+            one.mailbox.tick()
+            await until(lambda: one.runner._store_failures > 0)
+            part = await stage.state()
+            assert part.head is not None
+            assert 0 < len(part.records) < 6
+            proxy.refuse = None
+            await one.passes(2)
+            after = await stage.state()
+            await one.stop()
+
+    assert after.records == before.records
+    assert after.head is not None
+    assert after.head.complete
+    assert issued(stage) == tokens
 
 
 async def _credentials(store: Store) -> int:
@@ -809,7 +894,7 @@ async def test_after_an_outage_its_own_former_lease_does_not_hold_it_up(stage_of
         held = await raw.get(key)
         epoch = int(await raw.get(stage.shared.store.keys.epoch("alpha")))
         one.runner._former.lost.set()  # type: ignore[union-attr]
-        await until(lambda: State.STANDBY in one.watcher.states)
+        await until(lambda: State.STORELESS in one.watcher.states)
         await raw.set(key, held)  # as if it could not have been given back
 
         await one.stands(State.LEADING)

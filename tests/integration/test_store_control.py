@@ -29,7 +29,7 @@ async def raw(valkey_url: str) -> AsyncIterator[Any]:
 
 async def served(desk: Desk, sealer: SealKeys | Unsealed, *instances: str) -> list[Request]:
     """Wait for the first request."""
-    while not (found := await desk.wait(instances, sealer)):
+    while not (found := await desk.wait(instances, lambda: sealer)):
         pass
     return found
 
@@ -76,20 +76,20 @@ async def test_a_request_made_while_nobody_listened_is_heard_once(store: Store, 
     await begin(store, seal_keys)
     desk = Desk(store)
 
-    assert len(await desk.wait(["alpha"], seal_keys)) == 1
+    assert len(await desk.wait(["alpha"], lambda: seal_keys)) == 1
 
     await answer(store, seal_keys, Request("alpha", "other", Verb.RESYNC, 0, ""), Answer(Word.DONE))
-    assert await desk.wait(["alpha"], seal_keys) == []
+    assert await desk.wait(["alpha"], lambda: seal_keys) == []
 
 
 async def test_a_request_that_was_answered_before_a_restart_is_not_heard_again(
     store: Store, seal_keys: SealKeys
 ) -> None:
     await begin(store, seal_keys)
-    (request,) = await Desk(store).wait(["alpha"], seal_keys)
+    (request,) = await Desk(store).wait(["alpha"], lambda: seal_keys)
     await answer(store, seal_keys, request, Answer(Word.DONE))
 
-    assert await Desk(store).wait(["alpha"], seal_keys) == []
+    assert await Desk(store).wait(["alpha"], lambda: seal_keys) == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ async def test_a_changed_request_is_not_heard(
     await raw.delete(key)
     await raw.xadd(key, {**fields, name.encode(): value})
 
-    assert await Desk(store).wait(["alpha"], seal_keys) == []
+    assert await Desk(store).wait(["alpha"], lambda: seal_keys) == []
 
 
 async def test_a_request_moved_to_another_instance_is_not_heard(store: Store, seal_keys: SealKeys, raw: Any) -> None:
@@ -113,13 +113,23 @@ async def test_a_request_moved_to_another_instance_is_not_heard(store: Store, se
     ((_, fields),) = await raw.xrange(store.keys.control("alpha"))
     await raw.xadd(store.keys.control("bravo"), fields)
 
-    assert await Desk(store).wait(["bravo"], seal_keys) == []
+    assert await Desk(store).wait(["bravo"], lambda: seal_keys) == []
+
+
+async def test_a_request_by_who_knows_a_newer_key_too_is_heard(store: Store, seal_keys: SealKeys) -> None:
+    """Keys are exchanged by a reload, which must be possible to ask for once the new key stands in the file."""
+    old = SealKeys.generate_line("old")
+    both = SealKeys.from_lines(f"{SealKeys.generate_line('new')}\n{old}")
+    await begin(store, both)
+
+    assert len(await Desk(store).wait(["alpha"], lambda: SealKeys.from_lines(old))) == 1
+    assert await Desk(store).wait(["alpha"], lambda: seal_keys) == []
 
 
 async def test_a_request_with_another_key_is_not_heard(store: Store, seal_keys: SealKeys) -> None:
     await begin(store, SealKeys.from_lines(SealKeys.generate_line("foreign")))
 
-    assert await Desk(store).wait(["alpha"], seal_keys) == []
+    assert await Desk(store).wait(["alpha"], lambda: seal_keys) == []
 
 
 async def test_an_old_request_written_again_is_not_heard(store: Store, seal_keys: SealKeys, raw: Any) -> None:
@@ -130,7 +140,7 @@ async def test_an_old_request_written_again_is_not_heard(store: Store, seal_keys
     later = int(entry_id.partition(b"-")[0]) + 61_000
     await raw.xadd(key, fields, id=f"{later}-0")
 
-    assert await Desk(store).wait(["alpha"], seal_keys) == []
+    assert await Desk(store).wait(["alpha"], lambda: seal_keys) == []
 
 
 async def test_garbage_on_the_stream_is_passed_over(store: Store, seal_keys: SealKeys, raw: Any) -> None:
@@ -139,7 +149,7 @@ async def test_garbage_on_the_stream_is_passed_over(store: Store, seal_keys: Sea
     await raw.xadd(key, {secrets.token_hex(4): "noise"})
     await begin(store, seal_keys)
 
-    assert len(await Desk(store).wait(["alpha"], seal_keys)) == 1
+    assert len(await Desk(store).wait(["alpha"], lambda: seal_keys)) == 1
 
 
 async def test_a_forged_answer_is_not_believed(store: Store, seal_keys: SealKeys, raw: Any) -> None:
@@ -163,13 +173,13 @@ async def test_without_seal_keys_requests_work_unauthenticated(valkey_url: str, 
     async with Store.open(valkey_url, prefix=prefix, sealer=Unsealed()) as store:
         await begin(store, Unsealed())
 
-        assert len(await Desk(store).wait(["alpha"], Unsealed())) == 1
+        assert len(await Desk(store).wait(["alpha"], Unsealed)) == 1
 
 
 async def test_redis_away_is_an_error_for_both_sides(seal_keys: SealKeys) -> None:
     async with Store.open("redis://127.0.0.1:1/0", prefix="p", sealer=seal_keys) as store:
         with pytest.raises(StoreUnavailable):
-            await Desk(store).wait(["alpha"], seal_keys)
+            await Desk(store).wait(["alpha"], lambda: seal_keys)
         with pytest.raises(StoreUnavailable):
             await anext(ask(store, seal_keys, "alpha", Verb.RESYNC, by=""))
 
@@ -178,19 +188,19 @@ async def test_a_request_that_was_only_accepted_before_a_restart_is_heard_again(
     store: Store, seal_keys: SealKeys
 ) -> None:
     await begin(store, seal_keys)
-    (request,) = await Desk(store).wait(["alpha"], seal_keys)
+    (request,) = await Desk(store).wait(["alpha"], lambda: seal_keys)
     await answer(store, seal_keys, request, Answer(Word.ACCEPTED))
 
-    assert await Desk(store).wait(["alpha"], seal_keys) == [request]
+    assert await Desk(store).wait(["alpha"], lambda: seal_keys) == [request]
 
 
 async def test_a_forged_answer_suppresses_no_request(store: Store, seal_keys: SealKeys) -> None:
     await begin(store, seal_keys)
-    (request,) = await Desk(store).wait(["alpha"], seal_keys)
+    (request,) = await Desk(store).wait(["alpha"], lambda: seal_keys)
     stranger = SealKeys.from_lines(SealKeys.generate_line("foreign"))
     await answer(store, stranger, request, Answer(Word.DONE))
 
-    assert await Desk(store).wait(["alpha"], seal_keys) == [request]
+    assert await Desk(store).wait(["alpha"], lambda: seal_keys) == [request]
 
 
 async def test_a_stream_that_somebody_spoilt_makes_no_other_deaf(store: Store, seal_keys: SealKeys, raw: Any) -> None:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from redis import exceptions
 
 from integration.store_builders import NOW, Proxy, credential, raw_client, record, records, until, writer
 from palette_sync.core.model import Work
 from palette_sync.store.embedded import EmbeddedValkey
-from palette_sync.store.redis import Store, StoreError, StoreUnavailable
+from palette_sync.store.redis import Store, StoreError, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -68,6 +69,33 @@ async def test_a_version_that_never_arrived_is_sent_again(through: Store, proxy:
 
     assert await publisher.publish(now=LATER, put=records(3)) == 2
     assert proxy.lost == 1
+
+
+async def test_an_attempt_that_arrives_late_does_not_pass_for_the_next_one(
+    through: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would make the same version of the same records; only the later one holds the second token."""
+    publisher = await writer(through)
+    await publisher.publish(now=NOW, put=records(2))
+    real, late = publisher._script, list[Any]()
+
+    async def lost(_client: Any, keys: Any, arguments: Any) -> Any:
+        late[:] = [keys, arguments]
+        raise exceptions.ConnectionError
+
+    monkeypatch.setattr(publisher, "_script", lost)
+    with pytest.raises(StoreUnavailable):
+        await publisher.publish(now=NOW, rotated={"u00000": credential("one")})
+
+    async def behind_the_late_one(client: Any, keys: Any, arguments: Any) -> Any:
+        await real(client, *late)
+        return await real(client, keys, arguments)
+
+    monkeypatch.setattr(publisher, "_script", behind_the_late_one)
+    with pytest.raises(VersionConflict):
+        await publisher.publish(now=NOW, rotated={"u00000": credential("one"), "u00001": credential("two")})
+
+    assert (await through.load("alpha")).credentials.keys() == {"u00000"}
 
 
 async def test_a_cancelled_publish_is_found_out_about_by_the_next(through: Store, proxy: Proxy) -> None:

@@ -298,3 +298,21 @@ async def test_an_epoch_that_somebody_spoilt_counts_for_nothing(store: Store, ra
     seconds, _ = await raw.time()
     assert abs(lease.epoch / 1000 - seconds) < 60
     assert int(await raw.get(store.keys.epoch("alpha"))) == lease.epoch
+
+
+async def test_a_lease_that_was_taken_when_nobody_wanted_it_any_more_is_given_back(
+    store: Store, valkey_url: str, prefix: str, seal_keys: SealKeys, tmp_path: Path, raw: Any
+) -> None:
+    async with await take(store):
+        pass  # from now on the server knows the script
+    async with Proxy(valkey_url, tmp_path) as proxy, Store.open(proxy.url, prefix=prefix, sealer=seal_keys) as through:
+        proxy.hold = b"EVALSHA"
+        taking = asyncio.create_task(take(through))
+        await proxy.holding.wait()
+        assert not await _absent(raw, store)
+        taking.cancel()
+        await asyncio.wait({taking})
+        proxy.release.set()
+
+    assert taking.cancelled()
+    assert await _absent(raw, store)

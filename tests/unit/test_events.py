@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from palette_sync.events import Interrupted, unless, wait_any
+from palette_sync.events import TURN, Interrupted, in_turns, unless, wait_any
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,6 +56,24 @@ async def test_a_wait_can_be_cancelled() -> None:
     await asyncio.wait({waiting})
 
     assert waiting.cancelled()
+
+
+async def test_long_work_lets_others_have_their_turns() -> None:
+    turns: list[int] = []
+    seen: list[int] = []
+
+    async def other() -> None:
+        for _ in range(2):
+            turns.append(len(seen))
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    async for item in in_turns(range(3 * TURN)):
+        seen.append(item)  # noqa: PERF401 - the other one looks at it
+    await task
+
+    assert seen == list(range(3 * TURN))
+    assert turns == [TURN, 2 * TURN]
 
 
 async def answer() -> int:

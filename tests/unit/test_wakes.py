@@ -368,8 +368,8 @@ def test_what_is_due_is_asked_with_the_instances_own_interval() -> None:
 
 
 def test_nothing_published_never_wakes() -> None:
-    assert view().next_wake() is None
-    assert view([cluster()]).next_wake() is None
+    assert view().wakes(1) == []
+    assert view([cluster()]).wakes(1) == []
 
 
 def test_the_first_moments_are_told_in_order_with_what_they_are_of() -> None:
@@ -381,7 +381,7 @@ def test_the_first_moments_are_told_in_order_with_what_they_are_of() -> None:
     moments = [(NOW - MINUTE, "c3"), (NOW + MINUTE, "c2"), (NOW + 3 * MINUTE, "c1")]
 
     assert view(**state).wakes(2) == moments[:2]
-    assert view(**state).next_wake() == NOW - MINUTE
+    assert view(**state).wakes(1)[0][0] == NOW - MINUTE
 
 
 def test_a_cluster_that_never_wakes_has_no_moment() -> None:

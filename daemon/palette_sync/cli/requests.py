@@ -53,7 +53,7 @@ async def serve_requests(daemon: Commanded) -> None:
                 await asyncio.sleep(PAUSE)
                 continue
             try:
-                found = await desk.wait(led, daemon.shared.sealer)
+                found = await desk.wait(led, lambda: daemon.shared.sealer)
             except StoreError:
                 await asyncio.sleep(PAUSE)  # the runners tell that Redis is away
                 continue

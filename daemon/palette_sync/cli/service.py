@@ -161,11 +161,17 @@ class Service:
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Whatever raises here is a bug; it ends the process, after a drain of the rest."""
+        task = asyncio.current_task()
         try:
             await work
         except Exception:
             log.critical("daemon_crashed", exc_info=True)
             self._failed.set()
+        except asyncio.CancelledError:
+            if task is None or not task.cancelling():  # a library's own; nobody asked this task to end
+                log.critical("daemon_crashed", exc_info=True)
+                self._failed.set()
+            raise
 
     # -- what runners tell (runner.Observer) ------------------------------------------------------------------------
 
@@ -224,7 +230,9 @@ class Service:
     async def reload(self) -> list[str]:
         """Apply the configuration as it is now. What is in flight goes on. Returns the problems; none = applied."""
         async with self._reloading:
-            self._notifier.reloading()
+            started = self._ready  # who is not ready yet does not become so by a reload
+            if started:
+                self._notifier.reloading()
             try:
                 settings = await asyncio.to_thread(load, self._path)
                 shared = reconfigured(self.shared, settings)
@@ -240,7 +248,8 @@ class Service:
             else:
                 self._apply(shared, made)
                 await self._find_orphaned()
-            self._notifier.ready(self._line())
+            if started:
+                self._notifier.ready(self._line())
             return self._rejected
 
     def _apply(self, shared: Shared, made: Mapping[str, Setting]) -> None:
@@ -330,21 +339,30 @@ class Service:
     async def _redis_answers(self) -> bool:
         """Wait for Redis as long as it takes, or until stopped. Raises StoreError for what waiting does not mend."""
         told = False
-        while not self._stop.is_set():
-            try:
-                await unless(self._stop, self.shared.store.ping(), name="ping")
-            except Interrupted:
-                break
-            except StoreUnavailable as error:
-                if not told:
-                    log.warning("waiting_for_store", reason=str(error))
-                    told = True
-                self._notifier.extend_timeout(START_TIMEOUT)
-                self._notifier.status(f"waiting for Redis: {error}")
-                await wait_any(self._stop, timeout=REDIS_PAUSE)
-            else:
-                return True
-        return False
+        patience = asyncio.create_task(self._ask_for_patience(), name="patience")
+        try:
+            while not self._stop.is_set():
+                try:
+                    await unless(self._stop, self.shared.store.ping(), name="ping")
+                except Interrupted:
+                    break
+                except StoreUnavailable as error:
+                    if not told:
+                        log.warning("waiting_for_store", reason=str(error))
+                        told = True
+                    self._notifier.status(f"waiting for Redis: {error}")
+                    await wait_any(self._stop, timeout=REDIS_PAUSE)
+                else:
+                    return True
+            return False
+        finally:
+            patience.cancel()
+
+    async def _ask_for_patience(self) -> None:
+        """Beside the attempts: a Redis that hangs makes one of them longer than what was asked for."""
+        while True:
+            self._notifier.extend_timeout(START_TIMEOUT)
+            await asyncio.sleep(NUDGE)
 
     # -- the supervisor ---------------------------------------------------------------------------------------------
 

@@ -239,10 +239,10 @@ class InheritedSettings(Section):
     def _is_cron(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        from apscheduler.triggers.cron import CronTrigger  # noqa: PLC0415 - only a configured cron needs it
+        from palette_sync.clock import cron_trigger  # noqa: PLC0415 - only a configured cron needs it
 
         try:
-            CronTrigger.from_crontab(value)
+            cron_trigger(value)
         except ValueError:
             raise ValueError('is no cron expression of five fields; write for example "*/10 * * * *"') from None
         return value

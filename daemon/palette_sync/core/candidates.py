@@ -74,15 +74,15 @@ class Candidates:
                     chosen[issuer] = candidate.cluster.uid
         return {uid: Due("IssuerDue", "the metadata of its issuer has run out") for uid in chosen.values()}
 
-    def next_wake(self) -> datetime | None:
-        """When something published will be due without any news from Palette; it may be past. None = never."""
-        return min((moment for moment, _ in self._wakes()), default=None)
-
     def wakes(self, most: int) -> list[tuple[datetime, str]]:
-        """The first of those moments, each with the cluster's uid or the issuer."""
-        return heapq.nsmallest(most, self._wakes())
+        """The first moments of `all_wakes`."""
+        return heapq.nsmallest(most, self.all_wakes())
 
-    def _wakes(self) -> Iterator[tuple[datetime, str]]:
+    def all_wakes(self) -> Iterator[tuple[datetime, str]]:
+        """When what is published will be due without any news from Palette, each with the cluster's uid or the issuer.
+
+        In no order; a moment may be past. Going through thousands takes a while.
+        """
         issuers: set[str] = set()
         for uid in self._state.records:
             candidate = self.published(uid)

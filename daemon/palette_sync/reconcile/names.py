@@ -32,6 +32,7 @@ class NameBook:
     ) -> dict[str, str]:
         """Return every cluster's name by uid. Other instances are read only when there is a name to give."""
         if all(cluster.uid in published for cluster in clusters):
+            self._given.pop(instance, None)  # what was given is published, and may be free again once it is not
             return {cluster.uid: published[cluster.uid] for cluster in clusters}
         async with self._turn:
             taken = set(await store.names(except_instance=instance))

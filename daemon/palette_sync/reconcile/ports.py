@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from palette_sync.core.model import Secret
+    from palette_sync.core.model import ClusterRecord, Credential, Secret, Work
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.names import NameBook
@@ -23,13 +23,23 @@ Rows = Mapping[str, Cluster]  # clusters as Palette listed them last, by uid
 
 
 @dataclass(frozen=True, slots=True)
+class Unpublished:
+    """What a pass learnt, by uid, and could not publish before the store failed it. None in `rotated` removes."""
+
+    put: Mapping[str, ClusterRecord]
+    rotated: Mapping[str, Credential | None]
+    work: Mapping[str, Work | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
     `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
     clusters in flight. `facts` go into the status document. `kube_recorder` is told each request to a cluster: its
     operation and its outcome. Once `stopping` is set no more clusters are admitted; once `late` is set those still at
-    work are cancelled. Either way what was issued is published before the pass ends.
+    work are cancelled. Either way what was issued is published before the pass ends; where the store fails, `keep` is
+    handed what is left.
     """
 
     policy: InstancePolicy
@@ -46,6 +56,7 @@ class Ports:
     stopping: asyncio.Event | None = None
     late: asyncio.Event | None = None
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
+    keep: Callable[[Unpublished], None] = lambda _unpublished: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from palette_sync.store.redis import StoreUnavailable
+from palette_sync.reconcile.ports import Unpublished
+from palette_sync.store.redis import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -31,7 +32,7 @@ class Closing:
     complete: bool | None = None
     work: Mapping[str, Work | None] = field(default_factory=dict)
     scopes: Mapping[str, ScopeStatus | None] = field(default_factory=dict)
-    issuers: Mapping[str, IssuerMetadata] = field(default_factory=dict)
+    issuers: Mapping[str, IssuerMetadata | None] = field(default_factory=dict)
     status: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -95,13 +96,20 @@ class Publishing:
         self._something.clear()
         try:
             await self._publisher.publish(put=put, rotated=rotated, work=work, now=self._now)
-        except StoreUnavailable as error:
-            self.away = True
+        except StoreError as error:
             self._put, self._rotated, self._work = put | self._put, rotated | self._rotated, work | self._work
+            if not isinstance(error, StoreUnavailable):
+                raise
+            self.away = True
             self._something.set()
             log.warning("store_away", instance=self._instance, waiting=len(put), reason=str(error))
         else:
             self.away = False
+
+    @property
+    def unpublished(self) -> Unpublished:
+        """What is collected and was not published, after an error of the store."""
+        return Unpublished(self._put, self._rotated, self._work)
 
     async def finish(self, closing: Closing) -> None:
         """Publish the rest together with what only a whole pass knows, in one last version.

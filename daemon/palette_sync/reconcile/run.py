@@ -18,12 +18,12 @@ from palette_sync import kube, palette
 from palette_sync.core.candidates import Candidates
 from palette_sync.core.due import RENEW_AHEAD
 from palette_sync.core.fold import Failed, fold_record, fold_work
-from palette_sync.core.model import Discovery
+from palette_sync.core.model import Discovery, OidcAuth
 from palette_sync.core.prune import prune
 from palette_sync.core.select import select
 from palette_sync.core.snapshot_codec import format_time
 from palette_sync.core.standing import held_before, scopes_after, whole
-from palette_sync.events import unless
+from palette_sync.events import in_turns, unless
 from palette_sync.fanout import fan_out
 from palette_sync.reconcile.cluster import ClusterWork, IssuingSuspended, Item, Worked
 from palette_sync.reconcile.issuers import Issuers
@@ -31,9 +31,10 @@ from palette_sync.reconcile.ledger import Ledger
 from palette_sync.reconcile.ports import Wish
 from palette_sync.reconcile.publish import Closing, Publishing
 from palette_sync.reconcile.report import PassReport, drop_of, palette_change
+from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Collection, Coroutine
 
     from palette_sync.core.due import Candidate, Due
     from palette_sync.core.model import ClusterRecord, InstanceState
@@ -62,10 +63,14 @@ async def run_pass(
     await one.discover()
     one.select()
     await one.name()
-    items = one.find_due()
-    await one.work_on(items)
-    one.fold_the_rest()
-    await one.finish()
+    items = await one.find_due()
+    try:
+        await one.work_on(items)
+        await one.fold_the_rest()
+        await one.finish()
+    except StoreError:
+        one.keep_unpublished()
+        raise
     return one.report(), one.rows_after()
 
 
@@ -86,6 +91,7 @@ class _Pass:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     after: dict[str, ClusterRecord] = field(default_factory=dict)
     skipped: int = 0
+    news: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.now = self.ports.clock().replace(microsecond=0)
@@ -139,14 +145,14 @@ class _Pass:
         )
         self.names.update({uid: self.records[uid].name for uid in self.selection.kept})
 
-    def find_due(self) -> list[Item]:
-        chosen = [self.view.listed(cluster) for cluster in self.selection.chosen.values()]
+    async def find_due(self) -> list[Item]:
+        chosen = [self.view.listed(cluster) async for cluster in in_turns(self.selection.chosen.values())]
         kept = [self.view.published(uid) for uid in sorted(self.selection.kept)]
         if self.wish.known_only:
             chosen, kept = kept, []
         self.candidates = {candidate.cluster.uid: candidate for candidate in chosen}
         found = self.view.issuers_due(chosen)
-        for candidate in chosen:
+        async for candidate in in_turns(chosen):
             if one := self.view.due(candidate, resync=self.wish.resync, ahead=RENEW_AHEAD):
                 found[candidate.cluster.uid] = one
         if self.discovery.tenant_uid:  # the credential works, so an admin kubeconfig can be had
@@ -154,6 +160,7 @@ class _Pass:
                 one = self.view.due(candidate, resync=self.wish.resync, ahead=RENEW_AHEAD)
                 if one and one.reason in _URGENT:
                     found[candidate.cluster.uid] = one
+        self.news = frozenset(uid for uid, one in found.items() if one.reason == "StateChanged")
         return [
             self._item(candidate, found[candidate.cluster.uid])
             for candidate in (*chosen, *kept)
@@ -277,12 +284,16 @@ class _Pass:
             return replace(record, title=previous.title, dashboard_url=previous.dashboard_url)
         return record
 
-    def fold_the_rest(self) -> None:
+    async def fold_the_rest(self) -> None:
         """Records of chosen clusters on which nothing was due may still differ in what Palette says of them."""
-        for uid, candidate in self.candidates.items():
+        async for uid, candidate in in_turns(self.candidates.items()):
             if uid in self.after:
                 continue
             record = self._record(candidate, None, alive=self._alive(candidate, None))
+            if uid in self.news and candidate.record is not None:
+                # Nobody looked at the cluster, so its new state must be news to the next pass as well.
+                was = candidate.record.palette
+                record = replace(record, palette=replace(record.palette, state=was.state, health=was.health))
             self.after[uid] = record
             before = self.before.records.get(uid)
             if record == before:
@@ -316,10 +327,22 @@ class _Pass:
                 complete=True if first_whole else None,
                 work=dict.fromkeys(self.before.work.keys() - living),
                 scopes=scopes,
-                issuers=self.issuers.changed,
+                issuers={**self._unused_issuers(living), **self.issuers.changed},
                 status=self._status(),
             )
         )
+
+    def _unused_issuers(self, living: Collection[str]) -> dict[str, None]:
+        """Metadata that no cluster's access refers to any more: clusters go, and some had an issuer of their own."""
+        if self.wish.known_only or not self.before.issuers:
+            return {}
+        auths = (self.after.get(uid, self.records.get(uid)) for uid in living)
+        used = {one.auth.issuer_url for one in auths if one is not None and isinstance(one.auth, OidcAuth)}
+        return dict.fromkeys(self.before.issuers.keys() - used)
+
+    def keep_unpublished(self) -> None:
+        if self.publishing is not None:
+            self.ports.keep(self.publishing.unpublished)
 
     def rows_after(self) -> Rows:
         kept = {uid: row for uid, row in self.rows.items() if uid in self.selection.kept}

@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from palette_sync.core.candidates import Candidates
-from palette_sync.events import Interrupted, unless, wait_any
+from palette_sync.events import Interrupted, in_turns, unless, wait_any
 from palette_sync.reconcile.run import run_pass
 from palette_sync.runner.api_key import KeyWatch
 from palette_sync.runner.mailbox import Mail, Mailbox
-from palette_sync.runner.refill import lost_something, lost_versions, refill, reseal
+from palette_sync.runner.refill import joined, lost_something, lost_versions, refill, reseal
 from palette_sync.runner.standing import Standing, State
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from palette_sync.core.model import InstanceState
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
-    from palette_sync.reconcile.ports import Ports, Rows
+    from palette_sync.reconcile.ports import Ports, Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
     from palette_sync.store.redis import Publisher, Store
     from palette_sync.store.seal import Sealer
@@ -102,6 +102,8 @@ class Runner:
         self._clock = clock
         self._publisher: Publisher | None = None
         self._memory: InstanceState | None = None
+        # Epochs whose head does not hold all of the memory: it was being published when the store failed.
+        self._owing: set[int] = set()
         self._rows: Rows = {}
         self._sealer: Sealer | None = None
         self._former: Lease | None = None
@@ -164,7 +166,7 @@ class Runner:
             await self._stand_by(str(error), setting)
         except (LeaseLost, Fenced) as error:
             log.warning("lease_lost", instance=self.instance, reason=str(error))
-            self._stand(State.STANDBY, str(error))
+            self._stand(State.STORELESS, str(error))  # whether somebody else leads now is found out next
             await self._rest(SHORTEST_PAUSE)
         except Interrupted:
             return
@@ -199,7 +201,7 @@ class Runner:
     async def _lead(self, lease: Lease) -> None:
         self.standing.busy_since = self._clock()  # what is being published again is not given up in the middle
         try:
-            self._settle(await self._open(lease))
+            await self._settle(await self._open(lease))
         finally:
             self.standing.busy_since = None
         self._stand(State.LEADING)
@@ -221,10 +223,14 @@ class Runner:
         publisher = await unless(self._stopping, reading, name=f"read:{self.instance}")
         # What the former keys sealed is opened by them, also where a reload has replaced them outright.
         sealers = (setting.sealer, *(() if self._sealer is None else (self._sealer,)))
-        if self._memory is not None and lost_something(publisher.state, self._memory):
+        head = publisher.state.head
+        owes = head is not None and head.epoch in self._owing
+        if self._memory is not None and (owes or lost_something(publisher.state, self._memory)):
             if lost_versions(publisher.state, self._memory, epoch=lease.epoch):
                 raise VersionConflict(f"{self.instance}: Redis holds less than was published under this lease")
+            self._owing.add(lease.epoch)
             await refill(publisher, self._memory, instance=self.instance, sealers=sealers, now=self._clock())
+        self._owing.clear()
         if setting.sealer is not self._sealer:
             await reseal(publisher, instance=self.instance, sealers=sealers, now=self._clock())
             self._sealer = setting.sealer
@@ -275,6 +281,7 @@ class Runner:
         """Returns whether something that was due was left out."""
         skipped = False
         wish, setting = mail.wish, self._setting
+        unpublished: list[Unpublished] = []
         if wish is not None and not wish.known_only:
             self.standing.attempted_at = self._clock()
             self._observer.settled(self)
@@ -292,13 +299,15 @@ class Runner:
                     late=self._late,
                     facts=self._key.facts,
                     clock=self._clock,
+                    keep=unpublished.append,
                 )
                 try:
                     report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish, rows=self._rows)
                 finally:
                     self._remember(publisher)  # also what arrived before it failed
+                    self._owe(unpublished, lease)
                 skipped = report.skipped > 0
-                self._finished(report, publisher, listed=not wish.known_only)
+                await self._finished(report, publisher, listed=not wish.known_only)
                 for answer in mail.answers:
                     if not answer.done():
                         answer.set_result(report)
@@ -309,7 +318,7 @@ class Runner:
                 await publisher.remember(now=self._clock(), status=status)
         return skipped
 
-    def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
+    async def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
         standing = self.standing
         standing.passes += 1
         if self._troubles:
@@ -319,7 +328,7 @@ class Runner:
             if report.error is None:
                 standing.succeeded_at = self._clock()
         self._pause = SHORTEST_PAUSE if listed or report.due else min(2 * self._pause, LONGEST_PAUSE)
-        self._settle(publisher)
+        await self._settle(publisher)
         self.mailbox.forget_nudge()
         told = {
             "instance": self.instance,
@@ -343,12 +352,12 @@ class Runner:
             log.info("pass_finished", **told)
         self._observer.pass_finished(report, listed=listed)
 
-    def _settle(self, publisher: Publisher) -> None:
+    async def _settle(self, publisher: Publisher) -> None:
         """Remember what is published, and when something in it will be due."""
         self._remember(publisher)
         state, now = publisher.state, self._clock()
         self.standing.settle(state, now=now)
-        wake = self._view(state).next_wake()
+        wake = min([moment async for moment, _ in in_turns(self._view(state).all_wakes())], default=None)
         self.standing.wakes_at = None if wake is None else max(wake, now + timedelta(seconds=self._pause))
         self._observer.settled(self)
 
@@ -356,6 +365,16 @@ class Runner:
         state = publisher.state
         if state.head is not None and state.trusted:
             self._memory = state
+
+    def _owe(self, unpublished: Sequence[Unpublished], lease: Lease) -> None:
+        """Remember what the store did not take, so that nothing of it is issued again."""
+        memory, setting = self._memory, self._setting
+        if not unpublished or memory is None or memory.head is None:
+            return
+        self._owing |= {memory.head.epoch, lease.epoch}
+        for rest in unpublished:
+            memory = joined(memory, rest, instance=self.instance, sealer=setting.sealer)
+        self._memory = memory
 
     def _view(self, state: InstanceState) -> Candidates:
         return Candidates(self._setting.policy, state, self._rows, now=self._clock())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from palette_sync.core.model import Credential
+from palette_sync.core.model import Credential, SealedCredential
 from palette_sync.store.seal import SealError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.model import InstanceState
+    from palette_sync.reconcile.ports import Unpublished
     from palette_sync.store.redis import Publisher
     from palette_sync.store.seal import Sealer
 
@@ -43,6 +44,21 @@ def lost_versions(found: InstanceState, memory: InstanceState, *, epoch: int) ->
     if memory.head is None or memory.head.epoch != epoch:
         return False
     return found.head is None or (found.head.epoch, found.head.version) < (epoch, memory.head.version)
+
+
+def joined(memory: InstanceState, rest: Unpublished, *, instance: str, sealer: Sealer) -> InstanceState:
+    """The memory with what a pass could not publish, as if it had."""
+    credentials = dict(memory.credentials)
+    for uid, one in rest.rotated.items():
+        if one is None:
+            credentials.pop(uid, None)
+        else:
+            sealed = sealer.seal(instance, uid, one.token)
+            credentials[uid] = SealedCredential(one.issued_at, one.renew_at, one.expires_at, sealed)
+    work = {uid: one for uid, one in rest.work.items() if one is not None}
+    return replace(
+        memory, records={**memory.records, **rest.put}, credentials=credentials, work={**memory.work, **work}
+    )
 
 
 async def refill(

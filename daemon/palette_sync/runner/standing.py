@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """`storeless`: Redis is away, or cannot be used; what is known stays in memory."""
+    """`storeless`: Redis is away, cannot be used, or took the lease away; what is known stays in memory.
+
+    `standby` is said only where another process is seen to lead.
+    """
 
     STARTING = "starting"
     LEADING = "leading"

@@ -1,9 +1,9 @@
 """Requests to the running daemon through Redis, so that they work in containers and from another machine.
 
-`{p:i}:control` is a stream. A request carries a mac made with the seal key, over its instance, its time and what is
-asked: whoever can write Redis but holds no key cannot command the daemon. Times are the server's, so that no two
-machines' clocks need to agree. The daemon that leads the instance answers on the same stream, first that it has heard
-(`accepted`).
+`{p:i}:control` is a stream. A request carries a mac made with each seal key, over its instance, its time and what is
+asked: whoever can write Redis but holds no key cannot command the daemon, and one that does not know the newest key yet
+can be told to reload. Times are the server's, so that no two machines' clocks need to agree. The daemon that leads the
+instance answers on the same stream, first that it has heard (`accepted`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import orjson
 from palette_sync.store.errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BLOCK = 4.0  # seconds that one read waits at most
 FRESH_MS = 60_000
 KEEP = 200  # entries of the stream
+MOST_MACS = 16  # of a request that are looked at
 
 
 class Verb(StrEnum):
@@ -100,8 +101,11 @@ class Desk:
         self._seen: dict[str, int] = {}
         self.spoilt: dict[str, str] = {}  # streams that cannot be read, with the reason
 
-    async def wait(self, instances: Collection[str], sealer: Sealer) -> list[Request]:
-        """Wait some seconds for requests that are genuine and fresh. Raises StoreError."""
+    async def wait(self, instances: Collection[str], sealer: Callable[[], Sealer]) -> list[Request]:
+        """Wait some seconds for requests that are genuine and fresh. Raises StoreError.
+
+        `sealer` is asked after the waiting, for a reload may have come meanwhile.
+        """
         for gone in self._last.keys() - set(instances):
             del self._last[gone]
             self.spoilt.pop(gone, None)
@@ -109,8 +113,9 @@ class Desk:
             # What was asked while nobody led the instance still counts, as long as it is fresh.
             self._last[new] = f"{max(0, await self._store.server_time() - FRESH_MS)}-0"
         entries = await self._read()
+        keys = sealer()
         answered = {
-            entry["answer"] for instance, _, entry in entries if "answer" in entry and _ends(entry, sealer, instance)
+            entry["answer"] for instance, _, entry in entries if "answer" in entry and _ends(entry, keys, instance)
         }
         found = []
         for instance, entry_id, entry in entries:
@@ -119,7 +124,7 @@ class Desk:
             request = _request(instance, entry)
             if request is None or request.id in answered or request.id in self._seen:
                 continue
-            if abs(written - request.at) <= FRESH_MS and _genuine(sealer, request, entry.get("mac", "")):
+            if abs(written - request.at) <= FRESH_MS and _genuine(keys, request, entry.get("mac", "")):
                 self._seen[request.id] = written
                 found.append(request)
         newest = max(self._seen.values(), default=0)
@@ -184,11 +189,12 @@ def _answer_fields(entry: Mapping[str, str]) -> dict[str, str]:
 
 
 def _mac(sealer: Sealer, request: Request) -> str:
-    return sealer.mac(request.instance, 0, 0, _digest(request))
+    return " ".join(sealer.macs(request.instance, 0, 0, _digest(request)))
 
 
-def _genuine(sealer: Sealer, request: Request, mac: str) -> bool:
-    return sealer.mac_matches(request.instance, 0, 0, _digest(request), mac)
+def _genuine(sealer: Sealer, request: Request, macs: str) -> bool:
+    digest = _digest(request)
+    return any(sealer.mac_matches(request.instance, 0, 0, digest, mac) for mac in macs.split(" ")[:MOST_MACS])
 
 
 def _digest(request: Request) -> str:

@@ -56,7 +56,12 @@ class Lease:
         since = format_time(datetime.now(UTC))
         value = encode_document("lease", {"holder": holder, "id": secrets.token_hex(8), "since": since})
         asked = time.monotonic()
-        word, detail = await store.take_lease(instance, value, ttl, former=former.value if former else b"")
+        try:
+            word, detail = await store.take_lease(instance, value, ttl, former=former.value if former else b"")
+        except asyncio.CancelledError:
+            with suppress(StoreError):  # it may be ours by now; the next process should not have to wait for its end
+                await store.give_lease_back(instance, value)
+            raise
         if word == b"HELD":
             raise _held(instance, detail)
         return cls(store, instance, value=value, ttl=ttl, epoch=int(detail), until=asked + ttl)

@@ -367,22 +367,28 @@ class Publisher:
             raise StoreError(f"the Redis key {detail} holds another kind of value; somebody else uses this prefix")
 
     async def _settle(self) -> bool:
-        """Find out whether a version whose answer was lost has arrived. Returns True if it has."""
+        """Find out whether a version whose answer was lost has arrived. Returns True if it has.
+
+        The digest does not cover credentials, so an earlier attempt that arrives late could pass for this one by its
+        head; but no two seals of a token are the same.
+        """
         if self._unsure is None:
             return False
-        names = self._keys
+        names, rotated = self._keys, self._unsure.batch.rotated
 
         async def look() -> Any:
             pipe = self._link.client.pipeline(transaction=True)
             pipe.execute_command("HMGET", names.head(self._instance), "epoch", "version", "digest")
             pipe.execute_command("GET", names.epoch(self._instance))
+            if rotated:
+                pipe.execute_command("HMGET", names.credentials(self._instance), *rotated)
             return await pipe.execute()
 
-        (head_epoch, version, fingerprint), epoch = await self._link.run(f"read {self._instance}", look)
+        head, epoch, *credentials = await self._link.run(f"read {self._instance}", look)
         sent, self._unsure = self._unsure, None
-        step = sent.step
-        ours = str(self._epoch).encode()
-        if (head_epoch, version, fingerprint) == (ours, step.version.encode(), step.digest.encode()) and epoch == ours:
+        step, ours = sent.step, str(self._epoch).encode()
+        there = not rotated or credentials == [list(rotated.values())]
+        if there and head == [ours, step.version.encode(), step.digest.encode()] and epoch == ours:
             self._arrived(sent)
             return True
         return False

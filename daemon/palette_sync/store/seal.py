@@ -55,6 +55,10 @@ class Sealer(Protocol):
 
     def mac(self, instance: str, epoch: int, version: int, digest: str) -> str: ...
 
+    def macs(self, instance: str, epoch: int, version: int, digest: str) -> list[str]:
+        """By each key, the one that seals now first: for whom does not know that one yet."""
+        ...
+
     def mac_matches(self, instance: str, epoch: int, version: int, digest: str, mac: str) -> bool: ...
 
 
@@ -138,6 +142,9 @@ class SealKeys:
     def mac(self, instance: str, epoch: int, version: int, digest: str) -> str:
         return _mac(self._mac_keys[self._sealing], instance, epoch, version, digest)
 
+    def macs(self, instance: str, epoch: int, version: int, digest: str) -> list[str]:
+        return [_mac(key, instance, epoch, version, digest) for key in self._mac_keys.values()]
+
     def mac_matches(self, instance: str, epoch: int, version: int, digest: str, mac: str) -> bool:
         given = mac.encode()
         fits = [
@@ -163,6 +170,9 @@ class Unsealed:
 
     def mac(self, instance: str, epoch: int, version: int, digest: str) -> str:  # noqa: ARG002 - the Sealer protocol
         return ""
+
+    def macs(self, instance: str, epoch: int, version: int, digest: str) -> list[str]:
+        return [self.mac(instance, epoch, version, digest)]
 
     def mac_matches(self, instance: str, epoch: int, version: int, digest: str, mac: str) -> bool:  # noqa: ARG002 - the Sealer protocol
         return True
