@@ -109,7 +109,7 @@ describe('configuration that cannot be used is told by key, with the remedy, and
       { ...GOOD, redis: { ...GOOD.redis, urlFile: '/x' } },
       [/not both/, /urlFile: \/x cannot be read \(ENOENT\)/],
     ],
-    ['a key that is none', { ...GOOD, sealKeys: 'k canary' }, [/sealKeys: line 1: the key of k/]],
+    ['a key that is none', { ...GOOD, sealKeys: 'k canary' }, [/sealKeys: line 1: its second word/]],
     ['seal and sealKeys', { ...GOOD, seal: 'none' }, [/sealKeys and seal exclude each other/]],
     ['another seal', { redis: GOOD.redis, seal: 'canary' }, [/seal: may only be none/]],
     ['a number for a string', { ...GOOD, redis: { url: 5 } }, [/redis\.url: is number, but must be string/]],
