@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from e2e.command import COMMAND, environment, palette_sync, simulation
+from e2e.command import COMMAND, FOREGROUND, environment, palette_sync, simulation
 from e2e.daemon import until
 from palette_sync.cli.main import ConfigOption
 
@@ -95,7 +95,7 @@ def test_check_shows_on_a_terminal_what_it_waits_for(
     ours, theirs = pty.openpty()
 
     with subprocess.Popen(
-        [COMMAND, "check", "--config", tmp_path / "config.toml"],
+        [*FOREGROUND, COMMAND, "check", "--config", tmp_path / "config.toml"],
         stdout=subprocess.PIPE,
         stderr=theirs,
         env=environment(**redis, TERM="xterm", COLUMNS="100"),
@@ -104,7 +104,10 @@ def test_check_shows_on_a_terminal_what_it_waits_for(
         shown = b""
         while b"asking Palette" not in shown:
             shown += os.read(ours, 4096)
-        process.kill()
+        process.send_signal(signal.SIGINT)
+        while b"interrupted" not in shown:
+            shown += os.read(ours, 4096)
+        assert process.wait(40) == 1
     os.close(ours)
 
 
