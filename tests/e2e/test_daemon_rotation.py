@@ -84,12 +84,13 @@ async def test_a_renewal_that_fails_keeps_the_living_token_and_raises_the_alarm(
     world = world_of("--instances", "1", "--clusters", "2")
     world.all_by_token()
     for uid in world.clusters():
-        world.control("PATCH", f"/clusters/{uid}", {"token_cap": 24})
+        world.control("PATCH", f"/clusters/{uid}", {"token_cap": 30})
     with daemon(world.config, **redis) as run:
         await asyncio.to_thread(run.wait_for, "pass_finished", access={"ready": 2})
-        world.control("POST", "/faults", {"target": "palette", "kind": "status", "status": 503})
+        # An answer that is not asked for again: retries could last longer than what is left of a life.
+        world.control("POST", "/faults", {"target": "palette", "kind": "status", "status": 403})
 
-        failed = await asyncio.to_thread(run.wait_for, "cluster_changed", reason="PaletteUnavailable", within=60)
+        failed = await asyncio.to_thread(run.wait_for, "cluster_changed", reason="KubeconfigForbidden")
         assert failed["action"] == ["failed", "updated"]
         async with reader(world.config, **redis) as look:
             state = await look.state()
@@ -97,7 +98,7 @@ async def test_a_renewal_that_fails_keeps_the_living_token_and_raises_the_alarm(
             assert await look.refused(state) == []
         await asyncio.to_thread(until, lambda: run.status("alpha")["renewals_failing"] >= 1)
         status = run.status("alpha")
-        assert 0 < status["first_lapse_s"] < 24
+        assert 0 < status["first_lapse_s"] < 30
         assert run.metric("palette_sync_renewals_failing")['palette_instance="alpha"'] >= 1
 
         world.control("DELETE", "/faults")
