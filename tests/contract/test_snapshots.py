@@ -31,17 +31,17 @@ async def test_the_snapshots_are_current() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_our_reader_makes_of_a_snapshot_what_it_says(path: Path) -> None:
-    golden = json.loads(path.read_text(encoding="utf-8"))
+async def test_our_reader_makes_of_a_snapshot_what_it_says(path: Path) -> None:
+    golden = _golden(path)
     sealer = SealKeys.from_lines("\n".join(golden["keys"])) if golden["keys"] else Unsealed()
     stored = Stored(**{part: _bytes(golden["redis"][part]) for part in ("head", "clusters", "credentials")})
     expected = golden["expected"]
     if expected.get("reason") == "schema":
         with pytest.raises(StoreError, match="upgrade"):
-            read(golden["instance"], stored, sealer)
+            await read(golden["instance"], stored, sealer)
         return
 
-    state = read(golden["instance"], stored, sealer).state
+    state = (await read(golden["instance"], stored, sealer)).state
 
     assert state.trusted is expected["accepted"]
     if not expected["accepted"]:
@@ -65,6 +65,11 @@ def test_our_reader_makes_of_a_snapshot_what_it_says(path: Path) -> None:
         if uid in state.credentials:
             found[uid]["token"] = _opened(sealer, golden["instance"], uid, state.credentials[uid].sealed)
     assert found == expected["clusters"]
+
+
+def _golden(path: Path) -> dict[str, Any]:
+    golden: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return golden
 
 
 def _bytes(texts: dict[str, str]) -> dict[bytes, bytes]:

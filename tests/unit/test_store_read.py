@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from palette_sync.core.snapshot_codec import (
     head_to_fields,
     record_hash,
 )
+from palette_sync.events import TURN
 from palette_sync.store.read import Stored, read
 from palette_sync.store.seal import SealKeys
 from unit.builders import NOW, credential, record
@@ -45,10 +47,10 @@ def stored(*uids: str, version: int = 1, name: str = "prod-web") -> Stored:
     )
 
 
-def test_what_did_not_change_is_the_same_object() -> None:
-    first = read("prod", stored("c1", "c2"), KEYS)
+async def test_what_did_not_change_is_the_same_object() -> None:
+    first = await read("prod", stored("c1", "c2"), KEYS)
 
-    again = read("prod", stored("c1", "c2"), KEYS, last=first)
+    again = await read("prod", stored("c1", "c2"), KEYS, last=first)
 
     assert again.state == first.state
     for uid in ("c1", "c2"):
@@ -57,12 +59,12 @@ def test_what_did_not_change_is_the_same_object() -> None:
         assert again.state.work[uid] is first.state.work[uid]
 
 
-def test_what_changed_is_read() -> None:
-    first = read("prod", stored("c1", "c2"), KEYS)
+async def test_what_changed_is_read() -> None:
+    first = await read("prod", stored("c1", "c2"), KEYS)
     later = stored("c1", "c2", version=2, name="prod-shop")
     later = replace(later, work={**later.work, b"c1": encode_work(Work(failures=3))})
 
-    again = read("prod", later, KEYS, last=first)
+    again = await read("prod", later, KEYS, last=first)
 
     assert again.state.trusted
     assert again.state.records["c2"].name == "prod-shop-c2"
@@ -70,10 +72,10 @@ def test_what_changed_is_read() -> None:
     assert again.state.work["c2"] is first.state.work["c2"]
 
 
-def test_what_is_gone_is_gone() -> None:
-    first = read("prod", stored("c1", "c2"), KEYS)
+async def test_what_is_gone_is_gone() -> None:
+    first = await read("prod", stored("c1", "c2"), KEYS)
 
-    again = read("prod", stored("c2", version=2), KEYS, last=first)
+    again = await read("prod", stored("c2", version=2), KEYS, last=first)
 
     assert again.state.records.keys() == {"c2"}
     assert again.hashes.keys() == {"c2"}
@@ -81,42 +83,62 @@ def test_what_is_gone_is_gone() -> None:
 
 
 @pytest.mark.parametrize("field", [b"digest", b"mac"])
-def test_known_records_under_a_head_that_lies_are_not_trusted(field: bytes) -> None:
-    first = read("prod", stored("c1"), KEYS)
+async def test_known_records_under_a_head_that_lies_are_not_trusted(field: bytes) -> None:
+    first = await read("prod", stored("c1"), KEYS)
     lying = stored("c1")
     lying = replace(lying, head={**lying.head, field: b"0" * 64})
 
-    again = read("prod", lying, KEYS, last=first)
+    again = await read("prod", lying, KEYS, last=first)
 
     assert not again.state.trusted
 
 
-def test_a_document_that_cannot_be_read_is_told_each_time() -> None:
+async def test_a_document_that_cannot_be_read_is_told_each_time() -> None:
     broken = replace(stored("c1"), credentials={b"c1": b"{}"}, work={b"c1": b"["})
-    first = read("prod", broken, KEYS)
+    first = await read("prod", broken, KEYS)
 
-    again = read("prod", broken, KEYS, last=first)
+    again = await read("prod", broken, KEYS, last=first)
 
     assert again.state.problems == first.state.problems
     assert len(again.state.problems) == 2
     assert not again.state.credentials
 
 
-def test_a_record_put_under_another_uid_is_no_record_of_it() -> None:
-    first = read("prod", stored("c1", "c2"), KEYS)
+async def test_a_record_put_under_another_uid_is_no_record_of_it() -> None:
+    first = await read("prod", stored("c1", "c2"), KEYS)
     swapped = stored("c1", "c2")
     swapped = replace(swapped, clusters={b"c1": swapped.clusters[b"c2"], b"c2": swapped.clusters[b"c2"]})
 
-    again = read("prod", swapped, KEYS, last=first)
+    again = await read("prod", swapped, KEYS, last=first)
 
     assert "c1" in again.unreadable
     assert not again.state.trusted
 
 
-def test_a_status_too_deep_to_be_written_again_counts_for_nothing() -> None:
+async def test_a_status_too_deep_to_be_written_again_counts_for_nothing() -> None:
     deep = replace(stored("c1"), status=b'{"pass":' + b'{"a":' * 300 + b"1" + b"}" * 301)
 
-    state = read("prod", deep, KEYS).state
+    state = (await read("prod", deep, KEYS)).state
 
     assert state.trusted
     assert (state.status, len(state.problems)) == ({}, 1)
+
+
+async def test_others_have_their_turns_while_thousands_of_documents_are_read() -> None:
+    uids = [f"c{number}" for number in range(2 * TURN)]
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    try:
+        found = await read("prod", stored(*uids), KEYS)
+    finally:
+        task.cancel()
+
+    assert found.state.records.keys() == set(uids)
+    assert turns >= 8, "hashes, records, credentials and work twice each"

@@ -5,6 +5,7 @@ there are. A single document that cannot be read is a problem, told by name, and
 
 An instance is read whole before each listing, and almost nothing in it has changed then: a document whose bytes hash
 as they did the last time is not decoded again, and is the same object as before. What is believed is judged anew.
+Thousands of documents are read in turns, so that whoever else waits for the event loop is not held up.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from palette_sync.core.snapshot_codec import (
     head_from_fields,
     record_hash,
 )
+from palette_sync.events import in_turns
 from palette_sync.store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -71,13 +73,13 @@ class Loaded:
 NOTHING = Loaded(InstanceState())
 
 
-def read(instance: str, stored: Stored, sealer: Sealer, *, last: Loaded = NOTHING) -> Loaded:
+async def read(instance: str, stored: Stored, sealer: Sealer, *, last: Loaded = NOTHING) -> Loaded:
     """Decode and check; `last` is what was read of this instance the last time.
 
     Raises StoreError for a schema that this version does not know, or keys that are no text.
     """
     try:
-        return _read(instance, stored, sealer, last)
+        return await _read(instance, stored, sealer, last)
     except UnknownSchemaError as error:
         raise StoreError(
             f"{instance} was published by another version of palette-sync ({error}); upgrade this one"
@@ -86,11 +88,11 @@ def read(instance: str, stored: Stored, sealer: Sealer, *, last: Loaded = NOTHIN
         raise StoreError(f"{instance} holds fields in Redis that are not UTF-8; somebody else wrote them") from None
 
 
-def _read(instance: str, stored: Stored, sealer: Sealer, last: Loaded) -> Loaded:
+async def _read(instance: str, stored: Stored, sealer: Sealer, last: Loaded) -> Loaded:
     problems: list[str] = []
-    work, work_hashes = _each("work", stored.work, decode_work, problems, last.state.work, last.work)
-    scopes, _ = _each("scope", stored.scopes, decode_scope, problems)
-    issuers, _ = _each("issuer", stored.issuers, decode_issuer, problems)
+    work, work_hashes = await _each("work", stored.work, decode_work, problems, last.state.work, last.work)
+    scopes, _ = await _each("scope", stored.scopes, decode_scope, problems)
+    issuers, _ = await _each("issuer", stored.issuers, decode_issuer, problems)
     status = _status(stored.status, problems)
     fields = _texts(stored.head)
     version = fields.get("version", "")
@@ -99,10 +101,10 @@ def _read(instance: str, stored: Stored, sealer: Sealer, last: Loaded) -> Loaded
         memory = InstanceState(work=work, scopes=scopes, issuers=issuers, status=status, problems=tuple(problems))
         return Loaded(memory, work=work_hashes)
     raw = {uid.decode(): value for uid, value in stored.clusters.items()}
-    hashes = {uid: record_hash(value) for uid, value in raw.items()}
+    hashes = {uid: record_hash(value) async for uid, value in in_turns(raw.items())}
     head, doubts = _head(instance, fields, hashes, sealer)
     records: dict[str, ClusterRecord] = {}
-    for uid, value in raw.items():
+    async for uid, value in in_turns(raw.items()):
         known = last.state.records.get(uid)
         if known is not None and last.hashes.get(uid) == hashes[uid]:
             records[uid] = known
@@ -111,7 +113,7 @@ def _read(instance: str, stored: Stored, sealer: Sealer, last: Loaded) -> Loaded
             records[uid] = decode_own(instance, uid, value)
         except DocumentError as error:
             problems.append(f"{uid}: {error}")
-    credentials, credential_hashes = _each(
+    credentials, credential_hashes = await _each(
         "credential", stored.credentials, decode_credential, problems, last.state.credentials, last.credentials
     )
     state = InstanceState(
@@ -158,7 +160,7 @@ def decode_own(instance: str, uid: str, raw: bytes) -> ClusterRecord:
     return record
 
 
-def _each(
+async def _each(
     what: str,
     members: Mapping[bytes, bytes],
     decode: Callable[[bytes], T],
@@ -169,7 +171,7 @@ def _each(
     """Decode every member that has changed since `last`; return all that can be read, and the hashes of all."""
     found: dict[str, T] = {}
     hashes: dict[str, str] = {}
-    for key, raw in members.items():
+    async for key, raw in in_turns(members.items()):
         name = key.decode()
         hashes[name] = record_hash(raw)
         known = last.get(name)

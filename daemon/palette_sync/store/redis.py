@@ -11,6 +11,7 @@ import orjson
 from redis import exceptions
 
 from palette_sync.core.model import ClusterKey
+from palette_sync.events import in_turns
 from palette_sync.store.connect import Link, Tls, parse_url
 from palette_sync.store.control import decode_entries
 from palette_sync.store.errors import (
@@ -164,7 +165,8 @@ class Store:
             return await pipe.execute()
 
         stored = Stored(*await self._link.run(f"read {instance}", whole))
-        self._last[instance] = loaded = read(instance, stored, self._sealer, last=self._last.get(instance, NOTHING))
+        last = self._last.get(instance, NOTHING)
+        self._last[instance] = loaded = await read(instance, stored, self._sealer, last=last)
         return loaded
 
     async def names(self, *, except_instance: str) -> Mapping[str, ClusterKey]:
@@ -172,7 +174,7 @@ class Store:
         found: dict[str, ClusterKey] = {}
         for instance in sorted(await self.instances() - {except_instance}):
             records = await self._command("read names", "HGETALL", self.keys.clusters(instance))
-            for uid, raw in records.items():
+            async for uid, raw in in_turns(records.items()):
                 with suppress(orjson.JSONDecodeError, KeyError, TypeError):
                     found[str(orjson.loads(raw)["name"])] = ClusterKey(instance, uid.decode(errors="replace"))
         return found
