@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from contract.regenerate_snapshots import DIRECTORY
 from integration.store_builders import NOW, credential, raw_client, records
+from palette_sync.core import memory_codec
 from palette_sync.core import snapshot_codec as codec
 from palette_sync.core.model import (
     ClusterRecord,
@@ -136,9 +137,9 @@ def test_every_record_is_valid_and_so_is_its_past(record: ClusterRecord) -> None
 
 @given(strategies.works, strategies.scopes, strategies.issuers)
 def test_every_memory_is_valid(work: Work, scope: ScopeStatus, issuer: IssuerMetadata) -> None:
-    check("work", json.loads(codec.encode_work(work)))
-    check("scope", json.loads(codec.encode_scope(scope)))
-    check("issuer", json.loads(codec.encode_issuer(issuer)))
+    check("work", json.loads(memory_codec.encode_work(work)))
+    check("scope", json.loads(memory_codec.encode_scope(scope)))
+    check("issuer", json.loads(memory_codec.encode_issuer(issuer)))
 
 
 @given(strategies.credentials)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from palette_sync.core import documents, memory_codec
 from palette_sync.core import snapshot_codec as codec
 from palette_sync.core.model import (
     Access,
@@ -126,17 +127,17 @@ def test_a_credential_comes_back_as_it_went(credential: SealedCredential) -> Non
 
 @given(works)
 def test_work_comes_back_as_it_went(work: Work) -> None:
-    assert codec.decode_work(codec.encode_work(work)) == work
+    assert memory_codec.decode_work(memory_codec.encode_work(work)) == work
 
 
 @given(scopes)
 def test_a_scope_comes_back_as_it_went(scope: ScopeStatus) -> None:
-    assert codec.decode_scope(codec.encode_scope(scope)) == scope
+    assert memory_codec.decode_scope(memory_codec.encode_scope(scope)) == scope
 
 
 @given(issuers)
 def test_an_issuer_comes_back_as_it_went(issuer: IssuerMetadata) -> None:
-    assert codec.decode_issuer(codec.encode_issuer(issuer)) == issuer
+    assert memory_codec.decode_issuer(memory_codec.encode_issuer(issuer)) == issuer
 
 
 @given(heads)
@@ -165,8 +166,8 @@ def _holds_no_null(value: Any) -> bool:
 @given(st.binary(max_size=60))
 @settings(max_examples=300)
 def test_garbage_is_refused_and_nothing_else_happens(raw: bytes) -> None:
-    for decode in (codec.decode_record, codec.decode_credential, codec.decode_work, codec.decode_scope):
-        with pytest.raises(codec.DocumentError):
+    for decode in (codec.decode_record, codec.decode_credential, memory_codec.decode_work, memory_codec.decode_scope):
+        with pytest.raises(documents.DocumentError):
             decode(raw)
 
 
@@ -243,7 +244,7 @@ def test_unknown_keys_are_ignored_at_every_depth() -> None:
     ],
 )
 def test_a_faulty_record_is_refused_by_place_without_its_value(path: str, value: object, why: str) -> None:
-    with pytest.raises(codec.DocumentError) as caught:
+    with pytest.raises(documents.DocumentError) as caught:
         codec.decode_record(put(full_record(), path, value))
 
     assert (caught.value.what, caught.value.where, caught.value.why) == ("cluster record", path, why)
@@ -257,16 +258,16 @@ def test_a_faulty_record_is_refused_by_place_without_its_value(path: str, value:
         (codec.decode_record, b"{" + CANARY.encode(), "cluster record: is not JSON"),
         (codec.decode_record, b"[]", "cluster record: is not a JSON object"),
         (codec.decode_credential, b'{"issued_at":"2026-01-31T09:30:00Z"}', "credential: renew_at: is missing"),
-        (codec.decode_work, b'{"failures":true,"retired":[]}', "work: failures: is not a whole number"),
-        (codec.decode_work, b'{"failures":-1,"retired":[]}', "work: failures: is negative"),
-        (codec.decode_work, b'{"failures":0,"retired":[1]}', "work: retired[0]: is not an object"),
-        (codec.decode_work, b'{"failures":0,"retired":[{"name":"s"}]}', "work: retired[0].uid: is missing"),
-        (codec.decode_scope, b'{"name":1}', "scope: name: is not a string"),
-        (codec.decode_issuer, b'{"issuer":""}', "issuer: issuer: is empty"),
+        (memory_codec.decode_work, b'{"failures":true,"retired":[]}', "work: failures: is not a whole number"),
+        (memory_codec.decode_work, b'{"failures":-1,"retired":[]}', "work: failures: is negative"),
+        (memory_codec.decode_work, b'{"failures":0,"retired":[1]}', "work: retired[0]: is not an object"),
+        (memory_codec.decode_work, b'{"failures":0,"retired":[{"name":"s"}]}', "work: retired[0].uid: is missing"),
+        (memory_codec.decode_scope, b'{"name":1}', "scope: name: is not a string"),
+        (memory_codec.decode_issuer, b'{"issuer":""}', "issuer: issuer: is empty"),
     ],
 )
 def test_a_faulty_document_is_refused(decode: Callable[[bytes], object], raw: bytes, text: str) -> None:
-    with pytest.raises(codec.DocumentError) as caught:
+    with pytest.raises(documents.DocumentError) as caught:
         decode(raw)
 
     assert str(caught.value) == text
@@ -288,7 +289,7 @@ HEAD = Head(1, 7, 3, "d", "m", 2, complete=True, changed_at=TIME, checked_at=TIM
     ],
 )
 def test_a_faulty_head_is_refused(key: str, value: str, why: str) -> None:
-    with pytest.raises(codec.DocumentError, match="head") as caught:
+    with pytest.raises(documents.DocumentError, match="head") as caught:
         codec.head_from_fields(codec.head_to_fields(HEAD) | {key: value})
 
     assert (caught.value.where, caught.value.why) == (key, why)
@@ -316,18 +317,18 @@ def test_the_digest_of_nothing_is_the_hash_of_nothing() -> None:
 def test_times_are_utc_whole_seconds_with_a_z() -> None:
     there = datetime(2026, 1, 31, 11, 30, 0, 999_999, tzinfo=timezone(timedelta(hours=2)))
 
-    assert codec.format_time(there) == "2026-01-31T09:30:00Z"
+    assert documents.format_time(there) == "2026-01-31T09:30:00Z"
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="without a zone"):
-        codec.format_time(datetime(2026, 1, 31))  # noqa: DTZ001 - that is the point
+        documents.format_time(datetime(2026, 1, 31))  # noqa: DTZ001 - that is the point
 
 
 def test_a_value_that_json_cannot_carry_is_refused_without_quoting_it() -> None:
     record = replace(codec.decode_record(json.dumps(full_record()).encode()), title=f"{CANARY}\ud800")
 
-    with pytest.raises(codec.DocumentError) as caught:
+    with pytest.raises(documents.DocumentError) as caught:
         codec.encode_record(record)
 
     assert CANARY not in str(caught.value)

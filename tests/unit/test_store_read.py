@@ -7,15 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from palette_sync.core.memory_codec import encode_work
 from palette_sync.core.model import SCHEMA, Head, Work
-from palette_sync.core.snapshot_codec import (
-    digest,
-    encode_credential,
-    encode_record,
-    encode_work,
-    head_to_fields,
-    record_hash,
-)
+from palette_sync.core.snapshot_codec import digest, encode_credential, encode_record, head_to_fields, record_hash
 from palette_sync.events import TURN
 from palette_sync.store.read import Stored, read
 from palette_sync.store.seal import SealKeys

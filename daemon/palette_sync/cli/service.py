@@ -23,7 +23,7 @@ from palette_sync.cli.opening import StartError, utc_now
 from palette_sync.cli.requests import serve_requests
 from palette_sync.clock import Clock
 from palette_sync.config import ConfigError, load
-from palette_sync.core.snapshot_codec import format_time
+from palette_sync.core.documents import format_time
 from palette_sync.events import Interrupted, unless, wait_any
 from palette_sync.runner import Runner, State
 from palette_sync.store.redis import StoreError, StoreUnavailable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from palette_sync.core.snapshot_codec import format_time
+from palette_sync.core.documents import format_time
 from palette_sync.reconcile.report import Effect, change_of, held_of, project_of
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ import structlog
 
 from palette_sync import kube, palette
 from palette_sync.core.candidates import Candidates
+from palette_sync.core.documents import format_time
 from palette_sync.core.due import RENEW_AHEAD
 from palette_sync.core.fold import Failed, fold_record, fold_work
 from palette_sync.core.model import Discovery, OidcAuth
 from palette_sync.core.prune import prune
 from palette_sync.core.select import select
-from palette_sync.core.snapshot_codec import format_time
 from palette_sync.core.standing import held_before, scopes_after, whole
 from palette_sync.events import in_turns, unless
 from palette_sync.fanout import fan_out

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from palette_sync import palette
+from palette_sync.core.documents import format_time
 from palette_sync.core.expiry import warning_due
-from palette_sync.core.snapshot_codec import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

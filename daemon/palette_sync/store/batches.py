@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from palette_sync.core.snapshot_codec import encode_document, encode_issuer, encode_scope, encode_work
+from palette_sync.core.documents import encode_document
+from palette_sync.core.memory_codec import encode_issuer, encode_scope, encode_work
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from palette_sync.core.snapshot_codec import DocumentError, decode_object, encode_document, format_time
+from palette_sync.core.documents import DocumentError, decode_object, encode_document, format_time
 from palette_sync.store.errors import LeaseHeld, LeaseLost, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:

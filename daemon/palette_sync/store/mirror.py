@@ -9,15 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from palette_sync.core.documents import decode_object
+from palette_sync.core.memory_codec import decode_issuer, decode_scope, decode_work
 from palette_sync.core.model import InstanceState
-from palette_sync.core.snapshot_codec import (
-    decode_credential,
-    decode_issuer,
-    decode_object,
-    decode_record,
-    decode_scope,
-    decode_work,
-)
+from palette_sync.core.snapshot_codec import decode_credential, decode_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from palette_sync.core.documents import DocumentError, format_time
 from palette_sync.core.model import SCHEMA, Access, AccessState, Head, SealedCredential
 from palette_sync.core.snapshot_codec import (
-    DocumentError,
     decode_credential,
     digest,
     encode_credential,
     encode_record,
-    format_time,
     record_hash,
     record_in_history,
 )

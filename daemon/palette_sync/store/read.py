@@ -14,18 +14,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from palette_sync.core.documents import DocumentError, decode_object, encode_document
+from palette_sync.core.memory_codec import decode_issuer, decode_scope, decode_work
 from palette_sync.core.model import InstanceState
 from palette_sync.core.snapshot_codec import (
-    DocumentError,
     UnknownSchemaError,
     decode_credential,
-    decode_issuer,
-    decode_object,
     decode_record,
-    decode_scope,
-    decode_work,
     digest,
-    encode_document,
     head_from_fields,
     record_hash,
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from palette_sync.core.documents import format_time
 from palette_sync.core.expiry import warning_due
-from palette_sync.core.snapshot_codec import format_time
 from palette_sync.runner.standing import Standing, State
 
 if TYPE_CHECKING:

@@ -1,0 +1,90 @@
+"""What the daemon remembers in Redis between its passes: work, scopes and OIDC issuers, as documents."""
+
+from __future__ import annotations
+
+from palette_sync.core.documents import Fields, decode_object, encode_document, present
+from palette_sync.core.model import IssuerMetadata, RetiredSecret, ScopeStatus, Work
+
+
+def encode_work(work: Work) -> bytes:
+    """Raises DocumentError."""
+    retired = [present(name=one.name, uid=one.uid, delete_at=one.delete_at) for one in work.retired]
+    return encode_document(
+        "work",
+        present(
+            verified_at=work.verified_at,
+            failures=work.failures,
+            retry_at=work.retry_at,
+            generation=work.generation,
+            desired=work.desired,
+            retired=retired,
+        ),
+    )
+
+
+def decode_work(raw: bytes) -> Work:
+    """Raises DocumentError."""
+    fields = Fields("work", decode_object("work", raw))
+    return Work(
+        verified_at=fields.maybe_time("verified_at"),
+        failures=fields.count("failures"),
+        retry_at=fields.maybe_time("retry_at"),
+        generation=fields.maybe_text("generation"),
+        desired=fields.maybe_text("desired"),
+        retired=tuple(
+            RetiredSecret(name=one.name("name"), uid=one.name("uid"), delete_at=one.time("delete_at"))
+            for one in fields.objects("retired")
+        ),
+    )
+
+
+def encode_scope(scope: ScopeStatus) -> bytes:
+    """Raises DocumentError."""
+    return encode_document(
+        "scope", present(name=scope.name, listed_at=scope.listed_at, error=scope.error, since=scope.since)
+    )
+
+
+def decode_scope(raw: bytes) -> ScopeStatus:
+    """Raises DocumentError."""
+    fields = Fields("scope", decode_object("scope", raw))
+    return ScopeStatus(
+        name=fields.text("name"),
+        listed_at=fields.maybe_time("listed_at"),
+        error=fields.maybe_text("error"),
+        since=fields.maybe_time("since"),
+    )
+
+
+def encode_issuer(issuer: IssuerMetadata) -> bytes:
+    """Raises DocumentError."""
+    return encode_document(
+        "issuer",
+        present(
+            issuer=issuer.issuer,
+            authorization_endpoint=issuer.authorization_endpoint,
+            token_endpoint=issuer.token_endpoint,
+            jwks_uri=issuer.jwks_uri,
+            key_ids=list(issuer.key_ids),
+            algorithms=list(issuer.algorithms),
+            fetched_at=issuer.fetched_at,
+            valid_until=issuer.valid_until,
+            error=issuer.error,
+        ),
+    )
+
+
+def decode_issuer(raw: bytes) -> IssuerMetadata:
+    """Raises DocumentError."""
+    fields = Fields("issuer", decode_object("issuer", raw))
+    return IssuerMetadata(
+        issuer=fields.name("issuer"),
+        authorization_endpoint=fields.text("authorization_endpoint"),
+        token_endpoint=fields.text("token_endpoint"),
+        jwks_uri=fields.text("jwks_uri"),
+        key_ids=fields.texts("key_ids"),
+        algorithms=fields.texts("algorithms"),
+        fetched_at=fields.maybe_time("fetched_at"),
+        valid_until=fields.maybe_time("valid_until"),
+        error=fields.maybe_text("error"),
+    )
