@@ -214,9 +214,10 @@ def test_an_exception_in_a_pass_is_borne(world_of: Callable[..., World], redis: 
     with daemon(world.config, code=bug, **redis) as run:
         run.wait_for("pass_failed", instance="alpha")
         run.wait_for("pass_finished", instance="bravo")
-        assert "ValueError" in run.status("alpha")["error"]
+        until(lambda: "ValueError" in run.status("alpha").get("error", ""))
         errors = run.metric("palette_sync_unexpected_errors_total")
-        assert errors == {'palette_instance="alpha"': 1.0, 'palette_instance="bravo"': 0.0}
+        assert errors['palette_instance="alpha"'] >= 1, "the pass is tried again"
+        assert errors['palette_instance="bravo"'] == 0
         assert run.get("/livez")[0] == 200
         assert run.stop() == 0
 
@@ -269,7 +270,8 @@ def test_an_instance_that_a_reload_leaves_alone_has_the_places_of_a_removed_one(
     whole = world.config.read_text()
     places = {"PALETTE_SYNC_SERVICE__CONCURRENCY": "16", "PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT": "10m"}
     with daemon(world.config, **redis, **places) as run:
-        run.wait_for("pass_finished", instance="alpha", access={"ready": 20})
+        for name in ("alpha", "bravo"):  # what a removed instance has begun would still be finished, and counted
+            run.wait_for("pass_finished", instance=name, access={"ready": 20})
         world.config.write_text(whole[: whole.index("[instances.bravo]")] + whole[whole.index("[redis]") :])
         run.send(signal.SIGHUP)
         assert run.wait_for("config_reloaded")["changed"] == []
