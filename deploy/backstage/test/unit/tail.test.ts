@@ -114,6 +114,30 @@ test('a reading that is under way when the connection is lost ends before the ne
   await stopping;
 });
 
+test('a version is told of once what is made of it is there', async () => {
+  let made = () => {};
+  const tail = tailOf({
+    connect: async () =>
+      connection(async ([name]) => {
+        await nextTurn();
+        return name === 'HMGET' ? ['1', '1', null] : null;
+      }),
+    instances: ['alpha'],
+    onChange: () =>
+      new Promise(resolve => {
+        made = resolve;
+      }),
+  });
+  const before = made;
+  await until('the reading', () => made !== before);
+  assert.equal(tail.instances[0]?.snapshot, undefined);
+
+  made();
+
+  await until('the version', () => tail.instances[0]?.snapshot === READING.snapshot);
+  await tail.stop();
+});
+
 test('a Redis that holds nothing is told once, with what may be wrong', async () => {
   for (const [instances, told] of [
     [
