@@ -36,7 +36,7 @@ describe('Redis away', () => {
     await until('the second version', () => reader.version() === 2);
     assert.deepEqual(reader.names(), ['alpha-1', 'alpha-2']);
     assert.equal(reader.state()?.reloads, 1);
-    assert.equal(reader.logger.count(/Redis is back after/), 1);
+    await until('the message', () => reader.logger.count(/Redis is back after/) === 1);
 
     await reader.tail.stop();
     await redis.close();
