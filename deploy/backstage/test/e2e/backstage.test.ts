@@ -205,9 +205,10 @@ test('a cluster that cannot be reached is withheld once the daemon knows, so tha
   await simulation.ask('DELETE', `/clusters/${uid}`);
 });
 
-test('OIDC clusters are served once their provider is configured; without the token, only what Backstage itself demands fails', async () => {
+test('OIDC clusters are served once their provider is configured; without the token, only what Backstage itself demands fails', async context => {
   const oidc = alpha.clusters.filter(cluster => cluster.oidc);
   const other = await Backstage.start({ paletteSync: { ...paletteSync, oidcTokenProviders: ['spectrocloud'] } });
+  context.after(() => other.stop());
   await until('all clusters', async () => (await other.clusters()).length === alpha.clusters.length);
   const tokens = await Promise.all(
     oidc.map(({ uid }) =>
@@ -234,7 +235,6 @@ test('OIDC clusters are served once their provider is configured; without the to
   await assert.rejects(other.workloads(), /500/);
   // ... and everything of one that does not name the provider.
   assert.equal((await backstage.workloads()).length, accounts().length);
-  await other.stop();
 });
 
 test('the health route', async () => {
@@ -253,12 +253,11 @@ test('the health route', async () => {
   assert.equal(anonymous.status, 401);
 });
 
-test('the health route answers only who may read the list of clusters', async () => {
+test('the health route answers only who may read the list of clusters', async context => {
   const closed = await Backstage.start({ paletteSync, permission: 'DENY' });
+  context.after(() => closed.stop());
 
   assert.equal((await closed.health()).status, 403);
-
-  await closed.stop();
 });
 
 test('with the daemon gone everything stays', async () => {
@@ -305,10 +304,10 @@ test('a record changed by someone without the key never gets the token', async c
 
   // A Backstage that starts now has no last good snapshot, and shows nothing of it rather than something of it.
   const fresh = await Backstage.start({ paletteSync });
+  context.after(() => fresh.stop());
   await until('its refusal', async () => (await fresh.health<Health>()).body.instances[0]?.refused !== undefined);
   assert.deepEqual(await fresh.clusters(), []);
   assert.equal((await fresh.health()).status, 503);
-  await fresh.stop();
   assert.deepEqual(seen, []);
 
   // The daemon repairs it: what it publishes next checks again.
@@ -323,7 +322,7 @@ test('a record changed by someone without the key never gets the token', async c
   );
 });
 
-test('a token moved to another cluster does not open there', async () => {
+test('a token moved to another cluster does not open there', async context => {
   await killDaemon();
   const [one, two] = accounts();
   const credentials = new Keys('palette-sync').credentials('alpha');
@@ -333,12 +332,11 @@ test('a token moved to another cluster does not open there', async () => {
   });
 
   const fresh = await Backstage.start({ paletteSync });
+  context.after(() => fresh.stop());
   await until('the others', async () => (await fresh.clusters()).length === accounts().length - 1);
   assert(!(await fresh.clusters()).includes(nameOf(two!)));
   const { body } = await fresh.health<Health>();
   assert.equal(body.withheld.find(({ cluster }) => cluster === nameOf(two!))?.reason, 'SealBroken');
-
-  await fresh.stop();
 });
 
 test('an unknown schema number: the last snapshot stays', async () => {
@@ -353,7 +351,7 @@ test('an unknown schema number: the last snapshot stays', async () => {
   assert.equal((await health()).status, 'degraded');
 });
 
-test('Redis killed: the last snapshot stays; begun again: reading goes on', async () => {
+test('Redis killed: the last snapshot stays; begun again: reading goes on', async context => {
   await valkey.kill();
   await until('the loss', async () => (await health()).redis?.connected === false);
   assert.equal((await backstage.workloads()).filter(({ pods }) => pods.length === 2).length, accounts().length);
@@ -373,6 +371,7 @@ test('Redis killed: the last snapshot stays; begun again: reading goes on', asyn
       ],
     },
   });
+  context.after(() => booted.stop());
   assert.deepEqual(await booted.clusters(), ['static']);
 
   await valkey.restart();
@@ -380,7 +379,6 @@ test('Redis killed: the last snapshot stays; begun again: reading goes on', asyn
   daemon = await startDaemon();
   await until('all clusters', async () => (await booted.clusters()).length === accounts().length + 1);
   await until('the new snapshot', async () => (await health()).status === 'ok');
-  await booted.stop();
 });
 
 test('no secret is in any log line', async () => {

@@ -57,6 +57,7 @@ export interface ClusterPods {
 /** A real Backstage backend with the real Kubernetes plugin. */
 export class Backstage {
   readonly logger: CapturingLogger;
+  #stopping: Promise<void> | undefined;
 
   private constructor(
     private readonly backend: Awaited<ReturnType<typeof startTestBackend>>,
@@ -161,7 +162,8 @@ export class Backstage {
   }
 
   async stop(): Promise<void> {
-    await this.backend.stop();
+    this.#stopping ??= this.backend.stop();
+    await this.#stopping;
   }
 }
 

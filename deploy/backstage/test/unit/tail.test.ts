@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { afterEach, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type RedisConnection, RedisUnavailable } from '../../src/redis/connection';
 import { Keys } from '../../src/snapshot/keys';
@@ -44,11 +44,25 @@ function optionsOf(options: Pick<TailOptions, 'connect'> & Partial<TailOptions>)
   };
 }
 
-function tailOf(options: Pick<TailOptions, 'connect'> & Partial<TailOptions>): SnapshotTail {
-  const tail = new SnapshotTail(optionsOf(options));
+const open: SnapshotTail[] = [];
+
+function started(options: TailOptions): SnapshotTail {
+  const tail = new SnapshotTail(options);
+  open.push(tail);
   tail.start();
   return tail;
 }
+
+function tailOf(options: Pick<TailOptions, 'connect'> & Partial<TailOptions>): SnapshotTail {
+  return started(optionsOf(options));
+}
+
+// A test that failed leaves a tail that goes on for ever, and its file with it. What it may be waiting for never comes.
+afterEach(() => {
+  for (const tail of open.splice(0)) {
+    void tail.stop();
+  }
+});
 
 test('stopping does not wait for a connecting that hangs, and what it brings later is closed', async () => {
   let connected: (made: RedisConnection) => void = () => {};
@@ -167,8 +181,7 @@ test('a Redis that holds nothing is told once, with what may be wrong', async ()
         },
       } as unknown as SnapshotReader,
     });
-    const tail = new SnapshotTail({ ...options, ...(instances && { instances }) });
-    tail.start();
+    const tail = started({ ...options, ...(instances && { instances }) });
     await until('two rounds', () => rounds >= 2);
 
     assert.equal(logger.lines.length, 1);
