@@ -7,6 +7,7 @@ import { catalogServiceRef } from '@backstage/plugin-catalog-node';
 import { catalogServiceMock } from '@backstage/plugin-catalog-node/testUtils';
 import type { JsonObject } from '@backstage/types';
 import { CapturingLogger } from './logger';
+import { ONE_REQUEST } from './processes';
 import { PACKAGE } from './repository';
 
 const NAME = 'backstage-plugin-kubernetes-backend-module-palette-sync';
@@ -113,6 +114,7 @@ export class Backstage {
       headers: {
         authorization: mockCredentials.user.header(),
         'content-type': 'application/json',
+        ...ONE_REQUEST,
         ...options.headers,
       },
       ...(options.body !== undefined && { body: JSON.stringify(options.body) }),

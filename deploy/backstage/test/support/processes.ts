@@ -16,6 +16,9 @@ const START_MS = 180_000;
 const UNTIL_MS = 180_000;
 const run = promisify(execFile);
 
+/** Headers for a connection of its own: one that was kept may be closed by the server while the next request is sent. */
+export const ONE_REQUEST = { connection: 'close' } as const;
+
 /** Waits for `holds` to return something that is not undefined, null or false. Says what was last seen if it never does. */
 export async function until<T>(
   what: string,
@@ -89,6 +92,7 @@ async function started(
   args: string[],
   ready: RegExp,
   env: NodeJS.ProcessEnv,
+  hear: (line: string) => void = () => {},
 ): Promise<{ child: ChildProcess; line: string }> {
   const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   // Nothing that a test began outlives it, however it ends.
@@ -101,6 +105,7 @@ async function started(
       // By whole lines: a pipe may give half of one, and the other output may cut in.
       createInterface({ input: output }).on('line', one => {
         said = `${said}${one}\n`.slice(-2000);
+        hear(one);
         if (ready.test(one)) {
           resolve(one);
         }
@@ -244,6 +249,7 @@ export class Simulation {
   async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
     const response = await fetch(`${this.control}${path}`, {
       method,
+      headers: ONE_REQUEST,
       ...(body !== undefined && { body: JSON.stringify(body) }),
     });
     const answer = (await response.json()) as T & { error?: string };
@@ -265,23 +271,40 @@ export class Simulation {
 
 /** `palette-sync run`, the daemon. */
 export class Daemon {
-  private constructor(private readonly child: ChildProcess) {}
+  private constructor(
+    private readonly child: ChildProcess,
+    /** The passes that it finished: how many clusters were worked on in each. */
+    readonly passes: readonly number[],
+  ) {}
 
   static async start(config: string, env: Record<string, string>): Promise<Daemon> {
+    const passes: number[] = [];
+    const hear = (line: string) => {
+      if (line.includes('"pass_finished"')) {
+        passes.push((JSON.parse(line) as { due: number }).due);
+      }
+    };
     const environment = {
       ...process.env,
       PALETTE_SYNC_HTTP__LISTEN: '127.0.0.1:0',
+      PALETTE_SYNC_SERVICE__LOG_FORMAT: 'json',
       // On a busy machine a healthy cluster may take longer than the default, and would be withheld for that.
       PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT: '2m',
       ...env,
     };
-    const { child } = await started(PALETTE_SYNC, ['run', '--config', config], /daemon_ready/, environment);
-    return new Daemon(child);
+    const { child } = await started(PALETTE_SYNC, ['run', '--config', config], /daemon_ready/, environment, hear);
+    return new Daemon(child, passes);
   }
 
-  /** Asks it to verify everything now. */
-  resync(): void {
+  /**
+   * Asks it to verify all of its `count` clusters now, and waits until it has: a pass that still goes on would notice what
+   * a test does next. No pass over all clusters may be under way.
+   */
+  async verifyAll(count: number): Promise<void> {
+    const full = () => this.passes.filter(due => due >= count).length;
+    const before = full();
     this.child.kill('SIGUSR1');
+    await until('a pass over all clusters', () => full() > before);
   }
 
   async stop(): Promise<void> {
