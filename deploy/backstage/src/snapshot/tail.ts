@@ -268,13 +268,15 @@ export class SnapshotTail {
       delete one.refused;
       delete one.mute;
       const { refusal, ...rest } = one.state;
+      const checkedAt = Math.max(reading.snapshot.head.checkedAt, rest.checkedAt ?? 0);
+      const reloads = rest.reloads + (reading.whole ? 1 : 0);
+      const state = { ...rest, snapshot: reading.snapshot, checkedAt, reloads };
+      // First what is made of it, then the state: nobody is told of a version whose clusters are not shown yet.
+      await this.#options.onChange(state);
+      one.state = state;
       if (refusal !== undefined) {
         this.#options.logger.info(`palette-sync: ${name}: what lies in Redis checks again; it is in use`);
       }
-      const checkedAt = Math.max(reading.snapshot.head.checkedAt, rest.checkedAt ?? 0);
-      const reloads = rest.reloads + (reading.whole ? 1 : 0);
-      one.state = { ...rest, snapshot: reading.snapshot, checkedAt, reloads };
-      await this.#options.onChange(one.state);
     } catch (error) {
       if (!(error instanceof SnapshotRefused)) {
         throw error;

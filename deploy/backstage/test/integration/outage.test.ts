@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { afterEach, describe, test } from 'node:test';
 import { parseRedisUrl } from '../../src/redis/address';
 import { RedisConnection } from '../../src/redis/connection';
 import { Following } from '../support/following';
@@ -9,18 +9,41 @@ import { cluster, Publisher, randomPrefix } from '../support/published';
 const [ONE, TWO] = [cluster(1), cluster(2)];
 const tokens = { [ONE.uid]: 'token-1', [TWO.uid]: 'token-2' };
 
+/** What ends what the test began, also where it failed: else the file would not end. */
+const ends: (() => Promise<void>)[] = [];
+
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) {
+    await end();
+  }
+});
+
+async function server(starting: Promise<Valkey>): Promise<Valkey> {
+  const valkey = await starting;
+  ends.push(() => valkey.stop());
+  return valkey;
+}
+
+function follow(...options: ConstructorParameters<typeof Following>): Following {
+  const reader = new Following(...options);
+  ends.push(() => reader.tail.stop());
+  return reader;
+}
+
 async function connected(valkey: Valkey): Promise<RedisConnection> {
-  return RedisConnection.open(parseRedisUrl(valkey.url), {});
+  const redis = await RedisConnection.open(parseRedisUrl(valkey.url), {});
+  ends.push(() => redis.close());
+  return redis;
 }
 
 describe('Redis away', () => {
   test('killed and begun again: the last snapshot stays, reading goes on by deltas, each said once', async () => {
-    const valkey = await Valkey.start();
+    const valkey = await server(Valkey.start());
     const prefix = randomPrefix();
     let redis = await connected(valkey);
     const daemon = new Publisher(redis, 'alpha', prefix);
     await daemon.publish({ put: [ONE], tokens });
-    const reader = new Following(valkey.url, prefix);
+    const reader = follow(valkey.url, prefix);
     await until('the first version', () => reader.version() === 1);
 
     await valkey.kill();
@@ -36,37 +59,30 @@ describe('Redis away', () => {
     await until('the second version', () => reader.version() === 2);
     assert.deepEqual(reader.names(), ['alpha-1', 'alpha-2']);
     assert.equal(reader.state()?.reloads, 1);
-    assert.equal(reader.logger.count(/Redis is back after/), 1);
-
-    await reader.tail.stop();
-    await redis.close();
-    await valkey.stop();
+    await until('the message', () => reader.logger.count(/Redis is back after/) === 1);
   });
 
   test('down at the start: nothing is shown, and it is when Redis comes', async () => {
-    const valkey = await Valkey.start();
+    const valkey = await server(Valkey.start());
     const prefix = randomPrefix();
     const redis = await connected(valkey);
     await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE], tokens });
     await redis.close();
     await valkey.kill();
-    const reader = new Following(valkey.url, prefix);
+    const reader = follow(valkey.url, prefix);
     await until('the message', () => reader.logger.count(/ECONNREFUSED.*there is no snapshot yet/) === 1);
     assert.deepEqual(reader.names(), []);
 
     await valkey.restart();
     await until('the first version', () => reader.version() === 1);
-
-    await reader.tail.stop();
-    await valkey.stop();
   });
 
   test('a server that answers nothing while its sockets stand is given up, and met again', async () => {
-    const valkey = await Valkey.start();
+    const valkey = await server(Valkey.start());
     const prefix = randomPrefix();
     const redis = await connected(valkey);
     await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE], tokens });
-    const reader = new Following(valkey.url, prefix);
+    const reader = follow(valkey.url, prefix);
     await until('the first version', () => reader.version() === 1);
 
     valkey.pause();
@@ -74,16 +90,12 @@ describe('Redis away', () => {
     assert.deepEqual(reader.names(), ['alpha-1']);
     valkey.resume();
     await until('the connection', () => reader.tail.link.connected);
-
-    await reader.tail.stop();
-    await redis.close();
-    await valkey.stop();
   });
 
   for (const instances of [undefined, ['alpha']]) {
     test(`a server that asks for a login is told with the remedy, ${instances ? 'with' : 'without'} configured instances`, async () => {
-      const valkey = await Valkey.start(['--requirepass', 'canary-password']);
-      const reader = new Following(valkey.url, randomPrefix(), { ...(instances && { instances }) });
+      const valkey = await server(Valkey.start(['--requirepass', 'canary-password']));
+      const reader = follow(valkey.url, randomPrefix(), { ...(instances && { instances }) });
 
       await until(
         'the message',
@@ -91,34 +103,26 @@ describe('Redis away', () => {
       );
       assert.equal(reader.tail.link.connected, false);
       assert.equal(reader.state()?.refusal, undefined);
-
-      await reader.tail.stop();
-      await valkey.stop();
     });
   }
 
   test('stopping while Redis is away does not wait for it', async () => {
-    const reader = new Following('redis://127.0.0.1:1', randomPrefix());
+    const reader = follow('redis://127.0.0.1:1', randomPrefix());
     await until('the loss', () => reader.tail.link.error !== undefined);
 
     await reader.tail.stop();
   });
 
   test('a Sentinel leads to the master', async () => {
-    const valkey = await Valkey.start();
-    const sentinel = await Valkey.sentinel(valkey.port, 'main');
+    const valkey = await server(Valkey.start());
+    const sentinel = await server(Valkey.sentinel(valkey.port, 'main'));
     const prefix = randomPrefix();
     const redis = await connected(valkey);
     await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE], tokens });
 
-    const reader = new Following(`redis+sentinel://127.0.0.1:1,127.0.0.1:${sentinel.port}/main`, prefix);
+    const reader = follow(`redis+sentinel://127.0.0.1:1,127.0.0.1:${sentinel.port}/main`, prefix);
     await until('the first version', () => reader.version() === 1);
-    const lost = new Following(`redis+sentinel://127.0.0.1:${sentinel.port}/other`, prefix);
+    const lost = follow(`redis+sentinel://127.0.0.1:${sentinel.port}/other`, prefix);
     await until('the message', () => lost.logger.count(/no Sentinel knows a master named other/) === 1);
-
-    await Promise.all([reader.tail.stop(), lost.tail.stop()]);
-    await redis.close();
-    await sentinel.stop();
-    await valkey.stop();
   });
 });

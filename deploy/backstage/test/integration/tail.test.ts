@@ -330,7 +330,7 @@ describe('what is not believed', () => {
       reader.tail.instances.map(({ name }) => name),
       ['alpha', 'bravo', 'charlie'],
     );
-    assert.equal(reader.tail.link.connected, true);
+    await until('the end of the first look at all of them', () => reader.tail.link.connected);
     assert.equal(reader.logger.count(/somebody else uses the prefix/), 2);
   });
 

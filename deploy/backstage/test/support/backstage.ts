@@ -7,6 +7,7 @@ import { catalogServiceRef } from '@backstage/plugin-catalog-node';
 import { catalogServiceMock } from '@backstage/plugin-catalog-node/testUtils';
 import type { JsonObject } from '@backstage/types';
 import { CapturingLogger } from './logger';
+import { ONE_REQUEST } from './processes';
 import { PACKAGE } from './repository';
 
 const NAME = 'backstage-plugin-kubernetes-backend-module-palette-sync';
@@ -57,6 +58,7 @@ export interface ClusterPods {
 /** A real Backstage backend with the real Kubernetes plugin. */
 export class Backstage {
   readonly logger: CapturingLogger;
+  #stopping: Promise<void> | undefined;
 
   private constructor(
     private readonly backend: Awaited<ReturnType<typeof startTestBackend>>,
@@ -112,6 +114,7 @@ export class Backstage {
       headers: {
         authorization: mockCredentials.user.header(),
         'content-type': 'application/json',
+        ...ONE_REQUEST,
         ...options.headers,
       },
       ...(options.body !== undefined && { body: JSON.stringify(options.body) }),
@@ -161,7 +164,8 @@ export class Backstage {
   }
 
   async stop(): Promise<void> {
-    await this.backend.stop();
+    this.#stopping ??= this.backend.stop();
+    await this.#stopping;
   }
 }
 

@@ -1,23 +1,30 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { VENV_BIN } from './repository';
 
-const START_MS = 60_000;
+// Long beyond what a busy machine needs: these only end what would hang for ever, and nothing is proven by them.
+const START_MS = 180_000;
+const UNTIL_MS = 180_000;
 const run = promisify(execFile);
+
+/** Headers for a connection of its own: one that was kept may be closed by the server while the next request is sent. */
+export const ONE_REQUEST = { connection: 'close' } as const;
 
 /** Waits for `holds` to return something that is not undefined, null or false. Says what was last seen if it never does. */
 export async function until<T>(
   what: string,
   holds: () => Promise<T> | T,
-  timeoutMs = 60_000,
 ): Promise<Exclude<T, undefined | null | false>> {
-  const end = Date.now() + timeoutMs;
+  const end = performance.now() + UNTIL_MS;
   let last: unknown;
   for (;;) {
     try {
@@ -29,7 +36,7 @@ export async function until<T>(
     } catch (error) {
       last = error;
     }
-    if (Date.now() > end) {
+    if (performance.now() > end) {
       throw new Error(`never: ${what}; last: ${last instanceof Error ? last.message : JSON.stringify(last)}`);
     }
     await sleep(25);
@@ -41,54 +48,79 @@ export function temporaryFolder(): { path: string; remove: () => void } {
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
 
-/** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
+// Below what Linux and macOS give to sockets that ask for any port: there no connection of somebody else takes a port while
+// the server that had it is down, and none that is tried meanwhile is connected to itself.
+const PORTS = [10_000, 32_000] as const;
+
+/**
+ * A free port, kept from other test processes for as long as this one lives, also while the server on it is down: its
+ * namesake of UDP, which no server here uses, is held.
+ */
+async function ownPort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(...PORTS);
+    const claim = createSocket('udp4').unref();
+    const server = createServer();
+    try {
+      claim.bind({ port, address: '127.0.0.1', exclusive: true });
+      await once(claim, 'listening');
+      server.listen(port, '127.0.0.1');
+      await once(server, 'listening');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') {
+        throw error;
+      }
+      claim.close();
+      continue;
+    }
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (child.exitCode === null && child.signalCode === null) {
+  if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
     child.kill(signal);
     await once(child, 'exit');
   }
 }
 
-/** Begins a program and waits until a line of its standard output says that it is ready. */
+/** Begins a program and waits until a whole line of what it writes says that it is ready. */
 async function started(
   command: string,
   args: string[],
   ready: RegExp,
   env: NodeJS.ProcessEnv,
+  hear: (line: string) => void = () => {},
 ): Promise<{ child: ChildProcess; line: string }> {
   const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   // Nothing that a test began outlives it, however it ends.
   process.once('exit', () => child.kill('SIGKILL'));
   let said = '';
+  let timer: NodeJS.Timeout | undefined;
   const line = new Promise<string>((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`${command} was not ready: ${said.slice(-2000)}`)), START_MS);
-    const hear = (chunk: Buffer) => {
-      said = (said + chunk.toString()).slice(-20_000);
-      const found = said.split('\n').find(one => ready.test(one));
-      if (found !== undefined) {
-        clearTimeout(timer);
-        resolve(found);
-      }
-    };
-    child.stdout.on('data', hear);
-    child.stderr.on('data', hear);
+    timer = setTimeout(() => reject(new Error(`${command} was not ready: ${said}`)), START_MS);
+    for (const output of [child.stdout, child.stderr]) {
+      // By whole lines: a pipe may give half of one, and the other output may cut in.
+      createInterface({ input: output }).on('line', one => {
+        said = `${said}${one}\n`.slice(-2000);
+        hear(one);
+        if (ready.test(one)) {
+          resolve(one);
+        }
+      });
+    }
     child.once('error', reject);
-    child.once('exit', code => reject(new Error(`${command} ended with ${code}: ${said.slice(-2000)}`)));
+    child.once('close', code => reject(new Error(`${command} ended with ${code}: ${said}`)));
   });
   try {
     return { child, line: await line };
   } catch (error) {
     await ended(child, 'SIGKILL');
     throw error;
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -109,14 +141,14 @@ export class Valkey {
   ) {}
 
   static async start(options: string[] = []): Promise<Valkey> {
-    const valkey = new Valkey(await freePort(), await binary(), options);
+    const valkey = new Valkey(await ownPort(), await binary(), options);
     await valkey.restart();
     return valkey;
   }
 
   /** A Sentinel that watches the master at `port` under the name `service`. */
   static async sentinel(port: number, service: string): Promise<Valkey> {
-    const valkey = new Valkey(await freePort(), await binary(), []);
+    const valkey = new Valkey(await ownPort(), await binary(), []);
     const file = join(valkey.#folder.path, 'sentinel.conf');
     writeFileSync(file, `port ${valkey.port}\nbind 127.0.0.1\nsentinel monitor ${service} 127.0.0.1 ${port} 1\n`);
     const { child } = await started(valkey.binary, [file, '--sentinel'], /\+monitor master/, process.env);
@@ -217,6 +249,7 @@ export class Simulation {
   async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
     const response = await fetch(`${this.control}${path}`, {
       method,
+      headers: ONE_REQUEST,
       ...(body !== undefined && { body: JSON.stringify(body) }),
     });
     const answer = (await response.json()) as T & { error?: string };
@@ -238,23 +271,40 @@ export class Simulation {
 
 /** `palette-sync run`, the daemon. */
 export class Daemon {
-  private constructor(private readonly child: ChildProcess) {}
+  private constructor(
+    private readonly child: ChildProcess,
+    /** The passes that it finished: how many clusters were worked on in each. */
+    readonly passes: readonly number[],
+  ) {}
 
   static async start(config: string, env: Record<string, string>): Promise<Daemon> {
-    const listen = `127.0.0.1:${await freePort()}`;
+    const passes: number[] = [];
+    const hear = (line: string) => {
+      if (line.includes('"pass_finished"')) {
+        passes.push((JSON.parse(line) as { due: number }).due);
+      }
+    };
     const environment = {
       ...process.env,
-      PALETTE_SYNC_HTTP__LISTEN: listen,
-      PALETTE_SYNC_SERVICE__LEASE_TTL: '3s',
+      PALETTE_SYNC_HTTP__LISTEN: '127.0.0.1:0',
+      PALETTE_SYNC_SERVICE__LOG_FORMAT: 'json',
+      // On a busy machine a healthy cluster may take longer than the default, and would be withheld for that.
+      PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT: '2m',
       ...env,
     };
-    const { child } = await started(PALETTE_SYNC, ['run', '--config', config], /daemon_ready/, environment);
-    return new Daemon(child);
+    const { child } = await started(PALETTE_SYNC, ['run', '--config', config], /daemon_ready/, environment, hear);
+    return new Daemon(child, passes);
   }
 
-  /** Asks it to verify everything now. */
-  resync(): void {
+  /**
+   * Asks it to verify all of its `count` clusters now, and waits until it has: a pass that still goes on would notice what
+   * a test does next. No pass over all clusters may be under way.
+   */
+  async verifyAll(count: number): Promise<void> {
+    const full = () => this.passes.filter(due => due >= count).length;
+    const before = full();
     this.child.kill('SIGUSR1');
+    await until('a pass over all clusters', () => full() > before);
   }
 
   async stop(): Promise<void> {
