@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +36,58 @@ def until(holds: Callable[[], Any], *, within: float = 40.0) -> Any:
     return found
 
 
+class Supervisor:
+    """The receiving end of sd_notify. It reads all the time: a queue of unread datagrams is short, and what does not
+    fit is lost, for the daemon never waits.
+    """
+
+    def __init__(self) -> None:
+        self.notified: list[dict[str, str]] = []
+        self._address = f"\0palette-sync-test-{os.getpid()}-{time.monotonic_ns()}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self._address)
+        self._marks = 0
+        self._read = threading.Condition()
+        self._thread = threading.Thread(target=self._listen, name="supervisor", daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """As the daemon is told it."""
+        return "@" + self._address[1:]
+
+    def _listen(self) -> None:
+        while (datagram := self._socket.recv(4096).decode()) != "END":
+            with self._read:
+                if datagram == "MARK":
+                    self._marks += 1
+                else:
+                    self.notified.append(dict(line.split("=", 1) for line in datagram.splitlines()))
+                self._read.notify_all()
+
+    def _send(self, word: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+            one.sendto(word.encode(), self._address)
+
+    def catch_up(self) -> None:
+        """Until everything was read that was sent before."""
+        with self._read:
+            mark = self._marks + 1
+        self._send("MARK")
+        with self._read:
+            assert self._read.wait_for(lambda: self._marks >= mark, 20), "the supervisor does not read"
+
+    def close(self) -> None:
+        self._send("END")
+        self._thread.join(20)
+        self._socket.close()
+
+
 @dataclass
 class Daemon:
     process: subprocess.Popen[bytes]
     log: Path
-    notified: list[dict[str, str]] = field(default_factory=list)
-    socket: socket.socket | None = None
+    supervisor: Supervisor | None = None
 
     @property
     def text(self) -> str:
@@ -62,8 +109,9 @@ class Daemon:
         """Wait until the event was logged `count` times; return the last of these."""
 
         def there() -> list[dict[str, Any]] | None:
+            ended = self.process.poll() is not None  # before the log is read: the last lines come just before the end
             found = self.events(name, **fields)
-            assert found or self.process.poll() is None, f"the daemon ended without {name}:\n{self.text}"
+            assert found or not ended, f"the daemon ended without {name}:\n{self.text}"
             return found if len(found) >= count else None
 
         try:
@@ -112,14 +160,15 @@ class Daemon:
                 found[series.partition("{")[2].rstrip("}")] = float(value)
         return found
 
+    @property
+    def notified(self) -> list[dict[str, str]]:
+        """Everything that the supervisor was told so far."""
+        assert self.supervisor is not None
+        self.supervisor.catch_up()
+        return list(self.supervisor.notified)
+
     def told(self, name: str) -> list[str]:
         """What the supervisor was told under a name, such as STATUS."""
-        while self.socket is not None:
-            try:
-                datagram = self.socket.recv(4096).decode()
-            except BlockingIOError:
-                break
-            self.notified.append(dict(line.split("=", 1) for line in datagram.splitlines()))
         return [one[name] for one in self.notified if name in one]
 
 
@@ -133,13 +182,9 @@ def daemon(
     """
     log = Path(f"{config}.{time.monotonic_ns()}.log")
     variables = {"PALETTE_SYNC_HTTP__LISTEN": "127.0.0.1:0", "PALETTE_SYNC_SERVICE__LOG_FORMAT": "json"} | variables
-    listener = None
-    if supervised:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        listener.setblocking(False)
-        address = f"\0palette-sync-test-{os.getpid()}-{time.monotonic_ns()}"
-        listener.bind(address)
-        variables["NOTIFY_SOCKET"] = "@" + address[1:]
+    supervisor = Supervisor() if supervised else None
+    if supervisor is not None:
+        variables["NOTIFY_SOCKET"] = supervisor.address
         if watchdog:
             variables["WATCHDOG_USEC"] = str(int(watchdog * 1_000_000))
     command = [str(COMMAND), "run", "--config", str(config)]
@@ -151,13 +196,13 @@ def daemon(
             command, stdout=output, stderr=subprocess.STDOUT, env=environment(**variables), start_new_session=True
         )
     try:
-        yield Daemon(process, log, socket=listener)
+        yield Daemon(process, log, supervisor)
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
-        if listener is not None:
-            listener.close()
+        if supervisor is not None:
+            supervisor.close()
 
 
 class ValkeyProcess:
