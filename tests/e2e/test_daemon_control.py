@@ -111,6 +111,8 @@ def test_status_shows_how_it_stands(world_of: Callable[..., World], redis: dict[
     with daemon(world.config, **redis) as run:
         for name in ("alpha", "bravo"):
             run.wait_for("pass_finished", instance=name)
+            # Looked up by a tick of its own, which may come after the first pass.
+            until(lambda name=name: "api_key_expires_at" in run.status(name))
         until(run.idle)
         listen = {"PALETTE_SYNC_HTTP__LISTEN": run.url.removeprefix("http://")}
 
@@ -137,6 +139,7 @@ def test_an_address_that_is_taken_is_told(world_of: Callable[..., World], redis:
         with daemon(world.config, **taken) as second:
             assert second.end() == 1
             assert 'choose another address, or "" for none' in second.text
+        run.wait_for("daemon_ready")  # from before its handlers stand, SIGTERM ends it at once
         assert run.stop() == 0
 
 
@@ -180,7 +183,11 @@ async def test_no_secret_shows_in_log_metrics_status_or_process_list(
 ) -> None:
     world = world_of("--instances", "2", "--clusters", "8")
     secret_redis.start()
-    redis = {"PALETTE_SYNC_REDIS__URL": secret_redis.url, "PALETTE_SYNC_SERVICE__LOG_LEVEL": "debug"}
+    redis = {
+        "PALETTE_SYNC_REDIS__URL": secret_redis.url,
+        "PALETTE_SYNC_SERVICE__LOG_LEVEL": "debug",
+        "PALETTE_SYNC_SERVICE__LEASE_TTL": "5s",  # by whose end it is noticed that Redis is away
+    }
     canaries = {"canary-redis-password"}
     for file in (*world.config.parent.glob("*.api-key"), world.config.parent / "seal.keys"):
         canaries.update(word for word in file.read_text().split() if len(word) > 20)
@@ -193,11 +200,14 @@ async def test_no_secret_shows_in_log_metrics_status_or_process_list(
             for uid in world.clusters(oidc=False)[:2]:
                 world.control("POST", f"/clusters/{uid}/revoke-tokens")
             run.send(signal.SIGUSR1)
-            await asyncio.to_thread(until, lambda: len(run.events("pass_finished", action="list")) == 4)
+            for name in ("alpha", "bravo"):
+                await asyncio.to_thread(run.wait_for, "pass_finished", action="list", instance=name, count=2)
             secret_redis.kill()
-            await asyncio.to_thread(run.wait_for, "store_away")
+            for name in ("alpha", "bravo"):
+                await asyncio.to_thread(run.wait_for, "store_away", instance=name)
             secret_redis.start()
-            await asyncio.to_thread(run.wait_for, "store_back")
+            for name in ("alpha", "bravo"):
+                await asyncio.to_thread(run.wait_for, "store_back", instance=name)
             run.send(signal.SIGUSR2)
             await asyncio.to_thread(run.wait_for, "state_dump_task")
             await asyncio.to_thread(until, run.idle)
