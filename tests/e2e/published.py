@@ -32,18 +32,31 @@ class Reader:
         return self._shared.sealer.open(record.instance, record.uid, state.credentials[record.uid].sealed)
 
     async def refused(self, state: InstanceState) -> list[str]:
-        """The clusters whose published token is refused; each is tried once, with the published CA."""
+        """The clusters whose published token is refused; each is tried with the published CA.
+
+        A token that was replaced while this reader was on its way is not published any more; the new one is tried.
+        """
         found = []
         for record in state.records.values():
             if not isinstance(record.auth, ServiceAccountAuth) or record.uid not in state.credentials:
                 continue
-            assert record.server is not None
-            try:
-                async with KubeApi(record.server, BearerToken(self.token(state, record)), timeout=10) as api:
-                    await api.call("GET pods", api.core.list_pod_for_all_namespaces)
-            except KubeError as error:
-                found.append(f"{record.name}: {error}")
+            seen = state
+            while (error := await self._refusal(seen, seen.records[record.uid])) is not None:
+                now = await self.state(record.instance)
+                if now.credentials.get(record.uid) in (None, seen.credentials[record.uid]):
+                    found.append(f"{record.name}: {error}")
+                    break
+                seen = now
         return found
+
+    async def _refusal(self, state: InstanceState, record: ClusterRecord) -> KubeError | None:
+        assert record.server is not None
+        try:
+            async with KubeApi(record.server, BearerToken(self.token(state, record)), timeout=30) as api:
+                await api.call("GET pods", api.core.list_pod_for_all_namespaces)
+        except KubeError as error:
+            return error
+        return None
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from e2e.conftest import World
 
 SECONDS = float(os.environ.get("PALETTE_SYNC_SOAK_SECONDS", "60"))
-LIFE = 20  # seconds that the API servers grant
+LIFE = 30  # seconds that the API servers grant; a third of them is what a slow machine may be late
 CLUSTERS = 50
 
 
@@ -30,13 +30,13 @@ async def test_short_lived_tokens_are_rotated_and_no_reader_sees_a_dead_one(
     world.all_by_token()
     for uid in world.clusters():
         world.control("PATCH", f"/clusters/{uid}", {"token_cap": LIFE})
-    reads = 0
+    reads, begun = 0, time.monotonic()
     # An interval far beyond the test: nothing but the tokens' own time wakes the daemon.
     with daemon(world.config, PALETTE_SYNC_DEFAULTS__REFRESH_INTERVAL="1h", **redis) as run:
         first = await asyncio.to_thread(run.wait_for, "pass_finished", access={"ready": CLUSTERS})
         async with reader(world.config, **redis) as look:
             ends_at = time.monotonic() + SECONDS
-            while time.monotonic() < ends_at:
+            while time.monotonic() < ends_at or reads < 5:
                 state = await look.state()
                 assert len(state.records) == CLUSTERS
                 assert {record.access.state.value for record in state.records.values()} == {"ready"}
@@ -46,12 +46,12 @@ async def test_short_lived_tokens_are_rotated_and_no_reader_sees_a_dead_one(
         known = run.events("pass_finished", action="known")
         assert run.stop() == 0
 
+    took = time.monotonic() - begun
     rotations = sum(world.issued().values()) - CLUSTERS
     assert first["due"] == CLUSTERS
-    assert reads > 5
     # Renewal comes between a quarter (shared passes) and two thirds of a life, so each token was renewed by then.
     assert rotations >= CLUSTERS * int(SECONDS / (LIFE * 2 / 3) - 1)
-    assert rotations <= CLUSTERS * (SECONDS / (LIFE / 4) + 1)
+    assert rotations <= CLUSTERS * (took / (LIFE / 4) + 1)
     assert 0 < left < LIFE
     assert not any(one["palette_requests"] and not one["due"] for one in known), "nothing was listed"
 
@@ -92,6 +92,7 @@ async def test_a_renewal_that_fails_keeps_the_living_token_and_raises_the_alarm(
 
         failed = await asyncio.to_thread(run.wait_for, "cluster_changed", reason="KubeconfigForbidden")
         assert failed["action"] == ["failed", "updated"]
+        await asyncio.to_thread(until, lambda: "degraded" in run.status("alpha")["access"])  # it is published by then
         async with reader(world.config, **redis) as look:
             state = await look.state()
             assert "degraded" in {record.access.state.value for record in state.records.values()}
