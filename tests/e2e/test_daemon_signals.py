@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,18 +21,36 @@ if TYPE_CHECKING:
     from e2e.conftest import World
 
 SLOW = "120ms"
+# Longer than any test: what must end a daemon is then seen to end it, and not the time.
+PATIENT = {"PALETTE_SYNC_SERVICE__GRACE": "5m", "PALETTE_SYNC_SERVICE__DEADLINE": "10m"}
 
 
-def test_five_resyncs_during_a_pass_are_one_more_pass(world_of: Callable[..., World], redis: dict[str, str]) -> None:
-    world = world_of("--instances", "1", "--clusters", "6", "--latency", SLOW)
-    with daemon(world.config, **redis) as run:
+def test_five_resyncs_during_a_pass_are_one_more_pass(
+    world_of: Callable[..., World], redis: dict[str, str], tmp_path: Path
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "6")
+    held, begun = tmp_path / "held", tmp_path / "begun"
+    hold = (
+        "import asyncio, pathlib\n"
+        "from palette_sync.runner import instance\n"
+        "run_pass = instance.run_pass\n"
+        "async def held(ports, **kwargs):\n"
+        f"    while pathlib.Path({str(held)!r}).exists():\n"
+        f"        pathlib.Path({str(begun)!r}).touch()\n"
+        "        await asyncio.sleep(0.02)\n"
+        "    return await run_pass(ports, **kwargs)\n"
+        "instance.run_pass = held\n"
+    )
+    with daemon(world.config, code=hold, **redis) as run:
         run.wait_for("pass_finished", action="list")
+        held.touch()
         run.send(signal.SIGUSR1)
-        until(lambda: "busy_since" in run.status("alpha"))
+        until(begun.exists)
         for number in range(5):
             run.send(signal.SIGUSR1)
             run.wait_for("signal_received", action="resync", count=2 + number)
-        assert "busy_since" in run.status("alpha"), "the pass was too short for this test"
+        assert len(run.events("pass_finished", action="list")) == 1
+        held.unlink()
 
         run.wait_for("pass_finished", action="list", count=3)
 
@@ -50,20 +67,19 @@ async def test_a_drain_finishes_what_was_admitted_and_loses_nothing(
 ) -> None:
     world = world_of("--instances", "1", "--clusters", "40", "--latency", SLOW)
     world.all_by_token()
-    slow = {**redis, "PALETTE_SYNC_SERVICE__CONCURRENCY": "4"}
+    patient = {**PATIENT, "PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT": "5m"}
+    slow = {**redis, **patient, "PALETTE_SYNC_SERVICE__CONCURRENCY": "4"}
     with daemon(world.config, **slow) as run:
         run.wait_for("token_issued")
-        begun = time.monotonic()
         code = run.stop()
-        took = time.monotonic() - begun
         finished = run.wait_for("pass_finished")
         issued = {one["cluster"] for one in run.events("token_issued")}
 
     assert code == 0
-    assert took < 20, "the grace of the configuration"
     assert 0 < len(issued) < 40
-    assert finished["skipped"] > 0
+    assert finished["skipped"] == 40 - len(issued)
     assert {uid for uid, count in world.issued().items() if count} == issued
+    assert {uid for uid, count in world.writes().items() if count} == issued, "nothing was left half done"
     async with reader(world.config, **redis) as look:
         state = await look.state()
         assert state.credentials.keys() == issued
@@ -85,12 +101,13 @@ async def test_a_drain_finishes_what_was_admitted_and_loses_nothing(
 
 def test_a_drain_gives_up_a_listing_that_hangs_at_once(world_of: Callable[..., World], redis: dict[str, str]) -> None:
     world = world_of("--instances", "1", "--clusters", "2")
-    world.control("POST", "/faults", {"target": "palette", "kind": "hang"})
-    with daemon(world.config, **redis) as run:
-        until(lambda: "busy_since" in run.status("alpha"))
-        begun = time.monotonic()
+    begins = "^/v1/users/info"
+    world.control("POST", "/faults", {"target": "palette", "kind": "hang", "path": begins})
+    # A listing that is not given up lasts until the client has no more patience, a minute.
+    with daemon(world.config, **redis, **PATIENT) as run:
+        until(lambda: world.requests("palette", path_regex=begins))
         assert run.stop() == 0
-        assert time.monotonic() - begun < 10
+        assert run.events("pass_finished") == []
 
 
 def test_what_is_late_is_cancelled_after_grace(world_of: Callable[..., World], redis: dict[str, str]) -> None:
@@ -189,6 +206,10 @@ def test_an_instance_whose_clusters_and_palette_hang_delays_no_other(
     few = {**redis, "PALETTE_SYNC_SERVICE__CONCURRENCY": "3", "PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT": "10m"}
     with daemon(world.config, **few) as run:
         run.wait_for("pass_finished", instance="charlie", access={"ready": 8})
+        until(lambda: world.requests("kube", instance="alpha"))
+        until(lambda: world.requests("palette", instance="bravo"))
+        run.send(signal.SIGUSR1)  # once more, now that the others hang: who began first is left to the clock
+        run.wait_for("pass_finished", instance="charlie", access={"ready": 8}, count=2)
         assert "busy_since" in run.status("alpha")
         assert "busy_since" in run.status("bravo")
         for_all = {f'palette_instance="{name}"' for name in hanging}
@@ -206,6 +227,7 @@ def test_an_exception_in_a_pass_is_borne(world_of: Callable[..., World], redis: 
     bug = (
         "import palette_sync.runner.instance as instance\n"
         "original = instance.run_pass\n"
+        "instance.TROUBLE_PAUSES = (600.0,)\n"  # so that it comes once
         "async def run_pass(ports, **kwargs):\n"
         "    if ports.policy.instance == 'alpha': raise ValueError('a bug')\n"
         "    return await original(ports, **kwargs)\n"
@@ -216,8 +238,7 @@ def test_an_exception_in_a_pass_is_borne(world_of: Callable[..., World], redis: 
         run.wait_for("pass_finished", instance="bravo")
         until(lambda: "ValueError" in run.status("alpha").get("error", ""))
         errors = run.metric("palette_sync_unexpected_errors_total")
-        assert errors['palette_instance="alpha"'] >= 1, "the pass is tried again"
-        assert errors['palette_instance="bravo"'] == 0
+        assert errors == {'palette_instance="alpha"': 1.0, 'palette_instance="bravo"': 0.0}
         assert run.get("/livez")[0] == 200
         assert run.stop() == 0
 
@@ -247,6 +268,7 @@ def test_reload_keeps_what_runs_when_the_file_is_broken_and_adds_an_instance_whe
         reloaded = run.wait_for("config_reloaded")
         assert (reloaded["added"], reloaded["changed"], reloaded["removed"]) == (["bravo"], [], [])
         run.wait_for("pass_finished", instance="bravo")
+        until(lambda: len(run.told("READY")) == 3)
         assert len(run.told("RELOADING")) == 2
         assert "rejected" not in run.told("STATUS")[-1]
 
@@ -254,7 +276,7 @@ def test_reload_keeps_what_runs_when_the_file_is_broken_and_adds_an_instance_whe
         run.send(signal.SIGHUP)
         assert run.wait_for("config_reloaded", count=2)["removed"] == ["bravo"]
         until(lambda: run.status()["orphaned"] == ["bravo"])
-        assert 'palette_instance="bravo"' not in run.get("/metrics")[1]
+        until(lambda: 'palette_instance="bravo"' not in run.get("/metrics")[1])
         assert run.stop() == 0
 
     listed = palette_sync("clusters", "--config", world.config, **redis)
@@ -293,7 +315,7 @@ def test_reload_applies_the_log_level_and_a_changed_instance(
         world.config.write_text(changed + '\n[service]\nlog_level = "warning"\n')
         run.send(signal.SIGHUP)
 
-        until(lambda: run.status("alpha")["version"] > 2 or run.status("alpha")["passes"] > 1)
+        until(lambda: run.status("alpha")["passes"] > 1)
         logged = len(run.events("pass_finished"))
         run.send(signal.SIGUSR1)
         until(lambda: run.status("alpha")["passes"] > 2)
@@ -362,10 +384,14 @@ def test_early_signals_are_kept_and_children_start_unmasked(world_of: Callable[.
     mask = sum(1 << (number - 1) for number in kept)
     embedded = {"PALETTE_SYNC_REDIS__URL": f"embedded://{tmp_path}/data"}
     assert palette_sync("once", "--config", world.config, **embedded).code == 0
-    with daemon(world.config, **embedded) as run:
+    early = tmp_path / "early"
+    early.touch()
+    wait = f"import pathlib, time\nwhile pathlib.Path({str(early)!r}).exists(): time.sleep(0.02)\n"
+    with daemon(world.config, code=wait, **embedded) as run:
         until(lambda: blocked(run.process.pid) & mask == mask)
         for number in kept:
             run.send(number)
+        early.unlink()
 
         assert run.wait_for("pass_finished")["due"] == 2, "nothing was due but by the resync"
         run.wait_for("config_reloaded")
