@@ -43,13 +43,13 @@ def environment(**variables: str) -> dict[str, str]:
     return {**kept, "PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL": "3650d", **variables}
 
 
-def palette_sync(*arguments: str | Path, **variables: str) -> Ran:
-    """Run the command to its end."""
+def palette_sync(*arguments: str | Path, within: float = 50, **variables: str) -> Ran:
+    """Run the command to its end, which comes `within` some seconds."""
     done = subprocess.run(
         [COMMAND, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=within,
         check=False,
         env=environment(**variables),
     )

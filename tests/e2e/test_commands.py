@@ -292,8 +292,10 @@ def test_help_and_version_need_no_configuration() -> None:
     assert palette_sync("--version").out.startswith("palette-sync ")
 
 
+# The demo waits for retries with drawn pauses and for a renewal, half a minute together.
+@pytest.mark.timeout(150)
 def test_the_demo_tells_its_story_and_checks_it() -> None:
-    ran = palette_sync("demo")
+    ran = palette_sync("demo", within=140)
 
     assert ran.code == 0, ran.out + ran.err
     assert "5. Palette is down" in ran.out
@@ -301,8 +303,9 @@ def test_the_demo_tells_its_story_and_checks_it() -> None:
     assert "NO" not in ran.out.split()
 
 
+@pytest.mark.timeout(150)
 def test_the_demo_tells_its_checks_to_programs() -> None:
-    ran = palette_sync("demo", "--json")
+    ran = palette_sync("demo", "--json", within=140)
 
     assert ran.code == 0, ran.err
     assert len(ran.document["checks"]) == 14

@@ -225,11 +225,14 @@ class _Story:
             self.expect(ready is not None, "it is ready: it holds the leases and has read what is published")
             first = await daemon.event("token_issued", cluster=added.uid)
             renewed = await daemon.event("token_issued", cluster=added.uid, reason="TokenDue")
+            if renewed is not None:  # what a pass issued is published by its end
+                await daemon.event("pass_finished", after=daemon.index(renewed), instance="alpha")
             pods = await self.pods_seen(added.uid) if renewed else 0
             self.expect(
                 first is not None and renewed is not None and pods > 0,
                 "the short-lived token was replaced before it ended, and the published one lists pods",
             )
+            await daemon.event("pass_finished", instance="bravo", action="list")
             said = daemon.lines
             daemon.send(signal.SIGUSR1)
             resynced = await daemon.event("pass_finished", after=said, instance="bravo", action="list")

@@ -49,6 +49,10 @@ class DaemonProcess:
         except TimeoutError:
             return None
 
+    def index(self, event: dict[str, Any]) -> int:
+        """The number of the log's line that told the event."""
+        return self._events.index(event)
+
     @property
     def lines(self) -> int:
         return len(self._events)
