@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import socket
 import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -46,10 +47,24 @@ def installation(folder: Path) -> Iterator[Installation]:
         (files / "instances__alpha__api_key").write_text((world / "alpha.api-key").read_text())
         (files / "seal__keys").write_text((world / "seal.keys").read_text())
         (files / "redis__url").write_text(f"unix://{WRITER}:{password}@{server}\n")
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-        yield Installation(config, files, port)
+        with reserved_port() as port:
+            yield Installation(config, files, port)
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that is kept for whoever names it.
+
+    Linux gives it to nobody else while a socket is bound to it; one that does not listen stands in no listener's way,
+    where both may share an address. Elsewhere it is merely free a moment before.
+    """
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+        if sys.platform != "linux":
+            one.close()
+        yield port
 
 
 @contextmanager
