@@ -38,6 +38,7 @@ def control(world: dict[str, Any], method: str, path: str, body: Any = None) -> 
         return json.loads(answer.read() or b"null")
 
 
+@pytest.mark.timeout(150)  # many commands, one after another
 def test_once_plan_and_clusters_from_an_empty_store(
     world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
 ) -> None:
@@ -230,6 +231,7 @@ def test_replace_legacy_tells_first_and_deletes_when_told(
     assert "No published cluster holds a legacy token Secret." in told.out
 
 
+@pytest.mark.timeout(150)  # many commands, one after another
 def test_no_secret_shows_in_any_output(world: dict[str, Any], tmp_path: Path, redis: dict[str, str]) -> None:
     config = tmp_path / "config.toml"
     secrets = [
