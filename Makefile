@@ -77,7 +77,7 @@ demo-backstage:
 endif
 
 .PHONY: soak
-soak: $(VENV)/.dev ## rotate tokens that live for 30 s on 50 clusters for five minutes, with a reader that uses them
+soak: $(VENV)/.dev ## rotate tokens that live for 20 s on 50 clusters for five minutes, with a reader that uses them
 	@PALETTE_SYNC_SOAK_SECONDS=300 $(BIN)/python -m pytest -q tests/e2e/test_daemon_rotation.py
 
 # BENCH_ARGS narrows it, for example BENCH_ARGS="--only quiet".

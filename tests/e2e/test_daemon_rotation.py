@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from e2e.conftest import World
 
 SECONDS = float(os.environ.get("PALETTE_SYNC_SOAK_SECONDS", "60"))
-LIFE = 30  # seconds that the API servers grant; a third of them is what a slow machine may be late
+LIFE = 20  # seconds that the API servers grant
 CLUSTERS = 50
 
 
