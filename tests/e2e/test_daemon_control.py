@@ -120,7 +120,7 @@ def test_status_shows_how_it_stands(world_of: Callable[..., World], redis: dict[
         assert shown.code == 0, shown.err
         assert "alpha" in shown.out
         assert "3 ready" in shown.out
-        assert "2028-01-15" in shown.out, "the end of the API key"
+        assert "2036-01-13" in shown.out, "the end of the API key"
         document = palette_sync("status", "--config", world.config, "--json", **listen).document
         assert document["instances"]["alpha"]["state"] == "leading"
         assert document["problems"] == []

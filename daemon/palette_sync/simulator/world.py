@@ -200,7 +200,7 @@ class SimInstance:
     clusters: dict[str, SimCluster] = field(default_factory=dict)
     key_permission: KeyPermission = "tenant"
     key_projects: frozenset[str] | None = None
-    key_expires_at: datetime = EPOCH + timedelta(days=730)
+    key_expires_at: datetime = EPOCH + timedelta(days=3650)
     key_active: bool = True
     rate_limits: bool = True
     oidc_absent_status: int = 200
