@@ -9,6 +9,12 @@ import socket
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is and nothing about the code; and examples that are drawn anew
+# in each run would make a run fail for what no change brought.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.load_profile("tests")
 
 pytest_plugins = ["integration.valkey", "integration.stage"]
 
