@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 from integration.store_builders import until
 from palette_sync.cli.composition import setting_of
 from palette_sync.runner import Runner, State
+from palette_sync.store import lease
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    import pytest
 
     from integration.stage import Stage
     from palette_sync.reconcile.report import PassReport
@@ -51,9 +54,23 @@ class Watcher:
 
 
 def setting(stage: Stage, instance: str = "alpha", **changes: Any) -> Setting:
-    """The configured instance with a short lease; `changes` are fields of `Setting`."""
+    """The configured instance, with a lease that outlasts any stall; `changes` are fields of `Setting`."""
     made = setting_of(stage.shared, instance, recorder=NoRecorder())
-    return replace(made, **({"lease_ttl": 3.0, "holder": "test:1"} | changes))
+    return replace(made, **({"lease_ttl": 600.0, "holder": "test:1"} | changes))
+
+
+def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let leases be renewed, and runners look again, every few milliseconds, however long a lease lasts.
+
+    So what a holder notices is noticed soon, and still no stall of the machine outlasts its lease.
+    """
+    rest = Runner._rest
+
+    async def brief(self: Runner, seconds: float) -> None:
+        await rest(self, min(seconds, 0.05))
+
+    monkeypatch.setattr(Runner, "_rest", brief)
+    monkeypatch.setattr(lease, "RENEWALS", 10_000)
 
 
 class Running:
@@ -67,15 +84,14 @@ class Running:
         self.task = asyncio.create_task(self.runner.run(), name="runner:alpha")
 
     async def stands(self, state: State) -> None:
-        await until(lambda: self.standing.state is state, within=20)
+        await until(lambda: self.standing.state is state)
 
     async def resync(self, **wish: bool) -> PassReport:
-        async with asyncio.timeout(20):
-            return await self.mailbox.ask(**wish)
+        return await self.mailbox.ask(**wish)
 
     async def passes(self, count: int) -> PassReport:
         """Wait until so many passes were finished; returns the last of them."""
-        await until(lambda: len(self.watcher.reports) >= count, within=20)
+        await until(lambda: len(self.watcher.reports) >= count)
         return self.watcher.reports[count - 1]
 
     async def nudge(self) -> PassReport:
@@ -91,8 +107,7 @@ class Running:
 
     async def stop(self) -> None:
         self.runner.stop()
-        async with asyncio.timeout(20):
-            await self.task
+        await self.task
 
 
 @asynccontextmanager

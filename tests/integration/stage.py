@@ -31,9 +31,18 @@ if TYPE_CHECKING:
     from palette_sync.reconcile.report import PassReport
 
 
+LEASE = 600  # seconds: it is given back at the end, and must not lapse before, however slow the machine is
+# A Wednesday at noon, and half a second: what is cut to whole seconds shows.
+NOON = datetime(2026, 7, 15, 12, 0, 0, 500_000, tzinfo=UTC)
+
+
 @dataclass
 class Stage:
-    """One simulated world and one store. `clock` is the time that passes see: now, and what tests added."""
+    """One simulated world and one store.
+
+    `clock` is the time that passes see: it stands still at the same noon but for what tests add, so that neither the
+    date nor the machine's speed decides what is due. The API servers' clock began there too, and goes on by itself.
+    """
 
     simulator: Simulator
     settings: Settings
@@ -43,7 +52,7 @@ class Stage:
     rows: Rows | None = None
 
     def clock(self) -> datetime:
-        return datetime.now(UTC) + self.offset
+        return NOON + self.offset
 
     def advance(self, **duration: float) -> None:
         """Let time pass for the passes and for the API servers alike."""
@@ -68,7 +77,7 @@ class Stage:
         self.simulator.requests.reset()
         async with (
             client_of(instance, self.settings.instances[instance], self.shared.limits) as client,
-            await Lease.acquire(self.shared.store, instance, ttl=15, holder="test") as lease,
+            await Lease.acquire(self.shared.store, instance, ttl=LEASE, holder="test") as lease,
         ):
             publisher = await self.shared.store.publisher(instance, epoch=lease.epoch, writer="test")
             ports = ports_of(self.shared, instance, client, publisher=publisher, clock=self.clock)
@@ -116,7 +125,7 @@ class Stage:
 def environment(prefix: str, config: str) -> dict[str, str]:
     """Our variables: a prefix of each stage's own, and no verification unless the test's configuration speaks of it.
 
-    The slots of verification lie in wall-clock time, so one might fall into any test.
+    The slots of verification lie in calendar time, so one might fall into any span that a test lets pass.
     """
     verification = {} if "verify_interval" in config else {"PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL": "3650d"}
     return {"PALETTE_SYNC_REDIS__PREFIX": prefix, **verification}
@@ -133,6 +142,7 @@ async def stage_of(valkey_url: str, tmp_path: Path) -> AsyncIterator[Callable[..
             simulator = await stack.enter_async_context(
                 Simulator(SimulatorOptions(instances=instances, projects=projects, clusters=clusters, **options))
             )
+            simulator.world.advance(NOON.timestamp() - simulator.world.now())
             simulator.write_config(tmp_path, seal_keys_line=SealKeys.generate_line("test"), redis_url=valkey_url)
             config = tmp_path / "config.toml"
             config.write_text(config.read_text() + extra)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -79,14 +80,16 @@ async def raw_client(url: str) -> AsyncIterator[Any]:
         await client.aclose()
 
 
-async def until(holds: Callable[[], Any], *, within: float = 10) -> None:
-    """Look again and again until `holds` (a function or coroutine function) says something true."""
-    async with asyncio.timeout(within):
-        while True:
-            found = holds()
-            if await found if inspect.isawaitable(found) else found:
-                return
-            await asyncio.sleep(0.005)
+async def until(holds: Callable[[], Any]) -> None:
+    """Look again and again until `holds` (a function or coroutine function) says something true.
+
+    What never comes is ended by the time that a test may take, so that a machine that stalls ends nothing.
+    """
+    while True:
+        found = holds()
+        if await found if inspect.isawaitable(found) else found:
+            return
+        await asyncio.sleep(0.005)
 
 
 class Proxy:
@@ -140,9 +143,10 @@ class Proxy:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Requests are answered in turn, so each chunk of requests is followed by reading until the server is idle."""
         upstream_reader, upstream = await asyncio.open_unix_connection(self._target)
+        fate = Fate()
         try:
             async with asyncio.TaskGroup() as group:
-                answers = group.create_task(self._answers(upstream_reader, writer))
+                answers = group.create_task(self._answers(fate, upstream_reader, writer))
                 while data := await reader.read(1 << 20):
                     if self.refuse is not None and self.refuse in data:
                         self.lost += 1
@@ -151,25 +155,31 @@ class Proxy:
                         self.lose_request = None
                         self.lost += 1
                         break
-                    self._eat = self.lose_answer is not None and self.lose_answer in data
-                    self._wait = self.hold is not None and self.hold in data
+                    if self.lose_answer is not None and self.lose_answer in data:
+                        fate.lost, self.lose_answer = True, None
+                    if self.hold is not None and self.hold in data:
+                        fate.held, self.hold = True, None
                     upstream.write(data)
                 answers.cancel()
         finally:
             upstream.close()
 
-    _eat = False
-    _wait = False
-
-    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answers(self, fate: Fate, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 20):
-            if self._eat:
-                self._eat, self.lose_answer = False, None
+            if fate.lost:
                 self.lost += 1
                 writer.close()
                 return
-            if self._wait:
-                self._wait, self.hold = False, None
+            if fate.held:
+                fate.held = False
                 self.holding.set()
                 await self.release.wait()
             writer.write(data)
+
+
+@dataclass
+class Fate:
+    """What becomes of the next answer on one connection; another connection's commands do not change it."""
+
+    lost: bool = False
+    held: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from integration.stage import LEASE
 from palette_sync.cli.composition import Stop, client_of, ports_of
 from palette_sync.core.model import AccessState
 from palette_sync.reconcile.run import run_pass
@@ -28,10 +29,12 @@ async def run_until(stage: Stage, *, stop_at: int, late: bool) -> PassReport:
 
     async with (
         client_of("alpha", stage.settings.instances["alpha"], stage.shared.limits) as client,
-        await Lease.acquire(stage.shared.store, "alpha", ttl=15, holder="test:1") as lease,
+        await Lease.acquire(stage.shared.store, "alpha", ttl=LEASE, holder="test:1") as lease,
     ):
         publisher = await stage.shared.store.publisher("alpha", epoch=lease.epoch, writer="test")
-        ports = ports_of(stage.shared, "alpha", client, publisher=publisher, progress=progress, stop=stop)
+        ports = ports_of(
+            stage.shared, "alpha", client, publisher=publisher, progress=progress, clock=stage.clock, stop=stop
+        )
         report, _ = await run_pass(ports, pass_id="stopped")
         return report
 
@@ -72,12 +75,13 @@ async def test_a_state_that_nobody_looked_at_is_news_to_the_next_pass(stage_of: 
 
 
 async def test_a_late_pass_cancels_what_hangs_and_publishes_the_rest(stage_of: Any) -> None:
-    stage: Stage = await stage_of(clusters=6, oidc_share=0.0)
+    # The cluster's own time is far: that the pass is late must be what ends the work on it.
+    extra = "[defaults]\ncluster_timeout = '10m'\n"
+    stage: Stage = await stage_of(clusters=6, oidc_share=0.0, extra=extra)
     victim = next(iter(stage.simulator.world.clusters))
     stage.simulator.faults.add(Fault(target="kube", kind="hang", cluster=victim))
 
-    async with asyncio.timeout(10):
-        report = await run_until(stage, stop_at=5, late=True)
+    report = await run_until(stage, stop_at=5, late=True)
 
     state = await stage.state()
     assert report.skipped == 1

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from integration.runners import Watcher, issued, running, setting
+from integration.runners import Watcher, issued, look_often, running, setting
 from integration.store_builders import Proxy, raw_client, until
 from palette_sync.reconcile import publish
 from palette_sync.runner import State
@@ -60,7 +60,43 @@ async def restore(raw: Any, kept: dict[bytes, bytes]) -> None:
 
 async def through(stage: Stage, proxy: Proxy) -> Store:
     """The stage's store, seen through a proxy."""
-    return Store.open(proxy.url, prefix=stage.settings.redis.prefix, sealer=stage.shared.sealer, timeout=1)
+    return Store.open(proxy.url, prefix=stage.settings.redis.prefix, sealer=stage.shared.sealer)
+
+
+class Around:
+    """Stands around a Palette client; what a subclass does not have is the client's own."""
+
+    def __init__(self, client: PaletteClient) -> None:
+        self._client = client
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._client.__aexit__(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+class Gate:
+    """Holds up a call of Palette's clients from when it is `reached` until the gate is `opened`; listings search."""
+
+    def __init__(self, call: str = "post_json") -> None:
+        self.reached, self.opened = asyncio.Event(), asyncio.Event()
+        self._call = call
+
+    def before(self, client: PaletteClient) -> Any:
+        around = Around(client)
+
+        async def held_up(*given: Any, **named: Any) -> Any:
+            self.reached.set()
+            await self.opened.wait()
+            return await getattr(client, self._call)(*given, **named)
+
+        setattr(around, self._call, held_up)
+        return around
 
 
 # -- passes ----------------------------------------------------------------------------------------------------------
@@ -87,13 +123,14 @@ async def test_it_leads_passes_and_answers_a_resync(stage_of: Any) -> None:
 
 async def test_five_resyncs_during_a_pass_are_one_more_pass_and_all_are_answered(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
-    stage.simulator.faults.add(Fault(target="palette", kind="latency", path=SEARCH, seconds=0.3, times=1))
-    async with running(stage) as one:
+    sound, gate = setting(stage), Gate()
+    async with running(stage, replace(sound, open_client=lambda: gate.before(sound.open_client()))) as one:
         one.mailbox.tick()
-        await until(lambda: stage.simulator.faults.standing()[0].hits)
+        await gate.reached.wait()
         assert one.standing.busy_since is not None
         answers = [one.mailbox.ask() for _ in range(5)]
         one.mailbox.resync()
+        gate.opened.set()
         reports = [await answer for answer in answers]
 
         assert len({report.pass_id for report in reports}) == 1
@@ -107,10 +144,8 @@ async def test_stopping_interrupts_a_listing_at_once_and_cancels_who_waits(stage
     async with running(stage) as one:
         answer = one.mailbox.ask()
         await until(lambda: stage.simulator.faults.standing()[0].hits)
-        begun = time.monotonic()
-        await one.stop()
+        await one.stop()  # but for the interruption the pass ended a minute later, with a report
 
-    assert time.monotonic() - begun < 3
     assert answer.cancelled()
     assert one.watcher.reports == []
     assert one.watcher.failed == [], "a pass that was interrupted has not failed"
@@ -119,14 +154,12 @@ async def test_stopping_interrupts_a_listing_at_once_and_cancels_who_waits(stage
 
 async def test_stopping_gives_up_looking_at_the_key_at_once(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=1)
-    stage.simulator.faults.add(Fault(target="palette", kind="hang", path="apiKeys"))
-    async with running(stage) as one:
+    sound, gate = setting(stage), Gate("get_json")
+    async with running(stage, replace(sound, open_client=lambda: gate.before(sound.open_client()))) as one:
         one.mailbox.check_key()
-        await until(lambda: stage.simulator.faults.standing()[0].hits)
-        begun = time.monotonic()
-        await one.stop()
+        await gate.reached.wait()
+        await one.stop()  # the gate stays shut: but for the interruption this waited for ever
 
-    assert time.monotonic() - begun < 3
     assert one.watcher.failed == []
 
 
@@ -185,23 +218,10 @@ async def test_an_exception_in_a_pass_is_borne_and_the_next_tick_works(stage_of:
         assert (one.standing.error, one.standing.state) == (None, State.LEADING)
 
 
-class Flawed:
+class Flawed(Around):
     """A Palette client with a mistake that shows in the first file that it fetches."""
 
     shown = False
-
-    def __init__(self, client: PaletteClient) -> None:
-        self._client = client
-
-    async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._client.__aexit__(*error)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
 
     async def get_file(self, *given: Any, **named: Any) -> bytes:
         if not self.shown:
@@ -237,8 +257,7 @@ async def test_an_exception_of_the_runner_itself_leaves_it_and_cancels_who_waits
         watcher.on_settled = broken
         answer = one.mailbox.ask()
         with pytest.raises(LookupError, match="a bug"):
-            async with asyncio.timeout(10):
-                await one.task
+            await one.task
 
     assert answer.cancelled()
     assert one.standing.state is State.STOPPED
@@ -252,6 +271,7 @@ async def test_a_pass_that_palette_fails_is_told_and_changes_nothing(stage_of: A
         await one.list()
         succeeded = one.standing.succeeded_at
         stage.simulator.world.set_key_active("alpha", active=False)
+        stage.advance(seconds=1)
 
         report = await one.list()
 
@@ -368,8 +388,7 @@ async def test_what_is_overdue_wakes_it_after_a_pause_and_not_in_a_spin(stage_of
 
         stage.advance(minutes=5)
         await one.runner._settle(one.runner._publisher)  # type: ignore[arg-type]
-        ahead = one.standing.wakes_at - stage.clock()
-        assert timedelta(0) < ahead <= timedelta(seconds=0.2)
+        assert one.standing.wakes_at == stage.clock() + timedelta(seconds=0.2)
 
 
 async def test_a_nudge_that_came_during_a_pass_is_answered_by_it(stage_of: Any) -> None:
@@ -390,21 +409,32 @@ async def test_a_nudge_that_came_during_a_pass_is_answered_by_it(stage_of: Any) 
 # -- the lease -------------------------------------------------------------------------------------------------------
 
 
-async def test_behind_another_holder_it_stands_by_and_takes_over(stage_of: Any) -> None:
+async def test_behind_another_holder_it_stands_by_and_takes_over(
+    stage_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_often(monkeypatch)
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     await stage.run()
-    async with running(stage, setting(stage, lease_ttl=0.4)) as one:
+    async with running(stage) as one:
         await one.list()
         await one.stop()
-    lease = await Lease.acquire(stage.shared.store, "alpha", ttl=30, holder="host-b:77")
-    async with lease, running(stage, setting(stage, lease_ttl=0.4)) as one:
+    looks, take = [0], stage.shared.store.take_lease
+
+    async def counted(*given: Any, **named: Any) -> Any:
+        looks[0] += 1
+        return await take(*given, **named)
+
+    lease = await Lease.acquire(stage.shared.store, "alpha", ttl=600, holder="host-b:77")
+    monkeypatch.setattr(stage.shared.store, "take_lease", counted)
+    async with running(stage) as one:
         with capture_logs() as logs:
             await one.stands(State.STANDBY)
             assert "process 77 on host-b" in one.standing.detail
             assert one.standing.read, "a standby serves what the other published"
             assert one.standing.access == {"ready": 2}
             one.mailbox.resync()
-            await asyncio.sleep(0.5)  # several looks at the lease
+            seen = looks[0]
+            await until(lambda: looks[0] >= seen + 3)
             assert one.watcher.reports == []
             await stage.shared.store.give_lease_back("alpha", lease.value)
             report = await one.passes(1)
@@ -414,11 +444,14 @@ async def test_behind_another_holder_it_stands_by_and_takes_over(stage_of: Any) 
     assert sum(issued(stage).values()) == 2
 
 
-async def test_of_two_daemons_one_leads_and_the_other_takes_over_without_touching_a_cluster(stage_of: Any) -> None:
+async def test_of_two_daemons_one_leads_and_the_other_takes_over_without_touching_a_cluster(
+    stage_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_often(monkeypatch)
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
-    async with running(stage, setting(stage, lease_ttl=0.6, holder="a:1")) as first:
+    async with running(stage, setting(stage, holder="a:1")) as first:
         await first.list()
-        async with running(stage, setting(stage, lease_ttl=0.6, holder="b:2")) as second:
+        async with running(stage, setting(stage, holder="b:2")) as second:
             await second.stands(State.STANDBY)
             second.mailbox.tick()
             stage.simulator.requests.reset()
@@ -448,14 +481,18 @@ async def test_fenced_off_by_another_writer_it_leads_again_with_a_new_epoch(stag
         assert one.watcher.failed == ["Fenced"]
 
 
-async def test_a_lease_that_was_taken_away_is_noticed_without_any_mail(stage_of: Any, raw: Any) -> None:
+async def test_a_lease_that_was_taken_away_is_noticed_without_any_mail(
+    stage_of: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_often(monkeypatch)
     stage: Stage = await stage_of(clusters=1)
-    async with running(stage, setting(stage, lease_ttl=0.3)) as one:
+    async with running(stage) as one:
         await one.stands(State.LEADING)
-        await raw.set(stage.shared.store.keys.lease("alpha"), '{"holder":"host-b:9"}', px=1500)
+        await raw.set(stage.shared.store.keys.lease("alpha"), '{"holder":"host-b:9"}')
         await raw.incr(stage.shared.store.keys.epoch("alpha"))
 
         await one.stands(State.STANDBY)
+        await raw.delete(stage.shared.store.keys.lease("alpha"))
         await one.stands(State.LEADING)
 
 
@@ -485,9 +522,12 @@ async def test_redis_flushed_between_passes_is_filled_again_and_no_token_issued(
             assert await stage.pods(uid) > 0
 
 
-async def test_redis_flushed_is_noticed_without_any_mail(stage_of: Any, raw: Any) -> None:
+async def test_redis_flushed_is_noticed_without_any_mail(
+    stage_of: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_often(monkeypatch)
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
-    async with running(stage, setting(stage, lease_ttl=0.6)) as one:
+    async with running(stage) as one:
         await one.list()
         before = await stage.state()
         await flush(raw, stage)
@@ -889,7 +929,7 @@ async def test_a_key_that_could_not_be_looked_at_is_looked_at_again_with_the_nex
 async def test_after_an_outage_its_own_former_lease_does_not_hold_it_up(stage_of: Any, raw: Any) -> None:
     stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
     key = stage.shared.store.keys.lease("alpha")
-    async with running(stage, setting(stage, lease_ttl=60.0)) as one:
+    async with running(stage) as one:
         await one.list()
         held = await raw.get(key)
         epoch = int(await raw.get(stage.shared.store.keys.epoch("alpha")))
@@ -988,5 +1028,6 @@ async def test_a_cluster_whose_clock_is_wrong_has_tokens_that_live_as_long_as_th
     assert again.due == 0
     for credential in (await stage.state()).credentials.values():
         assert credential.expires_at is not None
-        assert begun.replace(microsecond=0) <= credential.issued_at <= stage.clock()
+        # Ours and not the cluster's: from when the pass began, and a pass takes no minute.
+        assert timedelta(0) <= credential.issued_at - begun.replace(microsecond=0) < timedelta(minutes=1)
         assert (credential.expires_at - credential.issued_at).total_seconds() == 900

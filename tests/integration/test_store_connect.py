@@ -148,7 +148,7 @@ async def test_a_master_is_found_by_sentinel(tmp_path: Path) -> None:
     try:
         url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel}/main/3"
         async with Store.open(url, prefix="p", sealer=SealKeys.from_lines(SealKeys.generate_line())) as store:
-            await until(lambda: answers(store), within=20)
+            await until(lambda: answers(store))
             publisher = await writer(store)
             assert await publisher.publish(now=NOW, put=records(2)) == 1
             assert (await store.load("alpha")).trusted
