@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -133,19 +134,11 @@ async def test_a_server_without_tls_is_no_tls_server(tmp_path: Path) -> None:
 
 
 async def test_a_master_is_found_by_sentinel(tmp_path: Path) -> None:
-    binary = str(get_binary_path())
-    master, sentinel = free_port(), free_port()
-    (tmp_path / "sentinel.conf").write_text(
-        f"port {sentinel}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {master} 1\n"
-    )
-    commands = (
-        (binary, "--port", str(master), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)),
-        (binary, str(tmp_path / "sentinel.conf"), "--sentinel"),
-    )
-    processes = [
-        await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL) for command in commands
-    ]
-    try:
+    configuration = tmp_path / "sentinel.conf"
+    async with AsyncExitStack() as stack:
+        master = await listening(stack, "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path))
+        configuration.write_text(f"bind 127.0.0.1\nsentinel monitor main 127.0.0.1 {master} 1\n")
+        sentinel = await listening(stack, str(configuration), "--sentinel")
         url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel}/main/3"
         async with Store.open(url, prefix="p", sealer=SealKeys.from_lines(SealKeys.generate_line())) as store:
             await until(lambda: answers(store))
@@ -155,10 +148,6 @@ async def test_a_master_is_found_by_sentinel(tmp_path: Path) -> None:
         async with Store.open(url.replace("/main", "/other"), prefix="p", sealer=Unsealed()) as store:
             with pytest.raises(StoreUnavailable):
                 await store.ping()
-    finally:
-        for process in processes:
-            process.terminate()
-            await process.wait()
 
 
 async def answers(store: Store) -> bool:
@@ -167,6 +156,31 @@ async def answers(store: Store) -> bool:
     except StoreUnavailable:
         return False
     return True
+
+
+async def listening(stack: AsyncExitStack, *arguments: str) -> int:
+    """Start a Valkey server and return its port. One that another process took meanwhile is not insisted on."""
+    while True:
+        port = free_port()
+        command = (str(get_binary_path()), *arguments, "--port", str(port))
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        assert process.stdout is not None
+        said = b""
+        while (line := await process.stdout.readline()) and not any(word in line for word in (READY, WATCHES)):
+            said += line
+        if line:
+            stack.push_async_callback(ended, process)
+            return port
+        await process.wait()
+        assert b"Address already in use" in said, said.decode()
+
+
+READY, WATCHES = b"Ready to accept connections", b"+monitor master"
+
+
+async def ended(process: asyncio.subprocess.Process) -> None:
+    process.terminate()
+    await process.communicate()
 
 
 def free_port() -> int:
@@ -214,7 +228,7 @@ async def test_no_cancellation_is_swallowed(store: Store, steps: int) -> None:
     for _ in range(steps):
         await asyncio.sleep(0)
     task.cancel()
-    await asyncio.wait({task}, timeout=5)
+    await asyncio.wait({task}, timeout=60)
     at_the_end = len(begun)
 
     assert task.cancelled()

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from integration.store_builders import NOW, Proxy, raw_client, record, records, until
+from palette_sync.store import lease as lease_module
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, Store, StoreUnavailable
 
@@ -26,8 +27,17 @@ async def raw(valkey_url: str) -> AsyncIterator[Any]:
         yield client
 
 
-async def take(store: Store, *, ttl: float = 30, holder: str = "host-a:17") -> Lease:
+LIFE = 600  # seconds: no machine stalls for so long that a lease lapses which should not
+
+
+async def take(store: Store, *, ttl: float = LIFE, holder: str = "host-a:17") -> Lease:
     return await Lease.acquire(store, "alpha", ttl=ttl, holder=holder)
+
+
+@pytest.fixture
+def _renewed_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renew every few milliseconds, however long a lease lasts: a test waits for renewals, and never for a lapse."""
+    monkeypatch.setattr(lease_module, "RENEWALS", 10_000)
 
 
 async def _absent(raw: Any, store: Store) -> bool:
@@ -39,7 +49,7 @@ async def test_only_one_holds_it_and_the_other_learns_who(store: Store, raw: Any
         with pytest.raises(LeaseHeld, match="alpha is held by process 17 on host-a since 20") as caught:
             await take(store, holder="host-b:18")
         assert caught.value.holder == "host-a:17"
-        assert 29_000 < await raw.pttl(store.keys.lease("alpha")) <= 30_000
+        assert LIFE * 900 < await raw.pttl(store.keys.lease("alpha")) <= LIFE * 1000
         assert json.loads(await raw.get(store.keys.lease("alpha"))).keys() == {"holder", "id", "since"}
 
     async with await take(store, holder="host-b:18"):
@@ -77,22 +87,23 @@ async def test_a_holder_of_another_shape_is_told_too(store: Store, raw: Any) -> 
         await take(store)
 
 
-async def renewed(raw: Any, store: Store, *, ttl: float) -> None:
-    """Make the lease last for minutes, and wait until a renewal cuts it down to its time to live."""
+async def renewed(raw: Any, store: Store) -> None:
+    """Make the lease last for hours, and wait until a renewal cuts it down to its time to live."""
     key = store.keys.lease("alpha")
-    await raw.pexpire(key, 600_000)
+    await raw.pexpire(key, 100 * LIFE * 1000)
 
     async def cut_down() -> bool:
-        return 0 < await raw.pttl(key) <= ttl * 1000
+        return 0 < await raw.pttl(key) <= LIFE * 1000
 
     await until(cut_down)
 
 
+@pytest.mark.usefixtures("_renewed_often")
 async def test_it_is_renewed_while_it_is_held(store: Store, raw: Any) -> None:
-    async with await take(store, ttl=2) as lease:
+    async with await take(store) as lease:
         value = await raw.get(store.keys.lease("alpha"))
         for _ in range(2):
-            await renewed(raw, store, ttl=2)
+            await renewed(raw, store)
         assert await raw.get(store.keys.lease("alpha")) == value
         lease.check()
 
@@ -105,6 +116,11 @@ async def test_one_that_is_not_renewed_runs_out(store: Store, raw: Any) -> None:
     assert second.epoch > first.epoch
 
 
+async def milliseconds(raw: Any) -> int:
+    seconds, micros = await raw.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
 async def test_each_epoch_is_larger_also_after_the_server_lost_everything(store: Store, raw: Any) -> None:
     epochs = []
     for number in range(5):
@@ -112,14 +128,12 @@ async def test_each_epoch_is_larger_also_after_the_server_lost_everything(store:
             epochs.append(lease.epoch)
         if number % 2:
             await raw.delete(store.keys.epoch("alpha"))
-            # One millisecond of the server's own clock; without it two epochs could fall into the same one.
-            before = await raw.time()
-            while await raw.time() < (before[0], before[1] + 2000):
+            # An epoch is at least the server's time; without this wait two could fall into the same millisecond.
+            while await milliseconds(raw) <= epochs[-1]:
                 pass
 
     assert epochs == sorted(set(epochs))
-    seconds, _ = await raw.time()
-    assert abs(epochs[-1] / 1000 - seconds) < 60
+    assert abs(epochs[-1] - await milliseconds(raw)) < LIFE * 1000
 
 
 async def test_an_epoch_is_larger_than_any_that_was_published(store: Store, raw: Any) -> None:
@@ -133,13 +147,14 @@ async def test_an_epoch_is_larger_than_any_that_was_published(store: Store, raw:
         assert lease.epoch == future + 51
 
 
+@pytest.mark.usefixtures("_renewed_often")
 async def test_it_is_lost_when_somebody_else_takes_it(store: Store, raw: Any) -> None:
-    async with await take(store, ttl=0.3) as lease:
+    async with await take(store) as lease:
         publisher = await store.publisher("alpha", epoch=lease.epoch, writer="a")
-        await raw.delete(store.keys.lease("alpha"))
-        async with await take(store, holder="host-b:18") as other:
-            async with asyncio.timeout(5):
-                await lease.lost.wait()
+        # In its place at once: one that vanished is its holder's again with the next renewal.
+        other_one = Lease.acquire(store, "alpha", ttl=LIFE, holder="host-b:18", former=lease)
+        async with await other_one as other:
+            await lease.lost.wait()
             with pytest.raises(LeaseLost):
                 lease.check()
             with pytest.raises(Fenced):
@@ -156,18 +171,19 @@ async def test_leaving_a_lost_lease_does_not_delete_the_other_ones(store: Store,
     assert await raw.get(store.keys.lease("alpha")) == b"another"
 
 
+@pytest.mark.usefixtures("_renewed_often")
 async def test_one_that_vanished_is_taken_again_while_its_epoch_is_in_force(store: Store, raw: Any) -> None:
-    async with await take(store, ttl=2) as lease:
+    async with await take(store) as lease:
         await raw.delete(store.keys.lease("alpha"))
         await until(lambda: raw.exists(store.keys.lease("alpha")))
         assert not lease.lost.is_set()
 
 
+@pytest.mark.usefixtures("_renewed_often")
 async def test_it_is_lost_when_the_server_lost_its_epoch(store: Store, raw: Any) -> None:
-    async with await take(store, ttl=0.3) as lease:
+    async with await take(store) as lease:
         await raw.delete(store.keys.lease("alpha"), store.keys.epoch("alpha"))
-        async with asyncio.timeout(5):
-            await lease.lost.wait()
+        await lease.lost.wait()
 
 
 async def test_it_is_lost_when_the_store_is_away_for_longer_than_it_lasts(
@@ -176,51 +192,54 @@ async def test_it_is_lost_when_the_store_is_away_for_longer_than_it_lasts(
     async with (
         Proxy(valkey_url, tmp_path) as proxy,
         Store.open(proxy.url, prefix=prefix, sealer=seal_keys) as store,
-        await take(store, ttl=0.3) as lease,
+        await take(store, ttl=1) as lease,
     ):
         proxy.hold = b"EVALSHA"
-        async with asyncio.timeout(5):
-            await proxy.holding.wait()
-            await lease.lost.wait()
+        await lease.lost.wait()
         proxy.release.set()
 
 
+@pytest.mark.usefixtures("_renewed_often")
 async def test_one_missed_renewal_does_no_harm(
     valkey_url: str, prefix: str, seal_keys: SealKeys, tmp_path: Path, raw: Any
 ) -> None:
     async with (
         Proxy(valkey_url, tmp_path) as proxy,
         Store.open(proxy.url, prefix=prefix, sealer=seal_keys) as store,
-        await take(store, ttl=3) as lease,
+        await take(store) as lease,
     ):
         proxy.lose_request = b"EVALSHA"
         await until(lambda: proxy.lost)
-        await renewed(raw, store, ttl=3)
+        await renewed(raw, store)
         assert not lease.lost.is_set()
 
 
+@pytest.mark.usefixtures("_renewed_often")
 async def test_it_is_lost_when_its_key_holds_something_else(store: Store, raw: Any) -> None:
-    async with await take(store, ttl=0.3) as lease:
-        await raw.delete(store.keys.lease("alpha"))
-        await raw.lpush(store.keys.lease("alpha"), "somebody else's")
-        async with asyncio.timeout(5):
-            await lease.lost.wait()
+    async with await take(store) as lease:
+        async with raw.pipeline(transaction=True) as both:  # at once, or a renewal comes between
+            both.delete(store.keys.lease("alpha"))
+            both.lpush(store.keys.lease("alpha"), "somebody else's")
+            await both.execute()
+        await lease.lost.wait()
         with pytest.raises(LeaseLost):
             lease.check()
 
 
+@pytest.mark.usefixtures("_renewed_often")
 async def test_it_is_sound_only_while_redis_answers(
     valkey_url: str, prefix: str, seal_keys: SealKeys, tmp_path: Path, raw: Any
 ) -> None:
     async with (
         Proxy(valkey_url, tmp_path) as proxy,
         Store.open(proxy.url, prefix=prefix, sealer=seal_keys) as store,
-        await take(store, ttl=2) as lease,
+        await take(store) as lease,
     ):
         assert lease.sound
-        proxy.lose_request = b"EVALSHA"
+        proxy.refuse = b"EVALSHA"
         await until(lambda: not lease.sound)
         lease.check()
+        proxy.refuse = None
         await until(lambda: lease.sound)
 
         await raw.delete(store.keys.epoch("alpha"))
@@ -295,8 +314,7 @@ async def test_an_epoch_that_somebody_spoilt_counts_for_nothing(store: Store, ra
 
     lease = await take(store)
 
-    seconds, _ = await raw.time()
-    assert abs(lease.epoch / 1000 - seconds) < 60
+    assert abs(lease.epoch - await milliseconds(raw)) < LIFE * 1000
     assert int(await raw.get(store.keys.epoch("alpha"))) == lease.epoch
 
 

@@ -38,7 +38,7 @@ async def proxy(valkey_url: str, tmp_path: Path) -> AsyncIterator[Proxy]:
 
 @pytest_asyncio.fixture
 async def through(proxy: Proxy, prefix: str, seal_keys: SealKeys) -> AsyncIterator[Store]:
-    async with Store.open(proxy.url, prefix=prefix, sealer=seal_keys, timeout=2) as opened:
+    async with Store.open(proxy.url, prefix=prefix, sealer=seal_keys) as opened:
         yield opened
 
 
@@ -233,7 +233,7 @@ async def test_a_write_that_redis_never_saw_changes_nothing_in_the_mirror(
     valkey_url: str, tmp_path: Path, prefix: str, seal_keys: SealKeys
 ) -> None:
     proxy = Proxy(valkey_url, tmp_path)
-    async with Store.open(proxy.url, prefix=prefix, sealer=seal_keys, timeout=0.5) as store:
+    async with Store.open(proxy.url, prefix=prefix, sealer=seal_keys) as store:
         async with proxy:
             publisher = await writer(store)
             await publisher.publish(now=NOW, put=records(2))
