@@ -168,7 +168,8 @@ class Clock:
         ahead = self._ahead()
         while True:
             await asyncio.sleep(self._look)
-            leapt, ahead = self._ahead() - ahead, self._ahead()
+            before, ahead = ahead, self._ahead()
+            leapt = ahead - before
             if abs(leapt) >= LEAP:
                 log.warning("clock_leapt", seconds=round(leapt.total_seconds()))
                 for again in self._again.values():
