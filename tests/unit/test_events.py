@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -135,10 +134,8 @@ async def test_an_event_that_is_set_already_ends_work_before_it_gets_anywhere() 
         begun.set()
         await asyncio.sleep(3600)
 
-    started = time.monotonic()
     with pytest.raises(Interrupted):
         await unless(event, work(), name="work")
-    assert time.monotonic() - started < 5
 
 
 async def test_cancelling_the_caller_cancels_the_work() -> None:

@@ -232,12 +232,12 @@ def test_the_operators_ca_wins(cluster: dict[str, Any]) -> None:
 
 def test_a_file_of_nothing_but_beginnings_takes_no_time() -> None:
     beginnings = b64("-----BEGIN A-----\n" * 40_000)
-    started = time.perf_counter()
+    started = time.process_time()
 
     error = refused(kubeconfig({**CLUSTER, "certificate-authority-data": beginnings}))
 
     assert error.reason == "BadCA"
-    assert time.perf_counter() - started < 5  # it was two minutes
+    assert time.process_time() - started < 30  # of work, however long it waited for a processor; it was two minutes
 
 
 @pytest.mark.parametrize("key", ["server", "tls-server-name"])
