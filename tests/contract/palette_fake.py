@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
 CANARY = "canary/api+key=0123456789abcdef"
 
@@ -125,6 +126,14 @@ def script(*answers: web.StreamResponse | Callable[[], web.StreamResponse]) -> C
         return one() if callable(one) else one
 
     return answer
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """The http URL of a port that nobody listens at and, while it is held, that no other process can take."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
-import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -13,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
 
-from contract.palette_fake import CANARY, Fake, Seen, raw_server, reply, says, script, tls
+from contract.palette_fake import CANARY, Fake, Seen, nobody, raw_server, reply, says, script, tls
 from palette_sync.http import Cause, Reply, TransportError, open_session, request
 
 if TYPE_CHECKING:
@@ -101,24 +100,21 @@ async def test_a_body_that_drips_for_ever_is_a_timeout(session: aiohttp.ClientSe
             await asyncio.sleep(0.02)
 
     async with raw_server(drip) as url:
-        started = time.monotonic()
-        error = await failure(session, url, timeout=0.3)
+        error = await failure(session, url, timeout=0.3)  # the whole body would take half an hour
 
     assert error.cause is Cause.TIMEOUT
-    assert time.monotonic() - started < 3
 
 
 async def test_a_tls_handshake_that_hangs_is_a_timeout() -> None:
     async with open_session(tls=True, connections=1, connect_timeout=0.2) as session, raw_server(hang) as url:
-        error = await failure(session, url.replace("http:", "https:"), timeout=20)
+        error = await failure(session, url.replace("http:", "https:"), timeout=3600)
 
     assert error.cause is Cause.TIMEOUT
 
 
 async def test_a_refused_connection_names_the_host(session: aiohttp.ClientSession) -> None:
-    async with raw_server(hang) as url:
-        pass
-    error = await failure(session, url)
+    with nobody() as url:
+        error = await failure(session, url)
 
     assert error.cause is Cause.CONNECT
     assert url.removeprefix("http://") in str(error)

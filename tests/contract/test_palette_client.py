@@ -19,7 +19,7 @@ import pytest
 import structlog
 from aiohttp import web
 
-from contract.palette_fake import CANARY, Fake, Seen, raw_server, reply, says, script, tls
+from contract.palette_fake import CANARY, Fake, Seen, nobody, raw_server, reply, says, script, tls
 from palette_sync import palette
 from palette_sync.core.model import Cluster, Project, Scope, Secret
 from palette_sync.palette.client import PaletteClient, Timing
@@ -254,7 +254,7 @@ async def test_those_who_were_told_the_same_wait_come_back_apart() -> None:
 
 
 async def test_a_wait_that_does_not_fit_into_the_deadline_is_not_begun() -> None:
-    timing = Timing(deadline=5)
+    timing = Timing(deadline=15)
     async with rig(lambda _: web.Response(status=429, headers={"Retry-After": "20"}), timing=timing) as one:
         await failure(one, palette.TooManyRequests)
 
@@ -301,15 +301,14 @@ async def _closing(talk: Any, reader: asyncio.StreamReader, writer: asyncio.Stre
 
 
 async def test_nobody_at_the_address_is_unreachable_after_all_attempts() -> None:
-    async with rig(lambda _: reply({})) as one:
-        pass
-    async with PaletteClient(
-        "prod", one.fake.url, Secret(CANARY), limits=Limits(), tls=tls().client, sleep=_no_sleep
-    ) as client:
-        with pytest.raises(
-            palette.Unreachable, match=r"GET /v1/users/info: cannot connect to 127\.0\.0\.1:\d+: Connection refused"
-        ):
-            await client.get_json(INFO)
+    refused = r"GET /v1/users/info: cannot connect to 127\.0\.0\.1:\d+: Connection refused"
+    with nobody() as url:
+        https = url.replace("http:", "https:")
+        async with PaletteClient(
+            "prod", https, Secret(CANARY), limits=Limits(), tls=tls().client, sleep=_no_sleep
+        ) as client:
+            with pytest.raises(palette.Unreachable, match=refused):
+                await client.get_json(INFO)
 
     assert client.requests == 5
 
@@ -348,32 +347,34 @@ async def test_a_listing_may_be_larger_than_a_file() -> None:
 
 async def test_the_deadline_covers_hanging_attempts_and_waits_together() -> None:
     async def hang(_: Seen) -> web.Response:
-        await asyncio.sleep(20)
+        await asyncio.Event().wait()
         return reply(GOOD)
 
+    # Without the deadline the attempts would go on for hours.
+    timing = Timing(attempt=0.2, attempts=100_000, deadline=2, backoff=0.001)
     started = time.monotonic()
-    async with rig(hang, timing=Timing(attempt=0.2, deadline=0.5, backoff=0.001)) as one:
+    async with rig(hang, timing=timing) as one:
         error = await failure(one, palette.Unreachable)
         spent = time.monotonic() - started
 
-    assert 0.4 < spent < 3
-    assert len(one.fake.seen) >= 2
+    assert spent > 1.5
+    assert one.client.requests >= 2
     assert "did not answer" in str(error)
 
 
 async def test_waiting_for_the_rate_limit_counts_against_the_deadline() -> None:
-    limits = Limits(rates=(Rate("/v1", 0.01, 1),))
+    limits = Limits(rates=(Rate("/v1", 0.0001, 1),))
     async with rig(lambda _: reply(GOOD), limits=limits, timing=Timing(deadline=0.3)) as one:
-        await one.client.get_json(INFO)
+        await limits.of(one.fake.url.removeprefix("https://")).acquire(INFO)  # the next place is hours away
         error = await failure(one, palette.Unreachable)
 
     assert "rate limit" in str(error)
-    assert one.client.requests == 1
+    assert one.client.requests == 0
 
 
 async def test_the_last_error_is_told_when_the_deadline_ends_a_retry() -> None:
-    limits = Limits(rates=(Rate("/v1", 0.01, 1),))
-    async with rig(lambda _: web.Response(status=503), limits=limits, timing=Timing(deadline=0.3, backoff=0.01)) as one:
+    limits = Limits(rates=(Rate("/v1", 0.0001, 1),))  # there is no second place within the deadline
+    async with rig(lambda _: web.Response(status=503), limits=limits, timing=Timing(deadline=3, backoff=0.01)) as one:
         await failure(one, palette.ServerFailure)
 
     assert len(one.fake.seen) == 1
@@ -394,7 +395,7 @@ async def test_cancelling_a_call_ends_it_at_once() -> None:
 
     async def hang(_: Seen) -> web.Response:
         arrived.set()
-        await asyncio.sleep(20)
+        await asyncio.Event().wait()
         return reply(GOOD)
 
     async with rig(hang) as one:
