@@ -357,8 +357,7 @@ async def test_the_deadline_covers_hanging_attempts_and_waits_together() -> None
         error = await failure(one, palette.Unreachable)
         spent = time.monotonic() - started
 
-    assert spent > 1.5
-    assert one.client.requests >= 2
+    assert spent > 1.5, "not given up with the first attempt"
     assert "did not answer" in str(error)
 
 
