@@ -373,7 +373,7 @@ async def test_waiting_for_the_rate_limit_counts_against_the_deadline() -> None:
 
 async def test_the_last_error_is_told_when_the_deadline_ends_a_retry() -> None:
     limits = Limits(rates=(Rate("/v1", 0.0001, 1),))  # there is no second place within the deadline
-    async with rig(lambda _: web.Response(status=503), limits=limits, timing=Timing(deadline=3, backoff=0.01)) as one:
+    async with rig(lambda _: web.Response(status=503), limits=limits, timing=Timing(deadline=5, backoff=0.01)) as one:
         await failure(one, palette.ServerFailure)
 
     assert len(one.fake.seen) == 1

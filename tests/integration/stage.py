@@ -117,18 +117,21 @@ class Stage:
         assert record.server is not None
         assert isinstance(record.auth, ServiceAccountAuth)
         token = self.shared.sealer.open(instance, uid, state.credentials[uid].sealed)
-        async with KubeApi(record.server, BearerToken(token), timeout=5) as api:
+        async with KubeApi(record.server, BearerToken(token), timeout=60) as api:
             found: dict[str, Any] = await api.call("GET pods", api.core.list_pod_for_all_namespaces)
         return len(found["items"])
 
 
 def environment(prefix: str, config: str) -> dict[str, str]:
-    """Our variables: a prefix of each stage's own, and no verification unless the test's configuration speaks of it.
+    """Our variables: a prefix of each stage's own, and what holds unless the test's configuration speaks of it.
 
-    The slots of verification lie in calendar time, so one might fall into any span that a test lets pass.
+    No verification, whose slots lie in calendar time, so that one might fall into any span that a test lets pass; and
+    minutes for each cluster, so that none seems not to answer where the machine is busy.
     """
-    verification = {} if "verify_interval" in config else {"PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL": "3650d"}
-    return {"PALETTE_SYNC_REDIS__PREFIX": prefix, **verification}
+    calm = {"verify_interval": "3650d", "cluster_timeout": "10m"}
+    given = {name: value for name, value in calm.items() if name not in config}
+    variables = {f"PALETTE_SYNC_DEFAULTS__{name.upper()}": value for name, value in given.items()}
+    return {"PALETTE_SYNC_REDIS__PREFIX": prefix, **variables}
 
 
 @pytest.fixture

@@ -141,8 +141,7 @@ async def test_who_only_holds_connections_open_uses_up_no_files_and_keeps_nobody
             held.callback(writer.close)
             readers.append(reader)
 
-        async with asyncio.timeout(20):
-            for reader in readers[: 3 * MOST_CONNECTIONS]:
-                assert await reader.read() == b""  # it was closed
+        for reader in readers[: 3 * MOST_CONNECTIONS]:
+            assert await reader.read() == b""  # it was closed
         assert (await get(endpoint.url, "/livez"))[0] == 200
         assert not readers[-1].at_eof()

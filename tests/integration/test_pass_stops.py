@@ -75,9 +75,8 @@ async def test_a_state_that_nobody_looked_at_is_news_to_the_next_pass(stage_of: 
 
 
 async def test_a_late_pass_cancels_what_hangs_and_publishes_the_rest(stage_of: Any) -> None:
-    # The cluster's own time is far: that the pass is late must be what ends the work on it.
-    extra = "[defaults]\ncluster_timeout = '10m'\n"
-    stage: Stage = await stage_of(clusters=6, oidc_share=0.0, extra=extra)
+    # The cluster's own ten minutes are far: that the pass is late must be what ends the work on it.
+    stage: Stage = await stage_of(clusters=6, oidc_share=0.0)
     victim = next(iter(stage.simulator.world.clusters))
     stage.simulator.faults.add(Fault(target="kube", kind="hang", cluster=victim))
 
