@@ -76,6 +76,10 @@ demo-backstage:
 	@$(call NO_NODE,the demo of the Backstage adapter); exit 1
 endif
 
+.PHONY: explore
+explore: $(VENV)/.dev ## try the properties that tests state on 1,500 new examples each
+	@$(BIN)/python -m pytest -n auto -q --hypothesis-profile=explore -m hypothesis
+
 .PHONY: soak
 soak: $(VENV)/.dev ## rotate tokens that live for 20 s on 50 clusters for five minutes, with a reader that uses them
 	@PALETTE_SYNC_SOAK_SECONDS=300 $(BIN)/python -m pytest -q tests/e2e/test_daemon_rotation.py

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # How long an example takes says how busy the machine is and nothing about the code; and examples that are drawn anew
-# in each run would make a run fail for what no change brought.
+# in each run would make a run fail for what no change brought; `make explore` draws new ones, and many.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("explore", settings.get_profile("tests"), derandomize=False, max_examples=1500)
 settings.load_profile("tests")
 
 pytest_plugins = ["integration.valkey", "integration.stage"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from palette_sync.core.model import Secret
@@ -140,10 +140,10 @@ def test_a_header_of_brackets_in_brackets_is_refused_by_an_error_of_ours() -> No
 @given(st.integers(0, 300), st.sampled_from("Aa0-_.!"))
 def test_a_changed_token_does_not_open_and_is_not_quoted(position: int, letter: str) -> None:
     sealed = KEYS.seal("alpha", "u1", TOKEN)
-    position %= len(sealed) - 1  # the last letter carries bits that base64 ignores
+    position %= len(sealed)
     changed = sealed[:position] + letter + sealed[position + 1 :]
-    if changed == sealed:
-        return
+    # The last letter of a part carries bits that base64 ignores.
+    assume(changed != sealed and sealed[position + 1 : position + 2] not in {"", "."})
 
     with pytest.raises(SealError) as caught:
         KEYS.open("alpha", "u1", changed)
