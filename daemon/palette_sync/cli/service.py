@@ -78,6 +78,8 @@ class Service:
         self._reload_wanted = asyncio.Event()
         self._moved = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._reloads_asked = 0
+        self._reloads_met = 0
         self._collector = Collector()
         self._ready = False
         self._told = ""
@@ -228,8 +230,15 @@ class Service:
             await self.reload()
 
     async def reload(self) -> list[str]:
-        """Apply the configuration as it is now. What is in flight goes on. Returns the problems; none = applied."""
+        """Apply the configuration as it is now. What is in flight goes on. Returns the problems; none = applied.
+
+        Whoever asks while one is under way shares the next: `palette-sync reload` asks once for each instance.
+        """
+        asked = self._reloads_asked = self._reloads_asked + 1
         async with self._reloading:
+            if self._reloads_met >= asked:
+                return self._rejected
+            self._reloads_met = self._reloads_asked
             started = self._ready  # who is not ready yet does not become so by a reload
             if started:
                 self._notifier.reloading()
