@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from palette_sync.cli.composition import open_shared
@@ -34,7 +35,8 @@ class Reader:
     async def refused(self, state: InstanceState) -> list[str]:
         """The clusters whose published token is refused; each is tried with the published CA.
 
-        A token that was replaced while this reader was on its way is not published any more; the new one is tried.
+        A token may lapse while this reader is on its way; if it was replaced by then, the new one is tried. One that
+        was replaced and has not lapsed must still open the cluster.
         """
         found = []
         for record in state.records.values():
@@ -42,8 +44,9 @@ class Reader:
                 continue
             seen = state
             while (error := await self._refusal(seen, seen.records[record.uid])) is not None:
-                now = await self.state(record.instance)
-                if now.credentials.get(record.uid) in (None, seen.credentials[record.uid]):
+                used, now = seen.credentials[record.uid], await self.state(record.instance)
+                lapsed = used.expires_at is not None and used.expires_at <= datetime.now(UTC)
+                if not lapsed or now.credentials.get(record.uid) in (None, used):
                     found.append(f"{record.name}: {error}")
                     break
                 seen = now
