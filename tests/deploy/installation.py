@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import socket
 import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from deploy.users_server import PLACEHOLDER, USERS, WRITER, serving
 from e2e.command import environment, simulation
+from integration.ports import reserved_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,22 +51,6 @@ def installation(folder: Path) -> Iterator[Installation]:
 
 
 @contextmanager
-def reserved_port() -> Iterator[int]:
-    """A port of 127.0.0.1 that is kept for whoever names it.
-
-    Linux gives it to nobody else while a socket is bound to it; one that does not listen stands in no listener's way,
-    where both may share an address. Elsewhere it is merely free a moment before.
-    """
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-        if sys.platform != "linux":
-            one.close()
-        yield port
-
-
-@contextmanager
 def started(command: Sequence[str | Path], variables: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A command as a supervisor starts it: leader of a session of its own, no standard input."""
     with subprocess.Popen(
@@ -84,26 +67,3 @@ def started(command: Sequence[str | Path], variables: Mapping[str, str]) -> Iter
         finally:
             process.kill()
             process.communicate()
-
-
-class Supervisor:
-    """The receiving end of sd_notify."""
-
-    def __init__(self, path: Path) -> None:
-        self.address = str(path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.address)
-        self._socket.settimeout(30)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-    def hear(self, line: str) -> list[str]:
-        """Wait for a line; return all that was said until then."""
-        said: list[str] = []
-        while line not in said:
-            said += self._socket.recv(4096).decode().splitlines()
-        return said

