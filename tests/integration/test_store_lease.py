@@ -192,9 +192,10 @@ async def test_it_is_lost_when_the_store_is_away_for_longer_than_it_lasts(
     async with (
         Proxy(valkey_url, tmp_path) as proxy,
         Store.open(proxy.url, prefix=prefix, sealer=seal_keys) as store,
-        await take(store, ttl=1) as lease,
+        await take(store, ttl=3) as lease,
     ):
         proxy.hold = b"EVALSHA"
+        await proxy.holding.wait()
         await lease.lost.wait()
         proxy.release.set()
 

@@ -317,8 +317,7 @@ async def test_after_the_walls_clock_was_set_back_regular_jobs_begin_anew_at_onc
             await ticks.reach(2)
             await until(lambda: leaps(logs))
 
-    assert [(one["event"], one["log_level"]) for one in logs] == [("clock_leapt", "warning")]
-    assert timedelta(seconds=logs[0]["seconds"]) == pytest.approx(-HOUR, abs=LEAP)
+    assert [(one["event"], one["seconds"], one["log_level"]) for one in logs] == [("clock_leapt", -3600, "warning")]
     assert once.count == 0, "a moment stays that moment"
 
 
@@ -334,9 +333,9 @@ async def test_a_resumed_machine_shows_as_a_leap_forward_and_a_small_step_is_non
             wall.moved += timedelta(hours=8)
             leapt = wall()
             await until(lambda: leaps(logs))
+            noticed = wall()
             first = clock._scheduler.get_job(name).next_run_time
 
-    assert len(logs) == 1
-    assert timedelta(seconds=logs[0]["seconds"]) == pytest.approx(timedelta(hours=8), abs=LEAP)
+    assert [one["seconds"] for one in logs] == [8 * 3600]
     # Anew from when it was noticed, and not an hour after the first time.
-    assert timedelta(0) <= first - leapt < HOUR / 2
+    assert leapt <= first - FIRST_WITHIN * spread(name, "phase") <= noticed
