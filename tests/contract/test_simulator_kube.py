@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from integration.store_builders import until
 from palette_sync.simulator import Simulator, SimulatorOptions
 
 if TYPE_CHECKING:
@@ -129,13 +130,6 @@ async def kube(both: tuple[Simulator, Kube]) -> Kube:
 def claims_of(token: str) -> Any:
     part = token.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-
-
-async def until(check: Any) -> Any:
-    """The first truthy result of an async check."""
-    while not (result := await check()):  # noqa: ASYNC110 - the API has no event
-        await asyncio.sleep(0.005)
-    return result
 
 
 # Trust and identity.

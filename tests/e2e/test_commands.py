@@ -38,7 +38,6 @@ def control(world: dict[str, Any], method: str, path: str, body: Any = None) -> 
         return json.loads(answer.read() or b"null")
 
 
-@pytest.mark.timeout(150)  # many commands, one after another
 def test_once_plan_and_clusters_from_an_empty_store(
     world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
 ) -> None:
@@ -231,7 +230,6 @@ def test_replace_legacy_tells_first_and_deletes_when_told(
     assert "No published cluster holds a legacy token Secret." in told.out
 
 
-@pytest.mark.timeout(150)  # many commands, one after another
 def test_no_secret_shows_in_any_output(world: dict[str, Any], tmp_path: Path, redis: dict[str, str]) -> None:
     config = tmp_path / "config.toml"
     secrets = [
@@ -294,9 +292,8 @@ def test_help_and_version_need_no_configuration() -> None:
     assert palette_sync("--version").out.startswith("palette-sync ")
 
 
-# The demo waits for retries with drawn pauses and for a renewal, half a minute together.
-@pytest.mark.timeout(150)
 def test_the_demo_tells_its_story_and_checks_it() -> None:
+    # It waits for retries with drawn pauses and for a renewal, half a minute together.
     ran = palette_sync("demo", within=140)
 
     assert ran.code == 0, ran.out + ran.err
@@ -305,7 +302,6 @@ def test_the_demo_tells_its_story_and_checks_it() -> None:
     assert "NO" not in ran.out.split()
 
 
-@pytest.mark.timeout(150)
 def test_the_demo_tells_its_checks_to_programs() -> None:
     ran = palette_sync("demo", "--json", within=140)
 

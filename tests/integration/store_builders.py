@@ -80,15 +80,15 @@ async def raw_client(url: str) -> AsyncIterator[Any]:
         await client.aclose()
 
 
-async def until(holds: Callable[[], Any]) -> None:
-    """Look again and again until `holds` (a function or coroutine function) says something true.
+async def until(holds: Callable[[], Any]) -> Any:
+    """Look again and again until `holds` (a function or coroutine function) says something true, and return it.
 
     What never comes is ended by the time that a test may take, so that a machine that stalls ends nothing.
     """
     while True:
         found = holds()
-        if await found if inspect.isawaitable(found) else found:
-            return
+        if found := await found if inspect.isawaitable(found) else found:
+            return found
         await asyncio.sleep(0.005)
 
 
