@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from palette_sync import kube
-from palette_sync.core.model import ClusterKey, Secret, Server, Work
+from palette_sync.core.model import ClusterKey, ClusterMemory, Secret, Server
 from palette_sync.core.plan import Desired, TokenNeed
 from palette_sync.core.policy import TokenPolicy
 from palette_sync.core.rbac import READ_ONLY
@@ -42,7 +42,7 @@ class Stage:
             kube.parse(Secret(admin_kubeconfig(self.cluster))),
             desired,
             need=TokenNeed(issue=True, reason="New"),
-            work=Work(),
+            memory=ClusterMemory(),
             key=ClusterKey("alpha", "c1"),
             now=NOW,
             token_policy=POLICY,

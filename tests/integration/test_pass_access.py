@@ -267,13 +267,13 @@ async def test_secret_mode_rotates_by_generations_and_deletes_the_old_one_after_
     await stage.run()
     state = await stage.state()
     assert state.credentials[cluster.uid].expires_at is None
-    assert state.work[cluster.uid].generation == SECRET
+    assert state.memory[cluster.uid].generation == SECRET
 
     stage.advance(days=1)
     await stage.run()
 
     state = await stage.state()
-    assert state.work[cluster.uid].generation == f"{SECRET}-2"
+    assert state.memory[cluster.uid].generation == f"{SECRET}-2"
     assert cluster.kube.get("Secret", NAMESPACE, SECRET) is not None, "readers may still use the old one"
     assert await stage.pods(cluster.uid) > 0
 
@@ -283,7 +283,7 @@ async def test_secret_mode_rotates_by_generations_and_deletes_the_old_one_after_
     assert cluster.kube.get("Secret", NAMESPACE, SECRET) is None
     assert cluster.kube.get("Secret", NAMESPACE, f"{SECRET}-2") is not None
     assert await stage.pods(cluster.uid) > 0
-    assert (await stage.state()).work[cluster.uid].retired == ()
+    assert (await stage.state()).memory[cluster.uid].retired == ()
 
 
 async def test_from_secret_to_request_mode_the_never_expiring_token_ends(stage_of: Any) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palette_sync.core.due import Candidate, Due, due, has_access, waits
-from palette_sync.core.model import AccessState, AuthMode, RetiredSecret, ServiceAccountAuth, Work
+from palette_sync.core.model import AccessState, AuthMode, ClusterMemory, RetiredSecret, ServiceAccountAuth
 from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF
 from unit.builders import (
     HOUR,
@@ -30,7 +30,7 @@ from unit.builders import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-VERIFIED = Work(verified_at=NOW, desired="as-configured")
+VERIFIED = ClusterMemory(verified_at=NOW, desired="as-configured")
 FAILING = replace(VERIFIED, failures=2, retry_at=NOW + MINUTE)
 NO_ACCESS = record(server=None, auth=None, access=access(AccessState.PENDING, "NotRunning"))
 OIDC_RECORD = record(auth=OIDC)
@@ -56,10 +56,12 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
     ("changes", "expected"),
     [
         pytest.param(
-            {"record": None, "credential": None, "work": Work()}, Due("New", "not published yet", True), id="new"
+            {"record": None, "credential": None, "memory": ClusterMemory()},
+            Due("New", "not published yet", True),
+            id="new",
         ),
         pytest.param(
-            {"record": NO_ACCESS, "credential": None, "work": Work()},
+            {"record": NO_ACCESS, "credential": None, "memory": ClusterMemory()},
             Due("NoAccess", "no working access yet", True),
             id="published without access",
         ),
@@ -89,7 +91,7 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
             id="other rules or names are configured",
         ),
         pytest.param(
-            {"work": replace(VERIFIED, desired=None)}, None, id="a forgotten configuration is no change of it"
+            {"memory": replace(VERIFIED, desired=None)}, None, id="a forgotten configuration is no change of it"
         ),
         pytest.param(
             {"credential": LAPSED}, Due("TokenLapsed", "the token has lapsed", True), id="the token has lapsed"
@@ -125,12 +127,12 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
             id="Palette reports another state",
         ),
         pytest.param(
-            {"work": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))},
+            {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))},
             Due("OverlapOver", "a replaced Secret has reached its end"),
             id="a replaced Secret has reached its end",
         ),
         pytest.param(
-            {"work": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW + MINUTE),))},
+            {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW + MINUTE),))},
             None,
             id="a replaced Secret whose end is to come waits",
         ),
@@ -140,31 +142,31 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
             id="published as failing though no failure is remembered",
         ),
         pytest.param(
-            {"work": replace(FAILING, retry_at=NOW)},
+            {"memory": replace(FAILING, retry_at=NOW)},
             Due("RetryDue", "attempt 3 after a failure"),
             id="its backoff has passed",
         ),
         pytest.param(
-            {"work": replace(FAILING, retry_at=None)},
+            {"memory": replace(FAILING, retry_at=None)},
             Due("RetryDue", "attempt 3 after a failure"),
             id="a failure without backoff is tried again",
         ),
-        pytest.param({"work": FAILING}, None, id="its backoff has not passed"),
+        pytest.param({"memory": FAILING}, None, id="its backoff has not passed"),
         pytest.param(
-            {"work": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF)}, None, id="the longest backoff is waited for"
+            {"memory": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF)}, None, id="the longest backoff is waited for"
         ),
         pytest.param(
-            {"work": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
+            {"memory": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
             Due("RetryDue", "attempt 3 after a failure"),
             id="a backoff longer than any tells of a clock that leapt",
         ),
         pytest.param(
-            {"work": replace(VERIFIED, verified_at=NOW - HOUR)},
+            {"memory": replace(VERIFIED, verified_at=NOW - HOUR)},
             Due("VerifyDue", "the verification interval has come round"),
             id="its verification has come round",
         ),
         pytest.param(
-            {"work": Work(desired="as-configured")},
+            {"memory": ClusterMemory(desired="as-configured")},
             Due("VerifyDue", "the verification interval has come round"),
             id="it was never verified",
         ),
@@ -179,7 +181,7 @@ def test_what_is_due_and_why(changes: dict[str, Any], expected: Due | None) -> N
 
 @pytest.mark.parametrize("state", ["Provisioning", "Pending", "Importing", "Error", "Unknown", ""])
 def test_first_access_waits_until_palette_says_running(state: str) -> None:
-    new = candidate(cluster=cluster(state=state), record=None, credential=None, work=Work())
+    new = candidate(cluster=cluster(state=state), record=None, credential=None, memory=ClusterMemory())
 
     assert waits(new)
     assert found(new) is None
@@ -202,7 +204,7 @@ def test_oidc_access_is_verified_in_every_state() -> None:
         record=shown,
         credential=None,
         mode=AuthMode.OIDC,
-        work=replace(VERIFIED, verified_at=None),
+        memory=replace(VERIFIED, verified_at=None),
     )
 
     assert found(one) == Due("VerifyDue", "the verification interval has come round")
@@ -247,11 +249,11 @@ def test_what_counts_as_access(changes: dict[str, Any], *, access_was_gained: bo
 def test_a_failed_cluster_waits_for_its_backoff_unless_something_changed(
     changes: dict[str, Any], expected: str | None
 ) -> None:
-    assert reason(work=FAILING, **changes) == expected
+    assert reason(memory=FAILING, **changes) == expected
 
 
 @pytest.mark.parametrize(
-    ("work", "expected"),
+    ("memory", "expected"),
     [
         pytest.param(VERIFIED, Due("Resync", "an operator asked for it"), id="what is healthy is verified"),
         pytest.param(FAILING, Due("RetryDue", "attempt 3 after a failure"), id="what failed does not wait"),
@@ -262,8 +264,8 @@ def test_a_failed_cluster_waits_for_its_backoff_unless_something_changed(
         ),
     ],
 )
-def test_an_operator_has_everything_verified_at_once(work: Work, expected: Due) -> None:
-    assert found(candidate(work=work), resync=True) == expected
+def test_an_operator_has_everything_verified_at_once(memory: ClusterMemory, expected: Due) -> None:
+    assert found(candidate(memory=memory), resync=True) == expected
 
 
 # ---- The order of the reasons ----------------------------------------------------------------------------------------
@@ -273,7 +275,7 @@ ORDER: list[tuple[str, dict[str, Any]]] = [
     ("ConfigChanged", {"desired": "changed"}),
     ("TokenDue", {"credential": RENEWABLE}),
     ("StateChanged", {"cluster": cluster(health="")}),
-    ("OverlapOver", {"work": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))}),
+    ("OverlapOver", {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))}),
 ]
 
 
@@ -290,7 +292,7 @@ def test_of_several_reasons_the_first_in_the_order_is_told(first: int) -> None:
 
 moments = st.timedeltas(-40 * HOUR, 40 * HOUR).map(lambda delta: NOW + delta)
 works = st.builds(
-    Work,
+    ClusterMemory,
     verified_at=st.none() | moments,
     failures=st.integers(0, 9),
     retry_at=st.none() | moments,
@@ -311,7 +313,7 @@ candidates = st.builds(
         access=st.sampled_from(AccessState).map(access),
     ),
     credential=st.none() | st.builds(credential, issued_at=moments, renew_at=moments, expires_at=st.none() | moments),
-    work=works,
+    memory=works,
     mode=st.sampled_from([*AuthMode, None]),
     desired=st.just("as-configured"),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from palette_sync.core.model import RetiredSecret, Work
+from palette_sync.core.model import ClusterMemory, RetiredSecret
 from palette_sync.core.plan import (
     GENERATION_LABEL,
     LEGACY_LABEL,
@@ -76,8 +76,12 @@ def in_order(*secrets: ObservedSecret, **changes: Any) -> Observed:
     return replace(observed, **changes)
 
 
-def decide(observed: Observed, desired: Desired = REQUEST, need: TokenNeed = KEEP, work: Work | None = None) -> Plan:
-    return plan(desired, observed, need=need, work=work or Work(generation="token"), now=NOW, overlap=OVERLAP)
+def decide(
+    observed: Observed, desired: Desired = REQUEST, need: TokenNeed = KEEP, memory: ClusterMemory | None = None
+) -> Plan:
+    return plan(
+        desired, observed, need=need, memory=memory or ClusterMemory(generation="token"), now=NOW, overlap=OVERLAP
+    )
 
 
 def told(actions: tuple[Action, ...]) -> list[tuple[str, str, str, str]]:
@@ -93,7 +97,7 @@ def test_a_cluster_in_order_needs_nothing() -> None:
 
 
 def test_an_empty_cluster_gets_all_five_in_the_order_in_which_they_need_each_other() -> None:
-    found = decide(Observed(), need=NEW, work=Work())
+    found = decide(Observed(), need=NEW, memory=ClusterMemory())
 
     assert told(found.actions) == [
         ("create", "Namespace", "tools", "Missing"),
@@ -270,7 +274,7 @@ LEGACY_KNOWN = filled(labels={**OURS, LEGACY_LABEL: "true"})
 
 @pytest.mark.parametrize("desired", [REQUEST, SECRET], ids=["request mode", "secret mode"])
 def test_the_other_tools_token_secret_is_labelled_and_a_second_one_made_beside_it(desired: Desired) -> None:
-    found = decide(in_order(LEGACY_NEW), desired, NEW, Work())
+    found = decide(in_order(LEGACY_NEW), desired, NEW, ClusterMemory())
 
     assert told(found.actions) == [
         ("update", "Secret", "token", "LegacyToken"),
@@ -284,7 +288,7 @@ def test_the_other_tools_token_secret_is_labelled_and_a_second_one_made_beside_i
 
 
 def test_a_known_legacy_secret_is_kept_and_told() -> None:
-    found = decide(in_order(LEGACY_KNOWN, secret("token-2", 2)), work=Work(generation="token-2"))
+    found = decide(in_order(LEGACY_KNOWN, secret("token-2", 2)), memory=ClusterMemory(generation="token-2"))
 
     assert found == Plan(secret="token-2", legacy=True)
 
@@ -307,7 +311,7 @@ def test_a_legacy_secret_is_a_conflict_where_nothing_is_adopted() -> None:
     ],
 )
 def test_a_secret_of_a_useless_type_is_never_touched(named: ObservedSecret, adopt: Any, expected: str) -> None:
-    found = decide(in_order(named), replace(REQUEST, adopt=adopt), NEW, Work())
+    found = decide(in_order(named), replace(REQUEST, adopt=adopt), NEW, ClusterMemory())
 
     if expected == CONFLICT:
         assert found.blocked is not None
@@ -316,33 +320,50 @@ def test_a_secret_of_a_useless_type_is_never_touched(named: ObservedSecret, adop
 
 
 def test_an_opaque_secret_of_ours_cannot_hold_the_token_of_secret_mode() -> None:
-    found = decide(in_order(secret()), SECRET, KEEP, Work(generation="token"))
+    found = decide(in_order(secret()), SECRET, KEEP, ClusterMemory(generation="token"))
 
     assert told(found.actions) == [("create", "Secret", "token-2", "SecretMissing"), ISSUE_DEAD]
     assert found.retired == (RetiredSecret("token", "uid-token", NOW + OVERLAP),)
 
 
 def test_an_empty_namesake_is_no_token_secret_in_secret_mode() -> None:
-    assert decide(in_order(secret(labels=UNLABELLED)), SECRET, NEW, Work()).blocked is not None
+    assert decide(in_order(secret(labels=UNLABELLED)), SECRET, NEW, ClusterMemory()).blocked is not None
 
 
 @pytest.mark.parametrize(
-    ("secrets", "work", "need", "name", "actions"),
+    ("secrets", "memory", "need", "name", "actions"),
     [
         pytest.param(
-            [secret()], Work(generation="token"), DUE, "token", ["TokenDue"], id="renewal binds to the same one"
+            [secret()],
+            ClusterMemory(generation="token"),
+            DUE,
+            "token",
+            ["TokenDue"],
+            id="renewal binds to the same one",
         ),
-        pytest.param([secret()], Work(), KEEP, "token", [], id="a forgotten generation is no reason to issue"),
+        pytest.param([secret()], ClusterMemory(), KEEP, "token", [], id="a forgotten generation is no reason to issue"),
         pytest.param(
-            [secret()], Work(generation="token-2"), KEEP, "token", ["TokenDead"], id="the published one is gone"
+            [secret()],
+            ClusterMemory(generation="token-2"),
+            KEEP,
+            "token",
+            ["TokenDead"],
+            id="the published one is gone",
         ),
         pytest.param(
-            [secret(), secret("token-2", 2)], Work(), NEW, "token-2", ["New"], id="the newest where none is published"
+            [secret(), secret("token-2", 2)],
+            ClusterMemory(),
+            NEW,
+            "token-2",
+            ["New"],
+            id="the newest where none is published",
         ),
-        pytest.param([secret(generation=None)], Work(generation="token"), KEEP, "token", [], id="no number means 1"),
+        pytest.param(
+            [secret(generation=None)], ClusterMemory(generation="token"), KEEP, "token", [], id="no number means 1"
+        ),
         pytest.param(
             [secret(labels={**OURS, GENERATION_LABEL: "²"})],
-            Work(generation="token"),
+            ClusterMemory(generation="token"),
             KEEP,
             "token",
             [],
@@ -351,9 +372,9 @@ def test_an_empty_namesake_is_no_token_secret_in_secret_mode() -> None:
     ],
 )
 def test_request_mode_binds_to_one_secret(
-    secrets: list[ObservedSecret], work: Work, need: TokenNeed, name: str, actions: list[str]
+    secrets: list[ObservedSecret], memory: ClusterMemory, need: TokenNeed, name: str, actions: list[str]
 ) -> None:
-    found = decide(in_order(*secrets), REQUEST, need, work)
+    found = decide(in_order(*secrets), REQUEST, need, memory)
 
     assert found.secret == name
     assert [action.reason for action in found.actions] == actions
@@ -366,7 +387,7 @@ def test_a_deleted_secret_is_made_again_and_the_token_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("secrets", "work", "need", "name", "actions"),
+    ("secrets", "memory", "need", "name", "actions"),
     [
         pytest.param([filled()], "token", KEEP, "token", [], id="nothing is due"),
         pytest.param(
@@ -416,9 +437,9 @@ def test_a_deleted_secret_is_made_again_and_the_token_with_it() -> None:
     ],
 )
 def test_secret_mode_has_generations(
-    secrets: list[ObservedSecret], work: str | None, need: TokenNeed, name: str, actions: list[tuple[str, ...]]
+    secrets: list[ObservedSecret], memory: str | None, need: TokenNeed, name: str, actions: list[tuple[str, ...]]
 ) -> None:
-    found = decide(in_order(*secrets), SECRET, need, Work(generation=work))
+    found = decide(in_order(*secrets), SECRET, need, ClusterMemory(generation=memory))
 
     assert found.secret == name
     assert told(found.actions) == actions
@@ -445,8 +466,8 @@ def test_a_replaced_generation_is_remembered_with_its_end() -> None:
     ],
 )
 def test_a_retired_generation_is_deleted_after_the_overlap(uid: str, end: datetime, deleted: bool) -> None:  # noqa: FBT001
-    work = Work(generation="token-2", retired=(RetiredSecret("token", uid, end),))
-    found = decide(in_order(filled(), filled("token-2", 2)), SECRET, work=work)
+    memory = ClusterMemory(generation="token-2", retired=(RetiredSecret("token", uid, end),))
+    found = decide(in_order(filled(), filled("token-2", 2)), SECRET, memory=memory)
 
     if deleted:
         assert told(found.actions) == [("delete", "Secret", "token", "OverlapOver")]
@@ -460,9 +481,9 @@ def test_a_retired_generation_is_deleted_after_the_overlap(uid: str, end: dateti
 def test_what_carries_our_name_but_no_generation_is_never_deleted() -> None:
     """The daemon's own deployment may label Secrets as it likes, in the same namespace."""
     own = secret("palette-sync-redis", None, empty=False)
-    work = Work(generation="token", retired=(RetiredSecret("palette-sync-redis", own.meta.uid, NOW),))
+    memory = ClusterMemory(generation="token", retired=(RetiredSecret("palette-sync-redis", own.meta.uid, NOW),))
 
-    assert decide(in_order(secret(), own), work=work) == Plan(secret="token")
+    assert decide(in_order(secret(), own), memory=memory) == Plan(secret="token")
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -476,7 +497,9 @@ def test_what_may_not_be_read_is_not_judged(kind: Kind) -> None:
         Kind.TOKEN: in_order(),
     }[kind]
     retired = (RetiredSecret("old", "uid-old", NOW),)
-    found = decide(replace(blind, unreadable=frozenset({kind})), work=Work(generation="token", retired=retired))
+    found = decide(
+        replace(blind, unreadable=frozenset({kind})), memory=ClusterMemory(generation="token", retired=retired)
+    )
 
     assert found.actions == ()
     assert not found.issue

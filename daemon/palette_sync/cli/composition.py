@@ -22,7 +22,7 @@ from palette_sync.core.select import AuthRule, Filters
 from palette_sync.palette import Limits, PaletteClient, Recorder, UnusableSettings
 from palette_sync.reconcile.names import NameBook
 from palette_sync.reconcile.ports import Ports
-from palette_sync.runner import Setting
+from palette_sync.runner import InstanceRuntime
 from palette_sync.store.seal import SealError
 
 if TYPE_CHECKING:
@@ -148,13 +148,13 @@ def reconfigured(shared: Shared, settings: Settings) -> Shared:
     return replace(shared, settings=settings, sealer=sealer_of(settings), limits=limits)
 
 
-def setting_of(
+def runtime_of(
     shared: Shared,
     name: str,
     *,
     recorder: Recorder,
     kube_recorder: Callable[[str, str], None] = lambda _api, _outcome: None,
-) -> Setting:
+) -> InstanceRuntime:
     """One instance for its runner. `recorder` and `kube_recorder` count requests to Palette and to clusters.
 
     Raises StartError where its client cannot be made.
@@ -167,7 +167,7 @@ def setting_of(
         made = ports_of(shared, name, client, publisher=publisher, may_issue=may_issue)
         return replace(made, kube_recorder=kube_recorder)
 
-    return Setting(
+    return InstanceRuntime(
         policy=policy_of(name, settings),
         store=shared.store,
         sealer=shared.sealer,

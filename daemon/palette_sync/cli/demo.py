@@ -20,7 +20,7 @@ from palette_sync.cli.exits import Exit
 if TYPE_CHECKING:
     from palette_sync.cli.composition import Shared
     from palette_sync.config import Settings
-    from palette_sync.reconcile.ports import Wish
+    from palette_sync.reconcile.ports import PassOptions
     from palette_sync.reconcile.report import PassReport
     from palette_sync.simulator import Simulator
 
@@ -125,15 +125,15 @@ class _Story:
         if not holds:
             self.broken.append(what)
 
-    async def passes(self, wish: Wish | None = None) -> list[PassReport]:
+    async def passes(self, options: PassOptions | None = None) -> list[PassReport]:
         from palette_sync.cli.once import run_all
-        from palette_sync.reconcile.ports import Wish
+        from palette_sync.reconcile.ports import PassOptions
 
         self.simulator.requests.reset()
         reports, errors = await run_all(
             self.shared,
             dict(self.settings.instances),
-            wish or Wish(),
+            options or PassOptions(),
             lambda _instance: lambda _stage, _done, _total: None,
         )
         for report in reports:
@@ -172,12 +172,12 @@ class _Story:
 
     async def drifted_role(self) -> None:
         self.chapter("3. Somebody widens a role", "One ClusterRole now allows everything. A resync verifies all.")
-        from palette_sync.reconcile.ports import Wish
+        from palette_sync.reconcile.ports import PassOptions
 
         victim = next(one for one in self.simulator.world.clusters.values() if not one.oidc)
         wide = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
         victim.kube.patch("ClusterRole", None, "backstage-read-only", {"rules": wide})
-        await self.passes(Wish(resync=True))
+        await self.passes(PassOptions(resync=True))
         role = victim.kube.get("ClusterRole", None, "backstage-read-only")
         repaired = role is not None and role["rules"][0]["verbs"] == ["get", "list", "watch"]
         self.expect(repaired, "the role allows get, list and watch again; no other cluster was written to")

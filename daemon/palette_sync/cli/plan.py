@@ -70,7 +70,7 @@ async def _plan_all(
     resync: bool,
 ) -> list[PassReport]:
     from palette_sync.cli.composition import client_of, ports_of
-    from palette_sync.reconcile.ports import Wish
+    from palette_sync.reconcile.ports import PassOptions
     from palette_sync.reconcile.run import run_pass
 
     reports: list[PassReport] = []
@@ -78,7 +78,7 @@ async def _plan_all(
     async def one(name: str, settings: InstanceSettings) -> None:
         async with client_of(name, settings, shared.limits) as client:
             ports = ports_of(shared, name, client, publisher=None, progress=reporter(name))
-            report, _ = await run_pass(ports, pass_id=secrets.token_hex(4), wish=Wish(resync=resync))
+            report, _ = await run_pass(ports, pass_id=secrets.token_hex(4), options=PassOptions(resync=resync))
             reports.append(report)
 
     async with asyncio.TaskGroup() as group:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.due import PATIENCE, Candidate, Due, due, in_backoff, waits, wakes_at
 from palette_sync.core.fold import cluster_of
-from palette_sync.core.model import AuthMode, ClusterKey, OidcAuth, Work
+from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, OidcAuth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -45,7 +45,7 @@ class Candidates:
             cluster=cluster,
             record=record,
             credential=self._state.credentials.get(cluster.uid) if self._state.trusted else None,
-            work=self._state.work.get(cluster.uid, Work()),
+            memory=self._state.memory.get(cluster.uid, ClusterMemory()),
             mode=mode,
             desired=self._fingerprints[mode or mode_in_use(record)],
         )

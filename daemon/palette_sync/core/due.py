@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from palette_sync.core.model import Cluster, ClusterKey, ClusterRecord, SealedCredential, Work
+    from palette_sync.core.model import Cluster, ClusterKey, ClusterMemory, ClusterRecord, SealedCredential
 
 RUNNING = "Running"
 PATIENCE = timedelta(seconds=30)
@@ -41,7 +41,7 @@ class Candidate:
     cluster: Cluster
     record: ClusterRecord | None
     credential: SealedCredential | None
-    work: Work
+    memory: ClusterMemory
     mode: AuthMode | None
     desired: str
 
@@ -77,7 +77,7 @@ def due(
             return found
     if resync:
         return Due("Resync", "an operator asked for it")
-    if verify_due(candidate.key, candidate.work.verified_at, now, verify_interval):
+    if verify_due(candidate.key, candidate.memory.verified_at, now, verify_interval):
         return Due("VerifyDue", "the verification interval has come round")
     return _token_due_soon(candidate, now, ahead) if ahead else None
 
@@ -90,15 +90,15 @@ def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta)
     """
     if waits(candidate):
         return None
-    work, credential = candidate.work, candidate.credential
+    memory, credential = candidate.memory, candidate.credential
     if in_backoff(candidate, now):
-        return work.retry_at
-    if work.failures > 0:
+        return memory.retry_at
+    if memory.failures > 0:
         return now  # its backoff ended, perhaps during a pass that had found it still resting
-    moments = [secret.delete_at + PATIENCE for secret in work.retired]
+    moments = [secret.delete_at + PATIENCE for secret in memory.retired]
     if credential is not None and not isinstance(candidate.record and candidate.record.auth, OidcAuth):
         moments.append(credential.renew_at)
-    if (verification := next_verification(candidate.key, work.verified_at, verify_interval)) is not None:
+    if (verification := next_verification(candidate.key, memory.verified_at, verify_interval)) is not None:
         moments.append(verification + PATIENCE)
     return min(moments, default=None)
 
@@ -125,11 +125,11 @@ def has_access(candidate: Candidate) -> bool:
 
 
 def in_backoff(candidate: Candidate, now: datetime) -> bool:
-    work = candidate.work
-    if work.failures == 0 or work.retry_at is None:
+    memory = candidate.memory
+    if memory.failures == 0 or memory.retry_at is None:
         return False
     # An end that no backoff could have set tells of a clock that leapt: try again, do not wait for it.
-    return now < work.retry_at <= now + LONGEST_BACKOFF + CLOCK_TOLERANCE
+    return now < memory.retry_at <= now + LONGEST_BACKOFF + CLOCK_TOLERANCE
 
 
 def _changed(candidate: Candidate) -> bool:
@@ -154,7 +154,7 @@ def _mode_changed(candidate: Candidate, _now: datetime) -> Due | None:
 
 
 def _configuration_changed(candidate: Candidate, _now: datetime | None) -> Due | None:
-    known = candidate.work.desired
+    known = candidate.memory.desired
     if known is not None and known != candidate.desired:
         return Due("ConfigChanged", "the configured access differs from what the cluster was given")
     return None
@@ -189,7 +189,7 @@ def _token_due_soon(candidate: Candidate, now: datetime, ahead: timedelta) -> Du
 
 
 def _overlap_over(candidate: Candidate, now: datetime) -> Due | None:
-    if any(secret.delete_at <= now for secret in candidate.work.retired):
+    if any(secret.delete_at <= now for secret in candidate.memory.retired):
         return Due("OverlapOver", "a replaced Secret has reached its end")
     return None
 
@@ -198,8 +198,8 @@ def _retry(candidate: Candidate, _now: datetime) -> Due | None:
     """Reached only when the backoff is over: what failed is tried again before its verification is due."""
     record = candidate.record
     failed = record is not None and record.access.state is not AccessState.READY
-    if candidate.work.failures > 0 or failed:
-        return Due("RetryDue", f"attempt {candidate.work.failures + 1} after a failure")
+    if candidate.memory.failures > 0 or failed:
+        return Due("RetryDue", f"attempt {candidate.memory.failures + 1} after a failure")
     return None
 
 

@@ -17,6 +17,7 @@ from palette_sync.core.model import (
     Auth,
     Cluster,
     ClusterKey,
+    ClusterMemory,
     ClusterRecord,
     OidcAuth,
     PaletteFacts,
@@ -24,7 +25,6 @@ from palette_sync.core.model import (
     Scope,
     Server,
     ServiceAccountAuth,
-    Work,
 )
 from palette_sync.core.rotation import backoff
 
@@ -37,7 +37,7 @@ SHORTEST_BACKOFF = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Gained:
+class AccessGained:
     """Access was proven in this pass. `legacy`: a never-expiring Secret of another tool stands in the cluster."""
 
     server: Server
@@ -50,7 +50,7 @@ class Gained:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class AccessFailed:
     """Access could not be proven. `pending`: not wrong, only not there yet. `dead`: the token was refused."""
 
     reason: str
@@ -59,7 +59,7 @@ class Failed:
     dead: bool = False
 
 
-Verdict = Gained | Failed
+Verdict = AccessGained | AccessFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def fold_record(
     server = previous.server if previous else None
     auth = previous.auth if previous else None
     version = previous.kubernetes_version if previous else None
-    if isinstance(verdict, Gained):
+    if isinstance(verdict, AccessGained):
         server, auth, version = verdict.server, verdict.auth, verdict.kubernetes_version or version
     usable = server is not None and (isinstance(auth, OidcAuth) or credential_alive)
     state, reason, message = _access(cluster, previous, verdict, auth, usable=usable)
@@ -119,44 +119,44 @@ def fold_record(
     )
 
 
-def fold_work(
-    work: Work,
+def fold_memory(
+    memory: ClusterMemory,
     verdict: Verdict,
     *,
     key: ClusterKey,
     desired: str,
     now: datetime,
     expires_at: datetime | None = None,
-) -> Work:
+) -> ClusterMemory:
     """Return what is remembered: success clears the failures, a failure starts or lengthens the backoff.
 
     `desired` is the fingerprint that was tried: once tried, a changed configuration waits for the backoff like
     everything else. `expires_at` is the end of the token that still lives: a backoff leaves time for several more
     attempts before it.
     """
-    if isinstance(verdict, Gained):
-        return Work(
+    if isinstance(verdict, AccessGained):
+        return ClusterMemory(
             verified_at=now,
             generation=verdict.generation,
             desired=verdict.desired,
             retired=verdict.retired,
         )
-    failures = work.failures + 1
+    failures = memory.failures + 1
     pause = backoff(failures, key)
     if expires_at is not None and expires_at > now:
         pause = max(min(pause, (expires_at - now) / 4), SHORTEST_BACKOFF)
     retry_at = (now + pause).replace(microsecond=0)
-    return replace(work, failures=failures, retry_at=retry_at, desired=desired)
+    return replace(memory, failures=failures, retry_at=retry_at, desired=desired)
 
 
 def _access(
     cluster: Cluster, previous: ClusterRecord | None, verdict: Verdict | None, auth: Auth | None, *, usable: bool
 ) -> tuple[AccessState, str, str]:
-    if isinstance(verdict, Gained):
+    if isinstance(verdict, AccessGained):
         if verdict.legacy:
             return AccessState.READY, "LegacyToken", verdict.legacy
         return AccessState.READY, "Verified", ""
-    if isinstance(verdict, Failed):
+    if isinstance(verdict, AccessFailed):
         if usable:
             return AccessState.DEGRADED, verdict.reason, verdict.message
         state = AccessState.PENDING if verdict.pending else AccessState.FAILED

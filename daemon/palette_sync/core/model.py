@@ -233,7 +233,7 @@ class RetiredSecret:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ClusterMemory:
     """What the daemon remembers of a cluster between passes. It has no version and is never authority.
 
     `verified_at`: last time access was proven. `failures`: in a row. `retry_at`: end of the backoff.
@@ -302,7 +302,7 @@ class InstanceState:
     trusted: bool = True
     records: Mapping[str, ClusterRecord] = field(default_factory=dict)
     credentials: Mapping[str, SealedCredential] = field(default_factory=dict)
-    work: Mapping[str, Work] = field(default_factory=dict)
+    memory: Mapping[str, ClusterMemory] = field(default_factory=dict)
     scopes: Mapping[str, ScopeStatus] = field(default_factory=dict)
     issuers: Mapping[str, IssuerMetadata] = field(default_factory=dict)
     status: Mapping[str, object] = field(default_factory=dict)

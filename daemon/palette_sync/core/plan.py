@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
-from palette_sync.core.model import MANAGED_BY, RetiredSecret, Work
+from palette_sync.core.model import MANAGED_BY, ClusterMemory, RetiredSecret
 from palette_sync.core.rbac import PolicyRule, normalise
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class _Conflict(Exception):  # never leaves this module
 
 
 def plan(
-    desired: Desired, observed: Observed, *, need: TokenNeed, work: Work, now: datetime, overlap: timedelta
+    desired: Desired, observed: Observed, *, need: TokenNeed, memory: ClusterMemory, now: datetime, overlap: timedelta
 ) -> Plan:
     """Decide for one cluster. `work` tells which generation is published and which were retired."""
     if observed.namespace is not None and observed.namespace.terminating:
@@ -203,7 +203,7 @@ def plan(
     try:
         actions = [*_namespace(desired, observed), *_service_account(desired, observed)]
         lost = any(action.verb == "create" for action in actions)
-        secrets = _secrets(desired, observed, need=need, work=work, lost=lost, now=now, overlap=overlap)
+        secrets = _secrets(desired, observed, need=need, memory=memory, lost=lost, now=now, overlap=overlap)
         actions += [*secrets.actions, *_cluster_role(desired, observed), *_binding(desired, observed)]
     except _Conflict as conflict:
         return Plan(blocked=Blocked("Conflict", str(conflict)), legacy=_legacy(desired, observed))
@@ -309,14 +309,14 @@ def _secrets(
     observed: Observed,
     *,
     need: TokenNeed,
-    work: Work,
+    memory: ClusterMemory,
     lost: bool,
     now: datetime,
     overlap: timedelta,
 ) -> Plan:
     """Choose the generation behind the token; adopt, create, retire and delete Secrets around it."""
     if Kind.SECRET in observed.unreadable:
-        return Plan(secret=work.generation or desired.secret, retired=work.retired)
+        return Plan(secret=memory.generation or desired.secret, retired=memory.retired)
     actions = _adopt_secret(desired, observed)
     taken_over = {action.name for action in actions}
     usable = sorted(
@@ -325,9 +325,9 @@ def _secrets(
     )
     # With the service account its token Secrets are gone too; an Opaque one still binds new tokens.
     dead = lost and desired.token_source == "secret"
-    chosen = None if dead else _choose(desired, usable, need=need, work=work)
+    chosen = None if dead else _choose(desired, usable, need=need, memory=memory)
     # A forgotten generation (None) is no reason to issue: whether the token lives was or will be seen by using it.
-    issue = chosen is None or work.generation not in {None, chosen.name}
+    issue = chosen is None or memory.generation not in {None, chosen.name}
     if chosen is None:
         name, generation = _next_generation(desired, observed)
         reason = need.reason if need.issue and usable else "SecretMissing"
@@ -335,7 +335,7 @@ def _secrets(
         actions.append(Action("create", Kind.SECRET, name, reason, labels=labels))
     else:
         name = chosen.name
-    retired, deletions = _retire(observed, keep=name, work=work, now=now, overlap=overlap)
+    retired, deletions = _retire(observed, keep=name, memory=memory, now=now, overlap=overlap)
     return Plan(actions=(*actions, *deletions), secret=name, issue=issue, retired=retired)
 
 
@@ -366,9 +366,11 @@ def _usable(desired: Desired, secret: ObservedSecret, *, adopted: bool) -> bool:
     return desired.token_source == "request" or secret.service_account == desired.service_account
 
 
-def _choose(desired: Desired, usable: list[ObservedSecret], *, need: TokenNeed, work: Work) -> ObservedSecret | None:
+def _choose(
+    desired: Desired, usable: list[ObservedSecret], *, need: TokenNeed, memory: ClusterMemory
+) -> ObservedSecret | None:
     """The generation to use; None = a new one is to be made."""
-    current = next((secret for secret in usable if secret.name == work.generation), None)
+    current = next((secret for secret in usable if secret.name == memory.generation), None)
     if desired.token_source == "request" or not need.issue:
         return current or (usable[-1] if usable else None)
     if current is None:
@@ -390,10 +392,10 @@ def _generation_name(secret: str, generation: int) -> str:
 
 
 def _retire(
-    observed: Observed, *, keep: str, work: Work, now: datetime, overlap: timedelta
+    observed: Observed, *, keep: str, memory: ClusterMemory, now: datetime, overlap: timedelta
 ) -> tuple[tuple[RetiredSecret, ...], list[Action]]:
     """Our generations other than `keep` end after the overlap; those whose time has come are deleted."""
-    known = {(secret.name, secret.uid): secret.delete_at for secret in work.retired}
+    known = {(secret.name, secret.uid): secret.delete_at for secret in memory.retired}
     retired: list[RetiredSecret] = []
     deletions: list[Action] = []
     for secret in observed.secrets:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from datetime import datetime, timedelta
 
-    from palette_sync.core.model import Work
+    from palette_sync.core.model import ClusterMemory
     from palette_sync.core.plan import Desired
     from palette_sync.kube.transport import KubeApi
 
@@ -121,7 +121,7 @@ async def ensure(
     desired: Desired,
     *,
     need: TokenNeed,
-    work: Work,
+    memory: ClusterMemory,
     now: datetime,
     overlap: timedelta,
     dry_run: bool = False,
@@ -135,7 +135,7 @@ async def ensure(
     taken: set[str] = set()
     for attempt in range(ROUNDS):
         observed = await observe(api, desired, also=taken)
-        decided = plan(desired, observed, need=need, work=work, now=now, overlap=overlap)
+        decided = plan(desired, observed, need=need, memory=memory, now=now, overlap=overlap)
         if decided.blocked is not None:
             raise Blocked(decided.blocked)
         if dry_run:

@@ -26,7 +26,7 @@ from palette_sync.kube.transport import KubeApi, Requests, tls_context
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from palette_sync.core.model import ClusterKey, Credential, RetiredSecret, Secret, Server, Work
+    from palette_sync.core.model import ClusterKey, ClusterMemory, Credential, RetiredSecret, Secret, Server
     from palette_sync.core.plan import Action, Desired
     from palette_sync.core.policy import TokenPolicy
     from palette_sync.kube.kubeconfig import AdminAccess
@@ -73,7 +73,7 @@ async def grant(
     desired: Desired,
     *,
     need: TokenNeed,
-    work: Work,
+    memory: ClusterMemory,
     key: ClusterKey,
     now: datetime,
     token_policy: TokenPolicy,
@@ -87,7 +87,7 @@ async def grant(
     """
     async with KubeApi(admin.server, admin.credential, timeout=timeout, requests=requests) as api:
         ensured = await ensure(
-            api, desired, need=need, work=work, now=now, overlap=token_policy.overlap, dry_run=dry_run
+            api, desired, need=need, memory=memory, now=now, overlap=token_policy.overlap, dry_run=dry_run
         )
         decided = ensured.plan
         credential = None
@@ -126,7 +126,7 @@ async def check(
     token: Secret,
     desired: Desired,
     *,
-    work: Work,
+    memory: ClusterMemory,
     now: datetime,
     token_policy: TokenPolicy,
     timeout: float,  # noqa: ASYNC109 - of each request; the caller bounds the whole
@@ -150,7 +150,7 @@ async def check(
         except Unauthorized:  # it was revoked a moment ago
             return Checked(dead=True)
         need = TokenNeed(issue=False, reason="VerifyDue")
-        decided = plan(desired, observed, need=need, work=work, now=now, overlap=token_policy.overlap)
+        decided = plan(desired, observed, need=need, memory=memory, now=now, overlap=token_policy.overlap)
         secrets_unreadable = Kind.SECRET in observed.unreadable
         return Checked(
             dead=False,
@@ -159,7 +159,7 @@ async def check(
             unreadable=observed.unreadable - {Kind.SECRET},
             kubernetes_version=version,
             legacy=None if secrets_unreadable else decided.legacy,
-            retired=work.retired if secrets_unreadable else decided.retired,
+            retired=memory.retired if secrets_unreadable else decided.retired,
         )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.model import ClusterRecord
-    from palette_sync.reconcile.cluster import Item, Worked
+    from palette_sync.reconcile.cluster import ClusterResult, DueCluster
     from palette_sync.reconcile.report import Change
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,9 @@ class Ledger:
         """By the clusters' names."""
         return tuple(sorted(self._changes, key=lambda change: change.name))
 
-    def worked(self, item: Item, before: ClusterRecord | None, after: ClusterRecord, worked: Worked) -> None:
+    def worked(
+        self, item: DueCluster, before: ClusterRecord | None, after: ClusterRecord, worked: ClusterResult
+    ) -> None:
         """Work on a cluster ended, and its record is now `after`."""
         change = change_of(before, after, worked=worked, due=item.due, dry_run=self._dry_run)
         if change is not None:

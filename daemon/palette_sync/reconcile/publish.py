@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
 
-    from palette_sync.core.model import ClusterRecord, Credential, IssuerMetadata, ScopeStatus, Work
+    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, IssuerMetadata, ScopeStatus
     from palette_sync.store.redis import Publisher
 
 log = structlog.get_logger(__name__)
@@ -25,12 +25,12 @@ LAST_TRIES = (0.2, 0.5, 1.0, 2.0)  # pauses in seconds before what was issued is
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class FinalWrite:
     """What the end of a pass writes besides clusters. `complete` None leaves the head's mark as it is."""
 
     drop: Collection[str] = ()
     complete: bool | None = None
-    work: Mapping[str, Work | None] = field(default_factory=dict)
+    memory: Mapping[str, ClusterMemory | None] = field(default_factory=dict)
     scopes: Mapping[str, ScopeStatus | None] = field(default_factory=dict)
     issuers: Mapping[str, IssuerMetadata | None] = field(default_factory=dict)
     status: Mapping[str, object] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Publishing:
         self._now = now
         self._put: dict[str, ClusterRecord] = {}
         self._rotated: dict[str, Credential | None] = {}
-        self._work: dict[str, Work | None] = {}
+        self._memory: dict[str, ClusterMemory | None] = {}
         self._something = asyncio.Event()
         self._closed = asyncio.Event()
         self.away = False
@@ -61,15 +61,15 @@ class Publishing:
         record: ClusterRecord | None = None,
         credential: Credential | None = None,
         revoked: bool = False,
-        work: Work | None = None,
+        memory: ClusterMemory | None = None,
     ) -> None:
         """Take what is known of one cluster. `revoked` removes its credential, unless a new one is given."""
         if record is not None:
             self._put[uid] = record
         if credential is not None or revoked:
             self._rotated[uid] = credential
-        if work is not None:
-            self._work[uid] = work
+        if memory is not None:
+            self._memory[uid] = memory
         self._something.set()
 
     async def run(self) -> None:
@@ -91,13 +91,13 @@ class Publishing:
 
     async def flush(self) -> None:
         """Publish what is collected; put it back if Redis is away."""
-        put, rotated, work = self._put, self._rotated, self._work
-        self._put, self._rotated, self._work = {}, {}, {}
+        put, rotated, memory = self._put, self._rotated, self._memory
+        self._put, self._rotated, self._memory = {}, {}, {}
         self._something.clear()
         try:
-            await self._publisher.publish(put=put, rotated=rotated, work=work, now=self._now)
+            await self._publisher.publish(put=put, rotated=rotated, memory=memory, now=self._now)
         except StoreError as error:
-            self._put, self._rotated, self._work = put | self._put, rotated | self._rotated, work | self._work
+            self._put, self._rotated, self._memory = put | self._put, rotated | self._rotated, memory | self._memory
             if not isinstance(error, StoreUnavailable):
                 raise
             self.away = True
@@ -109,9 +109,9 @@ class Publishing:
     @property
     def unpublished(self) -> Unpublished:
         """What is collected and was not published, after an error of the store."""
-        return Unpublished(self._put, self._rotated, self._work)
+        return Unpublished(self._put, self._rotated, self._memory)
 
-    async def finish(self, closing: Closing) -> None:
+    async def finish(self, closing: FinalWrite) -> None:
         """Publish the rest together with what only a whole pass knows, in one last version.
 
         Tries a few times, for tokens that were issued would be lost. Raises StoreUnavailable when Redis stays away.
@@ -123,7 +123,7 @@ class Publishing:
                     rotated={uid: token for uid, token in self._rotated.items() if uid not in closing.drop},
                     drop=closing.drop,
                     complete=closing.complete,
-                    work={**self._work, **closing.work},
+                    memory={**self._memory, **closing.memory},
                     scopes=closing.scopes,
                     issuers=closing.issuers,
                     status=closing.status,

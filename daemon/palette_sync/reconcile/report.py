@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from palette_sync.core.fold import Failed
+from palette_sync.core.fold import AccessFailed
 from palette_sync.core.prune import PASSES
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from palette_sync.core.due import Due
     from palette_sync.core.model import ClusterRecord
     from palette_sync.core.plan import Action
-    from palette_sync.reconcile.cluster import Worked
+    from palette_sync.reconcile.cluster import ClusterResult
 
 
 class Effect(StrEnum):
@@ -82,11 +82,11 @@ class PassReport:
 
 
 def change_of(
-    before: ClusterRecord | None, after: ClusterRecord, *, worked: Worked, due: Due, dry_run: bool
+    before: ClusterRecord | None, after: ClusterRecord, *, worked: ClusterResult, due: Due, dry_run: bool
 ) -> Change | None:
     """Tell what working on a cluster changed; None where it only proved that all is well."""
     effects: list[Effect] = []
-    if isinstance(worked.verdict, Failed):
+    if isinstance(worked.verdict, AccessFailed):
         effects.append(Effect.FAILED)
     if before is None:
         effects.append(Effect.PUBLISHED)
@@ -99,7 +99,7 @@ def change_of(
         effects.append(Effect.REPAIRED)
     if not effects:
         return None
-    failed = worked.verdict if isinstance(worked.verdict, Failed) else None
+    failed = worked.verdict if isinstance(worked.verdict, AccessFailed) else None
     return Change(
         uid=after.uid,
         name=after.name,

@@ -18,18 +18,18 @@ from palette_sync import kube, palette
 from palette_sync.core.candidates import Candidates
 from palette_sync.core.documents import format_time
 from palette_sync.core.due import RENEW_AHEAD
-from palette_sync.core.fold import Failed, fold_record, fold_work
+from palette_sync.core.fold import AccessFailed, fold_memory, fold_record
 from palette_sync.core.model import Discovery, OidcAuth
 from palette_sync.core.prune import prune
+from palette_sync.core.scopes import held_before, scopes_after, whole
 from palette_sync.core.select import select
-from palette_sync.core.standing import held_before, scopes_after, whole
 from palette_sync.events import in_turns, unless
 from palette_sync.fanout import fan_out
-from palette_sync.reconcile.cluster import ClusterWork, IssuingSuspended, Item, Worked
+from palette_sync.reconcile.cluster import ClusterResult, ClusterWorker, DueCluster, IssuingSuspended
 from palette_sync.reconcile.issuers import Issuers
 from palette_sync.reconcile.ledger import Ledger
-from palette_sync.reconcile.ports import Wish
-from palette_sync.reconcile.publish import Closing, Publishing
+from palette_sync.reconcile.ports import PassOptions
+from palette_sync.reconcile.publish import FinalWrite, Publishing
 from palette_sync.reconcile.report import PassReport, drop_of, palette_change
 from palette_sync.store.redis import StoreError
 
@@ -51,14 +51,14 @@ UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may tak
 
 
 async def run_pass(
-    ports: Ports, *, pass_id: str, wish: Wish | None = None, rows: Rows | None = None
+    ports: Ports, *, pass_id: str, options: PassOptions | None = None, rows: Rows | None = None
 ) -> tuple[PassReport, Rows]:
     """Run one pass and report on it. `rows`, in and out, are the clusters as Palette listed them last.
 
     Raises StoreError when the store cannot be read or written, and Interrupted when the process stops before any
     cluster was worked on.
     """
-    one = _Pass(ports, pass_id, wish or Wish(), rows or {})
+    one = _Pass(ports, pass_id, options or PassOptions(), rows or {})
     await one.load()
     await one.discover()
     one.select()
@@ -80,7 +80,7 @@ class _Pass:
 
     ports: Ports
     pass_id: str
-    wish: Wish
+    options: PassOptions
     rows: Rows
     started: float = field(default_factory=time.monotonic)
     before: InstanceState = field(init=False)
@@ -114,7 +114,7 @@ class _Pass:
         self.view = Candidates(self.policy, known, self.rows, now=self.now)
 
     async def discover(self) -> None:
-        if self.wish.known_only:
+        if self.options.known_only:
             self.discovery = Discovery("", "", projects=None, listings=())
             return
         self.ports.progress("listing Palette", 0, 0)
@@ -145,19 +145,19 @@ class _Pass:
         )
         self.names.update({uid: self.records[uid].name for uid in self.selection.kept})
 
-    async def find_due(self) -> list[Item]:
+    async def find_due(self) -> list[DueCluster]:
         chosen = [self.view.listed(cluster) async for cluster in in_turns(self.selection.chosen.values())]
         kept = [self.view.published(uid) for uid in sorted(self.selection.kept)]
-        if self.wish.known_only:
+        if self.options.known_only:
             chosen, kept = kept, []
         self.candidates = {candidate.cluster.uid: candidate for candidate in chosen}
         found = self.view.issuers_due(chosen)
         async for candidate in in_turns(chosen):
-            if one := self.view.due(candidate, resync=self.wish.resync, ahead=RENEW_AHEAD):
+            if one := self.view.due(candidate, resync=self.options.resync, ahead=RENEW_AHEAD):
                 found[candidate.cluster.uid] = one
         if self.discovery.tenant_uid:  # the credential works, so an admin kubeconfig can be had
             for candidate in kept:
-                one = self.view.due(candidate, resync=self.wish.resync, ahead=RENEW_AHEAD)
+                one = self.view.due(candidate, resync=self.options.resync, ahead=RENEW_AHEAD)
                 if one and one.reason in _URGENT:
                     found[candidate.cluster.uid] = one
         self.news = frozenset(uid for uid, one in found.items() if one.reason == "StateChanged")
@@ -167,21 +167,21 @@ class _Pass:
             if candidate.cluster.uid in found
         ]
 
-    def _item(self, candidate: Candidate, found: Due) -> Item:
+    def _item(self, candidate: Candidate, found: Due) -> DueCluster:
         token = None
         if candidate.credential is not None:
             token = self.ports.open_token(candidate.cluster.uid, candidate.credential.sealed)
-        return Item(candidate, found, token)
+        return DueCluster(candidate, found, token)
 
-    async def work_on(self, items: list[Item]) -> None:
+    async def work_on(self, items: list[DueCluster]) -> None:
         """Work on all items concurrently; fold and publish each as it is done."""
         self.due = len(items)
         self.issuers = Issuers(self.before.issuers, now=self.now, refresh_interval=self.policy.oidc.refresh_interval)
-        self.work = ClusterWork(
+        self.worker = ClusterWorker(
             policy=self.policy,
             client=self.ports.client,
             issuers=self.issuers,
-            places=asyncio.Semaphore(self.ports.concurrency),
+            slots=asyncio.Semaphore(self.ports.concurrency),
             may_issue=self._may_issue,
             now=self.now,
             requests=self.requests,
@@ -191,7 +191,7 @@ class _Pass:
             return
         done = 0
 
-        def on_done(outcome: Outcome[Item, Worked]) -> None:
+        def on_done(outcome: Outcome[DueCluster, ClusterResult]) -> None:
             nonlocal done
             done += 1
             self.ports.progress("working on clusters", done, len(items))
@@ -205,7 +205,7 @@ class _Pass:
                 await self._until_late(
                     fan_out(
                         items,
-                        self.work,
+                        self.worker,
                         # Twice the places: half may wait for Palette's rate limit while the others work.
                         limit=asyncio.Semaphore(2 * self.ports.concurrency),
                         timeout=UNIT_TIMEOUT + self.policy.cluster_timeout.total_seconds(),
@@ -237,21 +237,21 @@ class _Pass:
         away = self.publishing is not None and self.publishing.away
         return not away and self.ports.may_issue()
 
-    def _fold(self, outcome: Outcome[Item, Worked]) -> None:
+    def _fold(self, outcome: Outcome[DueCluster, ClusterResult]) -> None:
         """Fold one outcome into record, credential and memory, and hand them to the publisher."""
         item = outcome.key
         uid = item.candidate.cluster.uid
         if outcome.skipped or isinstance(outcome.error, IssuingSuspended):
             self.skipped += 1
             return
-        worked = outcome.value or Worked(_verdict_of(outcome.error, item, self.policy))
+        worked = outcome.value or ClusterResult(_verdict_of(outcome.error, item, self.policy))
         verdict = worked.verdict
-        revoked = worked.revoked or (isinstance(verdict, Failed) and verdict.dead) or not self.before.trusted
+        revoked = worked.revoked or (isinstance(verdict, AccessFailed) and verdict.dead) or not self.before.trusted
         record = self._record(item.candidate, worked, alive=self._alive(item.candidate, worked, revoked=revoked))
         self.after[uid] = record
         credential = item.candidate.credential
-        work = fold_work(
-            item.candidate.work,
+        memory = fold_memory(
+            item.candidate.memory,
             verdict,
             key=item.candidate.key,
             desired=item.candidate.desired,
@@ -259,15 +259,15 @@ class _Pass:
             expires_at=credential.expires_at if credential else None,
         )
         if self.publishing is not None:
-            self.publishing.add(uid, record=record, credential=worked.credential, revoked=revoked, work=work)
+            self.publishing.add(uid, record=record, credential=worked.credential, revoked=revoked, memory=memory)
         self.ledger.worked(item, self.records.get(uid), record, worked)
 
-    def _alive(self, candidate: Candidate, worked: Worked | None, *, revoked: bool = False) -> bool:
+    def _alive(self, candidate: Candidate, worked: ClusterResult | None, *, revoked: bool = False) -> bool:
         if worked is not None and worked.credential is not None:
             return True
         return not revoked and candidate.credential is not None and candidate.credential.alive(self.now)
 
-    def _record(self, candidate: Candidate, worked: Worked | None, *, alive: bool) -> ClusterRecord:
+    def _record(self, candidate: Candidate, worked: ClusterResult | None, *, alive: bool) -> ClusterRecord:
         previous = candidate.record
         record = fold_record(
             candidate.cluster,
@@ -308,7 +308,7 @@ class _Pass:
             self.selection,
             total=len(self.records),
             missed=held_before(self.before.status),
-            allow=self.wish.allow_prune,
+            allow=self.options.allow_prune,
         )
         for uid, reason in self.pruning.drop.items():
             self.ledger.changed(drop_of(self.records[uid], reason))
@@ -317,15 +317,15 @@ class _Pass:
         first_whole = (
             whole(self.discovery) and not self.skipped and not (self.before.head and self.before.head.complete)
         )
-        scopes = {} if self.wish.known_only else scopes_after(self.before.scopes, self.discovery, self.now)
+        scopes = {} if self.options.known_only else scopes_after(self.before.scopes, self.discovery, self.now)
         living = self.after.keys() | (self.records.keys() - self.pruning.drop.keys())
         if self.publishing is None:
             return
         await self.publishing.finish(
-            Closing(
+            FinalWrite(
                 drop=self.pruning.drop.keys(),
                 complete=True if first_whole else None,
-                work=dict.fromkeys(self.before.work.keys() - living),
+                memory=dict.fromkeys(self.before.memory.keys() - living),
                 scopes=scopes,
                 issuers={**self._unused_issuers(living), **self.issuers.changed},
                 status=self._status(),
@@ -334,7 +334,7 @@ class _Pass:
 
     def _unused_issuers(self, living: Collection[str]) -> dict[str, None]:
         """Metadata that no cluster's access refers to any more: clusters go, and some had an issuer of their own."""
-        if self.wish.known_only or not self.before.issuers:
+        if self.options.known_only or not self.before.issuers:
             return {}
         auths = (self.after.get(uid, self.records.get(uid)) for uid in living)
         used = {one.auth.issuer_url for one in auths if one is not None and isinstance(one.auth, OidcAuth)}
@@ -360,7 +360,7 @@ class _Pass:
             "problems": list(report.problems),
         }
         return {
-            "pass": self.before.status.get("pass", told) if self.wish.known_only else told,
+            "pass": self.before.status.get("pass", told) if self.options.known_only else told,
             "access": dict(report.access),
             "held": dict(self.pruning.held),
             **self.ports.facts(),
@@ -415,8 +415,8 @@ async def _first_error() -> AsyncIterator[None]:
         raise group.exceptions[0] from None
 
 
-def _verdict_of(error: Exception | None, item: Item, policy: InstancePolicy) -> Failed:
+def _verdict_of(error: Exception | None, item: DueCluster, policy: InstancePolicy) -> AccessFailed:
     if isinstance(error, TimeoutError):
-        return Failed("Unreachable", f"no answer within {policy.cluster_timeout.total_seconds():g} s")
+        return AccessFailed("Unreachable", f"no answer within {policy.cluster_timeout.total_seconds():g} s")
     log.error("unexpected_error", cluster=str(item), error=type(error).__name__, exc_info=error)
-    return Failed("InternalError", f"{type(error).__name__}; the log has the traceback")
+    return AccessFailed("InternalError", f"{type(error).__name__}; the log has the traceback")
