@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from integration.store_builders import until
-from palette_sync.cli.composition import runtime_of
+from palette_sync.assembly.instance import runtime_of
 from palette_sync.runner import Runner, RunnerState
 from palette_sync.store import lease
 

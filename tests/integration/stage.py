@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from palette_sync.cli.composition import Shared, client_of, open_shared, ports_of
+from palette_sync.assembly.instance import Shared, client_of, open_shared, ports_of
 from palette_sync.config import load
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.kube.kubeconfig import BearerToken

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from integration.stage import LEASE
-from palette_sync.cli.composition import Stop, client_of, ports_of
+from palette_sync.assembly.instance import Stop, client_of, ports_of
 from palette_sync.core.model import AccessState
 from palette_sync.events import Interrupted
 from palette_sync.reconcile.issuers import RETRY

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from palette_sync.cli.requests import serve_requests
+from palette_sync.service.requests import serve_requests
 from palette_sync.store.control import Answer, AnswerStatus, Verb, ask
 from palette_sync.store.seal import SealKeys
 

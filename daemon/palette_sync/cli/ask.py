@@ -49,7 +49,7 @@ def _command(config: Path, instances: list[str] | None, verb: Verb, *, wait: str
         return Exit.CONFIG
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.opening import chosen_instances, open_store, sealer_of
+        from palette_sync.assembly.store import chosen_instances, open_store, sealer_of
 
         chosen = list(chosen_instances(settings, instances))
         sealer = sealer_of(settings)

@@ -19,7 +19,7 @@ from palette_sync.cli.exits import Exit
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from palette_sync.cli.composition import Shared
+    from palette_sync.assembly.instance import Shared
     from palette_sync.config import Settings
     from palette_sync.reconcile.ports import PassOptions
     from palette_sync.reconcile.report import PassReport
@@ -38,7 +38,7 @@ def run(*, keep: bool, as_json: bool) -> Exit:
 
 
 async def _demo(*, keep: bool, as_json: bool) -> Exit:
-    from palette_sync.cli.composition import open_shared
+    from palette_sync.assembly.instance import open_shared
     from palette_sync.config import load
     from palette_sync.simulator import Simulator, SimulatorOptions
     from palette_sync.store.embedded import EmbeddedValkey

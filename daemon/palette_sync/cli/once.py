@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from palette_sync.cli.composition import Shared, Stop
+    from palette_sync.assembly.instance import Shared, Stop
     from palette_sync.config import InstanceSettings, Settings
     from palette_sync.reconcile.ports import PassOptions
     from palette_sync.reconcile.report import PassReport
@@ -31,8 +31,8 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
     """Exit 0: every pass succeeded whole; 1: something failed; 75: another writer holds an instance."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import open_shared
-        from palette_sync.cli.opening import chosen_instances
+        from palette_sync.assembly.instance import open_shared
+        from palette_sync.assembly.store import chosen_instances
         from palette_sync.reconcile.ports import PassOptions
 
         chosen = chosen_instances(settings, instances)
@@ -50,7 +50,7 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
 @contextmanager
 def stop_on_signals(grace: float) -> Iterator[Stop]:
     """SIGINT and SIGTERM admit no more clusters and give the others `grace` seconds; the second one ends at once."""
-    from palette_sync.cli.composition import Stop
+    from palette_sync.assembly.instance import Stop
 
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -114,8 +114,8 @@ async def pass_under_lease(
     stop: Stop | None = None,
 ) -> PassReport:
     """Take the instance's lease, run one pass, give the lease back. Raises LeaseHeld, StoreError, StartError."""
-    from palette_sync.cli.composition import client_of, holder, ports_of
-    from palette_sync.cli.opening import utc_now
+    from palette_sync.assembly.instance import client_of, holder, ports_of
+    from palette_sync.assembly.store import utc_now
     from palette_sync.reconcile.run import run_pass
     from palette_sync.runner.refill import reseal
     from palette_sync.store.lease import Lease

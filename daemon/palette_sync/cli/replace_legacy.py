@@ -18,7 +18,7 @@ from palette_sync.fanout import fan_out
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from palette_sync.cli.composition import Shared
+    from palette_sync.assembly.instance import Shared
     from palette_sync.config import InstanceSettings, Settings
     from palette_sync.core.model import ClusterRecord, InstanceState
     from palette_sync.fanout import Outcome
@@ -28,8 +28,8 @@ def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) 
     """Exit 0: all were deleted (or would be, without --yes); 1: one could not be."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import open_shared
-        from palette_sync.cli.opening import chosen_instances
+        from palette_sync.assembly.instance import open_shared
+        from palette_sync.assembly.store import chosen_instances
 
         found: dict[str, list[str]] = {}
         problems: list[str] = []
@@ -51,7 +51,7 @@ async def _of_instance(
 ) -> list[Outcome[ClusterRecord, tuple[str, ...]]]:
     """Only clusters in which a legacy token Secret was seen are visited."""
     from palette_sync import kube, palette
-    from palette_sync.cli.composition import client_of, policy_of
+    from palette_sync.assembly.instance import client_of, policy_of
     from palette_sync.core.fold import cluster_of
 
     policy = policy_of(name, settings)

@@ -239,7 +239,7 @@ class InheritedSettings(Section):
     def _is_cron(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        from palette_sync.clock import cron_trigger  # noqa: PLC0415 - only a configured cron needs it
+        from palette_sync.service.clock import cron_trigger  # noqa: PLC0415 - only a configured cron needs it
 
         try:
             cron_trigger(value)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from palette_sync.cli.composition import Shared
 from palette_sync.store.control import Answer, AnswerStatus, Request, RequestReader, Verb, answer
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from palette_sync.assembly.instance import Shared
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner.mailbox import ReportFuture
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import socket
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from palette_sync.cli.opening import StartError, open_store, sealer_of, utc_now
+from palette_sync.assembly.store import StartError, open_store, sealer_of, utc_now
 from palette_sync.core.fold import Presentation
 from palette_sync.core.model import AuthMode, Secret
 from palette_sync.core.plan import Desired
@@ -26,6 +25,7 @@ from palette_sync.runner import InstanceRuntime
 from palette_sync.store.seal import SealError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 

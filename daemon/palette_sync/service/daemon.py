@@ -10,22 +10,22 @@ import os
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import structlog
 
 from palette_sync import __version__
-from palette_sync.cli import signals
-from palette_sync.cli.collector import Collector
-from palette_sync.cli.composition import Shared, reconfigured, runtime_of
-from palette_sync.cli.exits import Exit
-from palette_sync.cli.opening import StartError, utc_now
-from palette_sync.cli.requests import serve_requests
-from palette_sync.clock import Clock
+from palette_sync.assembly.instance import Shared, reconfigured, runtime_of
+from palette_sync.assembly.store import StartError, utc_now
 from palette_sync.config import ConfigError, load
 from palette_sync.core.documents import format_time
 from palette_sync.events import Interrupted, unless, wait_any
 from palette_sync.runner import Runner, RunnerState
+from palette_sync.service import signals
+from palette_sync.service.clock import Clock
+from palette_sync.service.garbage_collection import Collector
+from palette_sync.service.requests import serve_requests
 from palette_sync.store.redis import StoreError, StoreUnavailable
 from palette_sync.store.seal import SealKeyError
 from palette_sync.telemetry.endpoint import Endpoint
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner.instance import InstanceRuntime
     from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.service.systemd import Notifier
     from palette_sync.telemetry.metrics import Metrics
-    from palette_sync.telemetry.systemd import Notifier
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +52,13 @@ START_TIMEOUT = 30.0  # seconds more that the supervisor is asked for while Redi
 REDIS_PAUSE = 2.0  # seconds between two attempts to reach Redis at start-up
 NUDGE = 5.0  # seconds between two such requests
 QUEUE = 10  # entries of a due queue that a dump shows
+
+
+class Outcome(Enum):
+    """How a run ended: `STOPPED` as asked, after a drain; `CRASHED` by a bug, after a drain of what still ran."""
+
+    STOPPED = "stopped"
+    CRASHED = "crashed"
 
 
 @dataclass
@@ -87,8 +94,8 @@ class Service:
         self._orphaned: tuple[str, ...] = ()
         self._early_resync = False
 
-    async def run(self) -> Exit:
-        """Exit 0 after a drain, 1 after a crash. Raises EndpointError, StartError, StoreError."""
+    async def run(self) -> Outcome:
+        """Run until asked to stop, or until a task crashes. Raises EndpointError, StartError, StoreError."""
         async with AsyncExitStack() as stack:
             self._arm = stack.enter_context(signals.watchdog())
             if self.shared.settings.http.listen:
@@ -105,7 +112,7 @@ class Service:
             )
             if not await self._redis_answers():
                 log.info("daemon_stopped", reason="asked to")
-                return Exit.OK
+                return Outcome.STOPPED
             self._group = group = await stack.enter_async_context(asyncio.TaskGroup())
             for name in self.shared.settings.instances:
                 self._add(name, self._runtime(self.shared, name))
@@ -125,7 +132,7 @@ class Service:
                 task.cancel()
             await self._drain(side)
         log.info("daemon_stopped", reason="crash" if self._failed.is_set() else "asked to")
-        return Exit.FAILED if self._failed.is_set() else Exit.OK
+        return Outcome.CRASHED if self._failed.is_set() else Outcome.STOPPED
 
     # -- runners ----------------------------------------------------------------------------------------------------
 
@@ -203,7 +210,7 @@ class Service:
         if all(one.runner.status.busy_since is None for one in self._running.values()):
             self._collector.rest()
 
-    # -- what signals and requests do (cli.requests.Commanded) ------------------------------------------------------
+    # -- what signals and requests do (requests.Commanded) ------------------------------------------------------------
 
     def led(self) -> Collection[str]:
         return [name for name, one in self._running.items() if one.runner.status.state is RunnerState.LEADING]
