@@ -14,7 +14,7 @@ import structlog
 from palette_sync.assembly.store import StartError, open_store, sealer_of, utc_now
 from palette_sync.core.fold import Presentation
 from palette_sync.core.model import AuthMode, Secret
-from palette_sync.core.plan import Desired
+from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import PRESETS, PolicyRule
 from palette_sync.core.select import AuthRule, Filters
@@ -69,6 +69,8 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
             rules=rules_of(settings),
             adopt=rbac.adopt,
             token_source=token.source,
+            labels=rbac.labels,
+            annotations=rbac.annotations,
         ),
         token=TokenPolicy(token.validity, token.rotate_every, token.overlap),
         presentation=Presentation(
