@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from palette_sync.assembly.instance import policy_of
-from palette_sync.core.model import AccessState, AuthMode, ServiceAccountAuth
+from palette_sync.core.model import AccessState, AuthMode, ServiceAccountAuth, ca_data_of
 from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Effect
 from palette_sync.simulator import Fault
@@ -268,6 +268,36 @@ async def test_a_fingerprint_in_the_former_form_makes_no_cluster_due_and_is_repl
 
     await stage.run(resync=True)
     assert (await stage.state()).memory[cluster.uid].desired == policy.fingerprint(AuthMode.SERVICE_ACCOUNT)
+
+
+@pytest.mark.parametrize("oidc_share", [0.0, 1.0], ids=["service account", "OIDC"])
+async def test_a_rule_gives_a_cluster_the_ca_that_its_kubeconfig_lacks(stage_of: Any, oidc_share: float) -> None:
+    extra = "[defaults.auth]\nmode = 'auto'\n"
+    stage = await stage_of(projects=1, clusters=1, oidc_share=oidc_share, extra=extra)
+    cluster = next(iter(stage.simulator.world.clusters.values()))
+    cluster.skips_verification = True
+
+    await stage.run()
+    record = await stage.record(cluster.uid)
+    assert record.access.reason is Reason.INSECURE_TLS
+    assert "[defaults.trust]" in record.access.message
+
+    (stage.directory / "edge-ca.pem").write_text(cluster.ca_pem)
+    stage.reconfigure("", f"[defaults.trust]\nrules = [{{ cluster = '{cluster.name}', ca_file = 'edge-ca.pem' }}]\n")
+    await stage.run(resync=True)
+
+    record = await stage.record(cluster.uid)
+    assert record.access.state is AccessState.READY
+    assert record.server is not None
+    assert record.server.ca_data == ca_data_of(cluster.ca_pem), "readers verify with it too"
+    assert (await stage.run()).due == 0
+    assert (await stage.run(rows=stage.rows, known_only=True)).due == 0
+    assert (await stage.run(known_only=True)).due == 0, "a restarted daemon knows it from the record"
+
+    stage.reconfigure(f"rules = [{{ cluster = '{cluster.name}', ca_file = 'edge-ca.pem' }}]", "rules = []")
+    report = await stage.run()
+    assert report.due == 1, "taking the rule away is a change"
+    assert (await stage.record(cluster.uid)).access.reason is Reason.INSECURE_TLS
 
 
 async def test_adopt_never_makes_a_namesake_a_conflict(stage_of: Any) -> None:

@@ -26,15 +26,18 @@ from palette_sync.config.settings import (
     SealSettings,
     ServiceSettings,
     TokenSettings,
+    TrustSettings,
     parse_duration,
 )
+from palette_sync.core.model import Secret
+from palette_sync.palette import Limits, PaletteClient, UnusableSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 CANARY = "canary-4711-hush"
-INSTANCE = '[instances.prod]\nurl = "https://api.example.com"\napi_key = "key"\n'
+INSTANCE = '[instances.prod]\nurl = "https://api.example.com"\napi_key = "some-key"\n'
 MINIMAL = 'seal = "none"\n' + INSTANCE
 
 
@@ -78,6 +81,7 @@ def key_of(settings: Settings, instance: str = "prod") -> str:
 TABLES: dict[str, type[BaseModel]] = {
     "defaults": DefaultsSettings,
     "defaults.auth": AuthSettings,
+    "defaults.trust": TrustSettings,
     "defaults.oidc": OidcSettings,
     "defaults.rbac": RbacSettings,
     "defaults.token": TokenSettings,
@@ -87,7 +91,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "service": ServiceSettings,
     "http": HttpSettings,
 }
-SUBTABLES = {"auth", "oidc", "rbac", "token"}
+SUBTABLES = {"auth", "oidc", "rbac", "token", "trust"}
 FILE_KEYS = {("instances.prod", "api_key_file"), ("redis", "url_file"), ("seal", "keys_file")}
 # What no default can be written for: an instance's own, and the seal keys.
 REQUIRED = {("instances.prod", "url"), ("instances.prod", "api_key"), ("seal", "keys")}
@@ -170,7 +174,7 @@ def test_a_default_that_is_written_is_the_real_default(table: str, key: str) -> 
 def test_a_key_that_is_commented_out_has_no_default_and_a_good_example(table: str, key: str, tmp_path: Path) -> None:
     model, copy = TABLES[table], tmp_path / "config.toml"
     if (table, key) in FILE_KEYS:
-        secret = {"api_key_file": "key", "url_file": "redis://127.0.0.1", "keys_file": "k A"}[key]
+        secret = {"api_key_file": "some-key", "url_file": "redis://127.0.0.1", "keys_file": "k A"}[key]
         (tmp_path / "secret").write_text(secret)
         text = re.sub(
             rf"(?m)^{key.removesuffix('_file')} = .*$", "", EXAMPLE.read_text().partition(f"[{table}]")[2], count=1
@@ -196,6 +200,7 @@ def test_the_rules_that_are_commented_out_are_good_examples(place: Place) -> Non
 
     assert [rule.mode for rule in settings.auth.rules] == ["service-account", "oidc", "auto"]
     assert settings.rbac.rules[0].api_groups == ("core", "apps")
+    assert settings.trust.rules[0].ca_file == place.directory / "edge-ca.pem", "relative to the file"
 
 
 # ---- Layers ----------------------------------------------------------------------------------------------------------
@@ -213,7 +218,7 @@ def test_secret_files_win_over_the_file_and_variables_over_both(place: Place) ->
     place.write("secrets/instances__prod__api_key", "from-directory\n")
     directory = str(place.directory / "secrets")
 
-    assert key_of(place.load(MINIMAL)) == "key"
+    assert key_of(place.load(MINIMAL)) == "some-key"
     assert key_of(place.load(MINIMAL, PALETTE_SYNC_SECRETS_DIR=directory)) == "from-directory"
     assert (
         key_of(
@@ -227,7 +232,7 @@ def test_a_key_may_come_from_a_file_of_its_own(place: Place) -> None:
     place.write("api.key", "from-file\n")
     place.write("redis.url", "rediss://:password@redis:6380/1\n")
     place.write("seal.keys", "one AAAA\n")
-    text = INSTANCE.replace('api_key = "key"', 'api_key_file = "api.key"')
+    text = INSTANCE.replace('api_key = "some-key"', 'api_key_file = "api.key"')
 
     settings = place.load(text + '[redis]\nurl_file = "redis.url"\n[seal]\nkeys_file = "seal.keys"\n')
 
@@ -243,7 +248,7 @@ def test_a_key_may_come_from_a_file_of_its_own(place: Place) -> None:
         pytest.param(
             "PALETTE_SYNC_INSTANCES__PROD__API_KEY_FILE", "from-file", "from-file", id="a file key replaces a key"
         ),
-        pytest.param("PALETTE_SYNC_INSTANCES__PROD__API_KEY", "", "key", id="an empty variable says nothing"),
+        pytest.param("PALETTE_SYNC_INSTANCES__PROD__API_KEY", "", "some-key", id="an empty variable says nothing"),
     ],
 )
 def test_a_later_layer_replaces_a_key_by_its_file(place: Place, variable: str, content: str, key: str) -> None:
@@ -253,7 +258,7 @@ def test_a_later_layer_replaces_a_key_by_its_file(place: Place, variable: str, c
 
 
 def test_a_later_layer_replaces_a_file_by_its_key(place: Place) -> None:
-    text = MINIMAL.replace('api_key = "key"', 'api_key_file = "there-is-none"')
+    text = MINIMAL.replace('api_key = "some-key"', 'api_key_file = "there-is-none"')
 
     assert key_of(place.load(text, PALETTE_SYNC_INSTANCES__PROD__API_KEY="variable")) == "variable"
 
@@ -327,8 +332,8 @@ def test_every_instance_inherits_the_defaults_key_by_key(place: Place) -> None:
         'seal = "none"\n'
         '[defaults]\ntitle = "Ours"\nurl = "https://api.example.com"\nrefresh_interval = "5m"\n'
         '[defaults.rbac]\nnamespace = "portal"\npreset = "view"\n'
-        '[instances.a]\napi_key = "a"\n'
-        '[instances.b]\napi_key = "b"\ntitle = "B"\nurl = "https://b.example.com"\n'
+        '[instances.a]\napi_key = "key-a"\n'
+        '[instances.b]\napi_key = "key-b"\ntitle = "B"\nurl = "https://b.example.com"\n'
         '[instances.b.rbac]\npreset = "read-only"\n'
     )
     a, b = settings.instances["a"], settings.instances["b"]
@@ -352,12 +357,13 @@ def test_an_api_key_file_is_inherited_and_an_instances_own_key_replaces_it(place
     place.write("shared.key", "shared")
     text = (
         'seal = "none"\n[defaults]\napi_key_file = "shared.key"\n'
-        '[instances.a]\nurl = "https://a.example.com"\n[instances.b]\nurl = "https://b.example.com"\napi_key = "own"\n'
+        '[instances.a]\nurl = "https://a.example.com"\n'
+        '[instances.b]\nurl = "https://b.example.com"\napi_key = "own-key"\n'
     )
 
     settings = place.load(text)
 
-    assert (key_of(settings, "a"), key_of(settings, "b")) == ("shared", "own")
+    assert (key_of(settings, "a"), key_of(settings, "b")) == ("shared", "own-key")
 
 
 # ---- Paths -----------------------------------------------------------------------------------------------------------
@@ -368,7 +374,7 @@ def test_relative_paths_are_relative_to_the_file_wherever_the_daemon_starts(
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     monkeypatch.setenv("HOME", "/home/somebody")
-    place.write("api.key", "k")
+    place.write("api.key", "some-key")
     text = (
         'seal = "none"\n[instances.prod]\nurl = "https://api.example.com"\n'
         'api_key_file = "api.key"\nca_file = "tls/ca.pem"\n'
@@ -377,7 +383,7 @@ def test_relative_paths_are_relative_to_the_file_wherever_the_daemon_starts(
 
     settings = place.load(text)
 
-    assert key_of(settings) == "k"
+    assert key_of(settings) == "some-key"
     assert settings.instances["prod"].ca_file == place.directory / "tls/ca.pem"
     assert settings.redis.ca_file == Path("/etc/redis-ca.pem")
     assert settings.redis.key_file == Path("/home/somebody/redis.key")
@@ -388,7 +394,7 @@ def test_relative_paths_are_relative_to_the_file_wherever_the_daemon_starts(
 HTTPS = 'must be "https://" and a host (and port), without path, user or query'
 NAME = "is no Kubernetes name: lower-case letters, digits and '-', at most 63"
 DURATION = 'is no duration; write for example "90s", "10m" or "1h"'
-KEY = "is empty or holds characters that no HTTP header can carry"
+UNFIT = "holds characters that no HTTP header can carry"
 PROXY = 'must be "http://", a host and a port, without path or query'
 LISTEN = 'must be "host:port", or "" to serve nothing'
 NO_SEAL = (
@@ -459,6 +465,12 @@ NO_SEAL = (
             "rbac.adopt = 'maybe'",
             "instances.prod.rbac.adopt: is none of the allowed words ('never', 'matching' or 'always')",
             id="an unknown word of adoption",
+        ),
+        pytest.param(
+            "trust.rules = [{ ca_file = 'x' }]",
+            "instances.prod.trust.rules.0: needs at least one of project, cluster, tag; "
+            'cluster = "*" matches every cluster',
+            id="a CA for nobody",
         ),
         pytest.param(
             "rbac.labels = { 'has space' = 'x' }",
@@ -556,9 +568,21 @@ def test_an_address_loses_its_last_slash(place: Place, url: str) -> None:
     assert place.load(MINIMAL.replace("https://api.example.com", url)).instances["prod"].url == url.rstrip("/")
 
 
-@pytest.mark.parametrize("key", ["", "  ", "two words", "schlüssel", "line\\nbreak"])
-def test_an_api_key_must_fit_into_a_header(place: Place, key: str) -> None:
-    assert place.problems(MINIMAL.replace('"key"', f'"{key}"')) == [f"FILE: instances.prod.api_key: {KEY}"]
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        ("", "is empty"),
+        ("  ", "is empty"),
+        ("two words", UNFIT),
+        ("schlüssel", UNFIT),
+        ("line\\nbreak", UNFIT),
+        ("abc", "is shorter than 4 characters, which no API key is"),
+    ],
+)
+def test_an_api_key_is_judged_by_one_rule_here_and_in_the_client(place: Place, key: str, problem: str) -> None:
+    assert place.problems(MINIMAL.replace('"some-key"', f'"{key}"')) == [f"FILE: instances.prod.api_key: {problem}"]
+    with pytest.raises(UnusableSettings, match=f"the API key .*{problem.rpartition(' ')[2]}"):
+        PaletteClient("prod", "https://api.example", Secret(key.replace("\\n", "\n").strip()), limits=Limits())
 
 
 @pytest.mark.parametrize(
@@ -584,7 +608,7 @@ def test_an_api_key_must_fit_into_a_header(place: Place, key: str) -> None:
             id="a name that no variable can carry",
         ),
         pytest.param(
-            MINIMAL.replace('api_key = "key"', ""),
+            MINIMAL.replace('api_key = "some-key"', ""),
             "instances.prod.api_key: is missing; set it (or api_key_file, or instances__prod__api_key in "
             "PALETTE_SYNC_SECRETS_DIR)",
             id="no api key",
@@ -756,7 +780,7 @@ def test_a_wrong_secret_is_told_by_the_name_of_its_file(place: Place) -> None:
 def test_a_secret_file_that_cannot_be_used_is_told_once(place: Place, given_value: str, problem: str) -> None:
     place.write("binary", b"\xff\xfe")
     place.write("large", "x" * (64 * 1024 + 1))
-    text = MINIMAL.replace('api_key = "key"', f"api_key_file = {given_value}")
+    text = MINIMAL.replace('api_key = "some-key"', f"api_key_file = {given_value}")
 
     assert place.problems(text) == [f"FILE: instances.prod.api_key_file: {problem}"]
 
@@ -784,7 +808,7 @@ def test_a_secret_file_that_cannot_be_used_is_told_once(place: Place, given_valu
             id="a whole table",
         ),
         pytest.param(
-            INSTANCE.replace('api_key = "key"', ""),
+            INSTANCE.replace('api_key = "some-key"', ""),
             {"CREDENTIALS_DIRECTORY": "/there/is/none"},
             "variable CREDENTIALS_DIRECTORY: names no directory that can be read",
             id="a directory that may hold anything",
@@ -843,7 +867,7 @@ def test_everything_that_is_wrong_is_told_at_once_and_each_thing_once(place: Pla
     text = (
         '[defaults]\nrefresh_interval = "soon"\nverify_intervall = "1h"\n'
         '[instances.a]\nurl = "http://a"\napi_key_file = "there-is-none"\n'
-        '[instances.b]\napi_key = "b"\nrefresh_interval = "never"\n'
+        '[instances.b]\napi_key = "key-b"\nrefresh_interval = "never"\n'
         '[service]\ngrace = "60s"\n'
     )
 
@@ -983,7 +1007,7 @@ def test_a_value_in_a_wrong_secret_is_never_shown(place: Place, key: str) -> Non
         f"api_key = {CANARY}",
         f'api_key = "{CANARY}',
         f'api_key = "{CANARY}" "{CANARY}"',
-        f'api_key = "a"\napi_key = "{CANARY}"',
+        f'api_key = "key-a"\napi_key = "{CANARY}"',
         f'api_key = """{CANARY}',
         f"api_key = [{CANARY}",
         f'x = {{ api_key = "{CANARY}", api_key = "{CANARY}" }}',

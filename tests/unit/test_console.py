@@ -12,8 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from palette_sync.cli import status
-from palette_sync.cli.console import complain, err, out, plain, span, table_of
+from palette_sync.cli.console import complain, err, out, span, table_of
 from palette_sync.cli.demo import called
+from palette_sync.cli.styles import ACCESS_STATES, EFFECTS, RUNNER_STATES
+from palette_sync.core.model import AccessState
+from palette_sync.core.text import visible
+from palette_sync.reconcile.report import Effect
+from palette_sync.runner.status import RunnerState
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +130,7 @@ def test_nothing_that_a_table_or_a_line_holds_moves_the_cursor(capsys: pytest.Ca
 
 
 def test_plain_text_is_one_line() -> None:
-    assert plain("a\x1b[2Jb\nc\u202ed") == "a [2Jb c d"
+    assert visible("a\x1b[2Jb\nc\u202ed") == "a [2Jb c d"
 
 
 @pytest.mark.parametrize(
@@ -142,3 +147,9 @@ def test_the_demo_names_the_command_as_it_was_called(monkeypatch: pytest.MonkeyP
 
     (tmp_path / "palette-sync").touch(0o755)
     assert called() == "palette-sync"
+
+
+def test_every_effect_and_state_has_a_look() -> None:
+    assert EFFECTS.keys() == set(Effect)
+    assert ACCESS_STATES.keys() == set(AccessState)
+    assert RUNNER_STATES.keys() == {state.value for state in RunnerState}

@@ -9,11 +9,11 @@ import pytest
 
 from palette_sync.core.memory_codec import encode_memory
 from palette_sync.core.model import SCHEMA, ClusterMemory, Head
-from palette_sync.core.snapshot_codec import digest, encode_credential, encode_record, head_to_fields, record_hash
+from palette_sync.core.snapshot_codec import digest, encode_credential, encode_record, record_hash
 from palette_sync.events import TURN
 from palette_sync.store.read import Stored, read
 from palette_sync.store.seal import SealKeys
-from unit.builders import NOW, credential, record
+from unit.builders import NOW, credential, head_fields, record
 
 KEYS = SealKeys.from_lines(SealKeys.generate_line("test"))
 
@@ -34,7 +34,7 @@ def stored(*uids: str, version: int = 1, name: str = "prod-web") -> Stored:
         writer="host:1",
     )
     return Stored(
-        head={key.encode(): value.encode() for key, value in head_to_fields(head).items()},
+        head={key.encode(): value.encode() for key, value in head_fields(head).items()},
         clusters={uid.encode(): raw for uid, raw in clusters.items()},
         credentials={uid.encode(): encode_credential(credential()) for uid in uids},
         memory={uid.encode(): encode_memory(ClusterMemory(verified_at=NOW)) for uid in uids},

@@ -17,19 +17,22 @@ from palette_sync.core.model import AuthMode, Secret
 from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import PRESETS, PolicyRule
-from palette_sync.core.select import AuthRule, Filters
+from palette_sync.core.select import AuthRule, CaRule, Filters
 from palette_sync.palette import Limits, PaletteClient, Recorder, UnusableSettings
 from palette_sync.reconcile.names import NameBook
 from palette_sync.reconcile.ports import Ports
 from palette_sync.runner import InstanceRuntime
 from palette_sync.store.seal import SealError
+from palette_sync.tls import NotACertificate, trusting
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
+    from pathlib import Path
 
     from palette_sync.config import InstanceSettings, Settings
+    from palette_sync.config.settings import TrustRuleSettings
     from palette_sync.store.redis import Publisher, Store
     from palette_sync.store.seal import Sealer
 
@@ -41,7 +44,10 @@ _MODES = {"service-account": AuthMode.SERVICE_ACCOUNT, "oidc": AuthMode.OIDC, "a
 
 
 def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
-    """Translate an instance's settings into the plain values that a pass works with."""
+    """Translate an instance's settings into the plain values that a pass works with.
+
+    Raises StartError where the CA file of a rule cannot be read.
+    """
     rbac, token, oidc = settings.rbac, settings.token, settings.oidc
     return InstancePolicy(
         instance=name,
@@ -81,6 +87,7 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
         verify_interval=settings.verify_interval,
         cluster_timeout=settings.cluster_timeout,
         tenant=settings.tenant,
+        ca_rules=tuple(_ca_rule(name, number, rule) for number, rule in enumerate(settings.trust.rules)),
     )
 
 
@@ -207,15 +214,27 @@ def client_of(
         raise StartError(f"instances.{name}: {error}") from None
 
 
-def _read_ca(name: str, settings: InstanceSettings) -> str | None:
-    if settings.ca_file is None:
-        return None
+def _ca_rule(name: str, number: int, rule: TrustRuleSettings) -> CaRule:
+    where = f"instances.{name}.trust.rules.{number}.ca_file"
+    pem = _read_pem(where, rule.ca_file)
     try:
-        return settings.ca_file.read_text(encoding="ascii")
+        trusting(pem)
+    except NotACertificate:
+        raise StartError(f"{where}: {rule.ca_file} holds no certificate in PEM form") from None
+    return CaRule(pem, project=rule.project, cluster=rule.cluster, tag=rule.tag)
+
+
+def _read_ca(name: str, settings: InstanceSettings) -> str | None:
+    return None if settings.ca_file is None else _read_pem(f"instances.{name}.ca_file", settings.ca_file)
+
+
+def _read_pem(where: str, file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii")
     except OSError as error:
-        raise StartError(f"instances.{name}.ca_file: cannot read {settings.ca_file}: {error.strerror}") from None
+        raise StartError(f"{where}: cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise StartError(f"instances.{name}.ca_file: {settings.ca_file} is not text in PEM form") from None
+        raise StartError(f"{where}: {file} is not text in PEM form") from None
 
 
 def share_of(settings: Settings) -> int:

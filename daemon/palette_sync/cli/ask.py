@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.cli.console import complain, out, plain, print_json, progress_of
+from palette_sync.cli.console import complain, out, print_json, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.config.settings import parse_duration
+from palette_sync.core.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,5 +108,5 @@ def _tell(answers: dict[str, Answer], *, as_json: bool) -> Exit:
         console = out()
         for name, told in answers.items():
             style = "bold red" if name in failed else "bold green"
-            console.print(Text.assemble((name, style), f": {plain(told.text)}"))
+            console.print(Text.assemble((name, style), f": {visible(told.text)}"))
     return Exit.FAILED if failed else Exit.OK

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 STYLES = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
 ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
-SOON_DAYS = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +178,8 @@ def _discovered(name: str, found: Discovery, settings: InstanceSettings) -> list
 
 
 async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClient) -> list[Finding]:
-    from datetime import timedelta
-
     from palette_sync.assembly.store import utc_now
+    from palette_sync.core.expiry import warning_due
     from palette_sync.palette import PaletteError, api_key_expiry
 
     if settings.api_key_name is None:
@@ -195,7 +193,7 @@ async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClie
     if key.expiry is None:
         return [Finding(OK, name, "the API key never expires")]
     left = key.expiry - utc_now()
-    level = WARNING if left < timedelta(days=SOON_DAYS) else OK
+    level = OK if warning_due(left) is None else WARNING
     return [
         Finding(level, name, f"the API key expires in {left.days} days", "renew it in Palette" if level != OK else "")
     ]

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.cli.console import STATE_STYLE, out, print_json, span, table_of
+from palette_sync.cli.console import out, print_json, span, table_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.styles import ACCESS_STATES
 from palette_sync.core.model import OidcAuth
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _table(state: InstanceState, now: datetime, console: Console) -> Table:
             record.name,
             record.project.name if record.project else record.scope.value,
             "/".join(filter(None, (record.palette.state, record.palette.health))),
-            Text(record.access.state.value, style=STATE_STYLE[record.access.state.value]),
+            Text(record.access.state.value, style=ACCESS_STATES[record.access.state]),
             "oidc" if isinstance(record.auth, OidcAuth) else "token" if record.auth else "-",
             _left(state, record, now),
             record.kubernetes_version or "-",

@@ -14,6 +14,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from palette_sync.cli.styles import EFFECTS
+from palette_sync.core.text import visible
 from palette_sync.reconcile.report import Effect
 
 if TYPE_CHECKING:
@@ -23,16 +25,6 @@ if TYPE_CHECKING:
 
     from palette_sync.reconcile.report import Change, PassReport
 
-EFFECT_STYLE = {
-    Effect.PUBLISHED: "green",
-    Effect.UPDATED: "cyan",
-    Effect.ROTATED: "blue",
-    Effect.REPAIRED: "yellow",
-    Effect.DROPPED: "magenta",
-    Effect.HELD: "yellow",
-    Effect.FAILED: "red",
-}
-STATE_STYLE = {"ready": "green", "degraded": "yellow", "pending": "cyan", "failed": "red"}
 MOST_ROWS = 40
 WIDE = 10_000  # columns of an output that is no terminal
 GAP = 2  # between two columns of a table
@@ -94,12 +86,7 @@ def complain(problems: Sequence[str], *, title: str, style: str = "bold red") ->
     console = err()
     console.print(Text(f"palette-sync: {title}", style=style))
     for problem in problems:
-        console.print(Text(f"  {plain(problem)}"))
-
-
-def plain(text: str) -> str:
-    """Foreign text as one line that moves no cursor and sets no title."""
-    return "".join(character if character.isprintable() else " " for character in text)
+        console.print(Text(f"  {visible(problem)}"))
 
 
 def span(seconds: int) -> str:
@@ -172,7 +159,7 @@ def changes_table(changes: Sequence[Change], *, console: Console) -> Table:
         (
             change.name,
             change.project,
-            Text(" ").join(Text(effect.value, style=EFFECT_STYLE[effect]) for effect in change.effects),
+            Text(" ").join(Text(effect.value, style=EFFECTS[effect].colour) for effect in change.effects),
             change.reason,
             _told(change),
         )

@@ -12,6 +12,7 @@ from rich.text import Text
 from palette_sync.cli.console import complain, out, print_json, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.styles import EFFECTS
 from palette_sync.reconcile.report import Effect
 
 if TYPE_CHECKING:
@@ -24,15 +25,6 @@ if TYPE_CHECKING:
     from palette_sync.config import InstanceSettings, Settings
     from palette_sync.reconcile.report import Change, PassReport
 
-SIGNS = {
-    Effect.PUBLISHED: ("+", "green", "publish"),
-    Effect.UPDATED: ("~", "cyan", "update the record"),
-    Effect.ROTATED: ("~", "blue", "rotate the token"),
-    Effect.REPAIRED: ("~", "yellow", "repair"),
-    Effect.DROPPED: ("-", "magenta", "drop the record"),
-    Effect.HELD: ("!", "yellow", "hold the drop back"),
-    Effect.FAILED: ("!", "red", "cannot be done"),
-}
 ACTION_SIGNS = {"create": ("+", "green"), "delete": ("-", "magenta")}
 
 
@@ -114,10 +106,10 @@ def _print(report: PassReport, console: Console) -> None:
 
 
 def _print_change(change: Change, console: Console) -> None:
-    sign, style, _ = SIGNS[change.effects[0]]
-    what = ", ".join(SIGNS[effect][2] for effect in change.effects)
+    look = EFFECTS[change.effects[0]]
+    what = ", ".join(EFFECTS[effect].planned for effect in change.effects)
     why = f"{change.reason}: {change.message}" if change.message else change.reason
-    console.print(Text.assemble((f"  {sign} {change.name}", style), f"  {what}  ({why})"))
+    console.print(Text.assemble((f"  {look.sign} {change.name}", look.colour), f"  {what}  ({why})"))
     for action in change.actions:
         sign, style = ACTION_SIGNS.get(action.verb, ("~", "yellow"))
         told = f"{action.reason}: {action.message}" if action.message else action.reason

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from rich.text import Text
 
-from palette_sync.cli.console import complain, out, plain, print_json, span, table_of
+from palette_sync.cli.console import complain, out, print_json, span, table_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.styles import RUNNER_STATES
+from palette_sync.core.text import visible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 TIMEOUT = 5.0  # seconds
 LIMIT = 4 * 1024 * 1024
-STATE_STYLE = {"leading": "green", "standby": "cyan", "storeless": "red", "starting": "yellow", "stopped": "red"}
 _TOLD = frozenset({"version", "pid", "state", "started_at", "config", "instances", "orphaned"})
 _ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where a daemon may listen, not where this does
 
@@ -83,12 +84,12 @@ def _print(document: dict[str, Any]) -> None:
         rows.append(
             (
                 name,
-                Text(one["state"], style=STATE_STYLE.get(one["state"], "")),
+                Text(one["state"], style=RUNNER_STATES.get(one["state"], "")),
                 access or "-",
                 "never" if age is None else f"{span(age)} ago",
                 "-" if lapse is None else f"in {span(lapse)}" if lapse >= 0 else Text("lapsed", style="red"),
                 one.get("api_key_expires_at", "-")[:10],
-                plain(one.get("error") or one.get("detail") or stale),
+                visible(one.get("error") or one.get("detail") or stale),
             )
         )
     headings = ("instance", "state", "clusters", "listed", "first token ends", "API key ends", "")

@@ -36,6 +36,7 @@ from palette_sync.config.settings import (
     RedisSettings,
     SealSettings,
     Settings,
+    TrustRuleSettings,
 )
 
 if TYPE_CHECKING:
@@ -236,6 +237,10 @@ class _Layers:
         for key, value in table.items():
             if isinstance(value, dict):
                 self._resolve_paths(value, base, *above, key)
+            elif isinstance(value, list):
+                for number, one in enumerate(value):
+                    if isinstance(one, dict):
+                        self._resolve_paths(one, base, *above, key, str(number))
             elif key.endswith(_FILE) and isinstance(value, str):
                 try:
                     table[key] = str(base / Path(value).expanduser())
@@ -334,7 +339,12 @@ def _fields_at(location: tuple[str | int, ...]) -> list[str]:
         model, rest = SealSettings, ()
     for part in rest:
         if part == "rules":
-            return list((AuthRuleSettings if "auth" in rest else RbacRuleSettings).model_fields)
+            rules: dict[str, type[BaseModel]] = {
+                "auth": AuthRuleSettings,
+                "trust": TrustRuleSettings,
+                "rbac": RbacRuleSettings,
+            }
+            return list(next(rule for table, rule in rules.items() if table in rest).model_fields)
         annotation = model.model_fields[str(part)].annotation
         assert isinstance(annotation, type)
         model = annotation

@@ -30,6 +30,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from palette_sync.core.api_key import api_key_problem
 from palette_sync.core.objects import metadata_problem
 
 PREFIX = "PALETTE_SYNC_"
@@ -107,8 +108,8 @@ def _is_a_proxy(value: str) -> str:
 
 def _is_a_key(value: SecretStr) -> SecretStr:
     key = value.get_secret_value().strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError("is empty or holds characters that no HTTP header can carry")
+    if problem := api_key_problem(key):
+        raise ValueError(problem)
     return SecretStr(key)
 
 
@@ -142,6 +143,23 @@ class AuthRuleSettings(Section):
 class AuthSettings(Section):
     mode: Mode = "service-account"
     rules: Annotated[tuple[AuthRuleSettings, ...], BeforeValidator(_json)] = ()
+
+
+class TrustRuleSettings(Section):
+    ca_file: Path
+    project: str | None = None
+    cluster: str | None = None
+    tag: str | None = None
+
+    @model_validator(mode="after")
+    def _matches_something(self) -> TrustRuleSettings:
+        if self.project is None and self.cluster is None and self.tag is None:
+            raise ValueError('needs at least one of project, cluster, tag; cluster = "*" matches every cluster')
+        return self
+
+
+class TrustSettings(Section):
+    rules: Annotated[tuple[TrustRuleSettings, ...], BeforeValidator(_json)] = ()
 
 
 class OidcSettings(Section):
@@ -244,6 +262,7 @@ class InheritedSettings(Section):
     console_url: HttpsUrl | None = None
     auth: AuthSettings = AuthSettings()
     oidc: OidcSettings = OidcSettings()
+    trust: TrustSettings = TrustSettings()
     rbac: RbacSettings = RbacSettings()
     token: TokenSettings = TokenSettings()
 

@@ -8,7 +8,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from palette_sync.core.documents import DocumentError, Fields, decode_object, encode_document, format_time, present
+from palette_sync.core.documents import DocumentError, Fields, decode_object, encode_document, present
 from palette_sync.core.model import (
     SCHEMA,
     Access,
@@ -205,22 +205,6 @@ def decode_credential(raw: bytes) -> SealedCredential:
         expires_at=fields.maybe_time("expires_at"),
         sealed=fields.name("sealed"),
     )
-
-
-def head_to_fields(head: Head) -> dict[str, str]:
-    """Return the head as the fields of its Redis hash."""
-    return {
-        "schema": str(head.schema),
-        "epoch": str(head.epoch),
-        "version": str(head.version),
-        "digest": head.digest,
-        "mac": head.mac,
-        "clusters": str(head.clusters),
-        "complete": "1" if head.complete else "0",
-        "changed_at": format_time(head.changed_at),
-        "checked_at": format_time(head.checked_at),
-        "writer": head.writer,
-    }
 
 
 def head_from_fields(members: Mapping[str, str]) -> Head:

@@ -135,7 +135,7 @@ class ClusterWorker:
         if spec is None:
             raise OidcNotConfigured
         text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
-        server = kube.parse_server_only(text)
+        server = kube.parse_server_only(text, ca_pem=item.candidate.ca_pem)
         await self._issuers.get(spec.issuer_url, spec.ca_pem)
         async with self._slots:
             version = await kube.probe_version(
@@ -147,7 +147,7 @@ class ClusterWorker:
                 server=server,
                 auth=OidcAuth(policy.oidc.provider, spec.issuer_url, spec.client_id),
                 kubernetes_version=version,
-                desired=policy.fingerprint(AuthMode.OIDC),
+                desired=policy.fingerprint(AuthMode.OIDC, item.candidate.ca_pem),
             ),
             revoked=record is not None and isinstance(record.auth, ServiceAccountAuth),
         )
@@ -173,6 +173,7 @@ class ClusterWorker:
                     memory = item.candidate.memory
                     return ClusterResult(
                         self._gained(
+                            item,
                             record.server,
                             checked.kubernetes_version,
                             # Where this token may not read Secrets, what was known of them stands.
@@ -204,6 +205,7 @@ class ClusterWorker:
                         actions=actions,
                     )
         verdict = self._gained(
+            item,
             granted.server,
             granted.kubernetes_version,
             legacy=granted.legacy,
@@ -233,6 +235,7 @@ class ClusterWorker:
 
     def _gained(
         self,
+        item: DueCluster,
         server: Server,
         kubernetes_version: str | None,
         *,
@@ -244,7 +247,7 @@ class ClusterWorker:
             server=server,
             auth=ServiceAccountAuth(),
             kubernetes_version=kubernetes_version,
-            desired=self._policy.fingerprint(AuthMode.SERVICE_ACCOUNT),
+            desired=self._policy.fingerprint(AuthMode.SERVICE_ACCOUNT, item.candidate.ca_pem),
             generation=generation,
             retired=retired,
             legacy=legacy,
@@ -252,7 +255,7 @@ class ClusterWorker:
 
     async def _admin(self, item: DueCluster) -> kube.AdminAccess:
         text = await palette.admin_kubeconfig(self._client, item.candidate.cluster)
-        return kube.parse(text)
+        return kube.parse(text, ca_pem=item.candidate.ca_pem)
 
     async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from palette_sync.core.text import one_line
 from palette_sync.telemetry.logs import redact
 
 if TYPE_CHECKING:
@@ -86,8 +87,7 @@ class Notifier:
 def _status(text: str) -> str:
     """Foreign text as one line: a line break would begin another assignment, such as a second READY."""
     masked = str(redact(None, "status", {"text": text})["text"])
-    line = " ".join("".join(one if one.isprintable() else " " for one in masked).split())
-    return "STATUS=" + (line if len(line) <= LONGEST_STATUS else line[: LONGEST_STATUS - 3] + "...")
+    return "STATUS=" + one_line(masked, LONGEST_STATUS)
 
 
 def _watchdog_interval(environ: Mapping[str, str], pid: int) -> float | None:

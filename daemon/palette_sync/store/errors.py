@@ -42,10 +42,6 @@ class LeaseHeld(StoreError):
 
     reason = Reason.LEASE_HELD
 
-    def __init__(self, message: str, *, holder: str) -> None:
-        super().__init__(message)
-        self.holder = holder
-
 
 class LeaseLost(StoreError):
     """The lease could not be renewed in time, or somebody else has taken it."""

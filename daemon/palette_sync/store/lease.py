@@ -131,4 +131,4 @@ def _held(instance: str, value: bytes) -> LeaseHeld:
         holder, since = "?", "?"
     host, _, pid = holder[:200].rpartition(":")
     process = f"process {pid} on {host}" if host else holder[:200]
-    return LeaseHeld(f"{instance} is held by {process} since {since[:40]}", holder=holder[:200])
+    return LeaseHeld(f"{instance} is held by {process} since {since[:40]}")
