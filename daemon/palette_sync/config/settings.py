@@ -7,15 +7,12 @@ value: pydantic prints inputs unless told not to, in `str` by `hide_input_in_err
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,94 +27,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from palette_sync.core.api_key import api_key_problem
+from palette_sync.config.values import ApiKey, Duration, HttpsUrl, Names, ProxyUrl, parse_json
 from palette_sync.core.objects import metadata_problem
 
 PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
 NO_INSTANCE = "needs at least one instance: add a table [instances.<name>] with url and api_key_file"
 _INSTANCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _duration(value: object) -> object:
-    """Accept seconds (90), or text with units ("90s", "5m", "1h30m", "250ms")."""
-    if isinstance(value, timedelta):
-        return value
-    seconds = _seconds(value)
-    if seconds is not None:
-        # What is infinite, no number, or longer than a timedelta holds is told below, in words that quote nothing.
-        with suppress(OverflowError, ValueError):
-            return timedelta(seconds=seconds)
-    raise ValueError('is no duration; write for example "90s", "10m" or "1h"')
-
-
-def _seconds(value: object) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        text = value.strip().replace(" ", "")
-        if re.fullmatch("[0-9]+", text):
-            return float(text)
-        if text and _DURATION.sub("", text) == "":
-            return sum(float(n) * _UNITS[unit] for n, unit in _DURATION.findall(text))
-    return None
-
-
-def parse_duration(text: str) -> timedelta:
-    """Read a duration as the configuration does. Raises ValueError."""
-    value = _duration(text)
-    assert isinstance(value, timedelta)
-    return value
-
-
-def _positive(value: timedelta) -> timedelta:
-    if value <= timedelta(0):
-        raise ValueError("must be longer than nothing")
-    return value
-
-
-def _strings(value: object) -> object:
-    """Accept one string where a list of strings is meant, and JSON where a variable carries a list."""
-    if isinstance(value, str):
-        return _json(value) if value.lstrip().startswith("[") else (value,)
-    return value
-
-
-def _json(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise ValueError("is not valid JSON") from None
-
-
-def _is_https(value: str) -> str:
-    if not re.fullmatch(r"https://[^\s/?#@]+/?", value):
-        raise ValueError('must be "https://" and a host (and port), without path, user or query')
-    return value.rstrip("/")
-
-
-def _is_a_proxy(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#]+/?", value):
-        raise ValueError('must be "http://", a host and a port, without path or query')
-    return value
-
-
-def _is_a_key(value: SecretStr) -> SecretStr:
-    key = value.get_secret_value().strip()
-    if problem := api_key_problem(key):
-        raise ValueError(problem)
-    return SecretStr(key)
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_strings)]
-HttpsUrl = Annotated[str, AfterValidator(_is_https)]
-ProxyUrl = Annotated[str, AfterValidator(_is_a_proxy)]
-ApiKey = Annotated[SecretStr, AfterValidator(_is_a_key)]
 Mode = Literal["service-account", "oidc", "auto"]
 
 
@@ -127,39 +43,35 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
 
 
-class AuthRuleSettings(Section):
-    mode: Mode
+class ClusterRule(Section):
+    """A rule for the clusters whose project, name and tags match its globs; all that are given must match."""
+
     project: str | None = None
     cluster: str | None = None
     tag: str | None = None
 
     @model_validator(mode="after")
-    def _matches_something(self) -> AuthRuleSettings:
-        if self.project is None and self.cluster is None and self.tag is None:
-            raise ValueError("needs at least one of project, cluster, tag; use auth.mode for all other clusters")
-        return self
-
-
-class AuthSettings(Section):
-    mode: Mode = "service-account"
-    rules: Annotated[tuple[AuthRuleSettings, ...], BeforeValidator(_json)] = ()
-
-
-class TrustRuleSettings(Section):
-    ca_file: Path
-    project: str | None = None
-    cluster: str | None = None
-    tag: str | None = None
-
-    @model_validator(mode="after")
-    def _matches_something(self) -> TrustRuleSettings:
+    def _matches_something(self) -> ClusterRule:
         if self.project is None and self.cluster is None and self.tag is None:
             raise ValueError('needs at least one of project, cluster, tag; cluster = "*" matches every cluster')
         return self
 
 
+class AuthRuleSettings(ClusterRule):
+    mode: Mode
+
+
+class AuthSettings(Section):
+    mode: Mode = "service-account"
+    rules: Annotated[tuple[AuthRuleSettings, ...], BeforeValidator(parse_json)] = ()
+
+
+class TrustRuleSettings(ClusterRule):
+    ca_file: Path
+
+
 class TrustSettings(Section):
-    rules: Annotated[tuple[TrustRuleSettings, ...], BeforeValidator(_json)] = ()
+    rules: Annotated[tuple[TrustRuleSettings, ...], BeforeValidator(parse_json)] = ()
 
 
 class OidcSettings(Section):
@@ -191,10 +103,10 @@ class RbacSettings(Section):
     cluster_role: str = "backstage-read-only"
     cluster_role_binding: str = "backstage-read-only-binding"
     preset: Literal["read-only", "view"] = "read-only"
-    rules: Annotated[tuple[RbacRuleSettings, ...], BeforeValidator(_json)] = ()
+    rules: Annotated[tuple[RbacRuleSettings, ...], BeforeValidator(parse_json)] = ()
     adopt: Literal["never", "matching", "always"] = "matching"
-    labels: Annotated[dict[str, str], BeforeValidator(_json)] = {}
-    annotations: Annotated[dict[str, str], BeforeValidator(_json)] = {}
+    labels: Annotated[dict[str, str], BeforeValidator(parse_json)] = {}
+    annotations: Annotated[dict[str, str], BeforeValidator(parse_json)] = {}
 
     @field_validator("labels", "annotations")
     @classmethod

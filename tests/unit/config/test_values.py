@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from palette_sync.config.settings import SHORTEST_VALIDITY, SealSettings, parse_duration
+from palette_sync.config.settings import SHORTEST_VALIDITY, SealSettings
+from palette_sync.config.values import parse_duration
 from palette_sync.core.model import Secret
 from palette_sync.palette import Limits, PaletteClient, UnusableSettings
 from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL, NAME, PROXY, UNFIT, ConfigDirectory
@@ -50,7 +51,7 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
         pytest.param(
             "auth.rules = [{ mode = 'oidc' }]",
             "instances.prod.auth.rules.0: needs at least one of project, cluster, tag; "
-            "use auth.mode for all other clusters",
+            'cluster = "*" matches every cluster',
             id="a rule that matches everything",
         ),
         pytest.param(
