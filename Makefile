@@ -120,6 +120,10 @@ ifeq ($(NODE),yes)
 	@test ! -d $(ADAPTER)/node_modules || (cd $(ADAPTER) && npm run --silent format)
 endif
 
+.PHONY: docs
+docs: $(VENV)/.runtime ## write the parts of the documentation that follow from the code
+	@$(BIN)/python docs/generate.py
+
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
 	@cd requirements && for name in runtime dev build; do \

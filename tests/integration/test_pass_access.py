@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from palette_sync.core.model import AccessState, ServiceAccountAuth
+from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Effect
 from palette_sync.simulator import Fault
 
@@ -185,6 +186,31 @@ async def test_a_cluster_of_the_in_process_plugin_migrates_and_keeps_its_legacy_
 
     report = await stage.run(resync=True)
     assert report.changes == ()
+
+
+async def test_a_failure_does_not_hide_that_a_legacy_token_stands_in_the_cluster(stage_of: Any) -> None:
+    """The read-only token of the preset `view` may not read Secrets, so what was seen of them must be remembered."""
+    rbac = "[defaults.rbac]\npreset = 'view'\nadopt = 'always'\n"
+    stage, cluster = await one_cluster(stage_of, extra=rbac)
+    put_what_the_plugin_leaves(cluster)
+    await stage.run()
+    reasons = [(await stage.record(cluster.uid)).access.reason]
+    await stage.run(resync=True)
+    reasons.append((await stage.record(cluster.uid)).access.reason)
+
+    fault = stage.simulator.faults.add(Fault(target="kube", cluster=cluster.uid, kind="status", status=503))
+    await stage.run(resync=True)
+    reasons.append((await stage.record(cluster.uid)).access.reason)
+    stage.simulator.faults.remove(fault)
+    await stage.run(resync=True)
+    reasons.append((await stage.record(cluster.uid)).access.reason)
+
+    assert reasons == [Reason.LEGACY_TOKEN, Reason.LEGACY_TOKEN, Reason.SERVER_FAILURE, Reason.LEGACY_TOKEN]
+    assert (await stage.state()).memory[cluster.uid].legacy
+
+    assert cluster.kube.remove("Secret", NAMESPACE, SECRET)
+    await stage.run(resync=True)
+    assert (await stage.record(cluster.uid)).access.reason is Reason.VERIFIED, "a resync sees that it is gone"
 
 
 async def test_adopt_never_makes_a_namesake_a_conflict(stage_of: Any) -> None:

@@ -34,6 +34,7 @@ from palette_sync.core.model import (
     Server,
     ServiceAccountAuth,
 )
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,8 +70,11 @@ records = st.builds(
         created_at=st.none() | times,
         tags=many,
         location=st.builds(Location, texts, texts, texts, texts),
+        paused=st.booleans(),
     ),
-    access=st.builds(Access, state=st.sampled_from(AccessState), reason=texts, message=texts, since=times),
+    access=st.builds(
+        Access, state=st.sampled_from(AccessState), reason=st.sampled_from(Reason), message=texts, since=times
+    ),
     kubernetes_version=st.none() | texts,
     skip_metrics_lookup=st.booleans(),
     dashboard_url=st.none() | texts,

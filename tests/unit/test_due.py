@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from palette_sync.core.due import Candidate, Due, due, has_access, waits
 from palette_sync.core.model import AccessState, AuthMode, ClusterMemory, RetiredSecret, ServiceAccountAuth
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF
 from unit.builders import (
     HOUR,
@@ -57,26 +58,28 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
     [
         pytest.param(
             {"record": None, "credential": None, "memory": ClusterMemory()},
-            Due("New", "not published yet", True),
+            Due(Reason.NEW, "not published yet", True),
             id="new",
         ),
         pytest.param(
             {"record": NO_ACCESS, "credential": None, "memory": ClusterMemory()},
-            Due("NoAccess", "no working access yet", True),
+            Due(Reason.NO_ACCESS, "no working access yet", True),
             id="published without access",
         ),
         pytest.param(
-            {"credential": None}, Due("NoAccess", "no working access yet", True), id="its credential is not there"
+            {"credential": None}, Due(Reason.NO_ACCESS, "no working access yet", True), id="its credential is not there"
         ),
         pytest.param(
             {"record": record(auth=None)}, None, id="a credential and a server are access whatever the kind of access"
         ),
         pytest.param(
-            {"mode": AuthMode.OIDC}, Due("ModeChanged", "configured for OIDC now"), id="moved to OIDC by the operator"
+            {"mode": AuthMode.OIDC},
+            Due(Reason.MODE_CHANGED, "configured for OIDC now"),
+            id="moved to OIDC by the operator",
         ),
         pytest.param(
             {"record": OIDC_RECORD, "credential": None},
-            Due("ModeChanged", "configured for a service account now", True),
+            Due(Reason.MODE_CHANGED, "configured for a service account now", True),
             id="moved to a service account by the operator",
         ),
         pytest.param({"mode": None}, None, id="auto keeps a service account"),
@@ -87,23 +90,27 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         ),
         pytest.param(
             {"desired": "changed"},
-            Due("ConfigChanged", "the configured access differs from what the cluster was given"),
+            Due(
+                Reason.CONFIG_CHANGED, "the configured access differs from what the cluster was given", needs_admin=True
+            ),
             id="other rules or names are configured",
         ),
         pytest.param(
             {"memory": replace(VERIFIED, desired=None)}, None, id="a forgotten configuration is no change of it"
         ),
         pytest.param(
-            {"credential": LAPSED}, Due("TokenLapsed", "the token has lapsed", True), id="the token has lapsed"
+            {"credential": LAPSED},
+            Due(Reason.TOKEN_LAPSED, "the token has lapsed", True, urgent=True),
+            id="the token has lapsed",
         ),
         pytest.param(
             {"credential": RENEWABLE},
-            Due("TokenDue", "the token has reached its renewal time", True),
+            Due(Reason.TOKEN_DUE, "the token has reached its renewal time", True, urgent=True),
             id="the token has reached its renewal time",
         ),
         pytest.param(
             {"credential": credential(issued_at=NOW + HOUR)},
-            Due("TokenDue", "the token has reached its renewal time", True),
+            Due(Reason.TOKEN_DUE, "the token has reached its renewal time", True, urgent=True),
             id="a token from the future tells of a clock that leapt",
         ),
         pytest.param(
@@ -118,17 +125,17 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         ),
         pytest.param(
             {"cluster": cluster(health="UnHealthy")},
-            Due("StateChanged", "Palette says Running/UnHealthy, before Running/Healthy"),
+            Due(Reason.STATE_CHANGED, "Palette says Running/UnHealthy, before Running/Healthy"),
             id="Palette reports another health",
         ),
         pytest.param(
             {"cluster": cluster(state="Error", health="")},
-            Due("StateChanged", "Palette says Error, before Running/Healthy"),
+            Due(Reason.STATE_CHANGED, "Palette says Error, before Running/Healthy"),
             id="Palette reports another state",
         ),
         pytest.param(
             {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))},
-            Due("OverlapOver", "a replaced Secret has reached its end"),
+            Due(Reason.OVERLAP_OVER, "a replaced Secret has reached its end", needs_admin=True),
             id="a replaced Secret has reached its end",
         ),
         pytest.param(
@@ -138,17 +145,17 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         ),
         pytest.param(
             {"record": record(access=access(AccessState.DEGRADED, "Unreachable"))},
-            Due("RetryDue", "attempt 1 after a failure"),
+            Due(Reason.RETRY_DUE, "attempt 1 after a failure"),
             id="published as failing though no failure is remembered",
         ),
         pytest.param(
             {"memory": replace(FAILING, retry_at=NOW)},
-            Due("RetryDue", "attempt 3 after a failure"),
+            Due(Reason.RETRY_DUE, "attempt 3 after a failure"),
             id="its backoff has passed",
         ),
         pytest.param(
             {"memory": replace(FAILING, retry_at=None)},
-            Due("RetryDue", "attempt 3 after a failure"),
+            Due(Reason.RETRY_DUE, "attempt 3 after a failure"),
             id="a failure without backoff is tried again",
         ),
         pytest.param({"memory": FAILING}, None, id="its backoff has not passed"),
@@ -157,17 +164,17 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         ),
         pytest.param(
             {"memory": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
-            Due("RetryDue", "attempt 3 after a failure"),
+            Due(Reason.RETRY_DUE, "attempt 3 after a failure"),
             id="a backoff longer than any tells of a clock that leapt",
         ),
         pytest.param(
             {"memory": replace(VERIFIED, verified_at=NOW - HOUR)},
-            Due("VerifyDue", "the verification interval has come round"),
+            Due(Reason.VERIFY_DUE, "the verification interval has come round"),
             id="its verification has come round",
         ),
         pytest.param(
             {"memory": ClusterMemory(desired="as-configured")},
-            Due("VerifyDue", "the verification interval has come round"),
+            Due(Reason.VERIFY_DUE, "the verification interval has come round"),
             id="it was never verified",
         ),
     ],
@@ -194,7 +201,7 @@ def test_an_existing_credential_is_renewed_in_every_state(state: str) -> None:
     one = candidate(cluster=cluster(state=state, health=""), record=shown, credential=RENEWABLE)
 
     assert not waits(one)
-    assert found(one) == Due("TokenDue", "the token has reached its renewal time", issue=True)
+    assert found(one) == Due(Reason.TOKEN_DUE, "the token has reached its renewal time", issue=True, urgent=True)
 
 
 def test_oidc_access_is_verified_in_every_state() -> None:
@@ -207,7 +214,7 @@ def test_oidc_access_is_verified_in_every_state() -> None:
         memory=replace(VERIFIED, verified_at=None),
     )
 
-    assert found(one) == Due("VerifyDue", "the verification interval has come round")
+    assert found(one) == Due(Reason.VERIFY_DUE, "the verification interval has come round")
 
 
 @pytest.mark.parametrize("resync", [False, True], ids=["in any pass", "even when an operator asks"])
@@ -255,11 +262,16 @@ def test_a_failed_cluster_waits_for_its_backoff_unless_something_changed(
 @pytest.mark.parametrize(
     ("memory", "expected"),
     [
-        pytest.param(VERIFIED, Due("Resync", "an operator asked for it"), id="what is healthy is verified"),
-        pytest.param(FAILING, Due("RetryDue", "attempt 3 after a failure"), id="what failed does not wait"),
+        pytest.param(VERIFIED, Due(Reason.RESYNC, "an operator asked for it"), id="what is healthy is verified"),
+        pytest.param(FAILING, Due(Reason.RETRY_DUE, "attempt 3 after a failure"), id="what failed does not wait"),
+        pytest.param(
+            replace(VERIFIED, legacy=True),
+            Due(Reason.RESYNC, "an operator asked for it", needs_admin=True),
+            id="a legacy Secret may be hidden from the read-only token",
+        ),
         pytest.param(
             replace(VERIFIED, verified_at=None),
-            Due("Resync", "an operator asked for it"),
+            Due(Reason.RESYNC, "an operator asked for it"),
             id="the operator is the reason though its verification is due",
         ),
     ],

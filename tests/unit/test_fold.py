@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_sync.core.fold import AccessFailed, AccessGained, Presentation, cluster_of, fold_memory, fold_record
+from palette_sync.core.fold import (
+    LEGACY_MESSAGE,
+    AccessFailed,
+    AccessGained,
+    Presentation,
+    cluster_of,
+    fold_memory,
+    fold_record,
+)
 from palette_sync.core.model import (
     AccessState,
     ClusterMemory,
@@ -83,10 +91,10 @@ PAUSED = cluster(paused=True, virtual=True)
         pytest.param(GAINED, None, {}, (READY, "Verified", ""), id="access was gained"),
         pytest.param(GAINED, NO_ACCESS, {}, (READY, "Verified", ""), id="access was gained after a failure"),
         pytest.param(
-            replace(GAINED, legacy="one stands there"),
+            replace(GAINED, legacy=True),
             None,
             {},
-            (READY, "LegacyToken", "one stands there"),
+            (READY, "LegacyToken", LEGACY_MESSAGE),
             id="access was gained beside a token that never expires",
         ),
         pytest.param(UNREACHABLE, None, {}, (FAILED, "Unreachable", "no answer"), id="a first access that failed"),

@@ -27,6 +27,7 @@ from palette_sync.core.model import (
 from palette_sync.core.plan import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import PRESETS
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF, backoff, next_verification, verify_due
 from palette_sync.core.select import AuthRule, Filters
 from unit.builders import (
@@ -245,7 +246,9 @@ def test_renewals_that_fall_due_soon_share_a_pass(life: timedelta | None, left: 
     )
     found = due(candidate(credential=token), now=NOW, verify_interval=HOUR, ahead=MINUTE)
 
-    assert found == (Due("TokenDue", "the token has reached its renewal time", issue=True) if shares else None)
+    assert found == (
+        Due(Reason.TOKEN_DUE, "the token has reached its renewal time", issue=True, urgent=True) if shares else None
+    )
 
 
 def test_no_token_shares_a_pass_with_an_oidc_cluster() -> None:
@@ -256,7 +259,7 @@ def test_no_token_shares_a_pass_with_an_oidc_cluster() -> None:
 
 # -- backoffs in the life of a token ---------------------------------------------------------------------------------
 
-FAILURE = AccessFailed("Unreachable", "no answer")
+FAILURE = AccessFailed(Reason.UNREACHABLE, "no answer")
 failures = st.integers(0, 40)
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from palette_sync.cli.console import print_json, print_report
 from palette_sync.cli.exits import Exit
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from palette_sync.assembly.instance import Shared
@@ -224,7 +225,7 @@ class _Story:
             ready = await daemon.event("daemon_ready")
             self.expect(ready is not None, "it is ready: it holds the leases and has read what is published")
             first = await daemon.event("token_issued", cluster=added.uid)
-            renewed = await daemon.event("token_issued", cluster=added.uid, reason="TokenDue")
+            renewed = await daemon.event("token_issued", cluster=added.uid, reason=Reason.TOKEN_DUE)
             if renewed is not None:  # what a pass issued is published by its end
                 await daemon.event("pass_finished", after=daemon.index(renewed), instance="alpha")
             pods = await self.pods_seen(added.uid) if renewed else 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.instance import Shared
     from palette_sync.config import InstanceSettings, Settings
-    from palette_sync.core.model import ClusterRecord
+    from palette_sync.core.model import ClusterRecord, InstanceState
     from palette_sync.fanout import Outcome
 
 
@@ -49,14 +49,14 @@ def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) 
 async def _of_instance(
     shared: Shared, name: str, settings: InstanceSettings, *, yes: bool
 ) -> list[Outcome[ClusterRecord, tuple[str, ...]]]:
-    """Only clusters whose published record says LegacyToken are visited."""
+    """Only clusters in which a legacy token Secret was seen are visited."""
     from palette_sync import kube, palette
     from palette_sync.assembly.instance import client_of, policy_of
     from palette_sync.core.fold import cluster_of
 
     policy = policy_of(name, settings)
     state = await shared.store.load(name)
-    legacy = [record for record in state.records.values() if record.access.reason == "LegacyToken"]
+    legacy = [record for record in state.records.values() if _remembers_legacy(state, record.uid)]
     async with client_of(name, settings, shared.limits) as client:
 
         async def one(record: ClusterRecord) -> tuple[str, ...]:
@@ -71,6 +71,11 @@ async def _of_instance(
             timeout=120,
             name=f"legacy:{name}",
         )
+
+
+def _remembers_legacy(state: InstanceState, uid: str) -> bool:
+    memory = state.memory.get(uid)
+    return memory is not None and memory.legacy
 
 
 def _tell(found: dict[str, list[str]], problems: list[str], *, yes: bool, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from palette_sync.core.due import PATIENCE, Candidate, Due, due, in_backoff, waits, wakes_at
 from palette_sync.core.fold import cluster_of
 from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, OidcAuth
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -72,7 +73,7 @@ class Candidates:
                 known = self._state.issuers.get(issuer)
                 if known is None or known.valid_until is None or self._now >= known.valid_until:
                     chosen[issuer] = candidate.cluster.uid
-        return {uid: Due("IssuerDue", "the metadata of its issuer has run out") for uid in chosen.values()}
+        return {uid: Due(Reason.ISSUER_DUE, "the metadata of its issuer has run out") for uid in chosen.values()}
 
     def wakes(self, most: int) -> list[tuple[datetime, str]]:
         """The first moments of `all_wakes`."""

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from palette_sync.core.model import AccessState, AuthMode, OidcAuth, ServiceAccountAuth
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import (
     CLOCK_TOLERANCE,
     LONGEST_BACKOFF,
@@ -48,11 +49,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Work on a cluster, and its reason. `issue`: a new token is needed whatever the check says."""
+    """Work on a cluster, and its reason.
 
-    reason: str
+    `issue`: a new token is needed whatever the check says. `urgent`: it cannot wait until a failed listing works again,
+    because the token would lapse meanwhile. `needs_admin`: the read-only token is not enough for it.
+    """
+
+    reason: Reason
     message: str
     issue: bool = False
+    urgent: bool = False
+    needs_admin: bool = False
 
 
 def due(
@@ -76,9 +83,10 @@ def due(
         if found := check(candidate, now):
             return found
     if resync:
-        return Due("Resync", "an operator asked for it")
+        # Whether a legacy Secret is still there may be hidden from the read-only token.
+        return Due(Reason.RESYNC, "an operator asked for it", needs_admin=candidate.memory.legacy)
     if verify_due(candidate.key, candidate.memory.verified_at, now, verify_interval):
-        return Due("VerifyDue", "the verification interval has come round")
+        return Due(Reason.VERIFY_DUE, "the verification interval has come round")
     return _token_due_soon(candidate, now, ahead) if ahead else None
 
 
@@ -138,25 +146,27 @@ def _changed(candidate: Candidate) -> bool:
 
 def _first_access(candidate: Candidate, _now: datetime) -> Due | None:
     if candidate.record is None:
-        return Due("New", "not published yet", issue=True)
+        return Due(Reason.NEW, "not published yet", issue=True)
     if not has_access(candidate):
-        return Due("NoAccess", "no working access yet", issue=True)
+        return Due(Reason.NO_ACCESS, "no working access yet", issue=True)
     return None
 
 
 def _mode_changed(candidate: Candidate, _now: datetime) -> Due | None:
     auth = candidate.record.auth if candidate.record else None
     if candidate.mode is AuthMode.OIDC and isinstance(auth, ServiceAccountAuth):
-        return Due("ModeChanged", "configured for OIDC now")
+        return Due(Reason.MODE_CHANGED, "configured for OIDC now")
     if candidate.mode is AuthMode.SERVICE_ACCOUNT and isinstance(auth, OidcAuth):
-        return Due("ModeChanged", "configured for a service account now", issue=True)
+        return Due(Reason.MODE_CHANGED, "configured for a service account now", issue=True)
     return None
 
 
 def _configuration_changed(candidate: Candidate, _now: datetime | None) -> Due | None:
     known = candidate.memory.desired
     if known is not None and known != candidate.desired:
-        return Due("ConfigChanged", "the configured access differs from what the cluster was given")
+        return Due(
+            Reason.CONFIG_CHANGED, "the configured access differs from what the cluster was given", needs_admin=True
+        )
     return None
 
 
@@ -167,7 +177,7 @@ def _state_changed(candidate: Candidate, _now: datetime | None) -> Due | None:
     before, after = (record.palette.state, record.palette.health), (cluster.state, cluster.health)
     if before == after:
         return None
-    return Due("StateChanged", f"Palette says {_state(*after)}, before {_state(*before)}")
+    return Due(Reason.STATE_CHANGED, f"Palette says {_state(*after)}, before {_state(*before)}")
 
 
 def _token_due(candidate: Candidate, now: datetime) -> Due | None:
@@ -175,9 +185,9 @@ def _token_due(candidate: Candidate, now: datetime) -> Due | None:
     if credential is None or isinstance(candidate.record and candidate.record.auth, OidcAuth):
         return None
     if not credential.alive(now):
-        return Due("TokenLapsed", "the token has lapsed", issue=True)
+        return Due(Reason.TOKEN_LAPSED, "the token has lapsed", issue=True, urgent=True)
     if token_due(issued_at=credential.issued_at, renew_at=credential.renew_at, now=now):
-        return Due("TokenDue", "the token has reached its renewal time", issue=True)
+        return Due(Reason.TOKEN_DUE, "the token has reached its renewal time", issue=True, urgent=True)
     return None
 
 
@@ -190,7 +200,7 @@ def _token_due_soon(candidate: Candidate, now: datetime, ahead: timedelta) -> Du
 
 def _overlap_over(candidate: Candidate, now: datetime) -> Due | None:
     if any(secret.delete_at <= now for secret in candidate.memory.retired):
-        return Due("OverlapOver", "a replaced Secret has reached its end")
+        return Due(Reason.OVERLAP_OVER, "a replaced Secret has reached its end", needs_admin=True)
     return None
 
 
@@ -199,7 +209,7 @@ def _retry(candidate: Candidate, _now: datetime) -> Due | None:
     record = candidate.record
     failed = record is not None and record.access.state is not AccessState.READY
     if candidate.memory.failures > 0 or failed:
-        return Due("RetryDue", f"attempt {candidate.memory.failures + 1} after a failure")
+        return Due(Reason.RETRY_DUE, f"attempt {candidate.memory.failures + 1} after a failure")
     return None
 
 

@@ -26,13 +26,17 @@ from palette_sync.core.model import (
     Server,
     ServiceAccountAuth,
 )
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import backoff
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 
-PAUSED = "Paused"
+LEGACY_MESSAGE = (
+    "a token Secret that never expires stands in this cluster; once nothing uses it, remove it by "
+    "`palette-sync replace-legacy`"
+)
 SHORTEST_BACKOFF = timedelta(seconds=2)
 
 
@@ -46,14 +50,14 @@ class AccessGained:
     desired: str
     generation: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
-    legacy: str | None = None
+    legacy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AccessFailed:
     """Access could not be proven. `pending`: not wrong, only not there yet. `dead`: the token was refused."""
 
-    reason: str
+    reason: Reason
     message: str
     pending: bool = False
     dead: bool = False
@@ -111,6 +115,7 @@ def fold_record(
             created_at=cluster.created_at.replace(microsecond=0) if cluster.created_at else None,
             tags=cluster.tags,
             location=cluster.location,
+            paused=cluster.paused,
         ),
         access=Access(state, reason, message, previous.access.since if same and previous else now),
         kubernetes_version=version,
@@ -140,6 +145,7 @@ def fold_memory(
             generation=verdict.generation,
             desired=verdict.desired,
             retired=verdict.retired,
+            legacy=verdict.legacy,
         )
     failures = memory.failures + 1
     pause = backoff(failures, key)
@@ -151,27 +157,31 @@ def fold_memory(
 
 def _access(
     cluster: Cluster, previous: ClusterRecord | None, verdict: Verdict | None, auth: Auth | None, *, usable: bool
-) -> tuple[AccessState, str, str]:
+) -> tuple[AccessState, Reason, str]:
     if isinstance(verdict, AccessGained):
         if verdict.legacy:
-            return AccessState.READY, "LegacyToken", verdict.legacy
-        return AccessState.READY, "Verified", ""
+            return AccessState.READY, Reason.LEGACY_TOKEN, LEGACY_MESSAGE
+        return AccessState.READY, Reason.VERIFIED, ""
     if isinstance(verdict, AccessFailed):
         if usable:
             return AccessState.DEGRADED, verdict.reason, verdict.message
         state = AccessState.PENDING if verdict.pending else AccessState.FAILED
         return state, verdict.reason, verdict.message
     if cluster.paused:
-        return AccessState.FAILED, PAUSED, "the virtual cluster is paused in Palette"
+        return AccessState.FAILED, Reason.PAUSED, "the virtual cluster is paused in Palette"
     if previous is not None and previous.server is not None:
         if isinstance(auth, ServiceAccountAuth) and not usable and previous.access.state in _SERVED:
-            return AccessState.FAILED, "TokenLapsed", "the token lapsed before it could be renewed"
+            return AccessState.FAILED, Reason.TOKEN_LAPSED, "the token lapsed before it could be renewed"
         return previous.access.state, previous.access.reason, previous.access.message
     if cluster.state != RUNNING:
-        return AccessState.PENDING, "NotRunning", f"Palette says {cluster.state or 'nothing'}; access waits for Running"
+        return (
+            AccessState.PENDING,
+            Reason.NOT_RUNNING,
+            f"Palette says {cluster.state or 'nothing'}; access waits for Running",
+        )
     if previous is not None:
         return previous.access.state, previous.access.reason, previous.access.message
-    return AccessState.PENDING, "Waiting", "its first access has not been tried yet"
+    return AccessState.PENDING, Reason.WAITING, "its first access has not been tried yet"
 
 
 _SERVED = frozenset({AccessState.READY, AccessState.DEGRADED})
@@ -204,5 +214,5 @@ def cluster_of(record: ClusterRecord) -> Cluster:
         created_at=facts.created_at,
         tags=facts.tags,
         location=facts.location,
-        paused=record.access.reason == PAUSED,
+        paused=facts.paused,
     )

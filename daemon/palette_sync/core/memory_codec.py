@@ -18,6 +18,7 @@ def encode_memory(memory: ClusterMemory) -> bytes:
             generation=memory.generation,
             desired=memory.desired,
             retired=retired,
+            legacy=memory.legacy or None,
         ),
     )
 
@@ -35,6 +36,7 @@ def decode_memory(raw: bytes) -> ClusterMemory:
             RetiredSecret(name=one.name("name"), uid=one.name("uid"), delete_at=one.time("delete_at"))
             for one in fields.objects("retired")
         ),
+        legacy=fields.maybe_flag("legacy"),
     )
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from palette_sync.core.model import MANAGED_BY, ClusterMemory, RetiredSecret
 from palette_sync.core.rbac import PolicyRule, normalise
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -146,7 +147,7 @@ class TokenNeed:
     """Whether a new token is wanted, and why."""
 
     issue: bool
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class Action:
     verb: Verb
     kind: Kind
     name: str
-    reason: str
+    reason: Reason
     message: str = ""
     meta: Meta | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -166,7 +167,7 @@ class Action:
 class Blocked:
     """Why nothing is written to a cluster."""
 
-    reason: str
+    reason: Reason
     message: str
 
 
@@ -197,7 +198,7 @@ def plan(
     if observed.namespace is not None and observed.namespace.terminating:
         return Plan(
             blocked=Blocked(
-                "NamespaceTerminating", f"namespace {desired.namespace} is being deleted; waiting for its end"
+                Reason.NAMESPACE_TERMINATING, f"namespace {desired.namespace} is being deleted; waiting for its end"
             )
         )
     try:
@@ -206,10 +207,10 @@ def plan(
         secrets = _secrets(desired, observed, need=need, memory=memory, lost=lost, now=now, overlap=overlap)
         actions += [*secrets.actions, *_cluster_role(desired, observed), *_binding(desired, observed)]
     except _Conflict as conflict:
-        return Plan(blocked=Blocked("Conflict", str(conflict)), legacy=_legacy(desired, observed))
+        return Plan(blocked=Blocked(Reason.CONFLICT, str(conflict)), legacy=_legacy(desired, observed))
     issue = need.issue or lost or secrets.issue
     if issue:
-        reason = need.reason if need.issue else "TokenDead"
+        reason = need.reason if need.issue else Reason.TOKEN_DEAD
         actions.append(Action("issue", Kind.TOKEN, desired.service_account, reason))
     return Plan(
         actions=tuple(actions),
@@ -223,7 +224,7 @@ def plan(
 def plan_replace_legacy(desired: Desired, observed: Observed) -> tuple[Action, ...]:
     """Delete every legacy token Secret, adopted or not: only those of our service account count as such."""
     return tuple(
-        Action("delete", Kind.SECRET, secret.name, "LegacyToken", "holds a token that never expires", secret.meta)
+        Action("delete", Kind.SECRET, secret.name, Reason.LEGACY_TOKEN, "holds a token that never expires", secret.meta)
         for secret in observed.secrets
         if _is_legacy(desired, secret) and (secret.meta.ours or secret.meta.manager is None)
     )
@@ -247,7 +248,7 @@ def _stance(desired: Desired, kind: Kind, name: str, meta: Meta, *, same: bool, 
 def _namespace(desired: Desired, observed: Observed) -> list[Action]:
     if observed.namespace is not None or Kind.NAMESPACE in observed.unreadable:
         return []
-    return [Action("create", Kind.NAMESPACE, desired.namespace, "Missing")]
+    return [Action("create", Kind.NAMESPACE, desired.namespace, Reason.MISSING)]
 
 
 def _service_account(desired: Desired, observed: Observed) -> list[Action]:
@@ -255,9 +256,9 @@ def _service_account(desired: Desired, observed: Observed) -> list[Action]:
     if kind in observed.unreadable:
         return []
     if found is None:
-        return [Action("create", kind, name, "Missing")]
+        return [Action("create", kind, name, Reason.MISSING)]
     if _stance(desired, kind, name, found.meta, same=True, differs=""):
-        return [Action("update", kind, name, "Adopted", "label it as ours", found.meta)]
+        return [Action("update", kind, name, Reason.ADOPTED, "label it as ours", found.meta)]
     return []
 
 
@@ -266,12 +267,14 @@ def _cluster_role(desired: Desired, observed: Observed) -> list[Action]:
     if kind in observed.unreadable:
         return []
     if found is None:
-        return [Action("create", kind, name, "Missing")]
+        return [Action("create", kind, name, Reason.MISSING)]
     same = normalise(found.rules) == normalise(desired.rules)
     adopts = _stance(desired, kind, name, found.meta, same=same, differs="has other rules")
     if not same:
-        return [Action("update", kind, name, "RoleDrifted", "its rules differ from the configured ones", found.meta)]
-    return [Action("update", kind, name, "Adopted", "label it as ours", found.meta)] if adopts else []
+        return [
+            Action("update", kind, name, Reason.ROLE_DRIFTED, "its rules differ from the configured ones", found.meta)
+        ]
+    return [Action("update", kind, name, Reason.ADOPTED, "label it as ours", found.meta)] if adopts else []
 
 
 def _binding(desired: Desired, observed: Observed) -> list[Action]:
@@ -279,7 +282,7 @@ def _binding(desired: Desired, observed: Observed) -> list[Action]:
     if kind in observed.unreadable:
         return []
     if found is None:
-        return [Action("create", kind, name, "Missing")]
+        return [Action("create", kind, name, Reason.MISSING)]
     same_role = found.role == (Kind.CLUSTER_ROLE.value, desired.cluster_role)
     same_subjects = found.subjects == {(Kind.SERVICE_ACCOUNT.value, desired.namespace, desired.service_account)}
     adopts = _stance(
@@ -288,10 +291,10 @@ def _binding(desired: Desired, observed: Observed) -> list[Action]:
     if not same_role:
         # roleRef is immutable: only delete and create can change it.
         message = f"binds {found.role[0][:63]} {found.role[1][:63]}"
-        return [Action("replace", kind, name, "RoleRefChanged", message, found.meta)]
+        return [Action("replace", kind, name, Reason.ROLE_REF_CHANGED, message, found.meta)]
     if not same_subjects:
-        return [Action("update", kind, name, "SubjectsDrifted", "its subjects differ", found.meta)]
-    return [Action("update", kind, name, "Adopted", "label it as ours", found.meta)] if adopts else []
+        return [Action("update", kind, name, Reason.SUBJECTS_DRIFTED, "its subjects differ", found.meta)]
+    return [Action("update", kind, name, Reason.ADOPTED, "label it as ours", found.meta)] if adopts else []
 
 
 def _legacy(desired: Desired, observed: Observed) -> bool:
@@ -330,7 +333,7 @@ def _secrets(
     issue = chosen is None or memory.generation not in {None, chosen.name}
     if chosen is None:
         name, generation = _next_generation(desired, observed)
-        reason = need.reason if need.issue and usable else "SecretMissing"
+        reason = need.reason if need.issue and usable else Reason.SECRET_MISSING
         labels = {GENERATION_LABEL: str(generation)}
         actions.append(Action("create", Kind.SECRET, name, reason, labels=labels))
     else:
@@ -352,9 +355,11 @@ def _adopt_secret(desired: Desired, observed: Observed) -> list[Action]:
         return []  # adopt = always, but a type is immutable: it is of no use and stays as it is
     if legacy:
         message = "holds a token that never expires; kept for the tool that made it"
-        return [Action("update", Kind.SECRET, named.name, "LegacyToken", message, named.meta, {LEGACY_LABEL: "true"})]
+        return [
+            Action("update", Kind.SECRET, named.name, Reason.LEGACY_TOKEN, message, named.meta, {LEGACY_LABEL: "true"})
+        ]
     labels = {GENERATION_LABEL: "1"}
-    return [Action("update", Kind.SECRET, named.name, "Adopted", "label it as ours", named.meta, labels)]
+    return [Action("update", Kind.SECRET, named.name, Reason.ADOPTED, "label it as ours", named.meta, labels)]
 
 
 def _usable(desired: Desired, secret: ObservedSecret, *, adopted: bool) -> bool:
@@ -405,7 +410,9 @@ def _retire(
         delete_at = known.get((secret.name, secret.meta.uid), now + overlap)
         if delete_at <= now:
             deletions.append(
-                Action("delete", Kind.SECRET, secret.name, "OverlapOver", "its successor is published", secret.meta)
+                Action(
+                    "delete", Kind.SECRET, secret.name, Reason.OVERLAP_OVER, "its successor is published", secret.meta
+                )
             )
         else:
             retired.append(RetiredSecret(secret.name, secret.meta.uid, delete_at))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from palette_sync.core.model import MANAGED_BY
 from palette_sync.core.plan import MANAGED_BY_LABEL, Action, Kind, Observed, ObservedSecret, Plan, TokenNeed, plan
+from palette_sync.core.reasons import Reason
 from palette_sync.kube.errors import Blocked, Conflict, Forbidden, NamespaceTerminating, NotFound
 from palette_sync.kube.objects import (
     binding_of,
@@ -152,7 +153,7 @@ async def ensure(
                 taken.add(action.name)  # perhaps by a Secret without our label, which no listing shows
             if decided.issue and not need.issue:
                 # What killed the token may be repaired already, so that the next plan could not see it any more.
-                need = TokenNeed(issue=True, reason="TokenDead")
+                need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
             continue
         return Ensured(decided, tuple(done))
     raise AssertionError("unreachable")

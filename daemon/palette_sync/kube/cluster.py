@@ -10,6 +10,7 @@ import orjson
 
 from palette_sync.core.plan import Kind, TokenNeed, plan, plan_replace_legacy
 from palette_sync.core.rbac import probe_of
+from palette_sync.core.reasons import Reason
 from palette_sync.http import TransportError, open_session, request
 from palette_sync.kube.access import apply, ensure, observe
 from palette_sync.kube.errors import AccessDenied, NotFound, TokenRejected, Unauthorized, unreachable
@@ -149,7 +150,7 @@ async def check(
             observed = await observe(api, desired, lenient=True)
         except Unauthorized:  # it was revoked a moment ago
             return Checked(dead=True)
-        need = TokenNeed(issue=False, reason="VerifyDue")
+        need = TokenNeed(issue=False, reason=Reason.VERIFY_DUE)
         decided = plan(desired, observed, need=need, memory=memory, now=now, overlap=token_policy.overlap)
         secrets_unreadable = Kind.SECRET in observed.unreadable
         return Checked(

@@ -19,6 +19,7 @@ from palette_sync.core.due import has_access
 from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
 from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.plan import TokenNeed
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
-LEGACY = (
-    "a token Secret that never expires stands in this cluster; once nothing uses it, remove it by "
-    "`palette-sync replace-legacy`"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ class ClusterWorker:
                 raise
             worked = ClusterResult(verdict)
             record = item.candidate.record
-            if item.due.reason == "IssuerDue" and record is not None and isinstance(record.auth, OidcAuth):
+            if item.due.reason is Reason.ISSUER_DUE and record is not None and isinstance(record.auth, OidcAuth):
                 self._issuers.put_off(record.auth.issuer_url, verdict.message)
         return replace(worked, duration_s=round(time.monotonic() - begun, 3))
 
@@ -158,7 +155,7 @@ class ClusterWorker:
         """Prove the published token if that is enough; else repair or issue with the admin kubeconfig."""
         record = item.candidate.record
         need = TokenNeed(issue=item.due.issue or item.token is None, reason=item.due.reason)
-        if item.token is not None and not need.issue and item.due.reason not in _NEEDS_ADMIN:
+        if item.token is not None and not need.issue and not item.due.needs_admin:
             assert record is not None
             assert record.server is not None
             try:
@@ -178,13 +175,13 @@ class ClusterWorker:
                             record.server,
                             checked.kubernetes_version,
                             # Where this token may not read Secrets, what was known of them stands.
-                            legacy=record.access.reason == "LegacyToken" if checked.legacy is None else checked.legacy,
+                            legacy=memory.legacy if checked.legacy is None else checked.legacy,
                             generation=memory.generation,
                             retired=checked.retired,
                         )
                     )
                 if checked.dead:
-                    need = TokenNeed(issue=True, reason="TokenDead")
+                    need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
                 admin = await self._admin(item)
         else:
             admin = await self._admin(item)
@@ -198,11 +195,11 @@ class ClusterWorker:
             if granted.credential is None and item.token is not None and not self._dry_run:
                 checked = await self._check(item, granted.server, item.token)
                 if checked.dead:
-                    granted = await self._grant_once(item, admin, TokenNeed(issue=True, reason="TokenDead"))
+                    granted = await self._grant_once(item, admin, TokenNeed(issue=True, reason=Reason.TOKEN_DEAD))
                     actions += granted.actions
                 elif not checked.healthy:
                     return ClusterResult(
-                        AccessFailed("NotRepaired", "the cluster still differs from what is configured"),
+                        AccessFailed(Reason.NOT_REPAIRED, "the cluster still differs from what is configured"),
                         actions=actions,
                     )
         verdict = self._gained(
@@ -249,7 +246,7 @@ class ClusterWorker:
             desired=self._policy.fingerprint(AuthMode.SERVICE_ACCOUNT),
             generation=generation,
             retired=retired,
-            legacy=LEGACY if legacy else None,
+            legacy=legacy,
         )
 
     async def _admin(self, item: DueCluster) -> kube.AdminAccess:
@@ -274,27 +271,25 @@ class OidcNotConfigured(Exception):
     """Palette names no issuer or no client for the cluster."""
 
 
-# Reasons for which the read-only token cannot be enough.
-_NEEDS_ADMIN = frozenset({"ConfigChanged", "OverlapOver"})
-
-
 def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
     """Turn what a cluster, Palette or an issuer did into a verdict; None for anything that is not theirs."""
     match error:
         case palette.NotFound():
-            return AccessFailed("KubeconfigNotReady", "Palette has no kubeconfig for this cluster yet", pending=True)
+            return AccessFailed(
+                Reason.KUBECONFIG_NOT_READY, "Palette has no kubeconfig for this cluster yet", pending=True
+            )
         case palette.NotPermitted():
             return AccessFailed(
-                "KubeconfigForbidden",
+                Reason.KUBECONFIG_FORBIDDEN,
                 f"Palette refuses the kubeconfig; the API key's user needs {ADMIN_PERMISSION} "
                 "(for OIDC clusters cluster.get) in this project",
             )
         case palette.PaletteError():
-            return AccessFailed("PaletteUnavailable", str(error))
+            return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))
         case OidcNotConfigured():
-            return AccessFailed("OidcNotConfigured", "Palette names no OIDC issuer and client for this cluster")
+            return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
         case oidc.IssuerError():
-            return AccessFailed("IssuerUnavailable", str(error))
+            return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
         case kube.KubeconfigError():
             return AccessFailed(error.reason, str(error))
         case kube.Blocked():
@@ -303,6 +298,6 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
             return AccessFailed(error.reason, str(error))
         case TimeoutError():
             return AccessFailed(
-                "Unreachable", f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"
+                Reason.UNREACHABLE, f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"
             )
     return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from palette_sync.core.documents import format_time
+from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Effect, change_of, held_of, project_of
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Ledger:
         self._changes += [held_of(record, passes) for record, passes in records]
         if records and not self._dry_run:
             names = sorted(record.name for record, _ in records)[:MOST_NAMES]
-            self._log.warning("prune_held", held=len(records), of=of, names=names, reason="PruneHeld")
+            self._log.warning("prune_held", held=len(records), of=of, names=names, reason=Reason.PRUNE_HELD)
 
 
 def _time(moment: datetime | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.fold import AccessFailed
 from palette_sync.core.prune import PASSES
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One cluster's part in a pass. `reason` is CamelCase, `message` for people; `actions` were done in the cluster.
+    """One cluster's part in a pass. `message` is for people; `actions` were done in the cluster.
     `duration_s` includes waiting for Palette's rate limits and for a place among the clusters in flight.
     """
 
@@ -41,7 +42,7 @@ class Change:
     name: str
     project: str
     effects: tuple[Effect, ...]
-    reason: str
+    reason: Reason
     message: str
     actions: tuple[Action, ...] = ()
     duration_s: float = 0.0
@@ -119,11 +120,11 @@ def palette_change(before: ClusterRecord | None, after: ClusterRecord) -> Change
             after.uid, after.name, project_of(after), (Effect.PUBLISHED,), after.access.reason, after.access.message
         )
     return Change(
-        after.uid, after.name, project_of(after), (Effect.UPDATED,), "PaletteChanged", _difference(before, after)
+        after.uid, after.name, project_of(after), (Effect.UPDATED,), Reason.PALETTE_CHANGED, _difference(before, after)
     )
 
 
-def drop_of(record: ClusterRecord, reason: str) -> Change:
+def drop_of(record: ClusterRecord, reason: Reason) -> Change:
     return Change(record.uid, record.name, project_of(record), (Effect.DROPPED,), reason, _DROPPED.get(reason, ""))
 
 
@@ -133,20 +134,20 @@ def held_of(record: ClusterRecord, passes: int) -> Change:
         record.name,
         project_of(record),
         (Effect.HELD,),
-        "PruneHeld",
+        Reason.PRUNE_HELD,
         f"missed by {passes} of {PASSES} passes; --allow-prune drops it now",
     )
 
 
 _DROPPED = {
-    "Disappeared": "Palette lists it no more",
-    "Deleting": "Palette is deleting it",
-    "Deleted": "Palette has deleted it",
-    "ProjectExcluded": "its project is not selected",
-    "TagExcluded": "a tag excludes it",
-    "TagNotIncluded": "no included tag",
-    "TenantScopeExcluded": "tenant-scoped clusters are excluded",
-    "VirtualExcluded": "virtual clusters are excluded",
+    Reason.DISAPPEARED: "Palette lists it no more",
+    Reason.DELETING: "Palette is deleting it",
+    Reason.DELETED: "Palette has deleted it",
+    Reason.PROJECT_EXCLUDED: "its project is not selected",
+    Reason.TAG_EXCLUDED: "a tag excludes it",
+    Reason.TAG_NOT_INCLUDED: "no included tag",
+    Reason.TENANT_SCOPE_EXCLUDED: "tenant-scoped clusters are excluded",
+    Reason.VIRTUAL_EXCLUDED: "virtual clusters are excluded",
 }
 
 

@@ -21,6 +21,7 @@ from palette_sync.core.due import RENEW_AHEAD
 from palette_sync.core.fold import AccessFailed, fold_memory, fold_record
 from palette_sync.core.model import Discovery, OidcAuth
 from palette_sync.core.prune import prune
+from palette_sync.core.reasons import Reason
 from palette_sync.core.scopes import held_before, scopes_after, whole
 from palette_sync.core.select import select
 from palette_sync.events import in_turns, unless
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# Reasons that cannot wait until a failed listing works again: the token would lapse meanwhile.
-_URGENT = frozenset({"TokenDue", "TokenLapsed"})
 UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may take, waiting for its limits included
 
 
@@ -158,9 +157,9 @@ class _Pass:
         if self.discovery.tenant_uid:  # the credential works, so an admin kubeconfig can be had
             for candidate in kept:
                 one = self.view.due(candidate, resync=self.options.resync, ahead=RENEW_AHEAD)
-                if one and one.reason in _URGENT:
+                if one and one.urgent:
                     found[candidate.cluster.uid] = one
-        self.news = frozenset(uid for uid, one in found.items() if one.reason == "StateChanged")
+        self.news = frozenset(uid for uid, one in found.items() if one.reason is Reason.STATE_CHANGED)
         return [
             self._item(candidate, found[candidate.cluster.uid])
             for candidate in (*chosen, *kept)
@@ -417,6 +416,6 @@ async def _first_error() -> AsyncIterator[None]:
 
 def _verdict_of(error: Exception | None, item: DueCluster, policy: InstancePolicy) -> AccessFailed:
     if isinstance(error, TimeoutError):
-        return AccessFailed("Unreachable", f"no answer within {policy.cluster_timeout.total_seconds():g} s")
+        return AccessFailed(Reason.UNREACHABLE, f"no answer within {policy.cluster_timeout.total_seconds():g} s")
     log.error("unexpected_error", cluster=str(item), error=type(error).__name__, exc_info=error)
-    return AccessFailed("InternalError", f"{type(error).__name__}; the log has the traceback")
+    return AccessFailed(Reason.INTERNAL_ERROR, f"{type(error).__name__}; the log has the traceback")

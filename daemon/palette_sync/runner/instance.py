@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from palette_sync.core.candidates import Candidates
+from palette_sync.core.reasons import Reason
 from palette_sync.events import Interrupted, in_turns, unless, wait_any
 from palette_sync.reconcile.run import run_pass
 from palette_sync.runner.api_key import KeyWatch
@@ -74,7 +75,7 @@ class Observer(Protocol):
 
     def pass_finished(self, report: PassReport, *, listed: bool) -> None: ...
 
-    def pass_failed(self, instance: str, reason: str) -> None: ...
+    def pass_failed(self, instance: str, reason: Reason) -> None: ...
 
     def settled(self, runner: Runner) -> None:
         """The runner's standing changed."""
@@ -252,15 +253,15 @@ class Runner:
             raise
         except StoreError as error:
             self.mailbox.put(request)
-            self._observer.pass_failed(self.instance, type(error).__name__)
+            self._observer.pass_failed(self.instance, error.reason)
             raise
         except Interrupted:
             self.mailbox.put(request)
         except Exception as error:  # a bug in a pass must not end the daemon
-            log.exception("pass_failed", instance=self.instance, reason="InternalError")
+            log.exception("pass_failed", instance=self.instance, reason=Reason.INTERNAL_ERROR)
             self._publisher = None
             self.status.error = f"{type(error).__name__}; the log has the traceback"
-            self._observer.pass_failed(self.instance, "InternalError")
+            self._observer.pass_failed(self.instance, Reason.INTERNAL_ERROR)
             for answer in request.answers:
                 answer.cancel()
             self._troubles += 1

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from palette_sync.config import Settings
+    from palette_sync.core.reasons import Reason
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner.instance import InstanceRuntime
     from palette_sync.runner.mailbox import ReportFuture
@@ -187,7 +188,7 @@ class Service:
     def pass_finished(self, report: PassReport, *, listed: bool) -> None:
         self._metrics.observe(report, listed=listed)
 
-    def pass_failed(self, instance: str, reason: str) -> None:
+    def pass_failed(self, instance: str, reason: Reason) -> None:
         self._metrics.observe_failure(instance, reason)
 
     def settled(self, runner: Runner) -> None:

@@ -21,6 +21,7 @@ import orjson
 
 from palette_sync.core.documents import DocumentError, format_time
 from palette_sync.core.model import SCHEMA, Access, AccessState, Head, SealedCredential
+from palette_sync.core.reasons import Reason
 from palette_sync.core.snapshot_codec import (
     decode_credential,
     digest,
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
 
 CHANGES_LENGTH = 10_000
 LONGEST_VERSION = 16  # digits; a longer one was not written by a publisher
-DISTRUSTED = "SnapshotRefused"
+DISTRUSTED = Reason.SNAPSHOT_REFUSED
 
 
 @dataclass(frozen=True, slots=True)
