@@ -128,8 +128,9 @@ def test_a_loop_that_hangs_is_ended_at_the_deadline_with_stacks(
 ) -> None:
     world = world_of("--instances", "1", "--clusters", "2")
     hang = (
-        "import time, palette_sync.service.daemon as service\n"
-        "service.Service._stop_runner = staticmethod(lambda running: time.sleep(600))\n"
+        "import time\n"
+        "from palette_sync.service.runners import Runners\n"
+        "Runners.stop_all = lambda self: time.sleep(600)\n"
     )
     variables = {**redis, "PALETTE_SYNC_SERVICE__GRACE": "1s", "PALETTE_SYNC_SERVICE__DEADLINE": "2s"}
     with daemon(world.config, code=hang, **variables) as run:
@@ -214,7 +215,7 @@ def test_an_exception_in_a_pass_is_borne(world_of: Callable[..., World], redis: 
     bug = (
         "import palette_sync.runner.instance as instance\n"
         "original = instance.run_pass\n"
-        "instance.TROUBLE_PAUSES = (600.0,)\n"  # so that it comes once
+        "instance.RETRY_PAUSES = (600.0,)\n"  # so that it comes once
         "async def run_pass(ports, **kwargs):\n"
         "    if ports.policy.instance == 'alpha': raise ValueError('a bug')\n"
         "    return await original(ports, **kwargs)\n"

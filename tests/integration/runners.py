@@ -1,4 +1,4 @@
-"""Runners on a stage: told what to do by their mailboxes alone, watched through an observer."""
+"""Runners on a stage: driven by their mailboxes alone, watched through an observer."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class NoRecorder:
 
 
 class Watcher:
-    """Keeps what a runner told. `on_settled` and `on_finished` may raise or act in its turn."""
+    """Keeps what a runner reported. `on_status` and `on_finished` may raise, or act while the runner waits."""
 
     def __init__(self) -> None:
         self.reports: list[PassReport] = []
         self.listed: list[bool] = []
         self.failed: list[str] = []
         self.states: list[RunnerState] = []
-        self.on_settled: Callable[[Runner], None] = lambda _: None
+        self.on_status: Callable[[Runner], None] = lambda _: None
         self.on_finished: Callable[[PassReport], None] = lambda _: None
 
     def pass_finished(self, report: PassReport, *, listed: bool) -> None:
@@ -47,14 +47,14 @@ class Watcher:
     def pass_failed(self, instance: str, reason: str) -> None:
         self.failed.append(reason)
 
-    def settled(self, runner: Runner) -> None:
+    def status_changed(self, runner: Runner) -> None:
         if not self.states or self.states[-1] is not runner.status.state:
             self.states.append(runner.status.state)
-        self.on_settled(runner)
+        self.on_status(runner)
 
 
 def runtime(stage: Stage, instance: str = "alpha", **changes: Any) -> InstanceRuntime:
-    """The configured instance, with a lease that outlasts any stall; `changes` are fields of `Setting`."""
+    """The configured instance, with a lease that outlasts any stall; `changes` are fields of `InstanceRuntime`."""
     made = runtime_of(stage.shared, instance, recorder=NoRecorder())
     return replace(made, **({"lease_ttl": 600.0, "holder": "test:1"} | changes))
 
@@ -74,7 +74,7 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Running:
-    """A runner at work, and what it told."""
+    """A runner at work, and what it reported."""
 
     def __init__(self, stage: Stage, given: InstanceRuntime, watcher: Watcher) -> None:
         self.late = asyncio.Event()

@@ -34,7 +34,7 @@ class Daemon:
     problems: list[str] = field(default_factory=list)
     asked: list[tuple[str, bool]] = field(default_factory=list)
 
-    def led(self) -> list[str]:
+    def leading(self) -> list[str]:
         return ["alpha"]
 
     def ask(self, instance: str, *, allow_prune: bool) -> asyncio.Future[Any] | None:

@@ -17,7 +17,7 @@ from integration.runners import Watcher, issued, look_often, running, runtime
 from integration.store_builders import Proxy, raw_client, until
 from palette_sync.reconcile import publish
 from palette_sync.runner import RunnerState
-from palette_sync.runner.instance import TROUBLE_PAUSES
+from palette_sync.runner.instance import RETRY_PAUSES
 from palette_sync.simulator import Fault
 from palette_sync.store import batches
 from palette_sync.store.lease import Lease
@@ -197,10 +197,10 @@ async def test_an_exception_in_a_pass_is_borne_and_the_next_tick_works(stage_of:
     sound = runtime(stage)
     broken = [True]
 
-    def ports(*given: Any) -> Any:
+    def ports(*given: Any, **named: Any) -> Any:
         if broken[0]:
             raise LookupError("a bug")
-        return sound.ports(*given)
+        return sound.ports(*given, **named)
 
     async with running(stage, replace(sound, ports=ports)) as one:
         with capture_logs() as logs:
@@ -254,7 +254,7 @@ async def test_an_exception_of_the_runner_itself_leaves_it_and_cancels_who_waits
 
     async with running(stage, watcher=watcher) as one:
         await one.stands(RunnerState.LEADING)
-        watcher.on_settled = broken
+        watcher.on_status = broken
         answer = one.mailbox.ask()
         with pytest.raises(LookupError, match="a bug"):
             await one.task
@@ -323,8 +323,8 @@ async def test_who_waits_no_longer_for_an_answer_disturbs_nobody(stage_of: Any) 
 
         assert (await waiting).error is None
         assert one.watcher.failed == []
-        assert not one.runner.stopping
-    assert one.runner.stopping
+        assert not one.task.done()
+    assert one.task.done()
 
 
 # -- what is due by itself -------------------------------------------------------------------------------------------
@@ -387,7 +387,7 @@ async def test_what_is_overdue_wakes_it_after_a_pause_and_not_in_a_spin(stage_of
         assert now + timedelta(seconds=10) < one.status.wakes_at < now + timedelta(minutes=1), "the backoff's end"
 
         stage.advance(minutes=5)
-        await one.runner._settle(one.runner._publisher)  # type: ignore[arg-type]
+        await one.runner._update_status(one.runner._publisher)  # type: ignore[arg-type]
         assert one.status.wakes_at == stage.clock() + timedelta(seconds=0.2)
 
 
@@ -611,10 +611,10 @@ async def test_a_token_that_no_key_opens_any_more_is_issued_anew_after_a_flush(s
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     async with running(stage) as one:
         await one.list()
-        memory = one.runner._last_state
+        memory = one.runner._last_published.state
         assert memory is not None
         lost = next(iter(memory.credentials))
-        one.runner._last_state = replace(
+        one.runner._last_published.state = replace(
             memory, credentials={**memory.credentials, lost: replace(memory.credentials[lost], sealed="no jwe")}
         )
         await flush(raw, stage)
@@ -890,7 +890,7 @@ async def test_a_key_that_palette_does_not_list_is_said_to_be_unknown(stage_of: 
         with capture_logs() as logs:
             await look_at_key(one)
 
-        assert keys(logs) == [("api_key_unknown", "no key of that api_key_name is listed")]
+        assert keys(logs) == [("api_key_unknown", "Palette lists no key of that name")]
         assert (one.status.key_name, one.status.key_expires_at) == ("another", None)
 
 
@@ -933,7 +933,7 @@ async def test_after_an_outage_its_own_former_lease_does_not_hold_it_up(stage_of
         await one.list()
         held = await raw.get(key)
         epoch = int(await raw.get(stage.shared.store.keys.epoch("alpha")))
-        one.runner._former.lost.set()  # type: ignore[union-attr]
+        one.runner._former_lease.lost.set()  # type: ignore[union-attr]
         await until(lambda: RunnerState.STORELESS in one.watcher.states)
         await raw.set(key, held)  # as if it could not have been given back
 
@@ -968,7 +968,7 @@ async def test_what_fails_again_and_again_is_tried_after_pauses_and_not_forgotte
         watcher.pass_failed = pass_failed  # type: ignore[method-assign]
         one.mailbox.resync()
         await until(lambda: len(failed_at) == 2)
-        assert failed_at[1] - failed_at[0] >= TROUBLE_PAUSES[0] * 0.9
+        assert failed_at[1] - failed_at[0] >= RETRY_PAUSES[0] * 0.9
         assert one.status.error == "RuntimeError; the log has the traceback"
 
         failing = False
@@ -983,10 +983,12 @@ async def test_what_a_pass_left_out_is_taken_up_soon(stage_of: Any) -> None:
     good = runtime(stage)
     passes = 0
 
-    def ports(client: Any, publisher: Any, may_issue: Any) -> Any:
+    def ports(client: Any, **named: Any) -> Any:
         nonlocal passes
         passes += 1
-        return good.ports(client, publisher, may_issue if passes > 1 else lambda: False)
+        if passes == 1:
+            named["may_issue"] = lambda: False
+        return good.ports(client, **named)
 
     async with running(stage, replace(good, ports=ports)) as one:
         one.mailbox.tick()

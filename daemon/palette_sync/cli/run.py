@@ -20,7 +20,7 @@ def run(config: Path) -> Exit:
 
     async def work(settings: Settings) -> Exit:
         from palette_sync.assembly.instance import open_shared
-        from palette_sync.service.daemon import Outcome, Service
+        from palette_sync.service.daemon import Daemon, Outcome
         from palette_sync.service.systemd import Notifier
         from palette_sync.telemetry.endpoint import EndpointError
         from palette_sync.telemetry.metrics import Metrics
@@ -28,7 +28,7 @@ def run(config: Path) -> Exit:
         notifier = Notifier.from_environment(os.environ)
         async with open_shared(settings) as shared:
             try:
-                outcome = await Service(config, shared, notifier=notifier, metrics=Metrics()).run()
+                outcome = await Daemon(config, shared, notifier=notifier, metrics=Metrics()).run()
             except EndpointError as error:
                 # No exit 78: who holds the port may be about to leave it, so starting again is worth it.
                 complain([str(error)], title="the endpoint cannot listen")
