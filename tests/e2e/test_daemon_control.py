@@ -127,6 +127,8 @@ def test_status_shows_how_it_stands(world_of: Callable[..., World], redis: dict[
 
         assert run.get("/metrics")[0] == 200
         assert run.metric("palette_sync_clusters")['palette_instance="alpha",state="ready"'] == 3.0
+        verified = 'palette_instance="alpha",reason="Verified",state="ready"'
+        assert run.metric("palette_sync_clusters_by_reason")[verified] == 3.0
         assert run.metric("palette_sync_api_key_expiry_timestamp_seconds")['palette_instance="alpha"'] > 1.8e9
         assert run.get("/nothing")[0] == 404
         assert run.stop() == 0

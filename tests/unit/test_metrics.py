@@ -28,6 +28,7 @@ DOCUMENTED = {
     "palette_sync_passes": "counter",
     "palette_sync_pass_failures": "counter",
     "palette_sync_clusters": "gauge",
+    "palette_sync_clusters_by_reason": "gauge",
     "palette_sync_changes": "counter",
     "palette_sync_token_first_lapse_seconds": "gauge",
     "palette_sync_renewals_failing": "gauge",
@@ -102,6 +103,7 @@ def everything(metrics: Metrics) -> None:
     )
     metrics.observe_failure("prod", Reason.STORE_UNAVAILABLE)
     metrics.first_lapse("prod", LATER, renewals_failing=1)
+    metrics.clusters_by_reason("prod", {("ready", "Verified"): 2, ("failed", "Unreachable"): 1})
     metrics.api_key("prod", LATER)
     recorder = metrics.recorder("prod")
     recorder.request("/v1/users/info", "ok")
@@ -255,6 +257,14 @@ def test_the_time_to_the_first_lapse_is_computed_when_it_is_read(metrics: Metric
     assert value(metrics, "renewals_failing") == 2
 
 
+def test_clusters_are_counted_by_reason_and_a_reason_that_no_cluster_has_loses_its_series(metrics: Metrics) -> None:
+    metrics.clusters_by_reason("prod", {("ready", "Verified"): 2, ("failed", "Unreachable"): 1})
+    metrics.clusters_by_reason("prod", {("ready", "Verified"): 3})
+
+    assert value(metrics, "clusters_by_reason", state="ready", reason="Verified") == 3
+    assert value(metrics, "clusters_by_reason", state="failed", reason="Unreachable") is None
+
+
 def test_what_is_not_known_is_no_series(metrics: Metrics) -> None:
     metrics.first_lapse("prod", None)
     metrics.api_key("prod", None)
@@ -295,6 +305,7 @@ def test_a_forgotten_instance_leaves_no_series_and_takes_no_others(metrics: Metr
     everything(metrics)
     metrics.observe(report(instance="prod-2"))
     metrics.first_lapse("prod-2", NOW + timedelta(days=1))
+    metrics.clusters_by_reason("prod-2", {("ready", "Verified"): 1})
 
     metrics.forget("prod")
     metrics.forget("never-seen")

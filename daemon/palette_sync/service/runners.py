@@ -164,6 +164,7 @@ class Runners:
         if leading or status.state is RunnerState.STORELESS:
             self._metrics.attempted(name, status.attempted_at)
             self._metrics.first_lapse(name, status.first_lapse, renewals_failing=status.renewals_failing)
+            self._metrics.clusters_by_reason(name, status.reasons)
             self._metrics.api_key(name, status.key_expires_at)
         self.changed.set()
         if all(one.status.busy_since is None for one in self):
