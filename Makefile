@@ -123,6 +123,7 @@ endif
 .PHONY: docs
 docs: $(VENV)/.runtime ## write the parts of the documentation that follow from the code
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/draw_architecture.py
 
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -52,8 +53,8 @@ def test_every_metric_is_documented_and_no_other() -> None:
     assert described == {name: set(filter(None, labels.split(","))) for name, labels in found}
 
 
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -65,7 +66,7 @@ def generator() -> ModuleType:
 def test_what_follows_from_the_code_is_up_to_date(page: str) -> None:
     text = (ROOT / page).read_text()
 
-    assert generator().generated(page, text) == text, "run `make docs`"
+    assert script("generate").generated(page, text) == text, "run `make docs`"
 
 
 def test_every_reason_of_a_record_is_in_the_readme() -> None:
@@ -115,3 +116,43 @@ def test_no_reason_is_written_as_a_bare_string() -> None:
         if words - FOREIGN.get(name, set()):
             found[name] = words
     assert found == {}
+
+
+def test_the_drawing_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "architecture.svg").read_text() == script("draw_architecture").drawing(), "run `make docs`"
+
+
+def test_the_architecture_page_names_every_layer_and_library() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    for layer in re.findall(r"palette_sync\.(\w+)", " ".join(layers)):
+        assert re.search(rf"^\| .*`{layer}`", page, re.MULTILINE), layer
+    libraries = page.partition("## Libraries")[2].partition("## Decided")[0].lower()
+    for requirement in project["project"]["dependencies"]:
+        assert re.split(r"[<>=\[]", requirement)[0].lower() in libraries, requirement
+
+
+def test_every_invariant_that_a_comment_cites_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("## Invariants")[2].partition("## Words")[0]
+    numbered = set(re.findall(r"^(\d+)\. ", page, re.MULTILINE))
+    package = Path(palette_sync.__file__).parent
+    cited = {
+        number
+        for path in package.rglob("*.py")
+        for group in re.findall(r"invariants? (\d+(?:(?:, | and )\d+)*)", path.read_text())
+        for number in re.findall(r"\d+", group)
+    }
+    assert cited
+    assert cited <= numbered
+
+
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if not re.match(r"[a-z]+:", target):
+            assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"

@@ -14,10 +14,12 @@ from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Effect, change_of, held_of, project_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from palette_sync.core.model import ClusterRecord
+    from palette_sync.core.prune import Pruning
+    from palette_sync.core.select import Selection
     from palette_sync.reconcile.cluster import ClusterResult, DueCluster
     from palette_sync.reconcile.report import Change
 
@@ -75,12 +77,13 @@ class Ledger:
         else:
             self._log.info("cluster_changed", **told)
 
-    def held(self, records: Sequence[tuple[ClusterRecord, int]], *, of: int) -> None:
-        """The prune guard holds these records, each missed by so many passes, of all that there are."""
-        self._changes += [held_of(record, passes) for record, passes in records]
-        if records and not self._dry_run:
-            names = sorted(record.name for record, _ in records)[:MOST_NAMES]
-            self._log.warning("prune_held", held=len(records), of=of, names=names, reason=Reason.PRUNE_HELD)
+    def held(self, records: Mapping[str, ClusterRecord], pruning: Pruning, selection: Selection) -> None:
+        """The prune guard holds records whose cluster disappeared. `records` are all that are published."""
+        held = {uid: records[uid] for uid in sorted(pruning.held.keys() & selection.disappeared)}
+        self._changes += [held_of(record, pruning.held[uid]) for uid, record in held.items()]
+        if held and not self._dry_run:
+            names = sorted(record.name for record in held.values())[:MOST_NAMES]
+            self._log.warning("prune_held", held=len(held), of=len(records), names=names, reason=Reason.PRUNE_HELD)
 
 
 def _time(moment: datetime | None) -> str:
