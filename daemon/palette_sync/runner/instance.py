@@ -324,21 +324,23 @@ class Runner:
 
 
 def _log_finished(report: PassReport, *, listed: bool) -> None:
-    write = log.warning if report.failed else log.info
-    write(
-        "pass_finished",
-        instance=report.instance,
-        pass_id=report.pass_id,
-        action="list" if listed else "known",
-        version=report.version,
-        clusters=report.clusters,
-        due=report.due,
-        changed=len(report.changes),
-        access=dict(report.access),
-        skipped=report.skipped,
-        held=report.held,
-        palette_requests=report.palette_requests,
-        kube_requests=report.kube_requests,
-        reason=report.error or "; ".join(report.problems),
-        duration_s=round(report.duration_s, 3),
-    )
+    fields = {
+        "instance": report.instance,
+        "pass_id": report.pass_id,
+        "action": "list" if listed else "known",
+        "version": report.version,
+        "clusters": report.clusters,
+        "due": report.due,
+        "changed": len(report.changes),
+        "access": dict(report.access),
+        "skipped": report.skipped,
+        "held": report.held,
+        "palette_requests": report.palette_requests,
+        "kube_requests": report.kube_requests,
+        "reason": report.error or "; ".join(report.problems),
+        "duration_s": round(report.duration_s, 3),
+    }
+    if report.failed:
+        log.warning("pass_finished", **fields)
+    else:
+        log.info("pass_finished", **fields)
