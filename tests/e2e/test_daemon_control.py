@@ -134,7 +134,7 @@ def test_status_shows_how_it_stands(world_of: Callable[..., World], redis: dict[
         assert run.stop() == 0
 
 
-def test_an_address_that_is_taken_is_told(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+def test_an_address_that_is_taken_is_reported(world_of: Callable[..., World], redis: dict[str, str]) -> None:
     world = world_of("--instances", "1", "--clusters", "1")
     with daemon(world.config, **redis) as run:
         taken = {**redis, "PALETTE_SYNC_HTTP__LISTEN": run.url.removeprefix("http://")}
