@@ -6,10 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import pytest_asyncio
 from structlog.testing import capture_logs
 
-from integration.store_builders import NOW, credential, raw_client, records, writer
+from integration.store_builders import NOW, credential, records, writer
 from palette_sync.core.model import ClusterMemory, IssuerMetadata, ScopeStatus
 from palette_sync.core.snapshot_codec import encode_credential
 from palette_sync.runner.refill import refill, reseal
@@ -17,17 +16,9 @@ from palette_sync.store.redis import Store
 from palette_sync.store.seal import SealKeys, Unsealed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from palette_sync.core.model import InstanceState
 
 LATER = NOW + timedelta(hours=1)
-
-
-@pytest_asyncio.fixture
-async def raw(valkey_url: str) -> AsyncIterator[Any]:
-    async with raw_client(valkey_url) as client:
-        yield client
 
 
 async def published(store: Store) -> InstanceState:
