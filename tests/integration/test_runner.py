@@ -65,7 +65,7 @@ async def test_stopping_interrupts_a_listing_at_once_and_cancels_who_waits(stage
     async with running(stage) as one:
         answer = one.mailbox.ask()
         await until(lambda: stage.simulator.faults.standing()[0].hits)
-        await one.stop()  # but for the interruption the pass ended a minute later, with a report
+        await one.stop()  # without the interruption the pass would end a minute later, with a report
 
     assert answer.cancelled()
     assert one.watcher.reports == []
@@ -79,7 +79,7 @@ async def test_stopping_gives_up_looking_at_the_key_at_once(stage_of: Any) -> No
     async with running(stage, replace(sound, open_client=lambda: gate.before(sound.open_client()))) as one:
         one.mailbox.check_key()
         await gate.reached.wait()
-        await one.stop()  # the gate stays shut: but for the interruption this waited for ever
+        await one.stop()  # the gate stays closed: without the interruption this would wait for ever
 
     assert one.watcher.failed == []
 
@@ -140,7 +140,7 @@ async def test_an_exception_in_a_pass_ends_that_pass_only_and_the_next_tick_work
 
 
 class Flawed(Around):
-    """A Palette client with a mistake that shows in the first file that it fetches."""
+    """A Palette client with a bug in the first file that it fetches."""
 
     shown = False
 
@@ -160,8 +160,8 @@ async def test_a_bug_in_the_work_on_a_cluster_is_a_reason_on_that_cluster(stage_
             report = await one.list()
 
         assert dict(report.access) == {"failed": 1, "ready": 1}
-        (told,) = [change for change in report.changes if change.reason == "InternalError"]
-        assert told.message == "LookupError; the log has the traceback"
+        (change,) = [one for one in report.changes if one.reason == "InternalError"]
+        assert change.message == "LookupError; the log has the traceback"
         assert [line["error"] for line in logs if line["event"] == "unexpected_error"] == ["LookupError"]
         assert one.watcher.failed == []
 

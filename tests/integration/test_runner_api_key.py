@@ -24,7 +24,7 @@ def keys(logs: list[dict[str, Any]]) -> list[tuple[str, Any]]:
 
 
 async def look_at_key(one: Running) -> None:
-    """The mail is taken in turn, so an answered resync behind it means that the key was looked at."""
+    """Requests are taken in turn, so once a later resync is answered, the key was looked up."""
     one.mailbox.check_key()
     await until(lambda: not one.mailbox.wanted.is_set() and one.status.busy_since is None)
 
@@ -35,15 +35,15 @@ async def test_the_expiry_of_the_api_key_is_logged_once_14_7_and_1_days_ahead(st
     palette.key_expires_at = datetime.fromtimestamp(int(stage.clock().timestamp()), stage.clock().tzinfo)
     palette.key_expires_at += timedelta(days=15, hours=1)
     async with running(stage) as one:
-        told: list[int] = []
+        logged: list[int] = []
         for _ in range(17):
             with capture_logs() as logs:
                 await look_at_key(one)
                 await look_at_key(one)
-            told += [days for _, days in keys(logs)]
+            logged += [days for _, days in keys(logs)]
             stage.advance(days=1)
 
-        assert told == [13, 6, 0], "whole days that are left, at the first look within 14, 7 and 1 days"
+        assert logged == [13, 6, 0], "whole days that are left, at the first look within 14, 7 and 1 days"
         assert one.status.key_expires_at == palette.key_expires_at
         assert one.watcher.reports == [], "looking at the key is no pass"
 

@@ -109,6 +109,6 @@ async def test_a_cluster_whose_clock_is_wrong_has_tokens_that_live_as_long_as_th
     assert again.due == 0
     for credential in (await stage.state()).credentials.values():
         assert credential.expires_at is not None
-        # Ours and not the cluster's: from when the pass began, and a pass takes no minute.
+        # Measured by our clock, not the cluster's, from the start of the pass, which takes less than a minute.
         assert timedelta(0) <= credential.issued_at - begun.replace(microsecond=0) < timedelta(minutes=1)
         assert (credential.expires_at - credential.issued_at).total_seconds() == 900

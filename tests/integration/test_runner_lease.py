@@ -46,7 +46,7 @@ async def test_behind_another_holder_it_stands_by_and_takes_over(
             await stage.shared.store.give_lease_back("alpha", lease.value)
             report = await one.passes(1)
 
-        assert [line["event"] for line in logs if line["event"] == "standing_by"] == ["standing_by"], "said once"
+        assert [line["event"] for line in logs if line["event"] == "standing_by"] == ["standing_by"], "logged once"
         assert (report.due, one.status.state) == (2, RunnerState.LEADING), "what was asked for meanwhile was kept"
     assert sum(issued(stage).values()) == 2
 

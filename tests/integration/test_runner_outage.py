@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from integration.stage import Stage
 
-VERSION = b"version\r\n$1\r\n1\r\n"  # how a version goes to Redis: the word, the schema, and then its number
+VERSION = b"version\r\n$1\r\n1\r\n"  # how Redis is sent a version: the field name, the schema, then the number
 
 
 async def test_while_redis_is_down_nothing_is_issued_and_requests_are_kept(
@@ -53,7 +53,7 @@ async def test_while_redis_is_down_nothing_is_issued_and_requests_are_kept(
 
 
 async def test_an_outage_that_outlasts_the_lease_is_no_standby(stage_of: Any, valkey_url: str, tmp_path: Path) -> None:
-    """The figures of an instance that another process leads are dropped; those of a Redis that is away must stay."""
+    """Metrics of an instance that another process leads are dropped; while Redis is down they must stay."""
     stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
     proxy = Proxy(valkey_url, tmp_path)
     async with await through(stage, proxy) as store:
@@ -111,7 +111,7 @@ async def test_tokens_that_were_issued_before_redis_died_and_not_published_are_p
                 stage.advance(hours=17)
                 slow = next(iter(stage.simulator.world.clusters))
                 stage.simulator.faults.add(Fault(target="kube", kind="latency", cluster=slow, seconds=0.3))
-                proxy.refuse = VERSION  # as if Redis were gone for versions, but not yet for the lease
+                proxy.refuse = VERSION  # as if Redis refused versions, but not yet the lease
                 one.mailbox.nudge()
                 await until(lambda: sum(issued(stage).values()) >= 7)
                 await until(lambda: proxy.lost > 0)

@@ -1,4 +1,4 @@
-"""Redis lost data, or others changed it: a runner publishes again what it knows, and issues no token anew."""
+"""Redis lost data, or others changed it: a runner publishes again what it knows, and issues no new token."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_redis_that_comes_back_with_older_data_is_filled_again(stage_of: A
             uid: one.issued_at for uid, one in newer.credentials.items()
         }
         assert issued(stage) == tokens
-        # Readers have seen the versions that Redis lost: what takes their numbers is of another epoch.
+        # Readers have seen the versions that Redis lost, so their numbers are used only in another epoch.
         assert newer.head is not None
         assert after.head is not None
         assert after.head.epoch > newer.head.epoch
@@ -124,7 +124,7 @@ async def test_a_version_of_somebody_else_is_a_conflict_that_the_next_look_resol
             assert await stage.pods(uid) > 0
 
 
-async def test_a_token_that_no_key_opens_any_more_is_issued_anew_after_a_flush(stage_of: Any, raw: Any) -> None:
+async def test_a_token_that_no_key_opens_any_more_is_replaced_after_a_flush(stage_of: Any, raw: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     async with running(stage) as one:
         await one.list()

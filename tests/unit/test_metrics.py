@@ -1,4 +1,4 @@
-"""The figures: names and types as documented, no cluster as a label, ages computed when they are read."""
+"""Metrics: names and types as documented, no cluster as a label, ages computed at each scrape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 LATER = NOW + HOUR
-# Dashboards and alarms are built on these: a change here breaks them.
+# Dashboards and alerts use these names: a change breaks them.
 DOCUMENTED = {
     "palette_sync_leading": "gauge",
     "palette_sync_pass_attempt_timestamp_seconds": "gauge",
@@ -85,7 +85,7 @@ def families(metrics: Metrics) -> dict[str, Metric]:
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    """The value of one series of `prod`, None where there is none."""
+    """The value of one series of `prod`, None if it does not exist."""
     wanted = {"palette_instance": "prod"} | labels
     found = [
         sample.value
@@ -138,7 +138,7 @@ def test_a_process_that_has_not_passed_yet_claims_nothing(metrics: Metrics) -> N
     assert not [sample for family in families(metrics).values() for sample in family.samples]
 
 
-def test_a_pass_tells_when_it_was_and_what_it_found(metrics: Metrics) -> None:
+def test_a_pass_sets_its_times_and_what_it_found(metrics: Metrics) -> None:
     metrics.observe(report(held=6))
 
     assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
@@ -183,7 +183,7 @@ def test_a_pass_counts_under_one_outcome_and_the_others_are_there(
         pytest.param({}, True, True, 0, id="a whole pass"),
     ],
 )
-def test_success_and_completeness_are_told_apart(
+def test_success_and_completeness_are_different_times(
     metrics: Metrics, changes: dict[str, Any], *, success: bool, complete: bool, scopes: int
 ) -> None:
     metrics.observe(report(**changes))
@@ -230,7 +230,7 @@ def test_errors_that_only_a_bug_explains_are_counted_wherever_they_happen(metric
     assert value(metrics, "unexpected_errors_total") == 2
 
 
-def test_an_attempt_is_told_before_its_outcome(metrics: Metrics) -> None:
+def test_an_attempt_is_set_before_its_outcome(metrics: Metrics) -> None:
     metrics.observe(report())
     metrics.attempted("prod", LATER)
 

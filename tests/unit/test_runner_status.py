@@ -42,13 +42,13 @@ def status_of(state: InstanceState, **before: Any) -> RunnerStatus:
         pytest.param(15 * DAY, None, id="far away"),
         pytest.param(14 * DAY + MINUTE, None, id="just before the first warning"),
         pytest.param(14 * DAY, 14, id="two weeks ahead"),
-        pytest.param(8 * DAY, 14, id="between two and one week it was said already"),
+        pytest.param(8 * DAY, 14, id="between two weeks and one it was logged already"),
         pytest.param(7 * DAY, 7, id="a week ahead"),
         pytest.param(DAY, 1, id="the last day"),
         pytest.param(-DAY, 1, id="expired"),
     ],
 )
-def test_the_end_of_a_key_is_told_two_weeks_one_week_and_one_day_ahead(left: timedelta, due: int | None) -> None:
+def test_the_expiry_of_a_key_is_logged_two_weeks_one_week_and_one_day_ahead(left: timedelta, due: int | None) -> None:
     assert warning_due(left) == (None if due is None else due * DAY)
 
 
@@ -167,7 +167,7 @@ LISTED = RunnerStatus(
 )
 
 
-def test_the_document_of_a_runner_tells_times_and_ages() -> None:
+def test_the_document_of_a_runner_has_times_and_ages() -> None:
     document = instance_document(replace(LISTED, scopes_failing={"team-b": "503"}, busy_since=NOW), NOW)
 
     assert orjson.loads(orjson.dumps(document)) == {
@@ -258,7 +258,7 @@ def test_the_status_line_of(statuses: dict[str, RunnerStatus], line: str) -> Non
 
 
 def test_the_status_line_stays_the_same_while_nothing_happens() -> None:
-    """Nobody renews it each second, so it may hold no age."""
+    """It is not sent every second, so it must not contain an age."""
     line = status_line({"prod": LISTED}, NOW)
 
     assert status_line({"prod": LISTED}, NOW + HOUR) == line

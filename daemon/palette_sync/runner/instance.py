@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from palette_sync.core.model import InstanceState
-    from palette_sync.reconcile.ports import Rows, Unpublished
+    from palette_sync.palette import PaletteClient
+    from palette_sync.reconcile.ports import PassOptions, Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner.runtime import InstanceRuntime
     from palette_sync.store.redis import Publisher
@@ -244,46 +245,51 @@ class Runner:
     async def _pass(self, request: PassRequest, lease: Lease) -> bool:
         """Returns whether clusters that were due were skipped."""
         skipped = False
-        options, runtime = request.options, self._runtime
-        unpublished: list[Unpublished] = []
-        if options is not None and not options.known_only:
+        options, publisher = request.options, self._publisher
+        listing = options is not None and not options.known_only
+        if listing:
             self.status.attempted_at = self._clock()
             self._observer.status_changed(self)
-        publisher = self._publisher
-        if publisher is None or (options is not None and not options.known_only):
+        if publisher is None or listing:
             # Each listing reads the store again, so that it sees and repairs what others changed in Redis.
             publisher = await self._open(lease)
-        # This write checks the fence: without the lease, no token may be issued that could not be published.
+        # This write checks the fence: without the lease, no token may be issued, because it could not be published.
         await publisher.remember(now=self._clock())
-        async with runtime.open_client() as client:
+        async with self._runtime.open_client() as client:
             if options is not None:
-                ports = runtime.ports(
-                    client,
-                    publisher=publisher,
-                    may_issue=lambda: lease.sound,
-                    stop=Stop(self._stopping, self._late),
-                    facts=self._key.facts,
-                    clock=self._clock,
-                    keep=unpublished.append,
-                )
-                try:
-                    report, self._rows = await run_pass(
-                        ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows
-                    )
-                finally:
-                    self._last_published.remember(publisher)  # also what was published before the pass failed
-                    self._last_published.add_unpublished(unpublished, epoch=lease.epoch, sealer=runtime.sealer)
+                report = await self._run_pass(client, publisher, options, lease)
                 skipped = report.skipped > 0
-                await self._finished(report, publisher, listed=not options.known_only)
+                await self._finished(report, publisher, listed=listing)
                 for answer in request.answers:
                     if not answer.done():
                         answer.set_result(report)
-            if request.key or (self._key.unknown and options is not None and not options.known_only):
-                look = self._key.look(client, runtime.api_key_name)
+            if request.key or (self._key.unknown and listing):
+                look = self._key.look(client, self._runtime.api_key_name)
                 await unless(self._stopping, look, name=f"key:{self.instance}")
                 status = {**publisher.state.status, **self._key.facts()}
                 await publisher.remember(now=self._clock(), status=status)
         return skipped
+
+    async def _run_pass(
+        self, client: PaletteClient, publisher: Publisher, options: PassOptions, lease: Lease
+    ) -> PassReport:
+        runtime = self._runtime
+        unpublished: list[Unpublished] = []
+        ports = runtime.ports(
+            client,
+            publisher=publisher,
+            may_issue=lambda: lease.sound,
+            stop=Stop(self._stopping, self._late),
+            facts=self._key.facts,
+            clock=self._clock,
+            keep=unpublished.append,
+        )
+        try:
+            report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows)
+        finally:
+            self._last_published.remember(publisher)  # also what was published before the pass failed
+            self._last_published.add_unpublished(unpublished, epoch=lease.epoch, sealer=runtime.sealer)
+        return report
 
     async def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
         status = self.status

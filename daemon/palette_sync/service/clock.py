@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 FIRST_WITHIN = timedelta(seconds=2)
-LOOK = 15.0  # seconds between two comparisons with the wall's clock
-LEAP = timedelta(seconds=30)
+CHECK_INTERVAL = 15.0  # seconds between two comparisons with the wall clock
+LEAP = timedelta(seconds=30)  # a difference at least this large counts as a leap
 
 
 class _CronTrigger(BaseTrigger):  # type: ignore[misc]  # the library has no types
@@ -50,20 +50,22 @@ class _CronTrigger(BaseTrigger):  # type: ignore[misc]  # the library has no typ
 
 
 class Clock:
-    """Jobs by name, `<kind>:<instance>`; an async context manager that ticks while open. Everything is in UTC."""
+    """Runs jobs named `<kind>:<instance>` while its context is open. All times are in UTC."""
 
-    def __init__(self, *, wall: Callable[[], datetime] = lambda: datetime.now(UTC), look: float = LOOK) -> None:
+    def __init__(
+        self, *, wall: Callable[[], datetime] = lambda: datetime.now(UTC), check_interval: float = CHECK_INTERVAL
+    ) -> None:
         defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         self._scheduler = AsyncIOScheduler(timezone=UTC, job_defaults=defaults)
         logging.getLogger("apscheduler").setLevel(logging.WARNING)
         self._wall = wall
-        self._look = look
-        self._again: dict[str, Callable[[], None]] = {}
+        self._check_interval = check_interval
+        self._restarts: dict[str, Callable[[], None]] = {}
         self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._scheduler.start()
-        self._watch = asyncio.create_task(self._watch_the_wall(), name="clock")
+        self._watch = asyncio.create_task(self._watch_the_wall_clock(), name="clock")
         return self
 
     async def __aexit__(
@@ -76,10 +78,10 @@ class Clock:
         await asyncio.sleep(0)  # its shutdown takes effect in the loop's next turn
 
     def every(self, name: str, interval: timedelta, tick: Callable[[], None]) -> None:
-        """Tick at once and then each `interval`.
+        """Tick at once and then every `interval`.
 
-        "At once" is within two seconds, by the hash of `name`; the ticks that follow keep that phase, so that instances
-        configured alike do not tick together.
+        "At once" is within two seconds, spread by the hash of `name`. Later ticks keep that phase, so that instances
+        with the same interval do not tick together.
         """
         self._start(name, tick, IntervalTrigger(seconds=interval.total_seconds(), timezone=UTC))
 
@@ -89,35 +91,35 @@ class Clock:
         self._start(name, tick, _CronTrigger(expression))
 
     def at(self, name: str, moment: datetime | None, tick: Callable[[], None]) -> None:
-        """Tick once, at `moment` or at once if it is past. It replaces the former one; None only removes it."""
+        """Tick once, at `moment` or at once if that is past. Replaces an earlier moment; None removes it."""
         if moment is not None:
             self._add(name, tick, DateTrigger(run_date=moment, timezone=UTC), max(moment, self._wall()))
         elif self._scheduler.get_job(name) is not None:
             self._scheduler.remove_job(name)
 
     def remove(self, instance: str) -> None:
-        """Forget every job of an instance."""
-        mine = f":{instance}"
-        # APScheduler itself forgets a job that never runs again (a cron expression that has no next time).
-        self._again = {name: again for name, again in self._again.items() if not name.endswith(mine)}
+        """Remove every job of an instance."""
+        suffix = f":{instance}"
+        # APScheduler itself removes a job that has no next run, so the two can differ.
+        self._restarts = {name: restart for name, restart in self._restarts.items() if not name.endswith(suffix)}
         for job in self._scheduler.get_jobs():
-            if job.id.endswith(mine):
+            if job.id.endswith(suffix):
                 job.remove()
 
     def pause(self) -> None:
-        """Tick no more; a drain has begun."""
+        """Stop ticking; a drain has begun."""
         self._scheduler.pause()
 
     def next_runs(self) -> dict[str, str]:
-        """When each job ticks next, for the dump of the process's state."""
+        """When each job ticks next, for the dump of the state."""
         return {job.id: str(job.next_run_time) for job in self._scheduler.get_jobs()}
 
     def _start(self, name: str, tick: Callable[[], None], trigger: object) -> None:
-        def again() -> None:
+        def restart() -> None:
             self._add(name, tick, trigger, self._wall() + FIRST_WITHIN * spread(name, "phase"))
 
-        self._again[name] = again
-        again()
+        self._restarts[name] = restart
+        restart()
 
     def _add(self, name: str, tick: Callable[[], None], trigger: object, first: datetime) -> None:
         async def job() -> None:  # a coroutine runs in the loop; a plain function would run in a thread
@@ -125,19 +127,19 @@ class Clock:
 
         self._scheduler.add_job(job, trigger, id=name, next_run_time=first, replace_existing=True)
 
-    async def _watch_the_wall(self) -> None:
-        """After a leap of the wall's clock (NTP, a resumed machine) whatever is regular begins anew, at once."""
+    async def _watch_the_wall_clock(self) -> None:
+        """Restart all regular jobs after the wall clock leapt (NTP, a resumed machine)."""
         ahead = self._ahead()
         while True:
-            await asyncio.sleep(self._look)
+            await asyncio.sleep(self._check_interval)
             before, ahead = ahead, self._ahead()
             leapt = ahead - before
             if abs(leapt) >= LEAP:
                 log.warning("clock_leapt", seconds=round(leapt.total_seconds()))
-                for again in self._again.values():
-                    again()
+                for restart in self._restarts.values():
+                    restart()
             self._scheduler.wakeup()
 
     def _ahead(self) -> timedelta:
-        """How far the wall's clock is ahead of the one that never leaps."""
+        """How far the wall clock is ahead of the monotonic clock."""
         return self._wall() - datetime.fromtimestamp(time.monotonic(), UTC)
