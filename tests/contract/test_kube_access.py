@@ -17,17 +17,11 @@ import pytest
 from integration.store_builders import until
 from palette_sync import kube
 from palette_sync.core.model import ClusterKey, ClusterMemory, Credential, RetiredSecret, Secret, Server
-from palette_sync.core.plan import (
-    GENERATION_LABEL,
-    LEGACY_LABEL,
-    MANAGED_BY_LABEL,
-    TOKEN_SECRET_TYPE,
-    Desired,
-    Kind,
-    TokenNeed,
-)
+from palette_sync.core.objects import GENERATION_LABEL, LEGACY_LABEL, MANAGED_BY_LABEL, TOKEN_SECRET_TYPE, Desired, Kind
+from palette_sync.core.plan import TokenNeed
 from palette_sync.core.policy import TokenPolicy
 from palette_sync.core.rbac import READ_ONLY, VIEW, PolicyRule
+from palette_sync.reconcile import access
 from palette_sync.simulator import Simulator, SimulatorOptions
 from palette_sync.simulator.faults import Fault
 from palette_sync.simulator.kubeconfig_files import admin_kubeconfig
@@ -65,8 +59,8 @@ class Stage:
     def admin(self) -> kube.AdminAccess:
         return kube.parse(Secret(admin_kubeconfig(self.cluster)))
 
-    async def grant(self, need: TokenNeed = NEW, memory: ClusterMemory | None = None, **options: Any) -> kube.Granted:
-        return await kube.grant(
+    async def grant(self, need: TokenNeed = NEW, memory: ClusterMemory | None = None, **options: Any) -> access.Granted:
+        return await access.grant(
             self.admin,
             self.desired,
             need=need,
@@ -80,10 +74,10 @@ class Stage:
         )
 
     async def check(
-        self, granted: kube.Granted, *, token: Secret | None = None, server: Server | None = None
-    ) -> kube.Checked:
+        self, granted: access.Granted, *, token: Secret | None = None, server: Server | None = None
+    ) -> access.Checked:
         assert token is not None or granted.credential is not None
-        return await kube.check(
+        return await access.check(
             server or granted.server,
             token or token_of(granted),
             self.desired,
@@ -127,7 +121,7 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def token_of(granted: kube.Granted) -> Secret:
+def token_of(granted: access.Granted) -> Secret:
     assert isinstance(granted.credential, Credential)
     return granted.credential.token
 
@@ -447,21 +441,21 @@ async def test_replacing_the_legacy_token_keeps_ours(stage: Stage) -> None:
     legacy_setup(stage.store)
     granted = await stage.grant()
 
-    told_only = await kube.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True)
+    told_only = await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True)
     assert stage.store.get("Secret", SPACE, REQUEST.secret) is not None
-    deleted = await kube.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False)
+    deleted = await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False)
 
     assert told_only == deleted == (REQUEST.secret,)
     assert stage.store.get("Secret", SPACE, REQUEST.secret) is None
     assert (await stage.check(granted)).healthy
-    assert await kube.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False) == ()
+    assert await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False) == ()
 
 
 async def test_a_legacy_secret_that_somebody_else_deletes_meanwhile_is_gone_all_the_same(stage: Stage) -> None:
     legacy_setup(stage.store)
     stage.once_before("DELETE", "/secrets/", lambda: stage.store.remove("Secret", SPACE, REQUEST.secret))
 
-    assert await kube.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False) == (REQUEST.secret,)
+    assert await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False) == (REQUEST.secret,)
 
 
 async def test_a_conflict_leaves_the_whole_cluster_untouched(stage: Stage) -> None:
@@ -783,7 +777,7 @@ async def test_what_does_not_load_is_refused(stage: Stage, certificate: bool, ke
     )
 
     with pytest.raises(kube.KubeconfigError, check=lambda error: error.reason == reason):
-        await kube.replace_legacy(kube.AdminAccess(server, credential), REQUEST, timeout=60, dry_run=True)
+        await access.replace_legacy(kube.AdminAccess(server, credential), REQUEST, timeout=60, dry_run=True)
 
 
 async def test_two_hundred_clusters_leave_no_file_open(stage: Stage) -> None:
@@ -791,6 +785,6 @@ async def test_two_hundred_clusters_leave_no_file_open(stage: Stage) -> None:
     before = open_files()
 
     for _ in range(200):
-        await kube.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True)
+        await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True)
 
     assert open_files() <= before + 4

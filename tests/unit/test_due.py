@@ -96,6 +96,9 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
             id="other rules or names are configured",
         ),
         pytest.param(
+            {"desired": "changed", "former_desired": "as-configured"}, None, id="it was stored in the former form"
+        ),
+        pytest.param(
             {"memory": replace(VERIFIED, desired=None)}, None, id="a forgotten configuration is no change of it"
         ),
         pytest.param(

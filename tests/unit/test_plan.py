@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from palette_sync.core.model import ClusterMemory, RetiredSecret
-from palette_sync.core.plan import (
+from palette_sync.core.objects import (
     GENERATION_LABEL,
     LEGACY_LABEL,
     MANAGED_BY_LABEL,
     OPAQUE,
+    SERVICE_ACCOUNT_ANNOTATION,
     TOKEN_SECRET_TYPE,
-    Action,
     Desired,
     Kind,
     Meta,
@@ -25,12 +25,10 @@ from palette_sync.core.plan import (
     ObservedRole,
     ObservedSecret,
     ObservedServiceAccount,
-    Plan,
-    TokenNeed,
-    plan,
-    plan_replace_legacy,
 )
+from palette_sync.core.plan import Action, Plan, TokenNeed, plan, plan_replace_legacy
 from palette_sync.core.rbac import READ_ONLY, PolicyRule
+from palette_sync.core.reasons import Reason
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OVERLAP = timedelta(minutes=10)
@@ -60,8 +58,10 @@ def secret(name: str = "token", generation: int | None = 1, **changes: Any) -> O
 
 def filled(name: str = "token", generation: int | None = 1, **changes: Any) -> ObservedSecret:
     """A token Secret of our service account."""
-    content = {"type": TOKEN_SECRET_TYPE, "service_account": "sa", "has_token": True, "empty": False}
-    return secret(name, generation, **{**content, **changes})
+    content = {"type": TOKEN_SECRET_TYPE, "service_account": "sa", "empty": False, **changes}
+    made = secret(name, generation, **content)
+    annotations = {SERVICE_ACCOUNT_ANNOTATION: made.service_account or ""}
+    return replace(made, meta=replace(made.meta, annotations=annotations))
 
 
 def in_order(*secrets: ObservedSecret, **changes: Any) -> Observed:
@@ -256,7 +256,8 @@ def test_namesakes(what: str, labels: dict[str, str], adopt: Any, expected: str)
 def test_an_adopted_binding_secret_gets_the_label_of_its_generation() -> None:
     (adopted,) = decide(in_order(secret(labels=UNLABELLED))).actions
 
-    assert adopted.labels == {GENERATION_LABEL: "1"}
+    assert adopted.wanted is not None
+    assert adopted.wanted.labels == {**OURS, GENERATION_LABEL: "1"}
     assert adopted.meta == meta("token", UNLABELLED)
 
 
@@ -281,7 +282,8 @@ def test_the_other_tools_token_secret_is_labelled_and_a_second_one_made_beside_i
         ("create", "Secret", "token-2", "SecretMissing"),
         ISSUE_NEW,
     ]
-    assert found.actions[0].labels == {LEGACY_LABEL: "true"}
+    assert found.actions[0].wanted is not None
+    assert found.actions[0].wanted.labels == {**OURS, LEGACY_LABEL: "true"}
     assert found.legacy
     assert found.secret == "token-2"
     assert found.retired == ()
@@ -359,15 +361,20 @@ def test_an_empty_namesake_is_no_token_secret_in_secret_mode() -> None:
             id="the newest where none is published",
         ),
         pytest.param(
-            [secret(generation=None)], ClusterMemory(generation="token"), KEEP, "token", [], id="no number means 1"
+            [secret(generation=None)],
+            ClusterMemory(generation="token"),
+            KEEP,
+            "token",
+            ["MetadataDrifted"],
+            id="no number means 1, and the label is restored",
         ),
         pytest.param(
             [secret(labels={**OURS, GENERATION_LABEL: "²"})],
             ClusterMemory(generation="token"),
             KEEP,
             "token",
-            [],
-            id="nor does junk",
+            ["MetadataDrifted"],
+            id="so does junk",
         ),
     ],
 )
@@ -529,3 +536,99 @@ def test_a_label_that_is_no_generation_counts_as_the_first(label: str) -> None:
     spoilt = replace(spoilt, meta=replace(spoilt.meta, labels={**OURS, GENERATION_LABEL: label}))
 
     assert spoilt.generation == 1
+
+
+# -- the operator's labels and annotations ---------------------------------------------------------------------------
+
+LABELLED = replace(
+    REQUEST, labels={"example.com/team": "platform"}, annotations={"example.com/note": "from the portal"}
+)
+
+
+def marked(one: Any, **changes: Any) -> Any:
+    """An observed object that carries what `LABELLED` wants, beside what others added."""
+    labels = {**one.meta.labels, **LABELLED.labels, "other": "stays"}
+    annotations = {**one.meta.annotations, **LABELLED.annotations, "other": "stays"}
+    return replace(one, meta=replace(one.meta, labels=labels, annotations=annotations), **changes)
+
+
+def in_order_and_marked() -> Observed:
+    plain = in_order()
+    return Observed(
+        namespace=marked(plain.namespace),
+        service_account=marked(plain.service_account),
+        secrets=(marked(plain.secrets[0]),),
+        cluster_role=marked(plain.cluster_role),
+        cluster_role_binding=marked(plain.cluster_role_binding),
+    )
+
+
+@pytest.mark.parametrize("desired", [LABELLED, replace(LABELLED, token_source="secret")], ids=["request", "secret"])
+def test_every_object_that_is_made_carries_the_operators_labels_and_annotations(desired: Desired) -> None:
+    made = [action for action in decide(Observed(), desired, NEW, ClusterMemory()).actions if action.verb == "create"]
+
+    assert [action.kind for action in made] == [kind for kind in Kind if kind is not Kind.TOKEN]
+    for action in made:
+        assert action.wanted is not None
+        assert action.wanted.labels.items() >= {**LABELLED.labels, **OURS}.items(), action.kind
+        assert action.wanted.annotations.items() >= LABELLED.annotations.items(), action.kind
+
+
+def test_what_others_added_is_no_difference() -> None:
+    assert decide(in_order_and_marked(), LABELLED) == Plan(secret="token")
+    assert decide(in_order_and_marked(), REQUEST) == Plan(secret="token"), "a label that is no longer wanted stays"
+
+
+def test_existing_objects_are_brought_in_line_and_keep_their_token() -> None:
+    found = decide(in_order(), LABELLED)
+
+    assert told(found.actions) == [
+        ("update", "Namespace", "tools", "MetadataDrifted"),
+        ("update", "ServiceAccount", "sa", "MetadataDrifted"),
+        ("update", "Secret", "token", "MetadataDrifted"),
+        ("update", "ClusterRole", "reader", "MetadataDrifted"),
+        ("update", "ClusterRoleBinding", "binding", "MetadataDrifted"),
+    ]
+    assert not found.issue
+
+
+@pytest.mark.parametrize("what", ["labels", "annotations"])
+@pytest.mark.parametrize("field", ["namespace", "service_account", "secrets", "cluster_role", "cluster_role_binding"])
+def test_a_changed_label_or_annotation_is_restored(field: str, what: str) -> None:
+    observed = in_order_and_marked()
+    one = observed.secrets[0] if field == "secrets" else getattr(observed, field)
+    key = next(iter(getattr(LABELLED, what)))
+    spoilt = replace(one, meta=replace(one.meta, **{what: {**getattr(one.meta, what), key: "changed"}}))
+    observed = replace(observed, **{field: (spoilt,) if field == "secrets" else spoilt})
+
+    (action,) = decide(observed, LABELLED).actions
+
+    assert (action.verb, action.reason) == ("update", Reason.METADATA_DRIFTED)
+    assert key in action.message
+    assert action.meta == spoilt.meta
+
+
+def test_a_namespace_of_somebody_else_is_never_labelled() -> None:
+    foreign = ObservedNamespace(meta("tools", UNLABELLED))
+
+    assert decide(replace(in_order_and_marked(), namespace=foreign), LABELLED) == Plan(secret="token")
+
+
+@pytest.mark.parametrize(("automount", "reasons"), [(None, []), (False, []), (True, ["AccountDrifted"])])
+def test_a_service_account_that_mounts_its_token_into_pods_is_repaired(
+    automount: bool | None,  # noqa: FBT001 - a table
+    reasons: list[str],
+) -> None:
+    found = decide(in_order(service_account=ObservedServiceAccount(meta("sa"), automount)))
+
+    assert [action.reason for action in found.actions] == reasons
+
+
+def test_another_secret_of_ours_is_never_taken_for_a_generation() -> None:
+    """The installation itself may keep Secrets in the same namespace, with our label on them."""
+    own = secret("palette-sync-redis", generation=None)
+
+    found = decide(in_order(own), need=NEW, memory=ClusterMemory())
+
+    assert found.secret == "token"
+    assert ("create", "Secret", "token", "SecretMissing") in told(found.actions)

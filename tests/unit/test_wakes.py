@@ -24,7 +24,7 @@ from palette_sync.core.model import (
     RetiredSecret,
     ServiceAccountAuth,
 )
-from palette_sync.core.plan import Desired
+from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import PRESETS
 from palette_sync.core.reasons import Reason

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.fold import Presentation
 from palette_sync.core.model import AuthMode
-from palette_sync.core.plan import Desired
+from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import PRESETS, PolicyRule
 from palette_sync.core.select import AuthRule, Filters
@@ -46,6 +46,8 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
             rules=rules_of(settings),
             adopt=rbac.adopt,
             token_source=token.source,
+            labels=rbac.labels,
+            annotations=rbac.annotations,
         ),
         token=TokenPolicy(token.validity, token.rotate_every, token.overlap),
         presentation=Presentation(

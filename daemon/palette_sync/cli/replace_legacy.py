@@ -54,6 +54,7 @@ async def _of_instance(
     from palette_sync.assembly.instance import client_of
     from palette_sync.assembly.policy import policy_of
     from palette_sync.core.fold import cluster_of
+    from palette_sync.reconcile.access import replace_legacy
 
     policy = policy_of(name, settings)
     state = await shared.store.load(name)
@@ -63,7 +64,7 @@ async def _of_instance(
         async def one(record: ClusterRecord) -> tuple[str, ...]:
             admin = kube.parse(await palette.admin_kubeconfig(client, cluster_of(record)))
             timeout = policy.cluster_timeout.total_seconds()
-            return await kube.replace_legacy(admin, policy.desired, timeout=timeout, dry_run=not yes)
+            return await replace_legacy(admin, policy.desired, timeout=timeout, dry_run=not yes)
 
         return await fan_out(
             legacy,

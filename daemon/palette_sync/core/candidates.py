@@ -36,6 +36,7 @@ class Candidates:
         self._rows = rows
         self._now = now
         self._fingerprints = {mode: policy.fingerprint(mode) for mode in AuthMode}
+        self._former_fingerprints = {mode: policy.former_fingerprint(mode) for mode in AuthMode}
 
     def listed(self, cluster: Cluster) -> Candidate:
         """A cluster as Palette lists it."""
@@ -49,6 +50,7 @@ class Candidates:
             memory=self._state.memory.get(cluster.uid, ClusterMemory()),
             mode=mode,
             desired=self._fingerprints[mode or mode_in_use(record)],
+            former_desired=self._former_fingerprints[mode or mode_in_use(record)],
         )
 
     def published(self, uid: str) -> Candidate:
@@ -59,7 +61,12 @@ class Candidates:
         record = self._state.records[uid]
         # The record's name is not Palette's, so rules cannot be asked; its kind of access stays what it is.
         mode = mode_in_use(record)
-        return replace(self.listed(cluster_of(record)), mode=mode, desired=self._fingerprints[mode])
+        return replace(
+            self.listed(cluster_of(record)),
+            mode=mode,
+            desired=self._fingerprints[mode],
+            former_desired=self._former_fingerprints[mode],
+        )
 
     def due(self, candidate: Candidate, *, resync: bool, ahead: timedelta) -> Due | None:
         return due(candidate, now=self._now, verify_interval=self._policy.verify_interval, resync=resync, ahead=ahead)

@@ -35,7 +35,7 @@ class Candidate:
     """All that is known about one chosen cluster before any request to it.
 
     `mode` is the configured one, None = `auto`. `desired` is the fingerprint of the configuration that shapes what
-    is created in the cluster.
+    is created in the cluster, `former_desired` the same in the form that was stored before.
     """
 
     key: ClusterKey
@@ -45,6 +45,7 @@ class Candidate:
     memory: ClusterMemory
     mode: AuthMode | None
     desired: str
+    former_desired: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def _mode_changed(candidate: Candidate, _now: datetime) -> Due | None:
 
 def _configuration_changed(candidate: Candidate, _now: datetime | None) -> Due | None:
     known = candidate.memory.desired
-    if known is not None and known != candidate.desired:
+    if known not in (None, candidate.desired, candidate.former_desired):
         return Due(
             Reason.CONFIG_CHANGED, "the configured access differs from what the cluster was given", needs_admin=True
         )

@@ -420,6 +420,18 @@ class Reason(StrEnum):
         "The subjects of the ClusterRoleBinding differ.",
         "It restores them.",
     )
+    ACCOUNT_DRIFTED = (
+        "AccountDrifted",
+        Shown.ACTION,
+        "The ServiceAccount mounts its token into pods.",
+        "It turns that off.",
+    )
+    METADATA_DRIFTED = (
+        "MetadataDrifted",
+        Shown.ACTION,
+        "A label or annotation that the object should have is missing or differs.",
+        "It restores it. Labels and annotations of others stay.",
+    )
     SECRET_MISSING = (
         "SecretMissing",
         Shown.ACTION,

@@ -20,6 +20,7 @@ from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
 from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.plan import TokenNeed
 from palette_sync.core.reasons import Reason
+from palette_sync.reconcile import access
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,12 +212,12 @@ class ClusterWorker:
         )
         return ClusterResult(verdict, credential=granted.credential, actions=actions)
 
-    async def _grant_once(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> kube.Granted:
+    async def _grant_once(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> access.Granted:
         # Whether a token is issued is known for sure only after looking at the cluster; so nothing is begun.
         if not self._dry_run and not self._may_issue():
             raise IssuingSuspended
         policy, candidate = self._policy, item.candidate
-        return await kube.grant(
+        return await access.grant(
             admin,
             policy.desired,
             need=need,
@@ -253,9 +254,9 @@ class ClusterWorker:
         text = await palette.admin_kubeconfig(self._client, item.candidate.cluster)
         return kube.parse(text)
 
-    async def _check(self, item: DueCluster, server: Server, token: Secret) -> kube.Checked:
+    async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
-            return await kube.check(
+            return await access.check(
                 server,
                 token,
                 self._policy.desired,

@@ -1,4 +1,4 @@
-"""The operations on one cluster that a pass calls, each over one connection that is closed at its end."""
+"""Access to one cluster with a service account: observe, plan, apply, prove. `core.plan` decides what is written."""
 
 from __future__ import annotations
 
@@ -6,34 +6,21 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import orjson
-
-from palette_sync.core.plan import Kind, TokenNeed, plan, plan_replace_legacy
+from palette_sync import kube
+from palette_sync.core.objects import Kind
+from palette_sync.core.plan import TokenNeed, plan, plan_replace_legacy
 from palette_sync.core.rbac import probe_of
 from palette_sync.core.reasons import Reason
-from palette_sync.http import TransportError, open_session, request
-from palette_sync.kube.access import apply, ensure, observe
-from palette_sync.kube.errors import AccessDenied, NotFound, TokenRejected, Unauthorized, unreachable
-from palette_sync.kube.kubeconfig import BearerToken
-from palette_sync.kube.tokens import (
-    kubernetes_version,
-    prove,
-    read_secret_token,
-    request_token,
-    version_in,
-)
-from palette_sync.kube.transport import KubeApi, Requests, tls_context
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from palette_sync.core.model import ClusterKey, ClusterMemory, Credential, RetiredSecret, Secret, Server
-    from palette_sync.core.plan import Action, Desired
+    from palette_sync.core.objects import Desired
+    from palette_sync.core.plan import Action, Plan
     from palette_sync.core.policy import TokenPolicy
-    from palette_sync.kube.kubeconfig import AdminAccess
 
-VERSION_ANSWER = 64 * 1024
-VERSION = "get_code"  # as the client library calls it
+ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +57,7 @@ class Checked:
 
 
 async def grant(
-    admin: AdminAccess,
+    admin: kube.AdminAccess,
     desired: Desired,
     *,
     need: TokenNeed,
@@ -79,38 +66,39 @@ async def grant(
     now: datetime,
     token_policy: TokenPolicy,
     timeout: float,  # noqa: ASYNC109 - of each request; the caller bounds the whole
-    requests: Requests | None = None,
+    requests: kube.Requests | None = None,
     dry_run: bool = False,
 ) -> Granted:
     """Bring the objects in line and, if needed, issue a token and prove it before anybody else learns of it.
 
     `dry_run` only tells the actions. Raises KubeError, KubeconfigError.
     """
-    async with KubeApi(admin.server, admin.credential, timeout=timeout, requests=requests) as api:
-        ensured = await ensure(
+    async with kube.KubeApi(admin.server, admin.credential, timeout=timeout, requests=requests) as api:
+        decided, done = await ensure(
             api, desired, need=need, memory=memory, now=now, overlap=token_policy.overlap, dry_run=dry_run
         )
-        decided = ensured.plan
         credential = None
         if decided.issue and not dry_run:
             if desired.token_source == "request":  # noqa: S105 - a mode's name
-                credential = await request_token(
+                credential = await kube.request_token(
                     api, desired, decided.secret, key=key, validity=token_policy.validity, now=now
                 )
             else:
-                credential = await read_secret_token(
+                credential = await kube.read_secret_token(
                     api, desired, decided.secret, key=key, rotate_every=token_policy.rotate_every, now=now
                 )
     version = None
     if credential is not None:
-        async with KubeApi(admin.server, BearerToken(credential.token), timeout=timeout, requests=requests) as api:
-            await prove(api, probe_of(desired.rules))
-            version = await kubernetes_version(api)
+        async with kube.KubeApi(
+            admin.server, kube.BearerToken(credential.token), timeout=timeout, requests=requests
+        ) as api:
+            await kube.prove(api, probe_of(desired.rules))
+            version = await kube.kubernetes_version(api)
     return Granted(
         server=admin.server,
         credential=credential,
         kubernetes_version=version,
-        actions=(*ensured.actions, *_issued(decided.actions, dry_run=dry_run)),
+        actions=(*done, *_issued(decided.actions, dry_run=dry_run)),
         legacy=decided.legacy,
         generation=decided.secret,
         retired=decided.retired,
@@ -131,24 +119,24 @@ async def check(
     now: datetime,
     token_policy: TokenPolicy,
     timeout: float,  # noqa: ASYNC109 - of each request; the caller bounds the whole
-    requests: Requests | None = None,
+    requests: kube.Requests | None = None,
 ) -> Checked:
     """Verify a healthy cluster with its published read-only token: nothing is written, no admin credential is used.
 
     A refusal on Secrets is fine, for a living token proves the Secret that it is bound to. Raises KubeError.
     """
-    async with KubeApi(server, BearerToken(token), timeout=timeout, requests=requests) as api:
+    async with kube.KubeApi(server, kube.BearerToken(token), timeout=timeout, requests=requests) as api:
         denied = False
         try:
-            await prove(api, probe_of(desired.rules))
-        except TokenRejected:
+            await kube.prove(api, probe_of(desired.rules))
+        except kube.TokenRejected:
             return Checked(dead=True)
-        except AccessDenied:
+        except kube.AccessDenied:
             denied = True
         try:
-            version = await kubernetes_version(api)
-            observed = await observe(api, desired, lenient=True)
-        except Unauthorized:  # it was revoked a moment ago
+            version = await kube.kubernetes_version(api)
+            observed = await kube.observe(api, desired, lenient=True)
+        except kube.Unauthorized:  # it was revoked a moment ago
             return Checked(dead=True)
         need = TokenNeed(issue=False, reason=Reason.VERIFY_DUE)
         decided = plan(desired, observed, need=need, memory=memory, now=now, overlap=token_policy.overlap)
@@ -165,47 +153,59 @@ async def check(
 
 
 async def replace_legacy(
-    admin: AdminAccess,
+    admin: kube.AdminAccess,
     desired: Desired,
     *,
     timeout: float,  # noqa: ASYNC109 - of each request
     dry_run: bool,
 ) -> tuple[str, ...]:
     """Delete the legacy token Secrets and return their names. Raises KubeError, KubeconfigError."""
-    async with KubeApi(admin.server, admin.credential, timeout=timeout) as api:
-        actions = plan_replace_legacy(desired, await observe(api, desired))
+    async with kube.KubeApi(admin.server, admin.credential, timeout=timeout) as api:
+        actions = plan_replace_legacy(desired, await kube.observe(api, desired))
         for action in () if dry_run else actions:
-            with contextlib.suppress(NotFound):  # somebody else deleted it meanwhile
-                await apply(api, desired, action)
+            with contextlib.suppress(kube.NotFound):  # somebody else deleted it meanwhile
+                await kube.write(api, action, namespace=desired.namespace)
     return tuple(action.name for action in actions)
 
 
-async def probe_version(
-    server: Server,
+async def ensure(
+    api: kube.KubeApi,
+    desired: Desired,
     *,
-    timeout: float,  # noqa: ASYNC109 - of the one request
-    requests: Requests | None = None,
-) -> str | None:
-    """Ask `/version` without a credential. Any HTTP answer means reachable; a version comes only if it is told.
+    need: TokenNeed,
+    memory: ClusterMemory,
+    now: datetime,
+    overlap: timedelta,
+    dry_run: bool = False,
+) -> tuple[Plan, tuple[Action, ...]]:
+    """Observe, plan, apply; when another writer was faster, look again, at most `ROUNDS` times.
 
-    Raises Unreachable, KubeconfigError.
+    Returns the plan that held at last and every action that was performed; issuing a token is left to the caller.
+    Raises Blocked where the plan forbids writing, Conflict where
+    others kept writing, and what the API server answers.
     """
-    counted = (requests or Requests()).counted(VERSION)
-    async with open_session(tls=tls_context(server, None), connections=1, connect_timeout=timeout) as session:
-        with counted:
-            try:
-                reply = await request(
-                    session,
-                    "GET",
-                    f"{server.url}/version",
-                    timeout=timeout,
-                    max_body=VERSION_ANSWER,
-                    server_hostname=server.tls_server_name,
-                )
-            except TransportError as error:
-                raise unreachable(error) from None
-    try:
-        document = orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        return None
-    return version_in(document) if isinstance(document, dict) else None
+    done: list[Action] = []
+    taken: set[str] = set()
+    for attempt in range(ROUNDS):
+        observed = await kube.observe(api, desired, also=taken)
+        decided = plan(desired, observed, need=need, memory=memory, now=now, overlap=overlap)
+        if decided.blocked is not None:
+            raise kube.Blocked(decided.blocked)
+        if dry_run:
+            return decided, decided.actions
+        try:
+            for action in decided.actions:
+                if action.kind is not Kind.TOKEN:
+                    await kube.write(api, action, namespace=desired.namespace)
+                    done.append(action)
+        except (kube.Conflict, kube.NotFound, kube.NamespaceTerminating):
+            if attempt == ROUNDS - 1:
+                raise
+            if action.kind is Kind.SECRET and action.verb == "create":
+                taken.add(action.name)  # perhaps by a Secret without our label, which no listing shows
+            if decided.issue and not need.issue:
+                # What killed the token may be repaired already, so that the next plan could not see it any more.
+                need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
+            continue
+        return decided, tuple(done)
+    raise AssertionError("unreachable")
