@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(config: Path) -> Exit:
-    """Exit 0: drained after SIGTERM or SIGINT; 1: a crash, or Redis or a port refuses; 78: wrong configuration."""
+    """Exit 0: drained after SIGTERM or SIGINT; 1: a crash, or Redis or the port fails; 78: wrong configuration."""
 
     async def work(settings: Settings) -> Exit:
         from palette_sync.assembly.instance import open_shared
@@ -30,7 +30,7 @@ def run(config: Path) -> Exit:
             try:
                 outcome = await Daemon(config, shared, notifier=notifier, metrics=Metrics()).run()
             except EndpointError as error:
-                # No exit 78: who holds the port may be about to leave it, so starting again is worth it.
+                # Not exit 78, after which a supervisor does not restart: whoever holds the port may release it.
                 complain([str(error)], title="the endpoint cannot listen")
                 return Exit.FAILED
         return Exit.OK if outcome is Outcome.STOPPED else Exit.FAILED
