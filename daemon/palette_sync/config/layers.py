@@ -20,6 +20,7 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 
 from palette_sync.config.errors import ConfigError
 from palette_sync.config.settings import PREFIX, Settings
+from palette_sync.config.values import NOT_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,6 +29,7 @@ SECRETS_DIR_VARIABLE = f"{PREFIX}SECRETS_DIR"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 FILE = "_file"  # the suffix of a key that names a file with the value
 _NOT_SETTINGS = frozenset({SECRETS_DIR_VARIABLE, CONFIG_VARIABLE})
+_CHECK_PATH = "correct the path or the permissions"
 _LARGEST_SECRET = 64 * 1024  # bytes
 
 Document = dict[str, Any]
@@ -90,15 +92,14 @@ class Layers:
         try:
             return tomllib.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ConfigError(
-                [f"{self.path}: there is no such file; copy config.example.toml there, or name another by --config"]
-            ) from None
+            remedy = "copy config.example.toml there, or name another file with --config"
+            raise ConfigError([f"{self.path}: there is no such file; {remedy}"]) from None
         except OSError as error:
-            raise ConfigError([f"{self.path}: cannot be read: {error.strerror}"]) from None
+            raise ConfigError([f"{self.path}: cannot be read: {error.strerror}; {_CHECK_PATH}"]) from None
         except UnicodeDecodeError:
-            raise ConfigError([f"{self.path}: is not UTF-8 text"]) from None
+            raise ConfigError([f"{self.path}: is not UTF-8 text; save it in that encoding"]) from None
         except RecursionError:
-            raise ConfigError([f"{self.path}: is nested too deeply"]) from None
+            raise ConfigError([f"{self.path}: is nested too deeply; no key is more than a few levels deep"]) from None
         except tomllib.TOMLDecodeError as error:
             # The message can quote a single character, never a value.
             raise ConfigError([f"{self.path}: is not valid TOML: {error}"]) from None
@@ -113,7 +114,9 @@ class Layers:
             try:
                 files = sorted(Path(given).iterdir())
             except (OSError, ValueError):  # ValueError: a NUL in the path
-                self.problems.append(f"variable {variable}: names no directory that can be read")
+                self.problems.append(
+                    f"variable {variable}: is not the path of a directory that can be read; {_CHECK_PATH}"
+                )
                 self._unread.add(())
                 continue
             for file in files:
@@ -138,7 +141,7 @@ class Layers:
             try:
                 _merge(document, source(), same_layer=True)
             except SettingsError:
-                self.problems.append(f"variable {name}: is not valid JSON, as a list or table must be here")
+                self.problems.append(f"variable {name}: {NOT_JSON}")
                 self._unread.add(tuple(name.lower().removeprefix(PREFIX.lower()).split("__")))
         return document
 
@@ -150,7 +153,7 @@ class Layers:
             if upper in _NOT_SETTINGS or any(upper == field or upper.startswith(f"{field}__") for field in known):
                 continue
             guess = closest(upper.removeprefix(PREFIX).split("__")[0].lower(), Settings.model_fields)
-            self.problems.append(f"variable {name}: is unknown{guess}; unset it or correct its name")
+            self.problems.append(f"variable {name}: is unknown{guess}; rename or unset it")
 
     def _read_file_key(self, section: object, key: str, *table: str) -> None:
         """Replace `<key>_file` by the content of the file. Both keys in the same layer are a problem."""
@@ -161,9 +164,9 @@ class Layers:
         where = f"{self.source_of(location)}: {'.'.join(location)}"
         self._unread.add((*table, key))
         if key in section:
-            self.problems.append(f"{where}: stands beside {key}; keep one of the two")
+            self.problems.append(f"{where}: is set together with {key}; keep one of the two")
         elif not isinstance(given, str):
-            self.problems.append(f"{where}: must be a path")
+            self.problems.append(f"{where}: must be the path of a file")
         elif (text := self._read_secret(Path(given), where)) is not None:
             section[key] = text
             self._unread.discard((*table, key))
@@ -178,13 +181,13 @@ class Layers:
                 content = stream.read(_LARGEST_SECRET + 1)
             if len(content) <= _LARGEST_SECRET:
                 return content.decode().strip()
-            self.problems.append(f"{where}: the file is larger than 64 KiB, which no key is")
+            self.problems.append(f"{where}: the file is larger than 64 KiB, too large for a secret; correct the path")
         except OSError as error:
-            self.problems.append(f"{where}: the file cannot be read: {error.strerror}")
+            self.problems.append(f"{where}: the file cannot be read: {error.strerror}; {_CHECK_PATH}")
         except UnicodeDecodeError:
-            self.problems.append(f"{where}: the file is not UTF-8 text")
+            self.problems.append(f"{where}: the file is not UTF-8 text; correct the path or the encoding")
         except ValueError:
-            self.problems.append(f"{where}: must be a path")  # it contains a NUL
+            self.problems.append(f"{where}: must be the path of a file")  # it contains a NUL
         return None
 
     def _resolve_paths(self, table: Document, base: Path, *above: str) -> None:
@@ -201,13 +204,15 @@ class Layers:
                     table[key] = str(base / Path(value).expanduser())
                 except RuntimeError:
                     where = ".".join((*above, key))
-                    self.problems.append(f"{self.path}: {where}: begins with the home of a user who is unknown")
+                    self.problems.append(
+                        f"{self.path}: {where}: names the home of an unknown user; write the full path"
+                    )
 
 
 def closest(name: str, options: Iterable[str]) -> str:
-    """Return `; did you mean '...'?` with the option that resembles `name` most, or nothing."""
+    """Return ` (did you mean '...'?)` with the option that resembles `name` most, or nothing."""
     found = difflib.get_close_matches(name, list(options), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def _merge(into: Document, layer: Document, *, same_layer: bool = False) -> Document:

@@ -58,20 +58,19 @@ def _message(detail: ErrorDetails, location: Location) -> str:
             alternative = f" (or {_file_of(location)})" if location[-1] == "api_key" else ""
             return f"{key}: is missing; set it{alternative}"
         case "extra_forbidden":
-            table = ".".join(map(str, location[:-1])) or "the top level"
-            return f"{key}: is unknown{closest(str(location[-1]), _keys_at(location[:-1]))}; remove it from {table}"
+            return f"{key}: is unknown{closest(str(location[-1]), _keys_at(location[:-1]))}; rename or remove it"
         case "no_seal":
             return detail["msg"]
         case "value_error":
             return f"{key}: {detail['msg'].removeprefix('Value error, ')}"
         case "tuple_type":
             return f"{key}: must be a list"
+        case "model_type" | "literal_error" if location == ("seal",):
+            return f'{key}: must be a table with keys or keys_file, or the word "none"'
         case "model_type" | "dict_type":
             return f"{key}: must be a table"
-        case "literal_error":
-            return f"{key}: is none of the allowed words ({detail['msg'].removeprefix('Input should be ')})"
         case _:
-            return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+            return f"{key}: {detail['msg'].replace('Input should be', 'must be', 1)}"
 
 
 def _file_of(location: Location) -> str:

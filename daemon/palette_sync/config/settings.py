@@ -1,7 +1,7 @@
-"""The configuration as types: every key, its default, its unit and what makes a value wrong.
+"""Every key of the configuration: its type, its default and what is refused. `config.example.toml` documents them.
 
-Units: durations are text with units ("90s", "10m", "1h30m", "30d") or seconds. No error of this module ever shows a
-value: pydantic prints inputs unless told not to, in `str` by `hide_input_in_errors` and in `errors()` by
+Durations are text with units ("90s", "10m", "1h30m", "30d") or a number of seconds. No error contains a value. pydantic
+prints values by default; `hide_input_in_errors` turns it off for `str(error)`, and callers of `error.errors()` pass
 `include_input=False`.
 """
 
@@ -32,19 +32,19 @@ from palette_sync.core.objects import metadata_problem
 
 PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
-NO_INSTANCE = "needs at least one instance: add a table [instances.<name>] with url and api_key_file"
+NO_INSTANCE = "at least one instance is needed; add a table [instances.<name>] with url and api_key_file"
 _INSTANCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 Mode = Literal["service-account", "oidc", "auto"]
 
 
 class Section(BaseModel):
-    """A table of the file: unknown keys are errors, values are frozen and never quoted in an error."""
+    """A table of the file. Unknown keys are errors, values are frozen, and no error quotes a value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
 
 
 class ClusterRule(Section):
-    """A rule for the clusters whose project, name and tags match its globs; all that are given must match."""
+    """A rule for the clusters whose project, name and tags match the globs. All globs that are set must match."""
 
     project: str | None = None
     cluster: str | None = None
@@ -120,14 +120,14 @@ class RbacSettings(Section):
     @classmethod
     def _is_a_name(cls, value: str) -> str:
         if not _KUBERNETES_NAME.fullmatch(value):
-            raise ValueError("is no Kubernetes name: lower-case letters, digits and '-', at most 63")
+            raise ValueError("is not a Kubernetes name; use lower-case letters, digits and '-', at most 63 characters")
         return value
 
     @field_validator("cluster_role", "cluster_role_binding")
     @classmethod
     def _is_a_role_name(cls, value: str) -> str:
         if not _ROLE_NAME.fullmatch(value):
-            raise ValueError("is no name of a ClusterRole: letters, digits and - . : _, at most 253")
+            raise ValueError("is not a name for a ClusterRole; use letters, digits and - . : _, at most 253 characters")
         return value
 
 
@@ -152,7 +152,7 @@ class TokenSettings(Section):
 
 
 class InheritedSettings(Section):
-    """What every instance has and needs no word about."""
+    """The keys of an instance that have a default."""
 
     title: str = ""
     tenant: str | None = None
@@ -170,7 +170,7 @@ class InheritedSettings(Section):
     cluster_timeout: Duration = timedelta(seconds=15)
     skip_metrics_lookup: bool = True
     ca_file: Path | None = None
-    http_proxy: ProxyUrl | None = Field(default=None, repr=False)  # may hold a password
+    http_proxy: ProxyUrl | None = Field(default=None, repr=False)  # may contain a password
     console_url: HttpsUrl | None = None
     auth: AuthSettings = AuthSettings()
     oidc: OidcSettings = OidcSettings()
@@ -193,7 +193,7 @@ class InheritedSettings(Section):
 
 
 class DefaultsSettings(InheritedSettings):
-    """What `[defaults]` may say for every instance: all that an instance may say itself."""
+    """`[defaults]`: every key of an instance, inherited by all instances that do not set it."""
 
     url: HttpsUrl | None = None
     api_key: ApiKey | None = None
@@ -226,7 +226,7 @@ class RedisSettings(Section):
     @classmethod
     def _has_no_braces(cls, value: str) -> str:
         if not re.fullmatch(r"[a-zA-Z0-9._:-]+", value):
-            raise ValueError("may hold letters, digits and . _ : - only")
+            raise ValueError("may contain only letters, digits and . _ : -")
         return value
 
 
@@ -243,7 +243,7 @@ def _seal_shape(value: object) -> str:
     return SEAL_SHAPES[0] if isinstance(value, str) else SEAL_SHAPES[1]
 
 
-# pydantic puts these into the location of an error below `seal`; they are no keys.
+# pydantic adds these tags to the location of an error below `seal`. They are not keys, so `problems` removes them.
 SEAL_SHAPES = ("<word>", "<table>")
 Seal = Annotated[
     Annotated[Literal["none"], Tag(SEAL_SHAPES[0])] | Annotated[SealSettings, Tag(SEAL_SHAPES[1])],
@@ -274,12 +274,12 @@ class HttpSettings(Section):
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         if value and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}", value):
-            raise ValueError('must be "host:port", or "" to serve nothing')
+            raise ValueError('must be "HOST:PORT", or "" to switch the endpoint off')
         return value
 
 
 class Settings(BaseSettings):
-    """The whole configuration, every default filled in. Built by `load`, never by hand."""
+    """The whole configuration with all defaults. Built by `load` only."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -299,14 +299,14 @@ class Settings(BaseSettings):
 
     @field_validator("instances", mode="before")
     @classmethod
-    def _names_are_sound(cls, value: object) -> object:
+    def _names_are_valid(cls, value: object) -> object:
         if not value:
             raise ValueError(NO_INSTANCE)
         wrong = [name for name in value if not _INSTANCE_NAME.fullmatch(str(name))] if isinstance(value, dict) else []
         if wrong:
             raise ValueError(
-                f"{', '.join(map(repr, wrong))}: an instance name is [a-z][a-z0-9_]*, because variables name it too: "
-                f"{PREFIX}INSTANCES__<NAME>__..."
+                f"{', '.join(map(repr, wrong))}: is not an instance name; use [a-z][a-z0-9_]*, because it is a part of "
+                f"variables such as {PREFIX}INSTANCES__<NAME>__API_KEY"
             )
         return value
 
@@ -317,7 +317,10 @@ class Settings(BaseSettings):
         for name, instance in value.items():
             twin = seen.setdefault((instance.url, instance.api_key.get_secret_value()), name)
             if twin != name:
-                raise ValueError(f"{twin!r} and {name!r} have the same url and API key; each cluster would show twice")
+                raise ValueError(
+                    f"{twin!r} and {name!r} have the same url and API key, so each cluster would be published twice; "
+                    "remove one of them"
+                )
         return value
 
     @model_validator(mode="after")
@@ -325,7 +328,7 @@ class Settings(BaseSettings):
         if self.seal != "none" and not (self.seal.keys and self.seal.keys.get_secret_value().strip()):
             raise PydanticCustomError(
                 "no_seal",
-                "seal: no key to seal tokens with; create one by `palette-sync seal-key > seal.keys` and set "
+                "seal: has no key to seal tokens with; create one with `palette-sync seal-key > seal.keys` and set "
                 '[seal] keys_file, or write seal = "none" to store tokens in the clear',
             )
         return self

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from palette_sync.core.api_key import api_key_problem
 
+NOT_JSON = 'must be a list or a table in JSON; write for example ["a", "b"] or {"key": "value"}'
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -35,7 +36,7 @@ def _duration(value: object) -> object:
         # `timedelta` raises for infinity, NaN and what is too long, with a text that quotes the value.
         with suppress(OverflowError, ValueError):
             return timedelta(seconds=seconds)
-    raise ValueError('is no duration; write for example "90s", "10m" or "1h"')
+    raise ValueError('is not a duration; write for example "90s", "10m" or "1h"')
 
 
 def _seconds(value: object) -> float | None:
@@ -52,7 +53,7 @@ def _seconds(value: object) -> float | None:
 
 def _positive(value: timedelta) -> timedelta:
     if value <= timedelta(0):
-        raise ValueError("must be longer than nothing")
+        raise ValueError("must be longer than zero")
     return value
 
 
@@ -63,7 +64,7 @@ def parse_json(value: object) -> object:
     try:
         return json.loads(value)
     except ValueError:
-        raise ValueError("is not valid JSON") from None
+        raise ValueError(NOT_JSON) from None
 
 
 def _names(value: object) -> object:
@@ -75,13 +76,13 @@ def _names(value: object) -> object:
 
 def _https_url(value: str) -> str:
     if not re.fullmatch(r"https://[^\s/?#@]+/?", value):
-        raise ValueError('must be "https://" and a host (and port), without path, user or query')
+        raise ValueError('must be "https://HOST" or "https://HOST:PORT", without path, user or query')
     return value.rstrip("/")
 
 
 def _proxy_url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#]+/?", value):
-        raise ValueError('must be "http://", a host and a port, without path or query')
+        raise ValueError('must be "http://HOST:PORT", without path or query')
     return value
 
 

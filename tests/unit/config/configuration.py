@@ -1,4 +1,4 @@
-"""A configuration in a directory of its own, and what its tests share."""
+"""A configuration in a temporary directory, and the texts that several tests expect."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ CANARY = "canary-4711-hush"
 INSTANCE = '[instances.prod]\nurl = "https://api.example.com"\napi_key = "some-key"\n'
 MINIMAL = 'seal = "none"\n' + INSTANCE
 
-HTTPS = 'must be "https://" and a host (and port), without path, user or query'
-NAME = "is no Kubernetes name: lower-case letters, digits and '-', at most 63"
-DURATION = 'is no duration; write for example "90s", "10m" or "1h"'
+HTTPS = 'must be "https://HOST" or "https://HOST:PORT", without path, user or query'
+NAME = "is not a Kubernetes name; use lower-case letters, digits and '-', at most 63 characters"
+DURATION = 'is not a duration; write for example "90s", "10m" or "1h"'
 UNFIT = "holds characters that no HTTP header can carry"
-PROXY = 'must be "http://", a host and a port, without path or query'
-LISTEN = 'must be "host:port", or "" to serve nothing'
+PROXY = 'must be "http://HOST:PORT", without path or query'
+LISTEN = 'must be "HOST:PORT", or "" to switch the endpoint off'
 NO_SEAL = (
-    "FILE: seal: no key to seal tokens with; create one by `palette-sync seal-key > seal.keys` and set "
+    "FILE: seal: has no key to seal tokens with; create one with `palette-sync seal-key > seal.keys` and set "
     '[seal] keys_file, or write seal = "none" to store tokens in the clear'
 )
 
@@ -57,7 +57,7 @@ class ConfigDirectory:
         return load(self.file, environ=environ)
 
     def problems(self, text: str, **environ: str) -> list[str]:
-        """What is wrong, with the path of the file written as FILE."""
+        """Return the problems, with the path of the file replaced by FILE."""
         with pytest.raises(ConfigError) as caught:
             self.load(text, **environ)
         assert str(caught.value) == "; ".join(caught.value.problems)
@@ -68,7 +68,7 @@ def key_of(settings: Settings, instance: str = "prod") -> str:
     return settings.instances[instance].api_key.get_secret_value()
 
 
-# Where each table of the file leads; [defaults.*] documents what an instance's tables may say too.
+# The model of each table. [defaults.*] stands for the same tables of an instance.
 TABLES: dict[str, type[BaseModel]] = {
     "defaults": DefaultsSettings,
     "defaults.auth": AuthSettings,

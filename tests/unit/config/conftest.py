@@ -1,4 +1,4 @@
-"""What every test of the configuration gets."""
+"""The fixture of the tests of the configuration."""
 
 from __future__ import annotations
 

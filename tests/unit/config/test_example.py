@@ -13,16 +13,16 @@ from palette_sync.config import Settings, load
 from palette_sync.config.settings import DefaultsSettings
 from unit.config.configuration import EXAMPLE, FILE_KEYS, SUBTABLES, TABLES, ConfigDirectory
 
-# What no default can be written for: an instance's own, and the seal keys.
+# Keys without a default that every configuration sets.
 REQUIRED = {("instances.prod", "url"), ("instances.prod", "api_key"), ("seal", "keys")}
-# Documented where they are required, in [instances.prod].
+# The example has these keys in [instances.prod] instead, where they are required.
 ELSEWHERE = {("defaults", "url"), ("defaults", "api_key")}
 
 
 def documented() -> dict[tuple[str, str], tuple[bool, str]]:
-    """Every (table, key) of the example → whether it is active, and what is written as its value.
+    """Map every (table, key) of the example to whether it is active, and to the text of its value.
 
-    Where a key stands active and commented out, the comment is an example and the active one counts.
+    Where a key is both active and commented out, the comment is an example and the active line counts.
     """
     found: dict[tuple[str, str], tuple[bool, str]] = {}
     table = ""
@@ -46,7 +46,7 @@ def test_the_example_loads_as_it_stands() -> None:
     assert list(settings.instances) == ["prod"]
 
 
-def test_every_key_stands_in_the_example_and_none_that_is_unknown() -> None:
+def test_the_example_has_every_key_and_no_unknown_one() -> None:
     wanted = {
         (table, key)
         for table, model in TABLES.items()
@@ -57,7 +57,7 @@ def test_every_key_stands_in_the_example_and_none_that_is_unknown() -> None:
     assert documented().keys() == (wanted - ELSEWHERE) | FILE_KEYS
 
 
-def test_every_table_of_the_configuration_is_covered_here() -> None:
+def test_these_tests_cover_every_table() -> None:
     tables = {key for key in Settings.model_fields if key != "instances"} | {"instances.prod"}
 
     assert {name for name in TABLES if not name.startswith("defaults.")} == tables
@@ -76,7 +76,7 @@ def test_every_table_of_the_configuration_is_covered_here() -> None:
         if active and (table, key) not in REQUIRED
     ],
 )
-def test_a_default_that_is_written_is_the_real_default(table: str, key: str) -> None:
+def test_a_default_in_the_example_is_the_real_default(table: str, key: str) -> None:
     written = tomllib.loads(EXAMPLE.read_text())
     for part in table.split("."):
         written = written[part]
@@ -91,7 +91,7 @@ def test_a_default_that_is_written_is_the_real_default(table: str, key: str) -> 
     ("table", "key"),
     [pytest.param(table, key, id=f"{table}.{key}") for (table, key), (active, _) in documented().items() if not active],
 )
-def test_a_key_that_is_commented_out_has_no_default_and_a_good_example(table: str, key: str, tmp_path: Path) -> None:
+def test_a_key_that_is_commented_out_has_no_default_and_a_valid_example(table: str, key: str, tmp_path: Path) -> None:
     model, copy = TABLES[table], tmp_path / "config.toml"
     if (table, key) in FILE_KEYS:
         secret = {"api_key_file": "some-key", "url_file": "redis://127.0.0.1", "keys_file": "k A"}[key]
@@ -112,7 +112,7 @@ def test_a_key_that_is_commented_out_has_no_default_and_a_good_example(table: st
     assert text != EXAMPLE.read_text()
 
 
-def test_the_rules_that_are_commented_out_are_good_examples(config: ConfigDirectory) -> None:
+def test_the_rules_that_are_commented_out_are_valid(config: ConfigDirectory) -> None:
     text = re.sub(r"(?m)^rules = \[\]$", "", EXAMPLE.read_text())
     text = re.sub(r"(?m)^# (rules = \[.*|  \{.*|\])$", r"\1", text)
 

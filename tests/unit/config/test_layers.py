@@ -35,7 +35,7 @@ def test_secret_files_win_over_the_file_and_variables_over_both(config: ConfigDi
     )
 
 
-def test_a_key_may_come_from_a_file_of_its_own(config: ConfigDirectory) -> None:
+def test_a_file_key_gives_the_content_of_the_file(config: ConfigDirectory) -> None:
     config.write("api.key", "from-file\n")
     config.write("redis.url", "rediss://:password@redis:6380/1\n")
     config.write("seal.keys", "one AAAA\n")
@@ -55,10 +55,10 @@ def test_a_key_may_come_from_a_file_of_its_own(config: ConfigDirectory) -> None:
         pytest.param(
             "PALETTE_SYNC_INSTANCES__PROD__API_KEY_FILE", "from-file", "from-file", id="a file key replaces a key"
         ),
-        pytest.param("PALETTE_SYNC_INSTANCES__PROD__API_KEY", "", "some-key", id="an empty variable says nothing"),
+        pytest.param("PALETTE_SYNC_INSTANCES__PROD__API_KEY", "", "some-key", id="an empty variable is not set"),
     ],
 )
-def test_a_later_layer_replaces_a_key_by_its_file(
+def test_a_later_layer_can_replace_a_key_by_a_file_key(
     config: ConfigDirectory, variable: str, content: str, key: str
 ) -> None:
     path = config.write("elsewhere.key", content)
@@ -66,13 +66,13 @@ def test_a_later_layer_replaces_a_key_by_its_file(
     assert key_of(config.load(MINIMAL, **{variable: str(path) if content else ""})) == key
 
 
-def test_a_later_layer_replaces_a_file_by_its_key(config: ConfigDirectory) -> None:
+def test_a_later_layer_can_replace_a_file_key_by_a_key(config: ConfigDirectory) -> None:
     text = MINIMAL.replace('api_key = "some-key"', 'api_key_file = "there-is-none"')
 
     assert key_of(config.load(text, PALETTE_SYNC_INSTANCES__PROD__API_KEY="variable")) == "variable"
 
 
-def test_systemd_credentials_are_read_and_our_own_directory_wins(config: ConfigDirectory) -> None:
+def test_systemd_credentials_are_read_and_the_secrets_directory_wins(config: ConfigDirectory) -> None:
     config.write("systemd/instances__prod__api_key", "systemd")
     config.write("systemd/redis__prefix", "systemd")
     config.write("ours/instances__prod__api_key", "ours")
@@ -86,7 +86,7 @@ def test_systemd_credentials_are_read_and_our_own_directory_wins(config: ConfigD
     assert (key_of(settings), settings.redis.prefix) == ("ours", "systemd")
 
 
-def test_files_of_others_in_a_secrets_directory_are_left_alone(config: ConfigDirectory) -> None:
+def test_other_files_in_a_secrets_directory_are_ignored(config: ConfigDirectory) -> None:
     config.write("secrets/tls.key", "x")
     config.write("secrets/redis", "x")
     config.write("secrets/INSTANCES__PROD__API_KEY", "upper")
@@ -95,7 +95,7 @@ def test_files_of_others_in_a_secrets_directory_are_left_alone(config: ConfigDir
     assert key_of(config.load(MINIMAL, PALETTE_SYNC_SECRETS_DIR=str(config.path / "secrets"))) == "upper"
 
 
-def test_variables_carry_lists_and_tables_as_json_and_words_as_they_are(config: ConfigDirectory) -> None:
+def test_variables_give_lists_and_tables_as_json_and_strings_as_they_are(config: ConfigDirectory) -> None:
     settings = config.load(
         MINIMAL,
         PALETTE_SYNC_INSTANCES__PROD__INCLUDE_PROJECTS='["team-a", "team-b"]',
@@ -113,7 +113,7 @@ def test_variables_carry_lists_and_tables_as_json_and_words_as_they_are(config: 
     assert settings.seal == SealSettings(keys=SecretStr("one AAAA"))
 
 
-def test_an_instance_may_come_from_variables_alone(config: ConfigDirectory) -> None:
+def test_an_instance_can_come_from_variables_alone(config: ConfigDirectory) -> None:
     settings = config.load(
         MINIMAL,
         PALETTE_SYNC_INSTANCES__EDGE_EU__URL="https://edge.example.com",
@@ -124,7 +124,9 @@ def test_an_instance_may_come_from_variables_alone(config: ConfigDirectory) -> N
     assert key_of(settings, "edge_eu") == "edge"
 
 
-def test_without_an_environment_the_process_gives_it(config: ConfigDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_the_process_is_the_default(
+    config: ConfigDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config.file.write_text(MINIMAL)
     for name in ("PALETTE_SYNC_SHARED", "PALETTE_SYNC_REDIS__PREFIX"):
         monkeypatch.delenv(name, raising=False)
@@ -150,7 +152,7 @@ def test_every_instance_inherits_the_defaults_key_by_key(config: ConfigDirectory
     assert (b.rbac.namespace, b.rbac.preset) == ("portal", "read-only")
 
 
-def test_a_variable_may_change_the_defaults_but_not_what_an_instance_says_itself(config: ConfigDirectory) -> None:
+def test_a_variable_for_the_defaults_does_not_change_what_an_instance_sets_itself(config: ConfigDirectory) -> None:
     text = MINIMAL + 'title = "Mine"\n[defaults]\nverify_interval = "2h"\n'
 
     settings = config.load(text, PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL="3h", PALETTE_SYNC_DEFAULTS__TITLE="Default")
@@ -172,7 +174,7 @@ def test_an_api_key_file_is_inherited_and_an_instances_own_key_replaces_it(confi
     assert (key_of(settings, "a"), key_of(settings, "b")) == ("shared", "own-key")
 
 
-def test_relative_paths_are_relative_to_the_file_wherever_the_daemon_starts(
+def test_relative_paths_are_relative_to_the_file_not_to_the_working_directory(
     config: ConfigDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))

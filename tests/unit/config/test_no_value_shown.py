@@ -14,7 +14,7 @@ from unit.config.configuration import CANARY, FILE_KEYS, INSTANCE, TABLES, Confi
 
 
 def shapes_of(value: str) -> list[str]:
-    """A value as TOML, in every type that it can be given."""
+    """Return the value in TOML as each type that a key can have."""
     return [f'"{value}"', f'["{value}"]', f'{{ inner = "{value}" }}', f'[{{ inner = "{value}" }}]']
 
 
@@ -29,13 +29,13 @@ EVERY_KEY = [
 
 
 def shown_by(error: BaseException) -> str:
-    """All that a log, a traceback or a person could see of an error."""
-    told = [str(error), repr(error), repr(error.args), *getattr(error, "problems", [])]
-    return "\n".join(told + ([shown_by(error.__cause__)] if error.__cause__ else []))
+    """Return all texts of an error that a log or a traceback could show."""
+    texts = [str(error), repr(error), repr(error.args), *getattr(error, "problems", [])]
+    return "\n".join(texts + ([shown_by(error.__cause__)] if error.__cause__ else []))
 
 
 @pytest.mark.parametrize("key", EVERY_KEY)
-def test_a_value_in_a_wrong_place_of_the_file_is_never_shown(config: ConfigDirectory, key: str) -> None:
+def test_a_value_under_a_wrong_key_of_the_file_is_never_shown(config: ConfigDirectory, key: str) -> None:
     *tables, last = key.split(".")
     for value in shapes_of(CANARY):
         line = f"{last} = {value}\n"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from palette_sync.config.settings import SHORTEST_VALIDITY, SealSettings
-from palette_sync.config.values import parse_duration
+from palette_sync.config.values import NOT_JSON, parse_duration
 from palette_sync.core.model import Secret
 from palette_sync.palette import Limits, PaletteClient, UnusableSettings
 from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL, NAME, PROXY, UNFIT, ConfigDirectory
@@ -25,19 +25,19 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
         pytest.param("refresh_interval = '10x'", f"instances.prod.refresh_interval: {DURATION}", id="an unknown unit"),
         pytest.param("refresh_interval = ''", f"instances.prod.refresh_interval: {DURATION}", id="an empty duration"),
         pytest.param(
-            "refresh_interval = true", f"instances.prod.refresh_interval: {DURATION}", id="a truth as duration"
+            "refresh_interval = true", f"instances.prod.refresh_interval: {DURATION}", id="a boolean as a duration"
         ),
         pytest.param(
-            "refresh_interval = inf", f"instances.prod.refresh_interval: {DURATION}", id="an endless duration"
+            "refresh_interval = inf", f"instances.prod.refresh_interval: {DURATION}", id="an infinite duration"
         ),
         pytest.param("refresh_interval = nan", f"instances.prod.refresh_interval: {DURATION}", id="no number"),
         pytest.param("refresh_interval = '10²'", f"instances.prod.refresh_interval: {DURATION}", id="odd digits"),
         pytest.param(
-            f"refresh_interval = '{'9' * 5000}d'", f"instances.prod.refresh_interval: {DURATION}", id="longer than time"
+            f"refresh_interval = '{'9' * 5000}d'",
+            f"instances.prod.refresh_interval: {DURATION}",
+            id="longer than a timedelta",
         ),
-        pytest.param(
-            "refresh_interval = 0", "instances.prod.refresh_interval: must be longer than nothing", id="no pause at all"
-        ),
+        pytest.param("refresh_interval = 0", "instances.prod.refresh_interval: must be longer than zero", id="zero"),
         pytest.param(
             "refresh_cron = '61 * * * *'",
             'instances.prod.refresh_cron: is not a cron expression of five fields; write for example "*/10 * * * *"',
@@ -45,7 +45,7 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
         ),
         pytest.param(
             "auth.mode = 'odic'",
-            "instances.prod.auth.mode: is none of the allowed words ('service-account', 'oidc' or 'auto')",
+            "instances.prod.auth.mode: must be 'service-account', 'oidc' or 'auto'",
             id="an unknown mode",
         ),
         pytest.param(
@@ -54,18 +54,16 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
             'cluster = "*" matches every cluster',
             id="a rule that matches everything",
         ),
-        pytest.param(
-            "auth.rules = '['", "instances.prod.auth.rules: is not valid JSON", id="rules as text that is no JSON"
-        ),
+        pytest.param("auth.rules = '['", f"instances.prod.auth.rules: {NOT_JSON}", id="rules in broken JSON"),
         pytest.param(
             "include_projects = '[\"a\"'",
-            "instances.prod.include_projects: is not valid JSON",
-            id="names as broken JSON",
+            f"instances.prod.include_projects: {NOT_JSON}",
+            id="names in broken JSON",
         ),
         pytest.param(
             "include_projects = 5",
             "instances.prod.include_projects: must be a list",
-            id="a number where names are meant",
+            id="a number in place of names",
         ),
         pytest.param("rbac.namespace = 'Back_stage'", f"instances.prod.rbac.namespace: {NAME}", id="a wrong namespace"),
         pytest.param(f"rbac.secret = '{'x' * 64}'", f"instances.prod.rbac.secret: {NAME}", id="a name too long"),
@@ -76,14 +74,14 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
         ),
         pytest.param(
             "rbac.adopt = 'maybe'",
-            "instances.prod.rbac.adopt: is none of the allowed words ('never', 'matching' or 'always')",
-            id="an unknown word of adoption",
+            "instances.prod.rbac.adopt: must be 'never', 'matching' or 'always'",
+            id="an unknown choice",
         ),
         pytest.param(
             "trust.rules = [{ ca_file = 'x' }]",
             "instances.prod.trust.rules.0: needs at least one of project, cluster, tag; "
             'cluster = "*" matches every cluster',
-            id="a CA for nobody",
+            id="a CA rule that matches everything",
         ),
         pytest.param(
             "rbac.labels = { 'has space' = 'x' }",
@@ -118,7 +116,7 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
             "instances.prod.token: overlap must be shorter than rotate_every",
             id="an overlap as long as the rotation",
         ),
-        pytest.param("auth = 3", "instances.prod.auth: must be a table", id="a number where a table is meant"),
+        pytest.param("auth = 3", "instances.prod.auth: must be a table", id="a number in place of a table"),
         pytest.param(
             "[redis]\nurl = 'http://redis'",
             "redis.url: must start with one of redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, "
@@ -127,18 +125,18 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
         ),
         pytest.param(
             "[redis]\nprefix = '{a}'",
-            "redis.prefix: may hold letters, digits and . _ : - only",
+            "redis.prefix: may contain only letters, digits and . _ : -",
             id="a prefix that would break the hash tag",
         ),
         pytest.param(
             "[redis]\nhistory = -1",
-            "redis.history: input should be greater than or equal to 0",
+            "redis.history: must be greater than or equal to 0",
             id="no negative history",
         ),
         pytest.param(
             "[service]\nconcurrency = 0",
-            "service.concurrency: input should be greater than or equal to 1",
-            id="nothing at once",
+            "service.concurrency: must be greater than or equal to 1",
+            id="no concurrency",
         ),
         pytest.param(
             "[service]\ngrace = '30s'",
@@ -149,11 +147,13 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
         pytest.param("[http]\nlisten = '::1:80'", f"http.listen: {LISTEN}", id="a bare IPv6 address"),
         pytest.param("[defaults]\nurl = 'x'", f"defaults.url: {HTTPS}", id="a wrong default"),
         pytest.param(
-            "defaults = 5", "instances.prod.defaults: is unknown; remove it from instances.prod", id="misplaced"
+            "defaults = 5",
+            "instances.prod.defaults: is unknown; rename or remove it",
+            id="misplaced",
         ),
     ],
 )
-def test_a_wrong_value_is_told_with_file_key_and_remedy(config: ConfigDirectory, more: str, problem: str) -> None:
+def test_a_wrong_value_is_reported_with_file_key_and_remedy(config: ConfigDirectory, more: str, problem: str) -> None:
     assert config.problems(MINIMAL + more) == [f"FILE: {problem}"]
 
 
@@ -168,7 +168,7 @@ def test_a_wrong_value_is_told_with_file_key_and_remedy(config: ConfigDirectory,
         "https://a.example?x",
     ],
 )
-def test_an_instance_is_reached_by_https_and_a_host_alone(config: ConfigDirectory, url: str) -> None:
+def test_the_url_of_an_instance_is_https_and_a_host_only(config: ConfigDirectory, url: str) -> None:
     text = MINIMAL.replace("https://api.example.com", url)
 
     assert config.problems(text) == [f"FILE: instances.prod.url: {HTTPS}"]
@@ -177,7 +177,7 @@ def test_an_instance_is_reached_by_https_and_a_host_alone(config: ConfigDirector
 @pytest.mark.parametrize(
     "url", ["https://a.example", "https://a.example/", "https://127.0.0.1:8443", "https://[::1]:1"]
 )
-def test_an_address_loses_its_last_slash(config: ConfigDirectory, url: str) -> None:
+def test_a_trailing_slash_is_removed_from_a_url(config: ConfigDirectory, url: str) -> None:
     assert config.load(MINIMAL.replace("https://api.example.com", url)).instances["prod"].url == url.rstrip("/")
 
 
@@ -192,7 +192,7 @@ def test_an_address_loses_its_last_slash(config: ConfigDirectory, url: str) -> N
         ("abc", "is shorter than 4 characters, which no API key is"),
     ],
 )
-def test_an_api_key_is_judged_by_one_rule_here_and_in_the_client(
+def test_the_configuration_and_the_client_accept_the_same_api_keys(
     config: ConfigDirectory, key: str, problem: str
 ) -> None:
     assert config.problems(MINIMAL.replace('"some-key"', f'"{key}"')) == [f"FILE: instances.prod.api_key: {problem}"]
@@ -231,11 +231,11 @@ def test_a_number_in_the_file_is_seconds(config: ConfigDirectory, value: str, se
 
 
 @given(st.text(max_size=20) | st.from_regex(r"[0-9.]{1,400}(ms|s|m|h|d)?", fullmatch=True))
-def test_any_text_is_a_duration_or_refused_without_being_quoted(text: str) -> None:
+def test_any_text_is_a_duration_or_refused_without_quoting_it(text: str) -> None:
     try:
         parse_duration(text)
     except ValueError as error:
-        assert str(error) == DURATION  # noqa: PT017 - that it may not raise is part of the law
+        assert str(error) == DURATION  # noqa: PT017 - the text is part of the property
 
 
 def test_the_shortest_validity_is_accepted(config: ConfigDirectory) -> None:
@@ -254,7 +254,7 @@ def test_an_address_to_listen_on_is_accepted(config: ConfigDirectory, listen: st
     assert config.load(f'{MINIMAL}[http]\nlisten = "{listen}"').http.listen == listen
 
 
-def test_one_word_stands_for_a_list_of_one(config: ConfigDirectory) -> None:
+def test_a_single_string_is_a_list_of_one(config: ConfigDirectory) -> None:
     assert config.load(MINIMAL + "include_tags = 'env:prod'").instances["prod"].include_tags == ("env:prod",)
 
 
