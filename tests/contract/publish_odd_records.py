@@ -115,7 +115,7 @@ async def main(url: str, prefix: str, seal_line: str, *numbers: str) -> None:
     records: dict[str, ClusterRecord] = {}
     credentials: dict[str, Credential] = {}
     async with Store.open(url, prefix=prefix, sealer=SealKeys.from_lines(seal_line)) as store:
-        lease = await Lease.acquire(store, INSTANCE, ttl=600, holder="tests")
+        lease = await Lease.acquire(store.link, store.keys, INSTANCE, ttl=600, holder="tests")
         publisher = await store.publisher(INSTANCE, epoch=lease.epoch, writer="tests:1")
         for turn in range(versions):
             new = [dice.record(turn * count + number) for number in range(count)]

@@ -148,7 +148,10 @@ def test_every_credential_is_valid(sealed: SealedCredential) -> None:
 
 
 async def test_everything_in_redis_is_valid(store: Store, valkey_url: str) -> None:
-    async with await Lease.acquire(store, "alpha", ttl=30, holder="h:1") as lease, raw_client(valkey_url) as raw:
+    async with (
+        await Lease.acquire(store.link, store.keys, "alpha", ttl=30, holder="h:1") as lease,
+        raw_client(valkey_url) as raw,
+    ):
         publisher = await store.publisher("alpha", epoch=lease.epoch, writer="h:1")
         await publisher.publish(now=NOW, put=records(3), rotated={"u00000": credential()}, complete=True)
         await publisher.publish(

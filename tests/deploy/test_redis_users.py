@@ -18,6 +18,7 @@ from deploy.users_server import PLACEHOLDER, READER, USERS, WRITER, serving
 from integration.store_builders import NOW, credential, records, until
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Store, StoreError
+from palette_sync.store.server import server_facts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -75,7 +76,7 @@ async def opened(server: Server, user: str, seal_keys: SealKeys) -> AsyncIterato
 async def published(server: Server, seal_keys: SealKeys, instance: str) -> AsyncIterator[Store]:
     """A snapshot of three clusters, written by the writer."""
     async with opened(server, WRITER, seal_keys) as store:
-        async with await Lease.acquire(store, instance, ttl=10, holder="test:1") as lease:
+        async with await Lease.acquire(store.link, store.keys, instance, ttl=10, holder="test:1") as lease:
             publisher = await store.publisher(instance, epoch=lease.epoch, writer="test:1")
             put = {uid: replace(one, instance=instance) for uid, one in records(3).items()}
             await publisher.publish(
@@ -100,13 +101,13 @@ async def denied(client: Any, command: str) -> bool:
 
 async def test_the_writer_does_everything_the_daemon_does(server: Server, seal_keys: SealKeys) -> None:
     async with published(server, seal_keys, "alpha") as store:
-        lease = await Lease.acquire(store, "alpha", ttl=10, holder="test:2")
+        lease = await Lease.acquire(store.link, store.keys, "alpha", ttl=10, holder="test:2")
         publisher = await store.publisher("alpha", epoch=lease.epoch, writer="test:2")
 
         version = await publisher.publish(now=NOW, drop=["u00000"], rotated={"u00001": None})
         await publisher.remember(now=NOW, memory={"u00001": None}, status={"pass": 2})
-        renewed = await store.renew_lease("alpha", lease.value, 10, lease.epoch)
-        given_back = await store.give_lease_back("alpha", lease.value)
+        renewed = await lease.renew()
+        given_back = await lease.release()
 
         state = await store.load("alpha")
         assert (version, renewed, given_back) == (2, True, True)
@@ -118,7 +119,7 @@ async def test_the_writer_does_everything_the_daemon_does(server: Server, seal_k
 
 async def test_the_writer_is_denied_nothing_that_check_asks_about(server: Server, seal_keys: SealKeys) -> None:
     async with opened(server, WRITER, seal_keys) as store:
-        facts = await store.server_facts()
+        facts = await server_facts(store.link, store.keys)
 
     assert facts.denied == ()
     assert facts.user == WRITER
@@ -170,7 +171,7 @@ async def test_the_reader_is_woken_by_a_change(server: Server, seal_keys: SealKe
                 return (await writer.info("clients"))["blocked_clients"] > 0
 
             await until(is_blocked)
-        lease = await Lease.acquire(store, "waking", ttl=10, holder="test:3")
+        lease = await Lease.acquire(store.link, store.keys, "waking", ttl=10, holder="test:3")
         publisher = await store.publisher("waking", epoch=lease.epoch, writer="test:3")
         await publisher.publish(now=NOW, drop=["u00000"])
 

@@ -65,8 +65,8 @@ def credential(token: str = "canary-token") -> Credential:
 
 async def writer(store: Store, instance: str = "alpha") -> Publisher:
     """A publisher under a new epoch; the lease runs out by itself or is given back at once."""
-    lease = await Lease.acquire(store, instance, ttl=30, holder="test:1")
-    await store.give_lease_back(instance, lease.value)
+    lease = await Lease.acquire(store.link, store.keys, instance, ttl=30, holder="test:1")
+    await lease.release()
     return await store.publisher(instance, epoch=lease.epoch, writer="test:1")
 
 

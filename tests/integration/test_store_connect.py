@@ -15,8 +15,9 @@ from palette_sync.simulator.certificates import Authority, SharedKeys, server_co
 from palette_sync.store.connect import Address, parse_url
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.errors import StoreMisconfigured
-from palette_sync.store.redis import ServerFacts, Store, StoreError, StoreUnavailable
+from palette_sync.store.redis import Store, StoreError, StoreUnavailable
 from palette_sync.store.seal import SealKeys, Unsealed
+from palette_sync.store.server import ServerFacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -93,7 +94,7 @@ def test_a_tls_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_tls_file_that_holds_something_else_is_named(tmp_path: Path, setting: str) -> None:
     (tmp_path / "file.pem").write_text("no certificate")
 
-    with pytest.raises(StoreMisconfigured, match=rf"redis.{setting}: .*file.pem .*hold.* no certificate"):
+    with pytest.raises(StoreMisconfigured, match=rf"redis.{setting}: .*file.pem .*not hold a certificate"):
         Store.open("rediss://h", prefix="p", sealer=Unsealed(), **{setting: tmp_path / "file.pem"})
 
 

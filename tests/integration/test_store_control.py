@@ -35,17 +35,21 @@ async def served(desk: RequestReader, sealer: SealKeys | Unsealed, *instances: s
 
 
 async def test_a_request_is_heard_and_answered(store: Store, seal_keys: SealKeys, raw: Any) -> None:
-    desk = RequestReader(store)
+    desk = RequestReader(store.link, store.keys)
 
     async def daemon() -> Request:
         (request,) = await served(desk, seal_keys, "alpha", "bravo")
-        await answer(store, seal_keys, request, Answer(AnswerStatus.ACCEPTED))
-        await answer(store, seal_keys, request, Answer(AnswerStatus.DONE, "as asked", {"version": 7}))
+        await answer(store.link, store.keys, seal_keys, request, Answer(AnswerStatus.ACCEPTED))
+        await answer(store.link, store.keys, seal_keys, request, Answer(AnswerStatus.DONE, "as asked", {"version": 7}))
         return request
 
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(daemon())
-        told = [one async for one in ask(store, seal_keys, "bravo", Verb.RESYNC, by="a test") if one is not None]
+        told = [
+            one
+            async for one in ask(store.link, store.keys, seal_keys, "bravo", Verb.RESYNC, by="a test")
+            if one is not None
+        ]
 
     assert told == [Answer(AnswerStatus.ACCEPTED), Answer(AnswerStatus.DONE, "as asked", {"version": 7})]
     request = serving.result()
@@ -59,13 +63,13 @@ async def test_a_request_is_heard_and_answered(store: Store, seal_keys: SealKeys
 
 async def begin(store: Store, sealer: SealKeys | Unsealed, verb: Verb = Verb.RESYNC) -> None:
     """Send a request and wait for no answer."""
-    client, key = store._link.client, store.keys.control("alpha")
+    client, key = store.link.client, store.keys.control("alpha")
     before = await client.xlen(key)
 
     async def sent() -> bool:
         return await client.xlen(key) > before
 
-    asking = ask(store, sealer, "alpha", verb, by="a test")
+    asking = ask(store.link, store.keys, sealer, "alpha", verb, by="a test")
     waiting = asyncio.ensure_future(anext(asking))
     await until(sent)
     waiting.cancel()
@@ -74,11 +78,13 @@ async def begin(store: Store, sealer: SealKeys | Unsealed, verb: Verb = Verb.RES
 
 async def test_a_request_made_while_nobody_listened_is_heard_once(store: Store, seal_keys: SealKeys) -> None:
     await begin(store, seal_keys)
-    desk = RequestReader(store)
+    desk = RequestReader(store.link, store.keys)
 
     assert len(await desk.wait(["alpha"], lambda: seal_keys)) == 1
 
-    await answer(store, seal_keys, Request("alpha", "other", Verb.RESYNC, 0, ""), Answer(AnswerStatus.DONE))
+    await answer(
+        store.link, store.keys, seal_keys, Request("alpha", "other", Verb.RESYNC, 0, ""), Answer(AnswerStatus.DONE)
+    )
     assert await desk.wait(["alpha"], lambda: seal_keys) == []
 
 
@@ -86,10 +92,10 @@ async def test_a_request_that_was_answered_before_a_restart_is_not_heard_again(
     store: Store, seal_keys: SealKeys
 ) -> None:
     await begin(store, seal_keys)
-    (request,) = await RequestReader(store).wait(["alpha"], lambda: seal_keys)
-    await answer(store, seal_keys, request, Answer(AnswerStatus.DONE))
+    (request,) = await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)
+    await answer(store.link, store.keys, seal_keys, request, Answer(AnswerStatus.DONE))
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == []
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +111,7 @@ async def test_a_changed_request_is_not_heard(
     await raw.delete(key)
     await raw.xadd(key, {**fields, name.encode(): value})
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == []
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
 
 
 async def test_a_request_moved_to_another_instance_is_not_heard(store: Store, seal_keys: SealKeys, raw: Any) -> None:
@@ -113,7 +119,7 @@ async def test_a_request_moved_to_another_instance_is_not_heard(store: Store, se
     ((_, fields),) = await raw.xrange(store.keys.control("alpha"))
     await raw.xadd(store.keys.control("bravo"), fields)
 
-    assert await RequestReader(store).wait(["bravo"], lambda: seal_keys) == []
+    assert await RequestReader(store.link, store.keys).wait(["bravo"], lambda: seal_keys) == []
 
 
 async def test_a_request_by_who_knows_a_newer_key_too_is_heard(store: Store, seal_keys: SealKeys) -> None:
@@ -122,14 +128,14 @@ async def test_a_request_by_who_knows_a_newer_key_too_is_heard(store: Store, sea
     both = SealKeys.from_lines(f"{SealKeys.generate_line('new')}\n{old}")
     await begin(store, both)
 
-    assert len(await RequestReader(store).wait(["alpha"], lambda: SealKeys.from_lines(old))) == 1
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == []
+    assert len(await RequestReader(store.link, store.keys).wait(["alpha"], lambda: SealKeys.from_lines(old))) == 1
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
 
 
 async def test_a_request_with_another_key_is_not_heard(store: Store, seal_keys: SealKeys) -> None:
     await begin(store, SealKeys.from_lines(SealKeys.generate_line("foreign")))
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == []
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
 
 
 async def test_an_old_request_written_again_is_not_heard(store: Store, seal_keys: SealKeys, raw: Any) -> None:
@@ -140,7 +146,7 @@ async def test_an_old_request_written_again_is_not_heard(store: Store, seal_keys
     later = int(entry_id.partition(b"-")[0]) + 61_000
     await raw.xadd(key, fields, id=f"{later}-0")
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == []
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
 
 
 async def test_garbage_on_the_stream_is_passed_over(store: Store, seal_keys: SealKeys, raw: Any) -> None:
@@ -149,7 +155,7 @@ async def test_garbage_on_the_stream_is_passed_over(store: Store, seal_keys: Sea
     await raw.xadd(key, {secrets.token_hex(4): "noise"})
     await begin(store, seal_keys)
 
-    assert len(await RequestReader(store).wait(["alpha"], lambda: seal_keys)) == 1
+    assert len(await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)) == 1
 
 
 async def test_a_forged_answer_is_not_believed(store: Store, seal_keys: SealKeys, raw: Any) -> None:
@@ -163,7 +169,7 @@ async def test_a_forged_answer_is_not_believed(store: Store, seal_keys: SealKeys
 
     async with asyncio.TaskGroup() as group:
         group.create_task(forger())
-        async for told in ask(store, seal_keys, "alpha", Verb.RESYNC, by="a test"):
+        async for told in ask(store.link, store.keys, seal_keys, "alpha", Verb.RESYNC, by="a test"):
             assert told is None
             if await raw.xlen(key) == 2:
                 break
@@ -173,39 +179,39 @@ async def test_without_seal_keys_requests_work_unauthenticated(valkey_url: str, 
     async with Store.open(valkey_url, prefix=prefix, sealer=Unsealed()) as store:
         await begin(store, Unsealed())
 
-        assert len(await RequestReader(store).wait(["alpha"], Unsealed)) == 1
+        assert len(await RequestReader(store.link, store.keys).wait(["alpha"], Unsealed)) == 1
 
 
 async def test_redis_away_is_an_error_for_both_sides(seal_keys: SealKeys) -> None:
     async with Store.open("redis://127.0.0.1:1/0", prefix="p", sealer=seal_keys) as store:
         with pytest.raises(StoreUnavailable):
-            await RequestReader(store).wait(["alpha"], lambda: seal_keys)
+            await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)
         with pytest.raises(StoreUnavailable):
-            await anext(ask(store, seal_keys, "alpha", Verb.RESYNC, by=""))
+            await anext(ask(store.link, store.keys, seal_keys, "alpha", Verb.RESYNC, by=""))
 
 
 async def test_a_request_that_was_only_accepted_before_a_restart_is_heard_again(
     store: Store, seal_keys: SealKeys
 ) -> None:
     await begin(store, seal_keys)
-    (request,) = await RequestReader(store).wait(["alpha"], lambda: seal_keys)
-    await answer(store, seal_keys, request, Answer(AnswerStatus.ACCEPTED))
+    (request,) = await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)
+    await answer(store.link, store.keys, seal_keys, request, Answer(AnswerStatus.ACCEPTED))
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == [request]
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == [request]
 
 
 async def test_a_forged_answer_suppresses_no_request(store: Store, seal_keys: SealKeys) -> None:
     await begin(store, seal_keys)
-    (request,) = await RequestReader(store).wait(["alpha"], lambda: seal_keys)
+    (request,) = await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)
     stranger = SealKeys.from_lines(SealKeys.generate_line("foreign"))
-    await answer(store, stranger, request, Answer(AnswerStatus.DONE))
+    await answer(store.link, store.keys, stranger, request, Answer(AnswerStatus.DONE))
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == [request]
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == [request]
 
 
 async def test_a_stream_that_somebody_spoilt_makes_no_other_deaf(store: Store, seal_keys: SealKeys, raw: Any) -> None:
     await raw.set(store.keys.control("bravo"), "no stream")
-    desk = RequestReader(store)
+    desk = RequestReader(store.link, store.keys)
     await begin(store, seal_keys)
 
     assert [request.instance for request in await served(desk, seal_keys, "alpha", "bravo")] == ["alpha"]
@@ -221,7 +227,7 @@ async def test_a_stream_that_somebody_spoilt_makes_no_other_deaf(store: Store, s
 async def test_a_genuine_request_that_somebody_writes_once_more_is_not_heard_again(
     store: Store, seal_keys: SealKeys, raw: Any
 ) -> None:
-    desk, key = RequestReader(store), store.keys.control("alpha")
+    desk, key = RequestReader(store.link, store.keys), store.keys.control("alpha")
     await begin(store, seal_keys, Verb.ALLOW_PRUNE)
     (heard,) = await served(desk, seal_keys, "alpha")
     ((_, fields),) = await raw.xrange(key)

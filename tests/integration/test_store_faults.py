@@ -21,6 +21,7 @@ from integration.store_builders import NOW, Proxy, credential, raw_client, recor
 from palette_sync.core.model import ClusterMemory
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.redis import Store, StoreError, StoreUnavailable, VersionConflict
+from palette_sync.store.server import foreign_keys, server_facts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -191,7 +192,7 @@ async def test_an_embedded_server_listens_on_no_port_and_leaves_nothing(prefix: 
         await store.ping()
         async with raw_client(server.url) as raw:
             assert (await raw.config_get("port"))["port"] == "0"
-        facts = await store.server_facts()
+        facts = await server_facts(store.link, store.keys)
         pid = server.pid
 
     assert (facts.name, facts.role, facts.eviction, facts.append_only) == ("valkey", "master", "noeviction", False)
@@ -374,7 +375,7 @@ async def test_a_wrong_password_is_told_without_it(guarded: tuple[str, Any], sea
     await admin.execute_command("ACL", "SETUSER", "writer", "on", ">right", "~*", "+@all")
 
     async with Store.open(login(url, "writer", "right"), prefix="p", sealer=seal_keys) as store:
-        assert (await store.server_facts()).user == "writer"
+        assert (await server_facts(store.link, store.keys)).user == "writer"
     async with Store.open(login(url, "writer", "canary-pw"), prefix="p", sealer=seal_keys) as store:
         with pytest.raises(StoreError, match="refuses the login") as caught:
             await store.ping()
@@ -400,7 +401,7 @@ async def test_missing_rights_are_listed_and_told(guarded: tuple[str, Any], seal
     )
 
     async with Store.open(login(url, "writer", "pw"), prefix="p", sealer=seal_keys) as store:
-        facts = await store.server_facts()
+        facts = await server_facts(store.link, store.keys)
         assert facts.denied == ("HDEL", "SMEMBERS", "XADD")
         with pytest.raises(StoreError, match="does not permit it"):
             await store.instances()
@@ -416,28 +417,28 @@ async def test_a_user_who_may_not_ask_for_rights_is_tried(guarded: tuple[str, An
     await admin.execute_command("ACL", "SETUSER", "mute", "on", ">pw", "~p:*", "~{p:*", "+@all", "-acl")
 
     async with Store.open(login(url, "reader", "pw"), prefix="p", sealer=seal_keys) as store:
-        assert (await store.server_facts()).denied == ("EVAL",)
+        assert (await server_facts(store.link, store.keys)).denied == ("EVAL",)
     async with Store.open(login(url, "mute", "pw"), prefix="p", sealer=seal_keys) as store:
-        assert (await store.server_facts()).denied is None
+        assert (await server_facts(store.link, store.keys)).denied is None
 
 
 async def test_a_key_that_somebody_else_wrote_is_named(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     async with Store.open(url, prefix="p", sealer=seal_keys) as store:
         await (await writer(store)).publish(now=NOW, put=records(1))
-        assert await store.foreign_keys(["alpha", "bravo"]) == {}
+        assert await foreign_keys(store.link, store.keys, ["alpha", "bravo"]) == {}
         await admin.set("{p:bravo}:head", "x")
 
-        assert await store.foreign_keys(["alpha", "bravo"]) == {"{p:bravo}:head": "string"}
+        assert await foreign_keys(store.link, store.keys, ["alpha", "bravo"]) == {"{p:bravo}:head": "string"}
         for refused in (store.load, partial(writer, store)):
-            with pytest.raises(StoreError, match="answered WRONGTYPE: somebody else wrote one of our keys"):
+            with pytest.raises(StoreError, match="answered WRONGTYPE: another program wrote one of our keys"):
                 await refused("bravo")
 
 
 async def test_a_writer_with_all_rights_lacks_none(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, _ = guarded
     async with Store.open(url, prefix="p", sealer=seal_keys) as store:
-        assert (await store.server_facts()).denied == ()
+        assert (await server_facts(store.link, store.keys)).denied == ()
 
 
 async def test_a_full_server_takes_no_half_version(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
@@ -467,7 +468,7 @@ async def test_a_replica_takes_no_writes_and_says_so(guarded: tuple[str, Any], s
         with pytest.raises(StoreUnavailable, match="replica"):
             await publisher.publish(now=NOW, put={"u1": record("u1")})
         with suppress(StoreError):
-            assert (await store.server_facts()).role == "slave"
+            assert (await server_facts(store.link, store.keys)).role == "slave"
 
         await admin.execute_command("REPLICAOF", "NO", "ONE")
         assert await publisher.publish(now=NOW, put={"u1": record("u1")}) == 1

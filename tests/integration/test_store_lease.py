@@ -31,7 +31,7 @@ LIFE = 600  # seconds: no machine stalls for so long that a lease lapses which s
 
 
 async def take(store: Store, *, ttl: float = LIFE, holder: str = "host-a:17") -> Lease:
-    return await Lease.acquire(store, "alpha", ttl=ttl, holder=holder)
+    return await Lease.acquire(store.link, store.keys, "alpha", ttl=ttl, holder=holder)
 
 
 @pytest.fixture
@@ -57,7 +57,10 @@ async def test_only_one_holds_it_and_the_other_learns_who(store: Store, raw: Any
 
 
 async def test_instances_have_leases_of_their_own(store: Store) -> None:
-    async with await take(store), await Lease.acquire(store, "bravo", ttl=30, holder="host-b:1") as other:
+    async with (
+        await take(store),
+        await Lease.acquire(store.link, store.keys, "bravo", ttl=30, holder="host-b:1") as other,
+    ):
         assert not other.lost.is_set()
 
 
@@ -151,7 +154,7 @@ async def test_it_is_lost_when_somebody_else_takes_it(store: Store, raw: Any) ->
     async with await take(store) as lease:
         publisher = await store.publisher("alpha", epoch=lease.epoch, writer="a")
         # In its place at once: one that vanished is its holder's again with the next renewal.
-        other_one = Lease.acquire(store, "alpha", ttl=LIFE, holder="host-b:18", former=lease)
+        other_one = Lease.acquire(store.link, store.keys, "alpha", ttl=LIFE, holder="host-b:18", former=lease)
         async with await other_one as other:
             await lease.lost.wait()
             with pytest.raises(LeaseLost):
@@ -300,11 +303,11 @@ async def test_ones_own_of_before_needs_not_run_out_first(store: Store) -> None:
     with pytest.raises(LeaseHeld):
         await take(store)
 
-    second = await Lease.acquire(store, "alpha", ttl=5, holder="test:1", former=first)
+    second = await Lease.acquire(store.link, store.keys, "alpha", ttl=5, holder="test:1", former=first)
 
     assert second.epoch > first.epoch
     with pytest.raises(LeaseHeld):
-        await Lease.acquire(store, "alpha", ttl=5, holder="test:1", former=first)
+        await Lease.acquire(store.link, store.keys, "alpha", ttl=5, holder="test:1", former=first)
 
 
 @pytest.mark.parametrize("garbage", ["inf", "nan", "-1", "1e300", "9" * 20, "x"])

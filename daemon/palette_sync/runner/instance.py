@@ -153,7 +153,12 @@ class Runner:
         runtime = self._runtime
         try:
             lease = await Lease.acquire(
-                runtime.store, self.instance, ttl=runtime.lease_ttl, holder=runtime.holder, former=self._former
+                runtime.store.link,
+                runtime.store.keys,
+                self.instance,
+                ttl=runtime.lease_ttl,
+                holder=runtime.holder,
+                former=self._former,
             )
             self._former = lease
             async with lease:

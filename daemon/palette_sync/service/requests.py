@@ -44,7 +44,8 @@ class Commanded(Protocol):
 
 async def serve_requests(daemon: Commanded) -> None:
     """Hear and answer until cancelled. Redis away is borne."""
-    desk = RequestReader(daemon.shared.store)
+    store = daemon.shared.store
+    desk = RequestReader(store.link, store.keys)
     deaf: dict[str, str] = {}
     async with asyncio.TaskGroup() as group:
         while True:
@@ -101,7 +102,8 @@ async def _resync(daemon: Commanded, request: Request) -> Answer:
 
 
 async def _answer(daemon: Commanded, request: Request, given: Answer) -> None:
-    await answer(daemon.shared.store, daemon.shared.sealer, request, given)
+    store = daemon.shared.store
+    await answer(store.link, store.keys, daemon.shared.sealer, request, given)
 
 
 def told(report: PassReport) -> str:
