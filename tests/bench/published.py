@@ -12,7 +12,8 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from palette_sync.assembly.instance import open_shared, policy_of
+from palette_sync.assembly.instance import open_shared
+from palette_sync.assembly.policy import policy_of
 from palette_sync.config import load
 from palette_sync.core.fold import AccessGained, fold_memory, fold_record
 from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, Credential, Secret, Server, ServiceAccountAuth

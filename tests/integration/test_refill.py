@@ -6,10 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import pytest_asyncio
 from structlog.testing import capture_logs
 
-from integration.store_builders import NOW, credential, raw_client, records, writer
+from integration.store_builders import NOW, credential, records, writer
 from palette_sync.core.model import ClusterMemory, IssuerMetadata, ScopeStatus
 from palette_sync.core.snapshot_codec import encode_credential
 from palette_sync.runner.refill import refill, reseal
@@ -17,17 +16,9 @@ from palette_sync.store.redis import Store
 from palette_sync.store.seal import SealKeys, Unsealed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from palette_sync.core.model import InstanceState
 
 LATER = NOW + timedelta(hours=1)
-
-
-@pytest_asyncio.fixture
-async def raw(valkey_url: str) -> AsyncIterator[Any]:
-    async with raw_client(valkey_url) as client:
-        yield client
 
 
 async def published(store: Store) -> InstanceState:
@@ -159,7 +150,7 @@ async def test_a_memory_that_was_never_whole_does_not_claim_to_be(
     assert (await store.load("alpha")).head.complete is False  # type: ignore[union-attr]
 
 
-async def test_exchanged_keys_seal_tokens_anew_once(valkey_url: str, prefix: str) -> None:
+async def test_after_an_exchange_of_keys_tokens_are_sealed_again_once(valkey_url: str, prefix: str) -> None:
     old, new = SealKeys.generate_line("old"), SealKeys.generate_line("new")
     before, both, after = (SealKeys.from_lines(lines) for lines in (old, f"{new}\n{old}", new))
     async with Store.open(valkey_url, prefix=prefix, sealer=before) as store:
@@ -180,7 +171,7 @@ async def test_exchanged_keys_seal_tokens_anew_once(valkey_url: str, prefix: str
         assert publisher.version == version, "once is enough"
 
 
-async def test_an_empty_store_and_one_that_is_not_trusted_are_not_sealed_anew(
+async def test_an_empty_store_and_one_that_is_not_trusted_are_not_sealed_again(
     store: Store, raw: Any, seal_keys: SealKeys
 ) -> None:
     empty = await writer(store)
@@ -195,7 +186,7 @@ async def test_an_empty_store_and_one_that_is_not_trusted_are_not_sealed_anew(
     assert tampered.version == 1
 
 
-async def test_a_token_that_no_key_opens_is_removed_so_that_it_is_issued_anew(store: Store) -> None:
+async def test_a_token_that_no_key_opens_is_removed_so_that_a_new_one_is_issued(store: Store) -> None:
     memory = await published(store)
     stranger = SealKeys.from_lines(SealKeys.generate_line("other"))
     publisher = await writer(store)

@@ -427,7 +427,7 @@ NO_SEAL = (
         ),
         pytest.param(
             "refresh_cron = '61 * * * *'",
-            'instances.prod.refresh_cron: is no cron expression of five fields; write for example "*/10 * * * *"',
+            'instances.prod.refresh_cron: is not a cron expression of five fields; write for example "*/10 * * * *"',
             id="a cron of impossible minutes",
         ),
         pytest.param(

@@ -111,7 +111,8 @@ async def _redis(store: Store, instances: list[str]) -> list[Finding]:
 
 
 async def _instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
-    from palette_sync.assembly.instance import client_of, policy_of, rules_of
+    from palette_sync.assembly.instance import client_of
+    from palette_sync.assembly.policy import policy_of, rules_of
     from palette_sync.assembly.store import StartError
     from palette_sync.core.rbac import wide_rights
     from palette_sync.palette import PaletteError, Unauthorized, discover

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 from palette_sync.service.early_signals import keep_early_signals
-from palette_sync.service.garbage_collection import look_seldom
+from palette_sync.service.garbage_collection import collect_less_often
 
 keep_early_signals(sys.argv)
-look_seldom()
+collect_less_often()
 
 import errno
 import json

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from palette_sync.assembly.instance import Shared, Stop
+    from palette_sync.assembly.instance import Shared
     from palette_sync.config import InstanceSettings, Settings
-    from palette_sync.reconcile.ports import PassOptions
+    from palette_sync.reconcile.ports import PassOptions, Stop
     from palette_sync.reconcile.report import PassReport
     from palette_sync.store.redis import StoreError
 
@@ -50,7 +50,7 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
 @contextmanager
 def stop_on_signals(grace: float) -> Iterator[Stop]:
     """SIGINT and SIGTERM admit no more clusters and give the others `grace` seconds; the second one ends at once."""
-    from palette_sync.assembly.instance import Stop
+    from palette_sync.reconcile.ports import Stop
 
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()

@@ -80,7 +80,7 @@ async def _plan_all(
 
 
 def _wide_rights(chosen: dict[str, InstanceSettings]) -> list[str]:
-    from palette_sync.assembly.instance import rules_of
+    from palette_sync.assembly.policy import rules_of
     from palette_sync.core.rbac import wide_rights
 
     return [f"{name}: {warning}" for name, one in chosen.items() for warning in wide_rights(rules_of(one))]

@@ -51,7 +51,8 @@ async def _of_instance(
 ) -> list[Outcome[ClusterRecord, tuple[str, ...]]]:
     """Only clusters in which a legacy token Secret was seen are visited."""
     from palette_sync import kube, palette
-    from palette_sync.assembly.instance import client_of, policy_of
+    from palette_sync.assembly.instance import client_of
+    from palette_sync.assembly.policy import policy_of
     from palette_sync.core.fold import cluster_of
     from palette_sync.reconcile.access import replace_legacy
 

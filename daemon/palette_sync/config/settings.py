@@ -271,12 +271,12 @@ class InheritedSettings(Section):
     def _is_cron(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        from palette_sync.service.clock import cron_trigger  # noqa: PLC0415 - only a configured cron needs it
+        from palette_sync.core.cron import check_cron  # noqa: PLC0415 - only a configured cron needs the library
 
         try:
-            cron_trigger(value)
+            check_cron(value)
         except ValueError:
-            raise ValueError('is no cron expression of five fields; write for example "*/10 * * * *"') from None
+            raise ValueError('is not a cron expression of five fields; write for example "*/10 * * * *"') from None
         return value
 
 
