@@ -15,7 +15,7 @@ from palette_sync.store.redis import StoreError
 from palette_sync.store.seal import SealError, SealKeys, Unsealed
 
 FILES = sorted(DIRECTORY.glob("*.json"))
-REASONS = {"digest": "the digest does not fit", "mac": "the mac does not fit", "count": "evicted or tampered with"}
+REASONS = {"digest": "the digest does not match", "mac": "the mac does not match", "count": "evicted or tampered with"}
 NAMES = {
     *("basic", "empty-complete", "incomplete", "tampered-record", "foreign-seal-key", "moved-token", "unknown-schema"),
     *("tampered-digest", "missing-record", "rotated-seal-key", "several-versions", "unsealed"),

@@ -19,6 +19,7 @@ from redis import exceptions
 
 from integration.store_builders import NOW, Proxy, credential, raw_client, record, records, until, writer
 from palette_sync.core.model import ClusterMemory
+from palette_sync.store import fenced_writer
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.redis import Store, StoreError, StoreUnavailable, VersionConflict
 from palette_sync.store.server import foreign_keys, server_facts
@@ -78,13 +79,13 @@ async def test_an_attempt_that_arrives_late_does_not_pass_for_the_next_one(
     """Both would make the same version of the same records; only the later one holds the second token."""
     publisher = await writer(through)
     await publisher.publish(now=NOW, put=records(2))
-    real, late = publisher._script, list[Any]()
+    real, late = fenced_writer._PUBLISH_SCRIPT, list[Any]()
 
     async def lost(_client: Any, keys: Any, arguments: Any) -> Any:
         late[:] = [keys, arguments]
         raise exceptions.ConnectionError
 
-    monkeypatch.setattr(publisher, "_script", lost)
+    monkeypatch.setattr(fenced_writer, "_PUBLISH_SCRIPT", lost)
     with pytest.raises(StoreUnavailable):
         await publisher.publish(now=NOW, rotated={"u00000": credential("one")})
 
@@ -92,7 +93,7 @@ async def test_an_attempt_that_arrives_late_does_not_pass_for_the_next_one(
         await real(client, *late)
         return await real(client, keys, arguments)
 
-    monkeypatch.setattr(publisher, "_script", behind_the_late_one)
+    monkeypatch.setattr(fenced_writer, "_PUBLISH_SCRIPT", behind_the_late_one)
     with pytest.raises(VersionConflict):
         await publisher.publish(now=NOW, rotated={"u00000": credential("one"), "u00001": credential("two")})
 
@@ -242,7 +243,7 @@ async def test_a_lock_that_names_a_server_that_is_gone_is_told(tmp_path: Path) -
     lock.write(str(tmp_path / "gone"))
     lock.flush()
 
-    with lock, pytest.raises(StoreUnavailable, match=r"another process serves the data in .*, and is not ready yet"):
+    with lock, pytest.raises(StoreUnavailable, match=r"another process serves the data in .*, but is not ready yet"):
         await EmbeddedValkey(directory=tmp_path).__aenter__()
 
 
@@ -266,7 +267,7 @@ async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     data.mkdir()
     (data / "appendonly.aof.manifest").write_text("nonsense")
 
-    with pytest.raises(StoreUnavailable, match="ended while starting"):
+    with pytest.raises(StoreUnavailable, match="exited during its start"):
         await EmbeddedValkey(directory=tmp_path).__aenter__()
 
 

@@ -92,7 +92,7 @@ class Scribe:
         # A fraction of a second shows whether times are told as they are written.
         self.now += timedelta(seconds=61, microseconds=5)
         if self.draw.random() < 0.3:
-            await publisher.remember(now=self.now, **self.memory())
+            await publisher.write_unversioned(now=self.now, **self.memory())
         else:
             await publisher.publish(now=self.now, **self.version(set(publisher.state.records)))
 
@@ -139,7 +139,7 @@ async def test_a_version_that_arrived_although_its_writer_gave_up_counts_once_it
     proxy.release.set()
 
     assert publisher.state == before, "nothing is known of it yet"
-    await publisher.remember(now=NOW, memory={"u00001": ClusterMemory(verified_at=NOW)})
+    await publisher.write_unversioned(now=NOW, memory={"u00001": ClusterMemory(verified_at=NOW)})
 
     assert publisher.state.records == records(2)
     await agree(publisher, through)
@@ -181,7 +181,7 @@ async def test_what_lies_there_without_a_head_counts_for_nothing(store: Store, r
 
     successor = await writer(store)
     assert (successor.state.head, successor.state.records, successor.state.credentials) == (None, {}, {})
-    await successor.remember(now=NOW, memory={"u00002": ClusterMemory(failures=1, retry_at=NOW)})
+    await successor.write_unversioned(now=NOW, memory={"u00002": ClusterMemory(failures=1, retry_at=NOW)})
     await agree(successor, store)
     await successor.publish(now=NOW, put=records(1))
 
@@ -230,7 +230,7 @@ async def test_a_write_that_failed_changes_nothing_in_the_mirror(store: Store, r
     with pytest.raises(VersionConflict):
         await publisher.publish(now=NOW, put=records(3))
     with pytest.raises(VersionConflict):
-        await publisher.remember(now=NOW, memory={"u00001": ClusterMemory(failures=1)})
+        await publisher.write_unversioned(now=NOW, memory={"u00001": ClusterMemory(failures=1)})
     assert publisher.state == before
 
 
@@ -243,7 +243,8 @@ async def test_a_write_that_redis_never_saw_changes_nothing_in_the_mirror(
             publisher = await writer(store)
             await publisher.publish(now=NOW, put=records(2))
         before = publisher.state
-        for write in (publisher.publish(now=NOW, put=records(3)), publisher.remember(now=NOW, status={"x": 1})):
+        writes = publisher.publish(now=NOW, put=records(3)), publisher.write_unversioned(now=NOW, status={"x": 1})
+        for write in writes:
             with pytest.raises(StoreUnavailable):
                 await write
         assert publisher.state == before
@@ -264,7 +265,7 @@ async def test_a_snapshot_signed_with_an_older_key_is_signed_anew_by_the_next_cl
         Store.open(valkey_url, prefix=prefix, sealer=after) as third,
     ):
         publisher = await writer(second)
-        await publisher.remember(now=NOW, memory={"u00000": ClusterMemory(verified_at=NOW)})
+        await publisher.write_unversioned(now=NOW, memory={"u00000": ClusterMemory(verified_at=NOW)})
         assert publisher.state.trusted
         assert not (await third.load("alpha")).trusted, "memory alone signs nothing"
 

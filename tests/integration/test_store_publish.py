@@ -289,7 +289,7 @@ async def test_remember_moves_memory_and_no_version(store: Store) -> None:
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(1))
 
-    await publisher.remember(
+    await publisher.write_unversioned(
         now=LATER, memory={f"w{number}": ClusterMemory() for number in range(1200)}, status={"x": 1}
     )
 
@@ -369,7 +369,7 @@ async def test_an_old_epoch_is_fenced_off_for_every_write(store: Store) -> None:
     with pytest.raises(Fenced):
         await old.publish(now=LATER, put=records(2))
     with pytest.raises(Fenced):
-        await old.remember(now=LATER, memory={"u00000": ClusterMemory()})
+        await old.write_unversioned(now=LATER, memory={"u00000": ClusterMemory()})
 
     assert await store.load("alpha") == before
     assert await new.publish(now=LATER, put=records(2)) == 3
@@ -385,7 +385,7 @@ async def test_an_epoch_from_the_future_is_fenced_off_too(store: Store) -> None:
 
 async def test_two_writers_of_one_epoch_conflict(store: Store) -> None:
     one = await writer(store)
-    other = await store.publisher("alpha", epoch=one._epoch, writer="other")
+    other = await store.publisher("alpha", epoch=one._writer.epoch, writer="other")
     await one.publish(now=NOW, put=records(1))
 
     with pytest.raises(VersionConflict, match="somebody else has written"):
@@ -454,7 +454,7 @@ async def test_a_changed_record_makes_the_snapshot_untrusted(store: Store, raw: 
 
     state = await store.load("alpha")
     assert not state.trusted
-    assert state.problems == ("the digest does not fit the records",)
+    assert state.problems == ("the digest does not match the records",)
 
 
 async def test_a_changed_record_with_a_fitting_digest_lacks_the_mac(store: Store, raw: Any) -> None:
@@ -468,7 +468,7 @@ async def test_a_changed_record_with_a_fitting_digest_lacks_the_mac(store: Store
 
     state = await store.load("alpha")
     assert not state.trusted
-    assert state.problems == ("the mac does not fit: written without one of the configured seal keys",)
+    assert state.problems == ("the mac does not match: written without one of the configured seal keys",)
 
 
 @pytest.mark.parametrize("field", ["epoch", "version"])

@@ -89,7 +89,7 @@ def test_keys_rotate_without_a_gap() -> None:
 def test_the_key_of_the_example_is_refused() -> None:
     example = tomllib.loads((Path(__file__).parents[2] / "config.example.toml").read_text())
 
-    with pytest.raises(SealKeyError, match=r"line 1: the key of example is the one of config\.example\.toml"):
+    with pytest.raises(SealKeyError, match=r"line 1: the key example is the public one of config\.example\.toml"):
         SealKeys.from_lines(example["seal"]["keys"])
 
 
@@ -181,15 +181,15 @@ SHORT = base64.urlsafe_b64encode(b"short").decode()
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "there is none"),
-        ("# only a comment\n\n", "there is none"),
-        ("canaryline", "line 1: a line is"),
-        (f"{OLD}\na b c-canary", "line 2: a line is"),
-        (f"# first\nk/1 {SHORT}", "line 2: the key id may hold"),
+        ("", "no key is configured"),
+        ("# only a comment\n\n", "no key is configured"),
+        ("canaryline", "line 1: a line consists of"),
+        (f"{OLD}\na b c-canary", "line 2: a line consists of"),
+        (f"# first\nk/1 {SHORT}", "line 2: the key id must have"),
         (f"k1 {SHORT}", "line 1: its second word is not base64url of 32 bytes"),
         ("k1 canary+canary!", "line 1: its second word is not base64url of 32 bytes"),
         (SWAPPED, "line 1: its second word is not base64url of 32 bytes"),
-        (f"{OLD}\n{OLD}", "line 2: the key id old stands there twice"),
+        (f"{OLD}\n{OLD}", "line 2: the key id old is used twice"),
     ],
 )
 def test_seal_keys_that_cannot_be_used_are_told_by_line_without_the_key(text: str, message: str) -> None:
@@ -217,7 +217,7 @@ def test_generated_lines_can_be_used_and_differ() -> None:
 
 @pytest.mark.parametrize("kid", ["", "a b", "x" * 65, "ü"])
 def test_a_key_id_that_no_line_can_hold_is_refused(kid: str) -> None:
-    with pytest.raises(SealKeyError, match="a key id is"):
+    with pytest.raises(SealKeyError, match="a key id has"):
         SealKeys.generate_line(kid)
 
 

@@ -37,7 +37,7 @@ def stored(*uids: str, version: int = 1, name: str = "prod-web") -> Stored:
         head={key.encode(): value.encode() for key, value in head_fields(head).items()},
         clusters={uid.encode(): raw for uid, raw in clusters.items()},
         credentials={uid.encode(): encode_credential(credential()) for uid in uids},
-        memory={uid.encode(): encode_memory(ClusterMemory(verified_at=NOW)) for uid in uids},
+        work={uid.encode(): encode_memory(ClusterMemory(verified_at=NOW)) for uid in uids},
     )
 
 
@@ -56,7 +56,7 @@ async def test_what_did_not_change_is_the_same_object() -> None:
 async def test_what_changed_is_read() -> None:
     first = await read("prod", stored("c1", "c2"), KEYS)
     later = stored("c1", "c2", version=2, name="prod-shop")
-    later = replace(later, memory={**later.memory, b"c1": encode_memory(ClusterMemory(failures=3))})
+    later = replace(later, work={**later.work, b"c1": encode_memory(ClusterMemory(failures=3))})
 
     again = await read("prod", later, KEYS, last=first)
 
@@ -72,7 +72,7 @@ async def test_what_is_gone_is_gone() -> None:
     again = await read("prod", stored("c2", version=2), KEYS, last=first)
 
     assert again.state.records.keys() == {"c2"}
-    assert again.hashes.keys() == {"c2"}
+    assert again.record_hashes.keys() == {"c2"}
     assert again.state.credentials.keys() == {"c2"}
 
 
@@ -88,7 +88,7 @@ async def test_known_records_under_a_head_that_lies_are_not_trusted(field: bytes
 
 
 async def test_a_document_that_cannot_be_read_is_told_each_time() -> None:
-    broken = replace(stored("c1"), credentials={b"c1": b"{}"}, memory={b"c1": b"["})
+    broken = replace(stored("c1"), credentials={b"c1": b"{}"}, work={b"c1": b"["})
     first = await read("prod", broken, KEYS)
 
     again = await read("prod", broken, KEYS, last=first)

@@ -19,10 +19,10 @@ from palette_sync.store.errors import (
     StoreUnavailable,
     VersionConflict,
 )
+from palette_sync.store.fenced_writer import FencedWriter
 from palette_sync.store.keys import Keys
 from palette_sync.store.publisher import Publisher
 from palette_sync.store.read import NOTHING, Loaded, Stored, read
-from palette_sync.store.scripts import Script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,6 @@ class Store:
         self._sealer = sealer
         self._history = history
         self._last: dict[str, Loaded] = {}
-        self._publish = Script.load("publish.lua")
 
     @classmethod
     def open(
@@ -154,17 +153,18 @@ class Store:
 
     async def publisher(self, instance: str, *, epoch: int, writer: str) -> Publisher:
         """Open the writer of an instance for the holder of its lease (`epoch`). Raises StoreUnavailable, StoreError."""
-        return Publisher(
+        sealer = self._sealer
+        fenced_writer = FencedWriter(
             self.link,
             self.keys,
-            self._publish,
-            self._sealer,
+            sealer,
             await self.read(instance),
             instance=instance,
             epoch=epoch,
             writer=writer,
             history=self._history,
         )
+        return Publisher(fenced_writer, sealer)
 
     def use(self, sealer: Sealer) -> None:
         """Use other seal keys from now on; publishers keep the keys that they were opened with."""
