@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from datetime import timedelta
 from importlib.resources import files
@@ -85,6 +86,36 @@ def test_there_is_a_valid_schema_for_every_document() -> None:
         assert schema["$id"] == f"urn:palette-sync:schema:1:{name}"
         check(name, GOOD[name])
         check(name, GOOD[name] | {"a key to come": 1})
+
+
+def undescribed(node: object, path: str) -> list[str]:
+    """The members of a schema that have no description."""
+    if isinstance(node, list):
+        return [found for number, one in enumerate(node) for found in undescribed(one, f"{path}{number}")]
+    if not isinstance(node, dict):
+        return []
+    lacking = []
+    for name, member in node.get("properties", {}).items():
+        if member is not False and not re.match(r"[A-Z0-9a-z].*\.$", member.get("description", "")):
+            lacking.append(f"{path}.{name}")
+        lacking += undescribed(member, f"{path}.{name}")
+    for word in ("items", "additionalProperties", "anyOf", "oneOf"):
+        lacking += undescribed(node.get(word), f"{path}.{word}")
+    return lacking
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_every_member_is_described(name: str) -> None:
+    assert SCHEMAS[name]["description"].endswith(".")
+    assert undescribed(SCHEMAS[name], name) == []
+
+
+def test_a_former_record_differs_from_a_record_in_its_server_only() -> None:
+    record = {key: SCHEMAS["cluster-record"][key] for key in ("type", "properties", "required")}
+    former = SCHEMAS["history"]["properties"]["was"]["additionalProperties"]["anyOf"][2]
+
+    assert {**former["properties"], "server": None} == {**record["properties"], "server": None}
+    assert (former["type"], former["required"]) == (record["type"], record["required"])
 
 
 @pytest.mark.parametrize(
