@@ -134,12 +134,16 @@ async def generate() -> dict[str, str]:
             "basic": await capture(server.url, sealer, [records], everything, complete=True),
             "empty-complete": await capture(server.url, sealer, [{}], {}, complete=True),
             "incomplete": await capture(server.url, sealer, [{READY: records[READY]}], {}, complete=None),
+            "one-cluster": await capture(
+                server.url, sealer, [{READY: records[READY]}], {READY: credential(READY)}, complete=True
+            ),
             "unsealed": await capture(server.url, bare, [records], everything, complete=True),
             "several-versions": await capture(
                 server.url, sealer, [{READY: records[READY]}, {OIDC: records[OIDC]}], {}, complete=True
             ),
         }
     golden["incomplete"]["about"] = "the first pass is not over: a reader keeps clusters that it knows and this lacks"
+    golden["one-cluster"]["about"] = "one cluster and its token: the example of docs/redis-contract.md"
     golden["unsealed"] |= {"about": 'written with seal = "none": bare tokens, no mac', "keys": []}
     golden["tampered-record"] = tampered(golden["basic"])
     golden["tampered-digest"] = tampered(golden["basic"], with_digest=True)

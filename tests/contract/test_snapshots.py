@@ -18,7 +18,7 @@ FILES = sorted(DIRECTORY.glob("*.json"))
 REASONS = {"digest": "the digest does not match", "mac": "the mac does not match", "count": "evicted or tampered with"}
 NAMES = {
     *("basic", "empty-complete", "incomplete", "tampered-record", "foreign-seal-key", "moved-token", "unknown-schema"),
-    *("tampered-digest", "missing-record", "rotated-seal-key", "several-versions", "unsealed"),
+    *("tampered-digest", "missing-record", "one-cluster", "rotated-seal-key", "several-versions", "unsealed"),
 }
 
 
