@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 
 INSTANCE = "alpha"
 NOW = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
-# Separators of every layer between two languages, and what encoders, decoders and sorters like to get wrong.
+# Separators of every layer between two languages, and characters that encoders, decoders and sorters get wrong.
 ODD = ["\x00", "\x1f", "\x7f", "\t", "\n", '"', "\\", "\u2028", "\ufeff", "\uffff", "ü", "e\u0301", "\U0001f6f0"]
 ALPHABET = [*"abcXYZ019-_.:/ ,;|={}[]", *ODD, "__proto__"]
 

@@ -1,6 +1,6 @@
 """Writes the golden snapshots: `python tests/contract/regenerate_snapshots.py`.
 
-Each file holds an instance as Redis would hold it, the seal keys of a reader, and what that reader must make of it. The
+Each file holds an instance as Redis would hold it, the seal keys of a reader, and what that reader must find. The
 project's own writer makes them on a real server, with a fixed epoch, time and JWE initialization vectors, so that the
 files are the same each time. Readers in every language are tested against them.
 """
@@ -52,7 +52,7 @@ Golden = dict[str, Any]
 
 
 class FixedSealKeys(SealKeys):
-    """Seals with an initialization vector taken from the content, which only test data may do."""
+    """Seals with an initialization vector derived from the content, which is acceptable for test data only."""
 
     def seal(self, instance: str, uid: str, token: Secret) -> str:
         header = {"alg": "dir", "enc": "A256GCM", "kid": "golden", "instance": instance, "uid": uid}
@@ -170,7 +170,7 @@ async def capture(
     *,
     complete: bool | None,
 ) -> Golden:
-    """Publish the versions one after the other, and read back what then lies in Redis."""
+    """Publish the versions one after the other, and read back what Redis then holds."""
     client: Any = aioredis.Redis.from_url(url, decode_responses=True)
     await client.flushall()
     async with Store.open(url, prefix="golden", sealer=sealer, history=0) as store:
@@ -225,7 +225,7 @@ def copy(golden: Golden) -> Golden:
 
 
 def refused(golden: Golden, about: str, reason: str) -> Golden:
-    """The same state, which a reader must refuse as a whole and for this reason."""
+    """The same state, which a reader must refuse as a whole, with the reason."""
     return copy(golden) | {"about": about, "expected": {"accepted": False, "reason": reason}}
 
 

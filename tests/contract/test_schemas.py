@@ -1,4 +1,4 @@
-"""The JSON Schemas in the package describe what the store really writes, and refuse what it never would."""
+"""The JSON Schemas in the package describe what the store writes, and refuse what it never writes."""
 
 from __future__ import annotations
 
@@ -152,14 +152,14 @@ def test_what_is_never_written_is_refused(name: str, change: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("name", sorted(GOOD))
-def test_every_required_member_is_missed(name: str) -> None:
+def test_a_document_without_a_required_member_is_refused(name: str) -> None:
     for member in SCHEMAS[name].get("required", ()):
         document = {key: value for key, value in GOOD[name].items() if key != member}
         assert not Draft202012Validator(SCHEMAS[name]).is_valid(document), member
 
 
 @given(strategies.records)
-def test_every_record_is_valid_and_so_is_its_past(record: ClusterRecord) -> None:
+def test_every_record_is_valid_and_so_is_its_history(record: ClusterRecord) -> None:
     raw = codec.encode_record(record)
 
     check("cluster-record", json.loads(raw))

@@ -1,4 +1,4 @@
-"""`deploy/redis/users.acl` in a real server: each user can do its work and nothing else, and no password is known."""
+"""`deploy/redis/users.acl` in a real server: each user can do its work and nothing else, and nobody logs in as is."""
 
 from __future__ import annotations
 
@@ -216,14 +216,14 @@ async def test_the_reader_does_not_see_the_daemons_own_keys(server: Server, what
 @pytest.mark.parametrize(
     "key", ["session:1", "palette-sync", "palette-sync:other", "{palette-sync-test:alpha}:head", "{other:alpha}:head"]
 )
-async def test_keys_of_others_are_out_of_reach(server: Server, user: str, key: str) -> None:
+async def test_keys_of_other_programs_are_denied(server: Server, user: str, key: str) -> None:
     async with client_of(server, user) as client:
         assert await denied(client, f"HGETALL {key}")
         assert await denied(client, f"HSET {key} a b")
         assert await denied(client, f"EVAL return(redis.call('GET',KEYS[1])) 1 {key}")
 
 
-async def test_a_script_of_the_writer_reaches_no_undeclared_key_of_others(server: Server) -> None:
+async def test_a_script_of_the_writer_cannot_reach_keys_of_other_programs(server: Server) -> None:
     async with client_of(server, WRITER) as client:
         with pytest.raises(exceptions.ResponseError, match="ACL failure in script"):
             await client.execute_command("EVAL", "return redis.call('GET', 'session:1')", "0")
@@ -233,12 +233,12 @@ async def test_a_script_of_the_writer_reaches_no_undeclared_key_of_others(server
 
 @pytest.mark.parametrize("user", [WRITER, READER])
 @pytest.mark.parametrize("command", DANGEROUS)
-async def test_nobody_may_endanger_the_server(server: Server, user: str, command: str) -> None:
+async def test_dangerous_commands_are_denied(server: Server, user: str, command: str) -> None:
     async with client_of(server, user) as client:
         assert await denied(client, command)
 
 
-async def test_who_does_not_log_in_gets_nothing(server: Server) -> None:
+async def test_without_a_login_everything_is_denied(server: Server) -> None:
     reader, writer = await asyncio.open_unix_connection(server.socket)
     for command in ("PING", "INFO", "SMEMBERS palette-sync:instances", "ACL WHOAMI"):
         writer.write(f"{command}\r\n".encode())
@@ -255,7 +255,7 @@ async def test_the_file_as_shipped_lets_nobody_in(seal_keys: SealKeys, user: str
                 await store.ping()
 
 
-def test_the_file_holds_nothing_that_an_older_server_refuses() -> None:
+def test_the_file_has_no_syntax_that_an_older_server_refuses() -> None:
     """Only Redis 8.8 began to skip comments; selectors and %R~ came with 7.0."""
     lines = [line for line in USERS.read_text().splitlines() if line]
     assert [line.split()[:2] for line in lines] == [["user", "default"], ["user", WRITER], ["user", READER]]

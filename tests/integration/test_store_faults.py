@@ -73,7 +73,7 @@ async def test_a_version_that_never_arrived_is_sent_again(through: Store, proxy:
     assert proxy.lost == 1
 
 
-async def test_an_attempt_that_arrives_late_does_not_pass_for_the_next_one(
+async def test_an_attempt_that_arrives_late_is_not_mistaken_for_the_next_one(
     through: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both would make the same version of the same records; only the later one holds the second token."""
@@ -100,7 +100,7 @@ async def test_an_attempt_that_arrives_late_does_not_pass_for_the_next_one(
     assert (await through.load("alpha")).credentials.keys() == {"u00000"}
 
 
-async def test_a_cancelled_publish_is_found_out_about_by_the_next(through: Store, proxy: Proxy) -> None:
+async def test_the_next_publish_finds_out_about_a_cancelled_one(through: Store, proxy: Proxy) -> None:
     publisher = await writer(through)
     await publisher.publish(now=NOW, put=records(1))
     proxy.hold = b"EVALSHA"
@@ -136,7 +136,7 @@ async def test_a_cancelled_command_does_not_mix_up_answers(through: Store, proxy
         assert await through.instances() == {"alpha"}
 
 
-async def test_a_server_that_hangs_is_unavailable_and_later_fine(
+async def test_a_server_that_hangs_is_unavailable_until_it_answers_again(
     proxy: Proxy, prefix: str, seal_keys: SealKeys
 ) -> None:
     async with Store.open(proxy.url, prefix=prefix, sealer=seal_keys, timeout=2) as store:
@@ -166,7 +166,7 @@ async def test_waiting_ends_when_the_server_comes(
             await waiting
 
 
-async def test_the_scripts_come_back_after_the_server_forgot_them(store: Store, valkey_url: str) -> None:
+async def test_scripts_are_loaded_again_after_the_server_lost_them(store: Store, valkey_url: str) -> None:
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(1))
     async with raw_client(valkey_url) as raw:
@@ -184,7 +184,7 @@ async def test_a_lost_store_is_an_error_that_names_no_token(store: Store, valkey
     assert "canary" not in repr(caught.value)
 
 
-# ---- a server of one's own ------------------------------------------------------------------------------------------
+# ---- the embedded server --------------------------------------------------------------------------------------------
 
 
 async def test_an_embedded_server_listens_on_no_port_and_leaves_nothing(prefix: str, seal_keys: SealKeys) -> None:
@@ -217,7 +217,7 @@ async def test_data_survives_in_a_directory_that_only_one_may_serve(
             assert await publisher.publish(now=NOW, put=records(version)) == version
 
 
-async def test_who_looks_into_a_served_directory_sees_its_data_and_leaves_the_server_running(
+async def test_a_second_process_on_a_served_directory_sees_its_data_and_leaves_the_server_running(
     prefix: str, seal_keys: SealKeys, tmp_path: Path
 ) -> None:
     async with (
@@ -237,7 +237,7 @@ async def test_who_looks_into_a_served_directory_sees_its_data_and_leaves_the_se
         assert successor.pid != pid, "with its daemon gone the directory is served anew"
 
 
-async def test_a_lock_that_names_a_server_that_is_gone_is_told(tmp_path: Path) -> None:
+async def test_a_lock_that_names_a_dead_server_is_reported(tmp_path: Path) -> None:
     lock = (tmp_path / "palette-sync.lock").open("a+")
     fcntl.flock(lock, fcntl.LOCK_EX)
     lock.write(str(tmp_path / "gone"))
@@ -247,7 +247,7 @@ async def test_a_lock_that_names_a_server_that_is_gone_is_told(tmp_path: Path) -
         await EmbeddedValkey(directory=tmp_path).__aenter__()
 
 
-async def test_a_directory_whose_server_is_not_ready_yet_is_told(tmp_path: Path) -> None:
+async def test_a_directory_whose_server_is_not_ready_yet_is_reported(tmp_path: Path) -> None:
     lock = (tmp_path / "palette-sync.lock").open("a+")
     fcntl.flock(lock, fcntl.LOCK_EX)
 
@@ -255,14 +255,14 @@ async def test_a_directory_whose_server_is_not_ready_yet_is_told(tmp_path: Path)
         await EmbeddedValkey(directory=tmp_path).__aenter__()
 
 
-async def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+async def test_an_unusable_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(StoreError, match="cannot keep data in"):
         await EmbeddedValkey(directory=tmp_path / "file").__aenter__()
 
 
-async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+async def test_a_server_that_does_not_start_is_reported_with_its_log(tmp_path: Path) -> None:
     data = tmp_path / "appendonlydir"
     data.mkdir()
     (data / "appendonly.aof.manifest").write_text("nonsense")
@@ -336,7 +336,7 @@ async def test_a_server_killed_in_the_middle_of_publishing_comes_back_whole(
         assert await (await writer(store)).publish(now=LATER, put=records(1)) == state.head.version + 1
 
 
-async def test_a_publisher_goes_on_after_its_server_was_restarted(
+async def test_a_publisher_continues_after_its_server_was_restarted(
     prefix: str, seal_keys: SealKeys, tmp_path: Path
 ) -> None:
     link = tmp_path / "current.sock"
@@ -371,7 +371,7 @@ def login(url: str, user: str, password: str) -> str:
     return url.replace("unix://", f"unix://{user}:{password}@")
 
 
-async def test_a_wrong_password_is_told_without_it(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_wrong_password_is_reported_without_showing_it(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     await admin.execute_command("ACL", "SETUSER", "writer", "on", ">right", "~*", "+@all")
 
@@ -384,7 +384,7 @@ async def test_a_wrong_password_is_told_without_it(guarded: tuple[str, Any], sea
         assert "canary" not in str(caught.value)
 
 
-async def test_a_server_that_asks_for_a_login_says_so(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_missing_login_is_reported(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     async with Store.open(login(url, "admin", "pw"), prefix="p", sealer=seal_keys) as store:
         await admin.execute_command("ACL", "SETUSER", "admin", "on", ">pw", "~*", "+@all")
@@ -395,7 +395,7 @@ async def test_a_server_that_asks_for_a_login_says_so(guarded: tuple[str, Any], 
             await store.ping()
 
 
-async def test_missing_rights_are_listed_and_told(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_missing_rights_are_listed_and_reported(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     await admin.execute_command(
         "ACL", "SETUSER", "writer", "on", ">pw", "~p:*", "~{p:*", "+@all", "-xadd", "-hdel", "-smembers"
@@ -412,7 +412,9 @@ async def test_missing_rights_are_listed_and_told(guarded: tuple[str, Any], seal
         assert (await store.load("alpha")).head is None
 
 
-async def test_a_user_who_may_not_ask_for_rights_is_tried(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_user_who_may_not_query_the_acl_is_tested_with_eval(
+    guarded: tuple[str, Any], seal_keys: SealKeys
+) -> None:
     url, admin = guarded
     await admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~p:*", "~{p:*", "+@read", "+ping")
     await admin.execute_command("ACL", "SETUSER", "mute", "on", ">pw", "~p:*", "~{p:*", "+@all", "-acl")
@@ -423,7 +425,7 @@ async def test_a_user_who_may_not_ask_for_rights_is_tried(guarded: tuple[str, An
         assert (await server_facts(store.link, store.keys)).denied is None
 
 
-async def test_a_key_that_somebody_else_wrote_is_named(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_key_of_another_type_is_named(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     async with Store.open(url, prefix="p", sealer=seal_keys) as store:
         await (await writer(store)).publish(now=NOW, put=records(1))
@@ -436,13 +438,13 @@ async def test_a_key_that_somebody_else_wrote_is_named(guarded: tuple[str, Any],
                 await refused("bravo")
 
 
-async def test_a_writer_with_all_rights_lacks_none(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_writer_with_all_rights_is_denied_nothing(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, _ = guarded
     async with Store.open(url, prefix="p", sealer=seal_keys) as store:
         assert (await server_facts(store.link, store.keys)).denied == ()
 
 
-async def test_a_full_server_takes_no_half_version(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_full_server_stores_no_part_of_a_version(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     async with Store.open(url, prefix="p", sealer=seal_keys) as store:
         publisher = await writer(store)
@@ -460,7 +462,7 @@ async def test_a_full_server_takes_no_half_version(guarded: tuple[str, Any], sea
         assert await publisher.publish(now=LATER, put=records(5)) == 2
 
 
-async def test_a_replica_takes_no_writes_and_says_so(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_replica_is_unavailable_for_writes(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     async with Store.open(url, prefix="p", sealer=seal_keys) as store:
         publisher = await writer(store)
