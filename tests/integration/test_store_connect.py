@@ -171,7 +171,7 @@ async def test_a_master_is_found_by_sentinel(sentinel: int) -> None:
 
 async def answers(store: Store) -> bool:
     try:
-        await store.wait_ready(0)
+        await store.ping()
     except StoreUnavailable:
         return False
     return True

@@ -142,7 +142,7 @@ async def test_a_server_that_hangs_is_unavailable_until_it_answers_again(
     async with Store.open(proxy.url, prefix=prefix, sealer=seal_keys, timeout=2) as store:
         proxy.hold = b"PING"
         with pytest.raises(StoreUnavailable, match="did not answer in time"):
-            await store.wait_ready(0)
+            await store.link.once("ping", lambda: store.link.client.execute_command("PING"))
         proxy.release.set()
         await store.ping()
 
@@ -153,17 +153,6 @@ async def test_an_absent_server_is_unavailable_and_named(prefix: str, seal_keys:
             await store.ping()
     assert "canary" not in str(caught.value)
     assert caught.value.__cause__ is None
-
-
-async def test_waiting_ends_when_the_server_comes(
-    prefix: str, seal_keys: SealKeys, valkey_url: str, tmp_path: Path
-) -> None:
-    late = Proxy(valkey_url, tmp_path)
-    async with Store.open(late.url, prefix=prefix, sealer=seal_keys) as store:
-        waiting = asyncio.create_task(store.wait_ready(3600))
-        await asyncio.sleep(0)
-        async with late:
-            await waiting
 
 
 async def test_scripts_are_loaded_again_after_the_server_lost_them(store: Store, valkey_url: str) -> None:

@@ -252,7 +252,6 @@ def test_an_invalid_record_is_refused_with_the_path_and_without_the_value(path: 
     with pytest.raises(documents.DocumentError) as caught:
         codec.decode_record(put(full_record(), path, value))
 
-    assert (caught.value.what, caught.value.where, caught.value.why) == ("cluster record", path, why)
     assert str(caught.value) == f"cluster record: {path}: {why}"
     assert CANARY not in str(caught.value)
 
@@ -294,10 +293,10 @@ HEAD = Head(1, 7, 3, "d", "m", 2, complete=True, changed_at=TIME, checked_at=TIM
     ],
 )
 def test_an_invalid_head_is_refused(key: str, value: str, why: str) -> None:
-    with pytest.raises(documents.DocumentError, match="head") as caught:
+    with pytest.raises(documents.DocumentError) as caught:
         codec.head_from_fields(head_fields(HEAD) | {key: value})
 
-    assert (caught.value.where, caught.value.why) == (key, why)
+    assert str(caught.value) == f"head: {key}: {why}"
 
 
 def test_a_head_of_another_schema_is_recognised_even_if_nothing_else_is_valid() -> None:

@@ -29,9 +29,6 @@ class DocumentError(ValueError):
 
     def __init__(self, what: str, where: str, why: str) -> None:
         super().__init__(f"{what}: {where}: {why}" if where else f"{what}: {why}")
-        self.what = what
-        self.where = where
-        self.why = why
 
 
 def format_time(moment: datetime) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
@@ -42,8 +41,6 @@ __all__ = [
     "StoreUnavailable",
     "VersionConflict",
 ]
-
-PAUSE = 0.1  # seconds between two pings while the server starts
 
 
 class Store:
@@ -95,20 +92,6 @@ class Store:
     async def ping(self) -> None:
         """Raises StoreUnavailable, StoreError."""
         await self.link.command("ping", "PING")
-
-    async def wait_ready(self, timeout: float) -> None:  # noqa: ASYNC109 - the caller names a promise, not a scope
-        """Wait up to `timeout` seconds until the server answers. Raises StoreUnavailable, StoreError."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout
-        while True:
-            try:
-                await self.link.once("ping", lambda: self.link.client.execute_command("PING"))
-            except StoreUnavailable:
-                if loop.time() + PAUSE >= until:
-                    raise
-                await asyncio.sleep(PAUSE)
-            else:
-                return
 
     async def instances(self) -> set[str]:
         """Return the names of all instances that were ever published under this prefix. Raises as `ping`."""
