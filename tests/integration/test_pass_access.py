@@ -261,9 +261,11 @@ async def test_a_fingerprint_in_the_former_form_makes_no_cluster_due_and_is_repl
     policy = policy_of("alpha", stage.settings.instances["alpha"])
     former = policy.former_fingerprint(AuthMode.SERVICE_ACCOUNT)
     memory = (await stage.state()).memory[cluster.uid]
-    async with await Lease.acquire(stage.shared.store, "alpha", ttl=60, holder="test") as lease:
+    async with await Lease.acquire(
+        stage.shared.store.link, stage.shared.store.keys, "alpha", ttl=60, holder="test"
+    ) as lease:
         publisher = await stage.shared.store.publisher("alpha", epoch=lease.epoch, writer="test")
-        await publisher.remember(now=stage.clock(), memory={cluster.uid: replace(memory, desired=former)})
+        await publisher.write_unversioned(now=stage.clock(), memory={cluster.uid: replace(memory, desired=former)})
 
     assert (await stage.run()).due == 0
     assert (await stage.state()).memory[cluster.uid].desired == former

@@ -77,7 +77,7 @@ async def _ask(
     loop = asyncio.get_running_loop()
     begun, heard = loop.time(), False
     progress("asking the daemon", 0, 0)
-    async for told in ask(store, sealer, instance, verb, by=by):
+    async for told in ask(store.link, store.keys, sealer, instance, verb, by=by):
         waited = loop.time() - begun
         if told is not None and told.word is not AnswerStatus.ACCEPTED:
             return told

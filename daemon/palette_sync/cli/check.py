@@ -79,7 +79,9 @@ async def _store(settings: Settings, sealer: Sealer, instances: list[str]) -> li
 
 
 async def _redis(store: Store, instances: list[str]) -> list[Finding]:
-    facts = await store.server_facts()
+    from palette_sync.store.server import foreign_keys, server_facts
+
+    facts = await server_facts(store.link, store.keys)
     findings = [Finding(OK, "redis", f"{facts.name} {facts.version} answers")]
     if not facts.supported:
         findings.append(
@@ -102,7 +104,7 @@ async def _redis(store: Store, instances: list[str]) -> list[Finding]:
     elif facts.denied is None:
         told = "what the user may do cannot be looked up: this needs Redis >= 7, ACL WHOAMI and ACL DRYRUN"
         findings.append(Finding(WARNING, "redis", told, "compare its ACL with deploy/redis/users.acl"))
-    for key, kind in (await store.foreign_keys(instances)).items():
+    for key, kind in (await foreign_keys(store.link, store.keys, instances)).items():
         told = f"the key {key} is a {kind}, which palette-sync never wrote there"
         findings.append(Finding(PROBLEM, "redis", told, "delete it, or choose another [redis] prefix"))
     return findings
