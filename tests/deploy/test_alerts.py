@@ -9,7 +9,8 @@ import pytest
 
 from deploy.exposed import asked, exposed
 from deploy.places import DEPLOY, documents
-from palette_sync.config.settings import TokenSettings, parse_duration
+from palette_sync.config.settings import TokenSettings
+from palette_sync.config.values import parse_duration
 from palette_sync.core.expiry import WARN_BEFORE
 
 (DOCUMENT,) = documents(DEPLOY / "prometheus/alerts.yaml")

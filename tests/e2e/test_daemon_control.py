@@ -96,7 +96,7 @@ def test_a_missing_answer_is_reported_with_what_to_check(world_of: Callable[...,
     assert "is `palette-sync run` up" in alone.out
     wrong = palette_sync("resync", "--config", world.config, "--wait", "soon", **redis)
     assert wrong.code == 78
-    assert "is no duration" in wrong.err
+    assert "is not a duration" in wrong.err
     nowhere = palette_sync("status", "--config", world.config, PALETTE_SYNC_HTTP__LISTEN="127.0.0.1:1")
     assert nowhere.code == 1
     assert "is `palette-sync run` up here?" in nowhere.err

@@ -13,7 +13,7 @@ from rich.text import Text
 from palette_sync.cli.console import complain, out, print_json, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
-from palette_sync.config.settings import parse_duration
+from palette_sync.config.values import parse_duration
 from palette_sync.core.text import visible
 
 if TYPE_CHECKING:

@@ -98,7 +98,7 @@ async def _serve(out: Path, options: SimulatorOptions, *, redis_url: str, as_jso
 
 def _latency(text: str) -> float:
     """Seconds. Raises ValueError."""
-    from palette_sync.config.settings import parse_duration
+    from palette_sync.config.values import parse_duration
 
     try:
         return parse_duration(text).total_seconds()
