@@ -72,7 +72,9 @@ async def publish_all(simulator: Simulator, config: Path) -> None:
                     expires_at=expires_at,
                 )
                 memory[uid] = fold_memory(ClusterMemory(), verdict, key=key, desired=verdict.desired, now=now)
-            async with await Lease.acquire(shared.store, name, ttl=60, holder="bench:0") as lease:
+            async with await Lease.acquire(
+                shared.store.link, shared.store.keys, name, ttl=60, holder="bench:0"
+            ) as lease:
                 publisher = await shared.store.publisher(name, epoch=lease.epoch, writer="bench:0")
                 await publisher.publish(put=put, rotated=rotated, memory=memory, complete=True, now=now)
 

@@ -172,7 +172,7 @@ def test_once_ends_with_75_while_another_writer_holds_the_lease(
         keys = SealKeys.from_lines((tmp_path / "seal.keys").read_text())
         async with (
             Store.open(valkey_url, prefix=redis["PALETTE_SYNC_REDIS__PREFIX"], sealer=keys, history=10) as store,
-            await Lease.acquire(store, "alpha", ttl=30, holder="somewhere:4711"),
+            await Lease.acquire(store.link, store.keys, "alpha", ttl=30, holder="somewhere:4711"),
         ):
             return await asyncio.to_thread(
                 palette_sync, "once", "--config", tmp_path / "config.toml", "--instance", "alpha", **redis

@@ -77,7 +77,9 @@ class Stage:
         self.simulator.requests.reset()
         async with (
             client_of(instance, self.settings.instances[instance], self.shared.limits) as client,
-            await Lease.acquire(self.shared.store, instance, ttl=LEASE, holder="test") as lease,
+            await Lease.acquire(
+                self.shared.store.link, self.shared.store.keys, instance, ttl=LEASE, holder="test"
+            ) as lease,
         ):
             publisher = await self.shared.store.publisher(instance, epoch=lease.epoch, writer="test")
             ports = ports_of(self.shared, instance, client, publisher=publisher, clock=self.clock)

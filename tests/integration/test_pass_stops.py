@@ -30,7 +30,9 @@ async def run_until(stage: Stage, *, stop_at: int, late: bool) -> PassReport:
 
     async with (
         client_of("alpha", stage.settings.instances["alpha"], stage.shared.limits) as client,
-        await Lease.acquire(stage.shared.store, "alpha", ttl=LEASE, holder="test:1") as lease,
+        await Lease.acquire(
+            stage.shared.store.link, stage.shared.store.keys, "alpha", ttl=LEASE, holder="test:1"
+        ) as lease,
     ):
         publisher = await stage.shared.store.publisher("alpha", epoch=lease.epoch, writer="test")
         ports = ports_of(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from palette_sync.service.requests import serve_requests
+from palette_sync.store import control
 from palette_sync.store.control import Answer, AnswerStatus, Verb, ask
 from palette_sync.store.seal import SealKeys
 
@@ -58,7 +59,7 @@ async def serving(daemon: Daemon) -> AsyncIterator[None]:
 
 async def last_answer(store: Store, sealer: SealKeys, verb: Verb) -> Answer:
     """The last answer."""
-    answers = [one async for one in ask(store, sealer, "alpha", verb, by="a test") if one is not None]
+    answers = [one async for one in ask(store.link, store.keys, sealer, "alpha", verb, by="a test") if one is not None]
     assert answers[0] == Answer(AnswerStatus.ACCEPTED)
     return answers[-1]
 
@@ -85,13 +86,13 @@ async def test_a_resync_whose_pass_could_not_be_run_is_answered(store: Store, se
 async def test_a_request_with_keys_that_a_reload_brought_while_the_daemon_listened_is_heard(
     store: Store, seal_keys: SealKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listening, read = asyncio.Event(), store.read_control
+    listening, read = asyncio.Event(), control.read_on
 
     async def signal_and_read(*args: Any, **kwargs: Any) -> Any:
         listening.set()
         return await read(*args, **kwargs)
 
-    monkeypatch.setattr(store, "read_control", signal_and_read)
+    monkeypatch.setattr(control, "read_on", signal_and_read)
     daemon = Daemon(Shared(store, seal_keys))
     async with serving(daemon):
         await listening.wait()

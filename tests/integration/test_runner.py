@@ -182,7 +182,7 @@ async def test_an_exception_of_the_runner_itself_leaves_it_and_cancels_who_waits
 
     assert answer.cancelled()
     assert one.status.state is RunnerState.STOPPED
-    async with await Lease.acquire(stage.shared.store, "alpha", ttl=5, holder="other:1"):
+    async with await Lease.acquire(stage.shared.store.link, stage.shared.store.keys, "alpha", ttl=5, holder="other:1"):
         pass  # the lease was given back
 
 

@@ -25,14 +25,14 @@ async def test_behind_another_holder_it_stands_by_and_takes_over(
     async with running(stage) as one:
         await one.list()
         await one.stop()
-    looks, take = [0], stage.shared.store.take_lease
+    looks, take = [0], Lease.acquire
 
     async def counted(*given: Any, **named: Any) -> Any:
         looks[0] += 1
         return await take(*given, **named)
 
-    lease = await Lease.acquire(stage.shared.store, "alpha", ttl=600, holder="host-b:77")
-    monkeypatch.setattr(stage.shared.store, "take_lease", counted)
+    lease = await Lease.acquire(stage.shared.store.link, stage.shared.store.keys, "alpha", ttl=600, holder="host-b:77")
+    monkeypatch.setattr(Lease, "acquire", counted)
     async with running(stage) as one:
         with capture_logs() as logs:
             await one.stands(RunnerState.STANDBY)
@@ -43,7 +43,7 @@ async def test_behind_another_holder_it_stands_by_and_takes_over(
             seen = looks[0]
             await until(lambda: looks[0] >= seen + 3)
             assert one.watcher.reports == []
-            await stage.shared.store.give_lease_back("alpha", lease.value)
+            await lease.release()
             report = await one.passes(1)
 
         assert [line["event"] for line in logs if line["event"] == "standing_by"] == ["standing_by"], "logged once"

@@ -77,7 +77,7 @@ async def _ask(
     loop = asyncio.get_running_loop()
     started, accepted = loop.time(), False
     progress("asking the daemon", 0, 0)
-    async for answer in ask(store, sealer, instance, verb, by=by):
+    async for answer in ask(store.link, store.keys, sealer, instance, verb, by=by):
         waited = loop.time() - started
         if answer is not None and answer.word is not AnswerStatus.ACCEPTED:
             return answer
@@ -88,7 +88,7 @@ async def _ask(
             return Answer(
                 AnswerStatus.FAILED,
                 "no daemon answered; is `palette-sync run` up with the same Redis, prefix and seal keys, "
-                "and that it leads this instance",
+                "and does it lead this instance?",
             )
         if waited > wait:
             return Answer(

@@ -83,7 +83,9 @@ async def _check_redis(settings: Settings, sealer: Sealer, instances: list[str])
 
 
 async def _redis_findings(store: Store, instances: list[str]) -> list[Finding]:
-    facts = await store.server_facts()
+    from palette_sync.store.server import foreign_keys, server_facts
+
+    facts = await server_facts(store.link, store.keys)
     findings = [Finding(OK, "redis", f"{facts.name} {facts.version} answers")]
     if not facts.supported:
         findings.append(
@@ -110,7 +112,7 @@ async def _redis_findings(store: Store, instances: list[str]) -> list[Finding]:
     elif facts.denied is None:
         what = "the user's rights cannot be read, which needs Redis >= 7, ACL WHOAMI and ACL DRYRUN"
         findings.append(Finding(WARNING, "redis", what, "compare its ACL with deploy/redis/users.acl"))
-    for key, kind in (await store.foreign_keys(instances)).items():
+    for key, kind in (await foreign_keys(store.link, store.keys, instances)).items():
         what = f"the key {key} has the type {kind}, so another program wrote it"
         findings.append(Finding(PROBLEM, "redis", what, "delete it, or choose another [redis] prefix"))
     return findings

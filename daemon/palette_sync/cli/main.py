@@ -103,7 +103,7 @@ def reload(
 
 @app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Show the status of the daemon on this machine, read at the address of http.listen."""
+    """Show the status of the daemon at the address of http.listen."""
     from palette_sync.cli import status as command
 
     _exit(command.run(config, as_json=as_json))

@@ -126,7 +126,7 @@ async def pass_under_lease(
     ttl = shared.settings.service.lease_ttl.total_seconds()
     async with (
         client_of(name, settings, shared.limits) as client,
-        await Lease.acquire(shared.store, name, ttl=ttl, holder=holder()) as lease,
+        await Lease.acquire(shared.store.link, shared.store.keys, name, ttl=ttl, holder=holder()) as lease,
     ):
         publisher = await shared.store.publisher(name, epoch=lease.epoch, writer=holder())
         await reseal(publisher, instance=name, sealers=(shared.sealer,), now=utc_now())

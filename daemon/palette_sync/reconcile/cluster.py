@@ -77,6 +77,7 @@ class ClusterWorker:
         may_issue: Callable[[], bool],
         now: datetime,
         requests: kube.Requests,
+        proven_dead: set[str],
         dry_run: bool = False,
     ) -> None:
         self._policy = policy
@@ -87,6 +88,7 @@ class ClusterWorker:
         self._now = now
         self._begun = time.monotonic()
         self._requests = requests
+        self._proven_dead = proven_dead
         self._dry_run = dry_run
 
     async def __call__(self, item: DueCluster) -> ClusterResult:
@@ -185,9 +187,28 @@ class ClusterWorker:
                 if checked.dead:
                     need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
                 admin = await self._admin(item)
-        else:
-            admin = await self._admin(item)
-        return await self._grant(item, admin, need)
+            return await self._grant(item, admin, need)
+        try:
+            return await self._grant(item, await self._admin(item), need)
+        except Exception as error:
+            # The published token stays in use now, so it must be known whether it works at all.
+            if explain(error, self._policy) is not None and not self._dry_run:
+                await self._look_whether_it_lives(item)
+            raise
+
+    async def _look_whether_it_lives(self, item: DueCluster) -> None:
+        """Note a published token that the API server refuses. What else goes wrong here says nothing of the token."""
+        record, credential = item.candidate.record, item.candidate.credential
+        if item.token is None or record is None or record.server is None or credential is None:
+            return
+        if not credential.alive(self._now):
+            return
+        try:
+            async with self._slots:
+                await self._check(item, record.server, item.token)
+        except Exception as error:
+            if explain(error, self._policy) is None:
+                raise
 
     async def _grant(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> ClusterResult:
         """Repair, and issue if needed. A token that is kept is proven again after the repair, else replaced."""
@@ -259,7 +280,7 @@ class ClusterWorker:
 
     async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
-            return await access.check(
+            checked = await access.check(
                 server,
                 token,
                 self._policy.desired,
@@ -269,6 +290,9 @@ class ClusterWorker:
                 timeout=self._policy.cluster_timeout.total_seconds(),
                 requests=self._requests,
             )
+        if checked.dead:
+            self._proven_dead.add(item.candidate.key.uid)
+        return checked
 
 
 class OidcNotConfigured(Exception):

@@ -129,7 +129,12 @@ class Runner:
         runtime = self._runtime
         try:
             lease = await Lease.acquire(
-                runtime.store, self.instance, ttl=runtime.lease_ttl, holder=runtime.holder, former=self._former_lease
+                runtime.store.link,
+                runtime.store.keys,
+                self.instance,
+                ttl=runtime.lease_ttl,
+                holder=runtime.holder,
+                former=self._former_lease,
             )
             self._former_lease = lease
             async with lease:
@@ -254,7 +259,7 @@ class Runner:
             # Each listing reads the store again, so that it sees and repairs what others changed in Redis.
             publisher = await self._open(lease)
         # This write checks the fence: without the lease, no token may be issued, because it could not be published.
-        await publisher.remember(now=self._clock())
+        await publisher.write_unversioned(now=self._clock())
         async with self._runtime.open_client() as client:
             if options is not None:
                 report = await self._run_pass(client, publisher, options, lease)
@@ -267,7 +272,7 @@ class Runner:
                 look = self._key.look(client, self._runtime.api_key_name)
                 await unless(self._stopping, look, name=f"key:{self.instance}")
                 status = {**publisher.state.status, **self._key.facts()}
-                await publisher.remember(now=self._clock(), status=status)
+                await publisher.write_unversioned(now=self._clock(), status=status)
         return skipped
 
     async def _run_pass(

@@ -44,7 +44,8 @@ class Commands(Protocol):
 
 async def serve_requests(daemon: Commands) -> None:
     """Read and answer requests until cancelled. While Redis cannot be read, this goes on trying."""
-    reader = RequestReader(daemon.shared.store)
+    store = daemon.shared.store
+    reader = RequestReader(store.link, store.keys)
     unreadable: dict[str, str] = {}
     async with asyncio.TaskGroup() as group:
         while True:
@@ -101,7 +102,8 @@ async def _resync(daemon: Commands, request: Request) -> Answer:
 
 
 async def _answer(daemon: Commands, request: Request, given: Answer) -> None:
-    await answer(daemon.shared.store, daemon.shared.sealer, request, given)
+    store = daemon.shared.store
+    await answer(store.link, store.keys, daemon.shared.sealer, request, given)
 
 
 def summary(report: PassReport) -> str:
