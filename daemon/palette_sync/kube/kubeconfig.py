@@ -21,7 +21,7 @@ from palette_sync.core.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LARGEST = 1024 * 1024
+LARGEST = 128 * 1024
 DEEPEST = 24
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # A block ends where five dashes stand: a search that looked further would take minutes over a file of beginnings.

@@ -31,7 +31,7 @@ from palette_sync.core.reasons import Reason
 from palette_sync.http import RequestOutcome, TransportError, open_session, request
 from palette_sync.kube.errors import KubeError, Malformed, error_of, unreachable
 from palette_sync.kube.kubeconfig import BearerToken, ClientCertificate, KubeconfigError
-from palette_sync.tls import trusting
+from palette_sync.tls import certificates_problem, key_problem, system_trust, trusting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -179,16 +179,23 @@ def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
     if server.ca_data is None:
         if not isinstance(credential, ClientCertificate):
             return trusting(None)
-        context = ssl.create_default_context()  # its own, because it gets a client certificate
+        context = system_trust()  # its own, because it gets a client certificate
     else:
         try:
-            context = trusting(base64.b64decode(server.ca_data).decode("ascii"))
+            pem = base64.b64decode(server.ca_data).decode("ascii")
+            if problem := certificates_problem(pem):
+                raise KubeconfigError(Reason.BAD_CA, f"the cluster's CA {problem}")
+            context = trusting(pem)
         except ValueError:
             raise KubeconfigError(Reason.BAD_CA, "the cluster's CA is not a valid certificate") from None
     # As Go does, and so every Kubernetes client: any certificate of the file is an anchor, be it an intermediate one.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if isinstance(credential, ClientCertificate):
+        if problem := certificates_problem(credential.certificate):
+            raise KubeconfigError(Reason.BAD_CREDENTIAL, f"the client certificate {problem}")
+        if problem := key_problem(credential.key.reveal()):
+            raise KubeconfigError(Reason.BAD_CREDENTIAL, f"the client key {problem}")
         with _in_memory(credential.certificate + credential.key.reveal()) as path:
             try:
                 context.load_cert_chain(path, password=_refuse_password)

@@ -10,7 +10,8 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.issuers import Issuers
 
+T = TypeVar("T")
+
+LARGE_FILE = 16 * 1024  # characters of a kubeconfig that is parsed off the event loop
 log = structlog.get_logger(__name__)
 
 ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
@@ -137,7 +141,7 @@ class ClusterWorker:
         if spec is None:
             raise OidcNotConfigured
         text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
-        server = kube.parse_server_only(text, ca_pem=item.candidate.ca_pem)
+        server = await _off_loop(text, partial(kube.parse_server_only, text, ca_pem=item.candidate.ca_pem))
         await self._issuers.get(spec.issuer_url, spec.ca_pem)
         async with self._slots:
             version = await kube.probe_version(
@@ -276,7 +280,7 @@ class ClusterWorker:
 
     async def _admin(self, item: DueCluster) -> kube.AdminAccess:
         text = await palette.admin_kubeconfig(self._client, item.candidate.cluster)
-        return kube.parse(text, ca_pem=item.candidate.ca_pem)
+        return await _off_loop(text, partial(kube.parse, text, ca_pem=item.candidate.ca_pem))
 
     async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
@@ -293,6 +297,11 @@ class ClusterWorker:
         if checked.dead:
             self._proven_dead.add(item.candidate.key.uid)
         return checked
+
+
+async def _off_loop(text: Secret, parse: Callable[[], T]) -> T:
+    """Parse a kubeconfig; a large one in a thread, so that it holds up nobody else."""
+    return parse() if len(text.reveal()) < LARGE_FILE else await asyncio.to_thread(parse)
 
 
 class OidcNotConfigured(Exception):
