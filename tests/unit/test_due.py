@@ -103,8 +103,8 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         ),
         pytest.param(
             {"credential": LAPSED},
-            Due(Reason.TOKEN_LAPSED, "the token has lapsed", True, urgent=True),
-            id="the token has lapsed",
+            Due(Reason.TOKEN_LAPSED, "the token has expired", True, urgent=True),
+            id="the token has expired",
         ),
         pytest.param(
             {"credential": RENEWABLE},
@@ -128,18 +128,18 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         ),
         pytest.param(
             {"cluster": cluster(health="UnHealthy")},
-            Due(Reason.STATE_CHANGED, "Palette says Running/UnHealthy, before Running/Healthy"),
+            Due(Reason.STATE_CHANGED, "Palette reports Running/UnHealthy, before Running/Healthy"),
             id="Palette reports another health",
         ),
         pytest.param(
             {"cluster": cluster(state="Error", health="")},
-            Due(Reason.STATE_CHANGED, "Palette says Error, before Running/Healthy"),
+            Due(Reason.STATE_CHANGED, "Palette reports Error, before Running/Healthy"),
             id="Palette reports another state",
         ),
         pytest.param(
             {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))},
-            Due(Reason.OVERLAP_OVER, "a replaced Secret has reached its end", needs_admin=True),
-            id="a replaced Secret has reached its end",
+            Due(Reason.OVERLAP_OVER, "the overlap of a replaced Secret is over", needs_admin=True),
+            id="the overlap of a replaced Secret is over",
         ),
         pytest.param(
             {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW + MINUTE),))},
@@ -172,12 +172,12 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         ),
         pytest.param(
             {"memory": replace(VERIFIED, verified_at=NOW - HOUR)},
-            Due(Reason.VERIFY_DUE, "the verification interval has come round"),
+            Due(Reason.VERIFY_DUE, "the verification interval has passed"),
             id="its verification has come round",
         ),
         pytest.param(
             {"memory": ClusterMemory(desired="as-configured")},
-            Due(Reason.VERIFY_DUE, "the verification interval has come round"),
+            Due(Reason.VERIFY_DUE, "the verification interval has passed"),
             id="it was never verified",
         ),
     ],
@@ -186,7 +186,7 @@ def test_what_is_due_and_why(changes: dict[str, Any], expected: Due | None) -> N
     assert found(candidate(**changes)) == expected
 
 
-# ---- First access waits for Running; access outlives every state ----------------------------------------------------
+# ---- First access waits for Running; existing access is kept in every state ------------------------------------------
 
 
 @pytest.mark.parametrize("state", ["Provisioning", "Pending", "Importing", "Error", "Unknown", ""])
@@ -217,7 +217,7 @@ def test_oidc_access_is_verified_in_every_state() -> None:
         memory=replace(VERIFIED, verified_at=None),
     )
 
-    assert found(one) == Due(Reason.VERIFY_DUE, "the verification interval has come round")
+    assert found(one) == Due(Reason.VERIFY_DUE, "the verification interval has passed")
 
 
 @pytest.mark.parametrize("resync", [False, True], ids=["in any pass", "even when an operator asks"])

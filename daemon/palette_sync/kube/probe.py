@@ -24,7 +24,7 @@ async def probe_version(
     timeout: float,  # noqa: ASYNC109 - of the one request
     requests: Requests | None = None,
 ) -> str | None:
-    """Ask `/version` without a credential. Any HTTP answer means reachable; a version comes only if it is told.
+    """Ask `/version` without a credential. Any HTTP answer means that the server is reachable.
 
     Raises Unreachable, KubeconfigError.
     """

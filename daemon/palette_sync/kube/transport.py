@@ -1,8 +1,9 @@
-"""Requests to one cluster: kubernetes_asyncio's API classes over a session of ours.
+"""Requests to one cluster: kubernetes_asyncio's API classes over our own session.
 
-Its stock transport reads proxies and netrc from the environment, follows redirects, has no timeout, writes keys to
-temporary files and builds a system-trust context (20 ms) per client. Here: one connection per cluster, closed when its
-work is done; trust and client key from memory; redirects are answers; bodies are raw, bounded, and decoded with orjson.
+The stock transport reads proxies and netrc from the environment, follows redirects, has no timeout, writes keys to
+temporary files and builds a context with the system's trust (20 ms) per client. This one uses one connection per
+cluster and closes it when the work is done. Trust and client key stay in memory, redirects are not
+followed, and bodies have a limit.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ Credential = ClientCertificate | BearerToken | None
 
 
 class _Rest(RESTClientObject):
-    """The library's place for a transport; its verbs (`get`, `post`, ...) all come to `request`."""
+    """The library's transport; its verbs (`get`, `post`, ...) all call `request`."""
 
     def __init__(self, session: aiohttp.ClientSession, server: Server, timeout: float) -> None:
         self._session = session
@@ -101,12 +102,12 @@ class _Client(ApiClient):
 
 
 class Requests:
-    """Counts requests to API servers. `tell` is given each operation, by the client library's name, and its outcome:
-    `ok`, the word of an error class, or `cancelled` where the caller's patience ended first.
+    """Counts requests to API servers. `report` receives each operation, by the client library's name, and its outcome:
+    `ok`, the outcome of an error class, or `cancelled` if the caller stopped waiting.
     """
 
-    def __init__(self, tell: Callable[[str, str], None] = lambda _operation, _outcome: None) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[str, str], None] = lambda _operation, _outcome: None) -> None:
+        self._report = report
         self.total = 0
 
     @contextlib.contextmanager
@@ -120,11 +121,11 @@ class Requests:
             raise
         finally:
             self.total += 1
-            self._tell(operation, outcome)
+            self._report(operation, outcome)
 
 
 class KubeApi:
-    """One cluster's API with one credential. Async context manager; calls go one after another on one connection."""
+    """One cluster's API with one credential. An async context manager; calls share one connection in sequence."""
 
     def __init__(
         self, server: Server, credential: Credential, *, timeout: float, requests: Requests | None = None
@@ -165,16 +166,16 @@ class KubeApi:
             try:
                 document = orjson.loads(reply.body)
             except orjson.JSONDecodeError:
-                raise Malformed(f"{what}: the answer is no JSON") from None
+                raise Malformed(f"{what}: the answer is not JSON") from None
             if not isinstance(document, dict):
-                raise Malformed(f"{what}: the answer is no object")
+                raise Malformed(f"{what}: the answer is not an object")
             return document
 
 
 def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
     """Trust for one cluster, with the client certificate if there is one. Raises KubeconfigError.
 
-    Without a CA the system's trust is used; that context is shared, for loading it takes 20 ms and 0.8 MB.
+    Without a CA the system's trust is used. That context is shared, because loading it takes 20 ms and 0.8 MB.
     """
     if server.ca_data is None:
         if not isinstance(credential, ClientCertificate):
@@ -188,7 +189,7 @@ def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
             context = trusting(pem)
         except ValueError:
             raise KubeconfigError(Reason.BAD_CA, "the cluster's CA is not a valid certificate") from None
-    # As Go does, and so every Kubernetes client: any certificate of the file is an anchor, be it an intermediate one.
+    # As in Go, and so in every Kubernetes client: any certificate of the file is an anchor, even an intermediate one.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if isinstance(credential, ClientCertificate):
@@ -207,7 +208,7 @@ def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
 
 
 def _refuse_password() -> str:
-    """Without this, OpenSSL would ask for the passphrase of an encrypted key on the terminal."""
+    """Keep OpenSSL from asking for the passphrase of an encrypted key on the terminal."""
     raise ValueError("the key is encrypted")
 
 
@@ -222,7 +223,7 @@ def _in_memory(text: str) -> Iterator[str]:
         finally:
             os.close(descriptor)
     else:
-        # Other systems: a file that its owner alone may read, gone as soon as it was read.
+        # Other systems: a file that only its owner may read, deleted as soon as it was read.
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(text)
             file.flush()
