@@ -17,7 +17,8 @@ import pytest
 import pytest_asyncio
 from redis import exceptions
 
-from integration.store_builders import NOW, Proxy, credential, raw_client, record, records, until, writer
+from builders import NOW, credential, record, records
+from integration.store_builders import Proxy, raw_client, until, writer
 from palette_sync.core.model import ClusterMemory
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.redis import Store, StoreError, StoreUnavailable, VersionConflict
