@@ -57,16 +57,28 @@ export interface Config {
     };
     /** Links from Backstage to the cluster's page in Palette. Default: true. */
     dashboardLinks?: boolean;
-    /** For the module `/catalog`. */
-    catalog?: {
-      /** Of the entities. Default: default. */
-      namespace?: string;
-      /** The key of the Palette tag `<key>:<value>` that names the owner. Default: owner. */
-      ownerTag?: string;
-      /** The owner of clusters without such a tag. Default: unknown. */
-      defaultOwner?: string;
-      /** What a Palette project becomes. `system` needs a System entity of that name. Default: tag. */
-      projectAs?: 'tag' | 'system' | 'both';
+    /** The former place of `catalog.providers.paletteSync`. It is still read if that one is absent. */
+    catalog?: PaletteSyncCatalog;
+  };
+  catalog?: {
+    providers?: {
+      /** How the clusters of palette-sync are described in the catalog. */
+      paletteSync?: PaletteSyncCatalog;
     };
   };
+}
+
+interface PaletteSyncCatalog {
+  /** The namespace of the entities. Default: default. */
+  namespace?: string;
+  /** The `spec.type` of the entities. Default: kubernetes-cluster. */
+  type?: string;
+  /** What stands before the `/` of the entities' own annotations. Default: palette-sync. */
+  annotationPrefix?: string;
+  /** The key of the Palette tag `<key>:<value>` that names the owner. Default: owner. */
+  ownerTag?: string;
+  /** The owner of clusters without such a tag. Default: group:default/unknown. */
+  defaultOwner?: string;
+  /** What a Palette project becomes. `system` needs a System entity of that name in the namespace default. Default: tag. */
+  projectAs?: 'tag' | 'system' | 'both';
 }

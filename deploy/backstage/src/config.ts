@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { KubernetesValidatorFunctions } from '@backstage/catalog-model';
 import { type Config, readDurationFromConfig } from '@backstage/config';
 import { durationToMilliseconds } from '@backstage/types';
 import type { Filter } from './filter';
@@ -20,15 +19,6 @@ export interface Settings {
   readonly maxSnapshotAgeMs: number;
   readonly filter: Filter;
   readonly dashboardLinks: boolean;
-  readonly catalog: CatalogSettings;
-}
-
-export interface CatalogSettings {
-  readonly namespace: string;
-  /** The key of the Palette tag `<key>:<value>` that names the owner. */
-  readonly ownerTag: string;
-  readonly defaultOwner: string;
-  readonly projectAs: 'tag' | 'system' | 'both';
 }
 
 /** The configuration cannot be used. Holds every problem, none with a value that may be secret. */
@@ -50,7 +40,6 @@ const KNOWN: Record<string, readonly string[]> = {
   redis: ['url', 'urlFile', 'prefix', 'tls'],
   'redis.tls': ['caFile', 'certFile', 'keyFile', 'serverName'],
   filter: ['includeProjects', 'excludeProjects', 'includeTags', 'excludeTags'],
-  catalog: ['namespace', 'ownerTag', 'defaultOwner', 'projectAs'],
 };
 const DEFAULT_MAX_AGE_MS = 3_600_000;
 
@@ -70,6 +59,18 @@ export function readSettings(root: Config): Settings | undefined {
     throw new SettingsError(problems);
   }
   return settings;
+}
+
+/**
+ * Explains an error of Backstage's configuration reader, which names the type that it found and the one that it expected,
+ * and quotes no value.
+ */
+export function typeProblem(error: unknown): string {
+  const [, got, wanted] = /got ([\w-]+), wanted ([\w-]+)/.exec((error as Error).message) ?? [];
+  if (got === 'empty-string') {
+    return wanted === 'string-array' ? 'holds an empty string' : 'is empty';
+  }
+  return got ? `is ${got}, but must be ${wanted}` : 'has the wrong type';
 }
 
 class Reader {
@@ -104,7 +105,6 @@ class Reader {
         excludeTags: this.#texts('filter.excludeTags') ?? [],
       },
       dashboardLinks: this.#flag('dashboardLinks', true),
-      catalog: this.#catalog(),
     };
   }
 
@@ -117,13 +117,7 @@ class Reader {
     try {
       return read();
     } catch (error) {
-      // Backstage quotes neither strings nor numbers, but a path is clearer than its sentence.
-      const [, got, wanted] = /got ([\w-]+), wanted ([\w-]+)/.exec((error as Error).message) ?? [];
-      if (got === 'empty-string') {
-        this.#wrong(key, wanted === 'string-array' ? 'holds an empty string' : 'is empty');
-      } else {
-        this.#wrong(key, got ? `is ${got}, but must be ${wanted}` : 'has the wrong type');
-      }
+      this.#wrong(key, typeProblem(error));
       return undefined;
     }
   }
@@ -244,27 +238,6 @@ class Reader {
       }
     }
     return new Unsealed(); // never used: a problem was told
-  }
-
-  #catalog(): CatalogSettings {
-    const projectAs = this.#text('catalog.projectAs') ?? 'tag';
-    if (projectAs !== 'tag' && projectAs !== 'system' && projectAs !== 'both') {
-      this.#wrong('catalog.projectAs', 'is none of tag, system, both');
-    }
-    const namespace = this.#text('catalog.namespace') ?? 'default';
-    if (!KubernetesValidatorFunctions.isValidNamespace(namespace)) {
-      this.#wrong('catalog.namespace', 'is none; up to 63 lower-case letters, digits and single - between them');
-    }
-    const defaultOwner = this.#text('catalog.defaultOwner') ?? 'unknown';
-    if (!/^([^:/]+:)?([^:/]+\/)?[^:/]+$/.test(defaultOwner)) {
-      this.#wrong('catalog.defaultOwner', 'is no reference of an entity; write a name, or group:NAMESPACE/NAME');
-    }
-    return {
-      namespace,
-      ownerTag: this.#text('catalog.ownerTag') ?? 'owner',
-      defaultOwner,
-      projectAs: projectAs as CatalogSettings['projectAs'],
-    };
   }
 
   #refuseUnknownKeys(): void {

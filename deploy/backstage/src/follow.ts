@@ -5,17 +5,21 @@ import { Keys } from './snapshot/keys';
 import { SnapshotReader } from './snapshot/reader';
 import { type InstanceState, SnapshotTail } from './snapshot/tail';
 
-/** Puts together what follows the snapshots as `settings` say; both modules do it, each for itself. Not started yet. */
+/**
+ * Builds the follower of the snapshots that `settings` describe, not started yet. Each module has its own. With
+ * `credentials: false` it reads the records of clusters only and never asks Redis for their credentials.
+ */
 export function follow(
   settings: Settings,
   logger: LoggerService,
   onChange: (state: InstanceState) => Promise<void>,
   onRound?: () => void,
+  { credentials = true }: { credentials?: boolean } = {},
 ): SnapshotTail {
   const keys = new Keys(settings.prefix);
   return new SnapshotTail({
     connect: () => RedisConnection.open(address(settings), settings.redisTls),
-    reader: new SnapshotReader(keys, settings.sealer),
+    reader: new SnapshotReader(keys, settings.sealer, { credentials }),
     keys,
     ...(settings.instances && { instances: settings.instances }),
     logger,

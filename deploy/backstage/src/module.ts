@@ -4,7 +4,7 @@ import {
   type KubernetesClustersSupplier,
   kubernetesClusterSupplierExtensionPoint,
 } from '@backstage/plugin-kubernetes-node';
-import { ROOT, readSettings, type Settings } from './config';
+import { readSettings, type Settings } from './config';
 import { Directory } from './directory';
 import { compileFilter } from './filter';
 import { follow } from './follow';
@@ -12,12 +12,16 @@ import { type Health, healthOf } from './health';
 import { healthHandler } from './healthRoute';
 import { reportMetrics } from './metrics';
 import { Reports } from './reports';
+import { checkedSettings } from './setup';
 import type { SnapshotTail } from './snapshot/tail';
 import { brief, UnifiedClustersSupplier } from './supplier';
 
 /**
- * Adds the clusters that palette-sync publishes to the Kubernetes plugin, beside those of its own locators. Whatever is
- * wrong here is said in the log and on the health route, and leaves Backstage with its other clusters.
+ * Adds the clusters that palette-sync publishes to the Kubernetes plugin, beside those of its own locators. An invalid
+ * configuration fails the start of this module; any later problem is logged, shown on the health route, and leaves Backstage
+ * with its other clusters.
+ *
+ * @public
  */
 export const kubernetesModulePaletteSync = createBackendModule({
   pluginId: 'kubernetes',
@@ -34,7 +38,7 @@ export const kubernetesModulePaletteSync = createBackendModule({
         permissions: coreServices.permissions,
       },
       async init({ clusterSuppliers, config, httpAuth, httpRouter, lifecycle, logger, permissions }) {
-        const { settings, problem } = settingsOrProblem(() => readSettings(config), logger);
+        const { settings, problem } = checkedSettings(() => readSettings(config), logger);
         if (!config.has('kubernetes')) {
           logger.warn(
             'palette-sync: app-config has no section kubernetes, without which the Kubernetes plugin does not start; add ' +
@@ -91,26 +95,6 @@ function startFollowing(settings: Settings, logger: LoggerService): Following {
   );
   tail.start();
   return { directory, tail };
-}
-
-/** Reads the configuration; a problem is said once and leaves Backstage with its other clusters. */
-export function settingsOrProblem(
-  read: () => Settings | undefined,
-  logger: LoggerService,
-): { settings?: Settings; problem?: string } {
-  try {
-    const settings = read();
-    if (settings !== undefined) {
-      return { settings };
-    }
-    const problem = `app-config has no section ${ROOT}, so no cluster of Palette is shown; add ${ROOT}.redis.url and ${ROOT}.sealKeys`;
-    logger.warn(`palette-sync: ${problem}`);
-    return { problem };
-  } catch (error) {
-    const problem = `the configuration is not valid, so no cluster of Palette is shown: ${(error as Error).message}`;
-    logger.error(`palette-sync: ${problem}`);
-    return { problem };
-  }
 }
 
 function addSupplier(

@@ -20,10 +20,16 @@ const MOST_ROUNDS = 20;
 
 /** Reads instances from Redis. Every method throws SnapshotRefused, RedisReplyError and RedisUnavailable. */
 export class SnapshotReader {
+  readonly #withCredentials: boolean;
+
+  /** With `credentials: false` the credentials are never requested from Redis, and entries have none. */
   constructor(
     private readonly keys: Keys,
     private readonly sealer: Sealer,
-  ) {}
+    { credentials = true }: { credentials?: boolean } = {},
+  ) {
+    this.#withCredentials = credentials;
+  }
 
   /** Reads on from `held`, by deltas as far as that goes, else all. */
   async read(connection: RedisConnection, instance: string, held: Snapshot | undefined): Promise<Reading> {
@@ -37,11 +43,11 @@ export class SnapshotReader {
   }
 
   async #readAll(connection: RedisConnection, instance: string, held: Snapshot | undefined): Promise<Reading> {
-    const [head, clusters, credentials] = await connection.transaction([
+    const [head, clusters, , credentials = []] = await connection.transaction([
       ['HGETALL', this.keys.head(instance)],
       ['HGETALL', this.keys.clusters(instance)],
-      ['HGETALL', this.keys.credentials(instance)],
-      ['XREAD', 'COUNT', '1', 'STREAMS', this.keys.changes(instance), '$'], // only fails if that is no stream
+      ['XREAD', 'COUNT', '1', 'STREAMS', this.keys.changes(instance), '$'], // fails only if the key is not a stream
+      ...(this.#withCredentials ? [['HGETALL', this.keys.credentials(instance)]] : []),
     ]);
     const slices = new Slices();
     const stored: Stored = {
@@ -121,7 +127,7 @@ export class SnapshotReader {
       uids.length > 0
         ? [
             ['HMGET', this.keys.clusters(instance), ...uids],
-            ['HMGET', this.keys.credentials(instance), ...uids],
+            ...(this.#withCredentials ? [['HMGET', this.keys.credentials(instance), ...uids]] : []),
           ]
         : [];
     const [head, clusters = [], credentials = []] = await connection.transaction([

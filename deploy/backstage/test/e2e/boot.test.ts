@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { inspect } from 'node:util';
 import { createBackendModule } from '@backstage/backend-plugin-api';
 import { kubernetesClusterSupplierExtensionPoint } from '@backstage/plugin-kubernetes-node';
 import type { Health } from '../../src/health';
 import { parseRedisUrl } from '../../src/redis/address';
 import { RedisConnection } from '../../src/redis/connection';
-import { Backstage, installed, kubernetesPlugin } from '../support/backstage';
+import { Backstage, installed, kubernetesPlugin, NO_HTTP_SERVER } from '../support/backstage';
+import { CapturingLogger } from '../support/logger';
 import { until, Valkey } from '../support/processes';
 import { cluster, Publisher, randomPrefix, SEAL_LINE } from '../support/published';
 
@@ -131,20 +133,38 @@ describe('beside other clusters', () => {
 });
 
 describe('configuration', () => {
-  test('that is not valid: one message with all problems, no secret, and Backstage has its other clusters', async () => {
-    const wrong = { redis: { url: 'canary://user:canary-password@x' }, sealKeys: 'k1 canary-key', typo: true };
-    const backstage = await start({ paletteSync: wrong, kubernetes: methods(STATIC) });
+  const WRONG = { redis: { url: 'canary://user:canary-password@x' }, sealKeys: 'k1 canary-key', typo: true };
+
+  function assertExplained(text: string): void {
+    for (const problem of [/typo: is not known/, /redis\.url: cannot be understood/, /sealKeys: line 1/]) {
+      assert.match(text, problem);
+    }
+    assert(!text.includes('canary-'));
+  }
+
+  test('that is invalid: the backend does not start, and its error has all problems and no secret', async () => {
+    const logger = new CapturingLogger();
+
+    const features = [kubernetesPlugin(), installed(), NO_HTTP_SERVER];
+    await assert.rejects(
+      start({ paletteSync: WRONG, kubernetes: methods(STATIC), logger, features }),
+      (error: unknown) => {
+        const text = `${(error as Error).message}${inspect(error)}`;
+        assertExplained(text);
+        return true;
+      },
+    );
+    assert(!logger.text.includes('canary-'));
+  });
+
+  test('that is invalid, with onPluginModuleBootFailure: continue: Backstage has its other clusters', async () => {
+    const startup = {
+      plugins: { kubernetes: { modules: { 'palette-sync': { onPluginModuleBootFailure: 'continue' } } } },
+    };
+    const backstage = await start({ paletteSync: WRONG, kubernetes: methods(STATIC), startup });
 
     assert.deepEqual(await backstage.clusters(), ['static']);
-    const said = backstage.logger.lines.filter(line => line.includes('palette-sync: '));
-    assert.equal(said.length, 1);
-    for (const problem of [/typo: is not known/, /redis\.url: cannot be understood/, /sealKeys: line 1/]) {
-      assert.match(said[0] ?? '', problem);
-    }
-    const { status, body } = await backstage.health<Health>();
-    assert.equal(status, 503);
-    assert.match(body.problems.join(), /redis\.url: cannot be understood/);
-    assert(!`${backstage.logger.text}${JSON.stringify(body)}`.includes('canary-'));
+    assertExplained(backstage.logger.text);
   });
 
   test('that is missing: said once, and Backstage has its other clusters', async () => {

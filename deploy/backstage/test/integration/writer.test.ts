@@ -125,7 +125,10 @@ describe("what the daemon's writer publishes, however odd, is read as it was mea
         record ? [{ ...record, name: `alpha-${at}`, dashboardUrl: `https://${record.title}` }] : [],
       );
       for (const projectAs of ['tag', 'both'] as const) {
-        const settings = { namespace: 'default', ownerTag: 'a', defaultOwner: 'unknown', projectAs };
+        const settings = {
+          ...{ namespace: 'default', type: 'kubernetes-cluster', annotationPrefix: 'palette-sync' },
+          ...{ ownerTag: 'a', defaultOwner: 'group:default/unknown', projectAs },
+        };
         const { entities, duplicates } = entitiesOf(records, settings);
         assert.deepEqual([entities.length, duplicates.length], [10_000, 0]);
         for (const entity of entities) {

@@ -1,6 +1,11 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { type BackendFeature, coreServices, createServiceFactory } from '@backstage/backend-plugin-api';
+import {
+  type BackendFeature,
+  coreServices,
+  createServiceFactory,
+  type RootHttpRouterService,
+} from '@backstage/backend-plugin-api';
 import { mockCredentials, mockServices, startTestBackend } from '@backstage/backend-test-utils';
 import type { Entity } from '@backstage/catalog-model';
 import { catalogServiceRef } from '@backstage/plugin-catalog-node';
@@ -10,12 +15,21 @@ import { CapturingLogger } from './logger';
 import { ONE_REQUEST } from './processes';
 import { PACKAGE } from './repository';
 
-const NAME = 'backstage-plugin-kubernetes-backend-module-palette-sync';
+/** The packages of this project for the backend. */
+export const PACKAGES = {
+  kubernetes: 'backstage-plugin-kubernetes-backend-module-palette-sync',
+  catalog: 'backstage-plugin-catalog-backend-module-palette-sync',
+} as const;
 
-/** What `import('backstage-plugin-…')` gives from the package as `npm pack` makes it (`npm run packed` unpacks it). */
-export async function installed(part: '' | '/catalog' = ''): Promise<{ default: BackendFeature }> {
+/** Where `npm run packed` unpacks a package as `npm pack` makes it. */
+export function unpacked(plugin: keyof typeof PACKAGES): string {
+  return join(PACKAGE, '.packed', 'node_modules', PACKAGES[plugin]);
+}
+
+/** What `import(name)` returns from the packed packages. The default is the module of the Kubernetes plugin. */
+export async function installed(name: string = PACKAGES.kubernetes): Promise<{ default: BackendFeature }> {
   const from = createRequire(join(PACKAGE, '.packed', 'package.json'));
-  return from(`${NAME}${part}`) as { default: BackendFeature };
+  return from(name) as { default: BackendFeature };
 }
 
 /**
@@ -32,6 +46,13 @@ export async function startedBackend(
   }
   return backend;
 }
+
+/** For a backend whose start fails: the HTTP server of a test backend would stay open then, and keep the process alive. */
+export const NO_HTTP_SERVER = createServiceFactory({
+  service: coreServices.rootHttpRouter,
+  deps: {},
+  factory: () => ({ use: () => {} }) as unknown as RootHttpRouterService,
+});
 
 export async function kubernetesPlugin(): Promise<{ default: BackendFeature }> {
   return (await import('@backstage/plugin-kubernetes-backend')).default;
@@ -73,12 +94,18 @@ export class Backstage {
     readonly features?: (BackendFeature | Promise<{ default: BackendFeature }>)[];
     readonly permission?: 'ALLOW' | 'DENY';
     readonly logger?: CapturingLogger;
+    /** `backend.startup` of the configuration. */
+    readonly startup?: JsonObject;
     /** The catalog locator then fails at each call. */
     readonly brokenCatalog?: boolean;
   }): Promise<Backstage> {
     const logger = options.logger ?? new CapturingLogger();
     const data = {
-      backend: { baseUrl: 'http://localhost', auth: { dangerouslyDisableDefaultAuthPolicy: false } },
+      backend: {
+        baseUrl: 'http://localhost',
+        auth: { dangerouslyDisableDefaultAuthPolicy: false },
+        ...(options.startup && { startup: options.startup }),
+      },
       kubernetes: options.kubernetes ?? {
         serviceLocatorMethod: { type: 'multiTenant' },
         clusterLocatorMethods: [],

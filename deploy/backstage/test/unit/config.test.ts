@@ -42,12 +42,6 @@ describe('good configuration', () => {
     assert.equal(settings?.withholdUnreachable, true);
     assert.equal(settings?.maxSnapshotAgeMs, 3_600_000);
     assert.equal(settings?.dashboardLinks, true);
-    assert.deepEqual(settings?.catalog, {
-      namespace: 'default',
-      ownerTag: 'owner',
-      defaultOwner: 'unknown',
-      projectAs: 'tag',
-    });
   });
 
   test('an empty list of instances means all', () => {
@@ -91,12 +85,6 @@ describe('configuration that cannot be used is told by key, with the remedy, and
     ['empty keys', { ...GOOD, sealKeys: '' }, [/^paletteSync\.sealKeys: is empty$/]],
     ['an empty name of an instance', { ...GOOD, instances: [''] }, [/instances: holds an empty string/]],
     ['a prefix that no daemon has', { ...GOOD, redis: { ...GOOD.redis, prefix: '{a}' } }, [/prefix: may hold letters/]],
-    ['a namespace that is none', { ...GOOD, catalog: { namespace: 'My_NS' } }, [/catalog\.namespace: is none/]],
-    [
-      'an owner that is none',
-      { ...GOOD, catalog: { defaultOwner: 'a/b/c' } },
-      [/catalog\.defaultOwner: is no reference/],
-    ],
     ['no section but a word', 'yes', [/is not a section/]],
     ['a word for a part', { ...GOOD, redis: 'redis://canary' }, [/redis: is string, but must be object/]],
     [
@@ -126,11 +114,6 @@ describe('configuration that cannot be used is told by key, with the remedy, and
       'a certificate without a key',
       { ...GOOD, redis: { ...GOOD.redis, tls: { certFile: __filename } } },
       [/certFile and keyFile belong together/],
-    ],
-    [
-      'an unknown projectAs',
-      { ...GOOD, catalog: { projectAs: 'group' } },
-      [/catalog\.projectAs: is none of tag, system, both/],
     ],
     ['a flag that is a word', { ...GOOD, dashboardLinks: 'maybe' }, [/dashboardLinks: /]],
   ] as const) {
