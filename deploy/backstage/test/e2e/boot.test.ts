@@ -2,10 +2,14 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { inspect } from 'node:util';
 import { createBackendModule } from '@backstage/backend-plugin-api';
+import { ConfigReader } from '@backstage/config';
 import { kubernetesClusterSupplierExtensionPoint } from '@backstage/plugin-kubernetes-node';
+import { entityOf } from '../../src/catalog/entities';
+import { readCatalogSettings } from '../../src/catalog/settings';
 import type { Health } from '../../src/health';
 import { parseRedisUrl } from '../../src/redis/address';
 import { RedisConnection } from '../../src/redis/connection';
+import { decodeRecord } from '../../src/snapshot/decode';
 import { Backstage, installed, kubernetesPlugin, NO_HTTP_SERVER } from '../support/backstage';
 import { CapturingLogger } from '../support/logger';
 import { until, Valkey } from '../support/processes';
@@ -107,6 +111,26 @@ describe('beside other clusters', () => {
       backstage.logger.count(/the clusters of kubernetes\.clusterLocatorMethods are missing: the catalog is away/),
       1,
     );
+  });
+
+  test('the catalog locator does not list the Resources of our clusters a second time, nor their servers', async () => {
+    const settings = readCatalogSettings(new ConfigReader({}));
+    const ours = [ONE, TWO].map(one => entityOf(decodeRecord('alpha', one.uid, JSON.stringify(one)), settings));
+    const theirs = structuredClone(ours[0]!);
+    theirs.metadata.name = 'theirs';
+    Object.assign(theirs.metadata.annotations!, {
+      'kubernetes.io/api-server-certificate-authority': '',
+      'kubernetes.io/auth-provider': 'oidc',
+      'kubernetes.io/oidc-token-provider': 'theirs',
+    });
+    // Newer releases look the host up otherwise, and ask the network.
+    const locator = { type: 'catalog', dangerouslyAllowClusterUrls: ['*.example'] };
+    const kubernetes = { ...LOCATOR, clusterLocatorMethods: [locator] };
+    const backstage = await start({ paletteSync, kubernetes, entities: [...ours, theirs] });
+
+    // The locator finds a Resource with all annotations, so ours are left out because they have one of them only.
+    assert.deepEqual(await clustersIn(backstage, 3), ['alpha-1', 'alpha-2', 'theirs']);
+    assert.deepEqual((await backstage.health<Health>()).body.duplicates, []);
   });
 
   test('another module that supplies clusters keeps its place, and the way out is said', async () => {

@@ -96,6 +96,8 @@ export class Backstage {
     readonly logger?: CapturingLogger;
     /** `backend.startup` of the configuration. */
     readonly startup?: JsonObject;
+    /** What the catalog holds besides the component cart. */
+    readonly entities?: Entity[];
     /** The catalog locator then fails at each call. */
     readonly brokenCatalog?: boolean;
   }): Promise<Backstage> {
@@ -113,7 +115,7 @@ export class Backstage {
       },
       ...(options.paletteSync !== undefined && { paletteSync: options.paletteSync }),
     } as JsonObject;
-    const catalog = catalogServiceMock({ entities: [CART] });
+    const catalog = catalogServiceMock({ entities: [CART, ...(options.entities ?? [])] });
     if (options.brokenCatalog) {
       catalog.getEntities = async () => Promise.reject(new Error('the catalog is away'));
     }
