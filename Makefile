@@ -122,6 +122,11 @@ ifeq ($(NODE),yes)
 	@test ! -d $(ADAPTER)/node_modules || (cd $(ADAPTER) && npm run --silent format)
 endif
 
+.PHONY: docs
+docs: $(VENV)/.runtime ## write the parts of the documentation that follow from the code
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/draw_architecture.py
+
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
 	@cd requirements && for name in runtime dev build; do \

@@ -12,10 +12,10 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from palette_sync.cli.composition import open_shared, policy_of
+from palette_sync.assembly.instance import open_shared, policy_of
 from palette_sync.config import load
-from palette_sync.core.fold import Gained, fold_record, fold_work
-from palette_sync.core.model import AuthMode, ClusterKey, Credential, Secret, Server, ServiceAccountAuth, Work
+from palette_sync.core.fold import AccessGained, fold_memory, fold_record
+from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, Credential, Secret, Server, ServiceAccountAuth
 from palette_sync.core.naming import assign_names
 from palette_sync.core.rotation import renew_at
 from palette_sync.palette.rows import read_cluster
@@ -43,10 +43,10 @@ async def publish_all(simulator: Simulator, config: Path) -> None:
             found = home.clusters
             rows = {uid: _row(one) for uid, one in found.items()}
             names = assign_names(rows.values(), published={}, taken=(), prefix=policy.name_prefix)
-            put, rotated, work = {}, {}, {}
+            put, rotated, memory = {}, {}, {}
             for uid, one in found.items():
                 key = ClusterKey(name, uid)
-                verdict = Gained(
+                verdict = AccessGained(
                     server=Server(one.url, base64.b64encode(one.ca_pem.encode()).decode()),
                     auth=ServiceAccountAuth(),
                     kubernetes_version=one.version,
@@ -70,10 +70,10 @@ async def publish_all(simulator: Simulator, config: Path) -> None:
                     renew_at=renew_at(key, issued_at=now, expires_at=expires_at),
                     expires_at=expires_at,
                 )
-                work[uid] = fold_work(Work(), verdict, key=key, desired=verdict.desired, now=now)
+                memory[uid] = fold_memory(ClusterMemory(), verdict, key=key, desired=verdict.desired, now=now)
             async with await Lease.acquire(shared.store, name, ttl=60, holder="bench:0") as lease:
                 publisher = await shared.store.publisher(name, epoch=lease.epoch, writer="bench:0")
-                await publisher.publish(put=put, rotated=rotated, work=work, complete=True, now=now)
+                await publisher.publish(put=put, rotated=rotated, memory=memory, complete=True, now=now)
 
 
 def _row(cluster: SimCluster) -> Cluster:

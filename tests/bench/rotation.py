@@ -7,9 +7,9 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from bench.rows import Row
+from palette_sync.core.due import RENEW_AHEAD
 from palette_sync.core.model import ClusterKey
 from palette_sync.core.rotation import renew_at
-from palette_sync.reconcile.run import RENEW_AHEAD
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -43,7 +43,7 @@ async def test_a_large_loss_is_held_until_three_passes_agree(stage_of: Any) -> N
     state = await stage.state()
     assert not gone & state.records.keys()
     assert not gone & state.credentials.keys()
-    assert not gone & state.work.keys()
+    assert not gone & state.memory.keys()
     assert state.status["held"] == {}
     assert len(state.records) == 6
 

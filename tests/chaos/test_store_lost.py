@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio as aioredis
 
 from integration.runners import running
-from palette_sync.cli.composition import client_of, open_shared, ports_of
+from palette_sync.assembly.instance import client_of, open_shared, ports_of
 from palette_sync.config import load
 from palette_sync.core.model import AccessState, ServiceAccountAuth
 from palette_sync.reconcile.run import run_pass

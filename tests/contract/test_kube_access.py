@@ -16,18 +16,12 @@ import pytest
 
 from integration.store_builders import until
 from palette_sync import kube
-from palette_sync.core.model import ClusterKey, Credential, RetiredSecret, Secret, Server, Work
-from palette_sync.core.plan import (
-    GENERATION_LABEL,
-    LEGACY_LABEL,
-    MANAGED_BY_LABEL,
-    TOKEN_SECRET_TYPE,
-    Desired,
-    Kind,
-    TokenNeed,
-)
+from palette_sync.core.model import ClusterKey, ClusterMemory, Credential, RetiredSecret, Secret, Server
+from palette_sync.core.objects import GENERATION_LABEL, LEGACY_LABEL, MANAGED_BY_LABEL, TOKEN_SECRET_TYPE, Desired, Kind
+from palette_sync.core.plan import TokenNeed
 from palette_sync.core.policy import TokenPolicy
 from palette_sync.core.rbac import READ_ONLY, VIEW, PolicyRule
+from palette_sync.reconcile import access
 from palette_sync.simulator import Simulator, SimulatorOptions
 from palette_sync.simulator.faults import Fault
 from palette_sync.simulator.kubeconfig_files import admin_kubeconfig
@@ -65,12 +59,12 @@ class Stage:
     def admin(self) -> kube.AdminAccess:
         return kube.parse(Secret(admin_kubeconfig(self.cluster)))
 
-    async def grant(self, need: TokenNeed = NEW, work: Work | None = None, **options: Any) -> kube.Granted:
-        return await kube.grant(
+    async def grant(self, need: TokenNeed = NEW, memory: ClusterMemory | None = None, **options: Any) -> access.Granted:
+        return await access.grant(
             self.admin,
             self.desired,
             need=need,
-            work=work or Work(),
+            memory=memory or ClusterMemory(),
             key=ClusterKey("alpha", self.cluster.uid),
             now=options.pop("now", datetime.now(UTC)),
             token_policy=options.pop("policy", POLICY),
@@ -80,14 +74,14 @@ class Stage:
         )
 
     async def check(
-        self, granted: kube.Granted, *, token: Secret | None = None, server: Server | None = None
-    ) -> kube.Checked:
+        self, granted: access.Granted, *, token: Secret | None = None, server: Server | None = None
+    ) -> access.Checked:
         assert token is not None or granted.credential is not None
-        return await kube.check(
+        return await access.check(
             server or granted.server,
             token or token_of(granted),
             self.desired,
-            work=Work(generation=granted.generation),
+            memory=ClusterMemory(generation=granted.generation),
             now=datetime.now(UTC),
             token_policy=POLICY,
             timeout=60,
@@ -127,7 +121,7 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def token_of(granted: kube.Granted) -> Secret:
+def token_of(granted: access.Granted) -> Secret:
     assert isinstance(granted.credential, Credential)
     return granted.credential.token
 
@@ -202,7 +196,7 @@ async def test_an_unchanged_cluster_gets_no_write_and_few_requests(stage: Stage)
     assert {entry.credential for entry in stage.sim.requests.entries} == {"bearer"}
 
     stage.sim.requests.reset()
-    again = await stage.grant(KEEP, Work(generation=granted.generation))
+    again = await stage.grant(KEEP, ClusterMemory(generation=granted.generation))
     assert again.actions == ()
     assert again.credential is None
     assert stage.sim.requests.count("kube") == 5
@@ -213,7 +207,7 @@ async def test_a_renewed_token_costs_one_write_and_the_old_one_lives_on(stage: S
     granted = await stage.grant()
     stage.sim.requests.reset()
 
-    renewed = await stage.grant(DUE, Work(generation=granted.generation))
+    renewed = await stage.grant(DUE, ClusterMemory(generation=granted.generation))
 
     assert told(renewed.actions) == [("issue", "Token", "TokenDue")]
     assert [path.rsplit("/", 1)[1] for path in stage.writes()] == ["token"]
@@ -286,7 +280,7 @@ async def test_drift_is_repaired_once_and_the_token_kept(stage: Stage, drift: st
     stage.store.patch(*where, change)
     stage.sim.requests.reset()
 
-    repaired = await stage.grant(KEEP, Work(generation=granted.generation))
+    repaired = await stage.grant(KEEP, ClusterMemory(generation=granted.generation))
 
     assert told(repaired.actions) == [expected]
     assert len(stage.writes()) == (2 if expected[0] == "replace" else 1)
@@ -310,7 +304,7 @@ async def test_foreign_fields_survive_a_repair(stage: Stage) -> None:
     mark = {"metadata": {"annotations": {"team": "x"}, "labels": {"team": "x"}}, "rules": []}
     stage.store.patch("ClusterRole", None, REQUEST.cluster_role, mark)
 
-    await stage.grant(KEEP, Work(generation=REQUEST.secret))
+    await stage.grant(KEEP, ClusterMemory(generation=REQUEST.secret))
 
     found = stage.store.get("ClusterRole", None, REQUEST.cluster_role)["metadata"]
     assert found["annotations"] == {"team": "x"}
@@ -321,7 +315,7 @@ async def test_an_aggregated_role_is_taken_out_of_aggregation_so_that_its_rules_
     await stage.grant()
     stage.store.patch("ClusterRole", None, REQUEST.cluster_role, {"rules": [], "aggregationRule": {"x": []}})
 
-    await stage.grant(KEEP, Work(generation=REQUEST.secret))
+    await stage.grant(KEEP, ClusterMemory(generation=REQUEST.secret))
 
     assert "aggregationRule" not in stage.store.get("ClusterRole", None, REQUEST.cluster_role)
 
@@ -332,7 +326,7 @@ async def test_what_the_token_hangs_on_is_made_again_and_the_token_issued_anew(s
     name = {"ServiceAccount": REQUEST.service_account, "Secret": REQUEST.secret, "Namespace": SPACE}[lost]
     stage.store.remove(lost, None if lost == "Namespace" else SPACE, name)
 
-    renewed = await stage.grant(KEEP, Work(generation=granted.generation))
+    renewed = await stage.grant(KEEP, ClusterMemory(generation=granted.generation))
 
     assert told(renewed.actions)[-1] == ("issue", "Token", "TokenDead")
     assert (await stage.check(renewed)).healthy
@@ -392,7 +386,7 @@ async def test_every_kind_of_rules_can_be_proven(stage: Stage, rules: tuple[Poli
     granted = await stage.grant()
 
     assert granted.credential is not None
-    again = await stage.grant(KEEP, Work(generation=granted.generation))
+    again = await stage.grant(KEEP, ClusterMemory(generation=granted.generation))
     assert again.actions == ()
 
 
@@ -447,21 +441,21 @@ async def test_replacing_the_legacy_token_keeps_ours(stage: Stage) -> None:
     legacy_setup(stage.store)
     granted = await stage.grant()
 
-    told_only = await kube.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True)
+    told_only = await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True)
     assert stage.store.get("Secret", SPACE, REQUEST.secret) is not None
-    deleted = await kube.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False)
+    deleted = await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False)
 
     assert told_only == deleted == (REQUEST.secret,)
     assert stage.store.get("Secret", SPACE, REQUEST.secret) is None
     assert (await stage.check(granted)).healthy
-    assert await kube.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False) == ()
+    assert await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False) == ()
 
 
 async def test_a_legacy_secret_that_somebody_else_deletes_meanwhile_is_gone_all_the_same(stage: Stage) -> None:
     legacy_setup(stage.store)
     stage.once_before("DELETE", "/secrets/", lambda: stage.store.remove("Secret", SPACE, REQUEST.secret))
 
-    assert await kube.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False) == (REQUEST.secret,)
+    assert await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False) == (REQUEST.secret,)
 
 
 async def test_a_conflict_leaves_the_whole_cluster_untouched(stage: Stage) -> None:
@@ -527,7 +521,7 @@ async def test_a_change_between_looking_and_repairing_is_not_overwritten_blindly
     stage.once_before("PATCH", "/clusterroles", lambda: stage.store.patch(*where, {"metadata": {"labels": {"a": "b"}}}))
     stage.sim.requests.reset()
 
-    repaired = await stage.grant(KEEP, Work(generation=granted.generation))
+    repaired = await stage.grant(KEEP, ClusterMemory(generation=granted.generation))
 
     assert told(repaired.actions) == [("update", "ClusterRole", "RoleDrifted")]
     assert [entry.status for entry in stage.sim.requests.entries if entry.method == "PATCH"] == [409, 200]
@@ -540,7 +534,7 @@ async def test_a_binding_that_was_replaced_meanwhile_is_not_deleted(stage: Stage
     stage.store.patch(*where, {"roleRef": {"name": "view"}})
     stage.once_before("DELETE", "/clusterrolebindings", lambda: stage.store.put(*where, right))
 
-    repaired = await stage.grant(KEEP, Work(generation=granted.generation))
+    repaired = await stage.grant(KEEP, ClusterMemory(generation=granted.generation))
 
     assert repaired.actions == ()
     assert stage.store.get(*where)["metadata"]["uid"] == right["metadata"]["uid"]
@@ -561,7 +555,7 @@ async def test_a_token_that_dies_with_the_account_is_renewed_even_if_the_repair_
     stage.store.remove("ClusterRole", None, REQUEST.cluster_role)
     stage.sim.faults.add(Fault(target="kube", kind="status", status=409, method="POST", path="/clusterroles$", times=1))
 
-    renewed = await stage.grant(KEEP, Work(generation=granted.generation))
+    renewed = await stage.grant(KEEP, ClusterMemory(generation=granted.generation))
 
     assert renewed.credential is not None
     assert (await stage.check(renewed)).healthy
@@ -585,7 +579,7 @@ async def test_secret_mode_waits_for_the_token_and_replaces_generations_without_
     assert first.credential.renew_at > first.credential.issued_at + timedelta(days=19)
     assert (await stage.check(first)).healthy
 
-    second = await stage.grant(DUE, Work(generation=first.generation))
+    second = await stage.grant(DUE, ClusterMemory(generation=first.generation))
     assert second.generation == f"{SECRET.secret}-2"
     assert [retired.name for retired in second.retired] == [SECRET.secret]
     assert (await stage.check(second)).healthy
@@ -593,7 +587,7 @@ async def test_secret_mode_waits_for_the_token_and_replaces_generations_without_
     assert token_of(first) != token_of(second)
 
     later = datetime.now(UTC) + timedelta(minutes=11)
-    cleaned = await stage.grant(KEEP, Work(generation=second.generation, retired=second.retired), now=later)
+    cleaned = await stage.grant(KEEP, ClusterMemory(generation=second.generation, retired=second.retired), now=later)
     assert told(cleaned.actions) == [("delete", "Secret", "OverlapOver")]
     assert cleaned.retired == ()
     assert stage.store.get("Secret", SPACE, SECRET.secret) is None
@@ -605,10 +599,10 @@ async def test_a_generation_that_was_never_published_is_used_by_the_next_attempt
     first = await stage.grant()
     stage.sim.faults.add(Fault(target="kube", kind="drop", path="selfsubjectaccessreviews"))
     with pytest.raises(kube.Unreachable):
-        await stage.grant(DUE, Work(generation=first.generation))
+        await stage.grant(DUE, ClusterMemory(generation=first.generation))
     stage.sim.faults.clear()
 
-    second = await stage.grant(DUE, Work(generation=first.generation))
+    second = await stage.grant(DUE, ClusterMemory(generation=first.generation))
 
     assert second.generation == f"{SECRET.secret}-2"
     assert sorted(stage.store.names("Secret", SPACE)) == [SECRET.secret, f"{SECRET.secret}-2"]
@@ -617,10 +611,10 @@ async def test_a_generation_that_was_never_published_is_used_by_the_next_attempt
 async def test_a_retired_secret_of_another_uid_is_not_deleted(stage: Stage) -> None:
     stage.desired = SECRET
     first = await stage.grant()
-    second = await stage.grant(DUE, Work(generation=first.generation))
+    second = await stage.grant(DUE, ClusterMemory(generation=first.generation))
     stranger = RetiredSecret(SECRET.secret, "another-uid", datetime.now(UTC) - timedelta(hours=1))
 
-    await stage.grant(KEEP, Work(generation=second.generation, retired=(stranger,)))
+    await stage.grant(KEEP, ClusterMemory(generation=second.generation, retired=(stranger,)))
 
     assert stage.store.get("Secret", SPACE, SECRET.secret) is not None
 
@@ -783,7 +777,7 @@ async def test_what_does_not_load_is_refused(stage: Stage, certificate: bool, ke
     )
 
     with pytest.raises(kube.KubeconfigError, check=lambda error: error.reason == reason):
-        await kube.replace_legacy(kube.AdminAccess(server, credential), REQUEST, timeout=60, dry_run=True)
+        await access.replace_legacy(kube.AdminAccess(server, credential), REQUEST, timeout=60, dry_run=True)
 
 
 async def test_two_hundred_clusters_leave_no_file_open(stage: Stage) -> None:
@@ -791,6 +785,6 @@ async def test_two_hundred_clusters_leave_no_file_open(stage: Stage) -> None:
     before = open_files()
 
     for _ in range(200):
-        await kube.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True)
+        await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True)
 
     assert open_files() <= before + 4

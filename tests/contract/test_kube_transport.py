@@ -13,14 +13,16 @@ import orjson
 import pytest
 
 from palette_sync import kube
-from palette_sync.core.model import ClusterKey, Secret, Server, Work
-from palette_sync.core.plan import Desired, TokenNeed
+from palette_sync.core.model import ClusterKey, ClusterMemory, Secret, Server
+from palette_sync.core.objects import Desired
+from palette_sync.core.plan import TokenNeed
 from palette_sync.core.policy import TokenPolicy
 from palette_sync.core.rbac import READ_ONLY
 from palette_sync.kube.errors import KubeError
 from palette_sync.kube.kubeconfig import BearerToken
 from palette_sync.kube.tokens import kubernetes_version
 from palette_sync.kube.transport import KubeApi, tls_context
+from palette_sync.reconcile import access
 from palette_sync.simulator import Simulator, SimulatorOptions
 from palette_sync.simulator.faults import Fault
 from palette_sync.simulator.kubeconfig_files import admin_kubeconfig
@@ -37,12 +39,12 @@ class Stage:
     sim: Simulator
     cluster: Any
 
-    async def grant(self, desired: Desired = DESIRED) -> kube.Granted:
-        return await kube.grant(
+    async def grant(self, desired: Desired = DESIRED) -> access.Granted:
+        return await access.grant(
             kube.parse(Secret(admin_kubeconfig(self.cluster))),
             desired,
             need=TokenNeed(issue=True, reason="New"),
-            work=Work(),
+            memory=ClusterMemory(),
             key=ClusterKey("alpha", "c1"),
             now=NOW,
             token_policy=POLICY,

@@ -18,12 +18,12 @@ from integration.store_builders import NOW, credential, raw_client, records
 from palette_sync.core import memory_codec
 from palette_sync.core import snapshot_codec as codec
 from palette_sync.core.model import (
+    ClusterMemory,
     ClusterRecord,
     IssuerMetadata,
     RetiredSecret,
     ScopeStatus,
     SealedCredential,
-    Work,
 )
 from palette_sync.store.lease import Lease
 from unit import test_codec as strategies
@@ -136,8 +136,8 @@ def test_every_record_is_valid_and_so_is_its_past(record: ClusterRecord) -> None
 
 
 @given(strategies.works, strategies.scopes, strategies.issuers)
-def test_every_memory_is_valid(work: Work, scope: ScopeStatus, issuer: IssuerMetadata) -> None:
-    check("work", json.loads(memory_codec.encode_work(work)))
+def test_every_memory_is_valid(work: ClusterMemory, scope: ScopeStatus, issuer: IssuerMetadata) -> None:
+    check("work", json.loads(memory_codec.encode_memory(work)))
     check("scope", json.loads(memory_codec.encode_scope(scope)))
     check("issuer", json.loads(memory_codec.encode_issuer(issuer)))
 
@@ -155,7 +155,7 @@ async def test_everything_in_redis_is_valid(store: Store, valkey_url: str) -> No
             now=NOW + timedelta(minutes=1),
             put=records(1, title="new"),
             drop=["u00001"],
-            work={"u00000": Work(NOW, 1, NOW, "s-2", "d", (RetiredSecret("s", "u", NOW),))},
+            memory={"u00000": ClusterMemory(NOW, 1, NOW, "s-2", "d", (RetiredSecret("s", "u", NOW),))},
             scopes={"tenant": ScopeStatus("t", NOW, "away", NOW)},
             issuers={"https://i": IssuerMetadata("https://i", key_ids=("k",), fetched_at=NOW, error="away")},
             status=GOOD["status"],

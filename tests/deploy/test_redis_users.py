@@ -104,7 +104,7 @@ async def test_the_writer_does_everything_the_daemon_does(server: Server, seal_k
         publisher = await store.publisher("alpha", epoch=lease.epoch, writer="test:2")
 
         version = await publisher.publish(now=NOW, drop=["u00000"], rotated={"u00001": None})
-        await publisher.remember(now=NOW, work={"u00001": None}, status={"pass": 2})
+        await publisher.remember(now=NOW, memory={"u00001": None}, status={"pass": 2})
         renewed = await store.renew_lease("alpha", lease.value, 10, lease.epoch)
         given_back = await store.give_lease_back("alpha", lease.value)
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from palette_sync.cli.composition import open_shared
+from palette_sync.assembly.instance import open_shared
 from palette_sync.config import load
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.kube.errors import KubeError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from palette_sync.cli.composition import Shared
+    from palette_sync.assembly.instance import Shared
     from palette_sync.core.model import ClusterRecord, InstanceState, Secret
 
 

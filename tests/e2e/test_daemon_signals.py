@@ -128,7 +128,7 @@ def test_a_loop_that_hangs_is_ended_at_the_deadline_with_stacks(
 ) -> None:
     world = world_of("--instances", "1", "--clusters", "2")
     hang = (
-        "import time, palette_sync.cli.service as service\n"
+        "import time, palette_sync.service.daemon as service\n"
         "service.Service._stop_runner = staticmethod(lambda running: time.sleep(600))\n"
     )
     variables = {**redis, "PALETTE_SYNC_SERVICE__GRACE": "1s", "PALETTE_SYNC_SERVICE__DEADLINE": "2s"}

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from integration.store_builders import until
-from palette_sync.cli.composition import setting_of
-from palette_sync.runner import Runner, State
+from palette_sync.assembly.instance import runtime_of
+from palette_sync.runner import Runner, RunnerState
 from palette_sync.store import lease
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from integration.stage import Stage
     from palette_sync.reconcile.report import PassReport
-    from palette_sync.runner import Setting
+    from palette_sync.runner import InstanceRuntime
 
 
 class NoRecorder:
@@ -35,7 +35,7 @@ class Watcher:
         self.reports: list[PassReport] = []
         self.listed: list[bool] = []
         self.failed: list[str] = []
-        self.states: list[State] = []
+        self.states: list[RunnerState] = []
         self.on_settled: Callable[[Runner], None] = lambda _: None
         self.on_finished: Callable[[PassReport], None] = lambda _: None
 
@@ -48,14 +48,14 @@ class Watcher:
         self.failed.append(reason)
 
     def settled(self, runner: Runner) -> None:
-        if not self.states or self.states[-1] is not runner.standing.state:
-            self.states.append(runner.standing.state)
+        if not self.states or self.states[-1] is not runner.status.state:
+            self.states.append(runner.status.state)
         self.on_settled(runner)
 
 
-def setting(stage: Stage, instance: str = "alpha", **changes: Any) -> Setting:
+def runtime(stage: Stage, instance: str = "alpha", **changes: Any) -> InstanceRuntime:
     """The configured instance, with a lease that outlasts any stall; `changes` are fields of `Setting`."""
-    made = setting_of(stage.shared, instance, recorder=NoRecorder())
+    made = runtime_of(stage.shared, instance, recorder=NoRecorder())
     return replace(made, **({"lease_ttl": 600.0, "holder": "test:1"} | changes))
 
 
@@ -76,18 +76,18 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
 class Running:
     """A runner at work, and what it told."""
 
-    def __init__(self, stage: Stage, given: Setting, watcher: Watcher) -> None:
+    def __init__(self, stage: Stage, given: InstanceRuntime, watcher: Watcher) -> None:
         self.late = asyncio.Event()
         self.watcher = watcher
         self.runner = Runner(given, watcher, late=self.late, clock=stage.clock)
-        self.mailbox, self.standing = self.runner.mailbox, self.runner.standing
+        self.mailbox, self.status = self.runner.mailbox, self.runner.status
         self.task = asyncio.create_task(self.runner.run(), name="runner:alpha")
 
-    async def stands(self, state: State) -> None:
-        await until(lambda: self.standing.state is state)
+    async def stands(self, state: RunnerState) -> None:
+        await until(lambda: self.status.state is state)
 
-    async def resync(self, **wish: bool) -> PassReport:
-        return await self.mailbox.ask(**wish)
+    async def resync(self, **options: bool) -> PassReport:
+        return await self.mailbox.ask(**options)
 
     async def passes(self, count: int) -> PassReport:
         """Wait until so many passes were finished; returns the last of them."""
@@ -112,10 +112,10 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    stage: Stage, given: Setting | None = None, *, watcher: Watcher | None = None
+    stage: Stage, given: InstanceRuntime | None = None, *, watcher: Watcher | None = None
 ) -> AsyncIterator[Running]:
     """A runner that is stopped at the end; it must end by itself then."""
-    one = Running(stage, given or setting(stage), watcher or Watcher())
+    one = Running(stage, given or runtime(stage), watcher or Watcher())
     try:
         yield one
         if not one.task.done():

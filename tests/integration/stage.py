@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from palette_sync.cli.composition import Shared, client_of, open_shared, ports_of
+from palette_sync.assembly.instance import Shared, client_of, open_shared, ports_of
 from palette_sync.config import load
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.kube.kubeconfig import BearerToken
 from palette_sync.kube.transport import KubeApi
-from palette_sync.reconcile.ports import Wish
+from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.run import run_pass
 from palette_sync.simulator import Simulator, SimulatorOptions
 from palette_sync.store.lease import Lease
@@ -69,7 +69,7 @@ class Stage:
         self.settings = load(config, environ=environment(self.settings.redis.prefix, config.read_text()))
         self.shared = replace(self.shared, settings=self.settings)
 
-    async def run(self, instance: str = "alpha", *, rows: Rows | None = None, **wish: bool) -> PassReport:
+    async def run(self, instance: str = "alpha", *, rows: Rows | None = None, **options: bool) -> PassReport:
         """One pass under a lease, as `once` does it. The request log then holds this pass alone.
 
         `self.rows` then has what the next pass of a daemon would be given as `rows`.
@@ -81,14 +81,16 @@ class Stage:
         ):
             publisher = await self.shared.store.publisher(instance, epoch=lease.epoch, writer="test")
             ports = ports_of(self.shared, instance, client, publisher=publisher, clock=self.clock)
-            report, self.rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=Wish(**wish), rows=rows)
+            report, self.rows = await run_pass(
+                ports, pass_id=secrets.token_hex(4), options=PassOptions(**options), rows=rows
+            )
             return report
 
-    async def plan(self, instance: str = "alpha", **wish: bool) -> PassReport:
+    async def plan(self, instance: str = "alpha", **options: bool) -> PassReport:
         self.simulator.requests.reset()
         async with client_of(instance, self.settings.instances[instance], self.shared.limits) as client:
             ports = ports_of(self.shared, instance, client, publisher=None, clock=self.clock)
-            report, _ = await run_pass(ports, pass_id="plan", wish=Wish(**wish))
+            report, _ = await run_pass(ports, pass_id="plan", options=PassOptions(**options))
             return report
 
     async def state(self, instance: str = "alpha") -> InstanceState:

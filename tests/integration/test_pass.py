@@ -41,7 +41,7 @@ async def test_sixty_clusters_are_published_ready_and_the_second_pass_does_nothi
     after = await stage.state("alpha")
     assert after.records == before.records
     assert after.credentials == before.credentials
-    assert after.work == before.work
+    assert after.memory == before.memory
 
 
 async def test_every_published_token_lists_pods_with_tls_verified(stage_of: Any) -> None:

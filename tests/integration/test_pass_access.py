@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from palette_sync.core.model import AccessState, ServiceAccountAuth
+from palette_sync.assembly.instance import policy_of
+from palette_sync.core.model import AccessState, AuthMode, ServiceAccountAuth
+from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Effect
 from palette_sync.simulator import Fault
+from palette_sync.store.lease import Lease
 
 if TYPE_CHECKING:
     from integration.stage import Stage
@@ -17,6 +21,13 @@ if TYPE_CHECKING:
 
 NAMESPACE, ACCOUNT, SECRET = "backstage-system", "backstage-sa", "backstage-sa-token"
 ROLE, BINDING = "backstage-read-only", "backstage-read-only-binding"
+FIVE = (
+    ("Namespace", None, NAMESPACE),
+    ("ServiceAccount", NAMESPACE, ACCOUNT),
+    ("Secret", NAMESPACE, SECRET),
+    ("ClusterRole", None, ROLE),
+    ("ClusterRoleBinding", None, BINDING),
+)
 SECRET_MODE = "[defaults.token]\nsource = 'secret'\nrotate_every = '1d'\noverlap = '10m'\n"
 HOURLY = "[defaults]\nverify_interval = '1h'\n"
 
@@ -187,6 +198,78 @@ async def test_a_cluster_of_the_in_process_plugin_migrates_and_keeps_its_legacy_
     assert report.changes == ()
 
 
+async def test_a_failure_does_not_hide_that_a_legacy_token_stands_in_the_cluster(stage_of: Any) -> None:
+    """The read-only token of the preset `view` may not read Secrets, so what was seen of them must be remembered."""
+    rbac = "[defaults.rbac]\npreset = 'view'\nadopt = 'always'\n"
+    stage, cluster = await one_cluster(stage_of, extra=rbac)
+    put_what_the_plugin_leaves(cluster)
+    await stage.run()
+    reasons = [(await stage.record(cluster.uid)).access.reason]
+    await stage.run(resync=True)
+    reasons.append((await stage.record(cluster.uid)).access.reason)
+
+    fault = stage.simulator.faults.add(Fault(target="kube", cluster=cluster.uid, kind="status", status=503))
+    await stage.run(resync=True)
+    reasons.append((await stage.record(cluster.uid)).access.reason)
+    stage.simulator.faults.remove(fault)
+    await stage.run(resync=True)
+    reasons.append((await stage.record(cluster.uid)).access.reason)
+
+    assert reasons == [Reason.LEGACY_TOKEN, Reason.LEGACY_TOKEN, Reason.SERVER_FAILURE, Reason.LEGACY_TOKEN]
+    assert (await stage.state()).memory[cluster.uid].legacy
+
+    assert cluster.kube.remove("Secret", NAMESPACE, SECRET)
+    await stage.run(resync=True)
+    assert (await stage.record(cluster.uid)).access.reason is Reason.VERIFIED, "a resync sees that it is gone"
+
+
+async def test_labels_and_annotations_are_put_on_every_object_new_and_old(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    before = (await stage.state()).credentials[cluster.uid]
+    marks = (
+        "[defaults.rbac]\nlabels = { team = 'platform' }\nannotations = { 'example.com/note' = 'from the portal' }\n"
+    )
+    stage.reconfigure("", marks)
+
+    planned = await stage.plan()
+    report = await stage.run()
+
+    assert [action.reason for action in planned.changes[0].actions] == [Reason.METADATA_DRIFTED] * 5
+    assert report.changes[0].reason is Reason.CONFIG_CHANGED
+    for kind, namespace, name in FIVE:
+        found = cluster.kube.get(kind, namespace, name)
+        assert found is not None
+        assert found["metadata"]["labels"]["team"] == "platform", kind
+        assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "palette-sync", kind
+        assert found["metadata"]["annotations"]["example.com/note"] == "from the portal", kind
+    assert (await stage.state()).credentials[cluster.uid] == before, "the token stays"
+    assert (await stage.run(resync=True)).changes == ()
+
+    cluster.kube.patch("Namespace", None, NAMESPACE, {"metadata": {"labels": {"team": "changed"}}})
+    report = await stage.run(resync=True)
+    assert [(action.kind.value, action.reason) for action in report.changes[0].actions] == [
+        ("Namespace", Reason.METADATA_DRIFTED)
+    ]
+
+
+async def test_a_fingerprint_in_the_former_form_makes_no_cluster_due_and_is_replaced(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    policy = policy_of("alpha", stage.settings.instances["alpha"])
+    former = policy.former_fingerprint(AuthMode.SERVICE_ACCOUNT)
+    memory = (await stage.state()).memory[cluster.uid]
+    async with await Lease.acquire(stage.shared.store, "alpha", ttl=60, holder="test") as lease:
+        publisher = await stage.shared.store.publisher("alpha", epoch=lease.epoch, writer="test")
+        await publisher.remember(now=stage.clock(), memory={cluster.uid: replace(memory, desired=former)})
+
+    assert (await stage.run()).due == 0
+    assert (await stage.state()).memory[cluster.uid].desired == former
+
+    await stage.run(resync=True)
+    assert (await stage.state()).memory[cluster.uid].desired == policy.fingerprint(AuthMode.SERVICE_ACCOUNT)
+
+
 async def test_adopt_never_makes_a_namesake_a_conflict(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of, extra="[defaults.rbac]\nadopt = 'never'\n")
     put_what_the_plugin_leaves(cluster)
@@ -267,13 +350,13 @@ async def test_secret_mode_rotates_by_generations_and_deletes_the_old_one_after_
     await stage.run()
     state = await stage.state()
     assert state.credentials[cluster.uid].expires_at is None
-    assert state.work[cluster.uid].generation == SECRET
+    assert state.memory[cluster.uid].generation == SECRET
 
     stage.advance(days=1)
     await stage.run()
 
     state = await stage.state()
-    assert state.work[cluster.uid].generation == f"{SECRET}-2"
+    assert state.memory[cluster.uid].generation == f"{SECRET}-2"
     assert cluster.kube.get("Secret", NAMESPACE, SECRET) is not None, "readers may still use the old one"
     assert await stage.pods(cluster.uid) > 0
 
@@ -283,7 +366,7 @@ async def test_secret_mode_rotates_by_generations_and_deletes_the_old_one_after_
     assert cluster.kube.get("Secret", NAMESPACE, SECRET) is None
     assert cluster.kube.get("Secret", NAMESPACE, f"{SECRET}-2") is not None
     assert await stage.pods(cluster.uid) > 0
-    assert (await stage.state()).work[cluster.uid].retired == ()
+    assert (await stage.state()).memory[cluster.uid].retired == ()
 
 
 async def test_from_secret_to_request_mode_the_never_expiring_token_ends(stage_of: Any) -> None:

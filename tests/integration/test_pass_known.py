@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from integration.stage import LEASE
-from palette_sync.cli.composition import Stop, client_of, ports_of
+from palette_sync.assembly.instance import Stop, client_of, ports_of
 from palette_sync.core.model import AccessState
 from palette_sync.events import Interrupted
 from palette_sync.reconcile.issuers import RETRY
@@ -59,7 +59,7 @@ async def test_nothing_due_costs_no_request_and_no_version(stage_of: Any) -> Non
     assert (report.clusters, dict(report.access)) == (6, {"ready": 6})
     after = await stage.state()
     assert after.head.version == before.head.version  # type: ignore[union-attr]
-    assert (after.records, after.scopes, after.work) == (before.records, before.scopes, before.work)
+    assert (after.records, after.scopes, after.memory) == (before.records, before.scopes, before.memory)
 
 
 @pytest.mark.parametrize("restarted", [True, False])

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from integration.stage import LEASE
-from palette_sync.cli.composition import Stop, client_of, ports_of
+from palette_sync.assembly.instance import Stop, client_of, ports_of
 from palette_sync.core.model import AccessState
 from palette_sync.reconcile.run import run_pass
 from palette_sync.simulator import Fault

@@ -10,7 +10,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from integration.store_builders import NOW, credential, raw_client, records, writer
-from palette_sync.core.model import IssuerMetadata, ScopeStatus, Work
+from palette_sync.core.model import ClusterMemory, IssuerMetadata, ScopeStatus
 from palette_sync.core.snapshot_codec import encode_credential
 from palette_sync.runner.refill import refill, reseal
 from palette_sync.store.redis import Store
@@ -38,7 +38,7 @@ async def published(store: Store) -> InstanceState:
         put=records(3),
         rotated={"u00000": credential("token-0"), "u00001": credential("token-1")},
         complete=True,
-        work={"u00000": Work(verified_at=NOW, generation="s-2")},
+        memory={"u00000": ClusterMemory(verified_at=NOW, generation="s-2")},
         scopes={"p1": ScopeStatus("Shop", NOW)},
         issuers={"https://issuer.example": IssuerMetadata("https://issuer.example", fetched_at=NOW)},
         status={"held": {"u00002": 1}},
@@ -64,9 +64,9 @@ async def test_an_empty_store_is_filled_with_all_that_is_remembered(
     assert found.trusted
     assert found.head is not None
     assert found.head.complete
-    assert (found.records, found.work, found.scopes, found.issuers, found.status) == (
+    assert (found.records, found.memory, found.scopes, found.issuers, found.status) == (
         memory.records,
-        memory.work,
+        memory.memory,
         memory.scopes,
         memory.issuers,
         memory.status,

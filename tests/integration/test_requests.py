@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from palette_sync.cli.requests import serve_requests
-from palette_sync.store.control import Answer, Verb, Word, ask
+from palette_sync.service.requests import serve_requests
+from palette_sync.store.control import Answer, AnswerStatus, Verb, ask
 from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def serving(daemon: Daemon) -> AsyncIterator[None]:
 async def told(store: Store, sealer: SealKeys, verb: Verb) -> Answer:
     """The last answer."""
     answers = [one async for one in ask(store, sealer, "alpha", verb, by="a test") if one is not None]
-    assert answers[0] == Answer(Word.ACCEPTED)
+    assert answers[0] == Answer(AnswerStatus.ACCEPTED)
     return answers[-1]
 
 
@@ -68,7 +68,7 @@ async def test_a_resync_of_an_instance_that_a_reload_removed_is_answered(store: 
     async with serving(daemon):
         answer = await told(store, seal_keys, Verb.ALLOW_PRUNE)
 
-    assert answer == Answer(Word.FAILED, "a reload has just removed this instance")
+    assert answer == Answer(AnswerStatus.FAILED, "a reload has just removed this instance")
     assert daemon.asked == [("alpha", True)]
 
 
@@ -78,7 +78,7 @@ async def test_a_resync_whose_pass_could_not_be_run_is_answered(store: Store, se
         asyncio.get_running_loop().call_later(0.05, daemon.promise.cancel)  # type: ignore[union-attr]
         answer = await told(store, seal_keys, Verb.RESYNC)
 
-    assert answer.word is Word.FAILED
+    assert answer.word is AnswerStatus.FAILED
     assert "see the daemon's log" in answer.text
 
 
@@ -98,11 +98,11 @@ async def test_a_request_with_keys_that_a_reload_brought_while_the_daemon_listen
         newer = SealKeys.from_lines(SealKeys.generate_line("newer"))
         daemon.shared = Shared(store, newer)
 
-        assert await told(store, newer, Verb.RELOAD) == Answer(Word.DONE, "reloaded")
+        assert await told(store, newer, Verb.RELOAD) == Answer(AnswerStatus.DONE, "reloaded")
 
 
 async def test_the_problems_of_a_reload_are_told(store: Store, seal_keys: SealKeys) -> None:
     async with serving(Daemon(Shared(store, seal_keys), problems=["one", "two"])):
-        assert await told(store, seal_keys, Verb.RELOAD) == Answer(Word.FAILED, "one; two")
+        assert await told(store, seal_keys, Verb.RELOAD) == Answer(AnswerStatus.FAILED, "one; two")
     async with serving(Daemon(Shared(store, seal_keys))):
-        assert await told(store, seal_keys, Verb.RELOAD) == Answer(Word.DONE, "reloaded")
+        assert await told(store, seal_keys, Verb.RELOAD) == Answer(AnswerStatus.DONE, "reloaded")

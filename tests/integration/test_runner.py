@@ -13,10 +13,10 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from integration.runners import Watcher, issued, look_often, running, setting
+from integration.runners import Watcher, issued, look_often, running, runtime
 from integration.store_builders import Proxy, raw_client, until
 from palette_sync.reconcile import publish
-from palette_sync.runner import State
+from palette_sync.runner import RunnerState
 from palette_sync.runner.instance import TROUBLE_PAUSES
 from palette_sync.simulator import Fault
 from palette_sync.store import batches
@@ -106,28 +106,28 @@ async def test_it_leads_passes_and_answers_a_resync(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
     async with running(stage) as one:
         first = await one.list()
-        assert (one.standing.state, one.standing.access) == (State.LEADING, {"ready": 3})
-        assert one.standing.version == first.version == (await stage.state()).head.version  # type: ignore[union-attr]
-        assert one.standing.attempted_at is not None
-        assert one.standing.succeeded_at is not None
+        assert (one.status.state, one.status.access) == (RunnerState.LEADING, {"ready": 3})
+        assert one.status.version == first.version == (await stage.state()).head.version  # type: ignore[union-attr]
+        assert one.status.attempted_at is not None
+        assert one.status.succeeded_at is not None
 
         report = await one.resync()
 
         assert (first.due, report.due) == (3, 3)
         assert report is one.watcher.reports[-1]
-        assert one.standing.passes == 2
+        assert one.status.passes == 2
         assert one.watcher.listed == [True, True]
-    assert one.watcher.states == [State.STARTING, State.LEADING, State.STOPPED]
+    assert one.watcher.states == [RunnerState.STARTING, RunnerState.LEADING, RunnerState.STOPPED]
     assert sum(issued(stage).values()) == 3
 
 
 async def test_five_resyncs_during_a_pass_are_one_more_pass_and_all_are_answered(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
-    sound, gate = setting(stage), Gate()
+    sound, gate = runtime(stage), Gate()
     async with running(stage, replace(sound, open_client=lambda: gate.before(sound.open_client()))) as one:
         one.mailbox.tick()
         await gate.reached.wait()
-        assert one.standing.busy_since is not None
+        assert one.status.busy_since is not None
         answers = [one.mailbox.ask() for _ in range(5)]
         one.mailbox.resync()
         gate.opened.set()
@@ -135,7 +135,7 @@ async def test_five_resyncs_during_a_pass_are_one_more_pass_and_all_are_answered
 
         assert len({report.pass_id for report in reports}) == 1
         assert reports[0] is not one.watcher.reports[0]
-        assert one.standing.passes == 2
+        assert one.status.passes == 2
 
 
 async def test_stopping_interrupts_a_listing_at_once_and_cancels_who_waits(stage_of: Any) -> None:
@@ -154,7 +154,7 @@ async def test_stopping_interrupts_a_listing_at_once_and_cancels_who_waits(stage
 
 async def test_stopping_gives_up_looking_at_the_key_at_once(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=1)
-    sound, gate = setting(stage), Gate("get_json")
+    sound, gate = runtime(stage), Gate("get_json")
     async with running(stage, replace(sound, open_client=lambda: gate.before(sound.open_client()))) as one:
         one.mailbox.check_key()
         await gate.reached.wait()
@@ -194,7 +194,7 @@ async def test_what_is_late_is_cancelled_and_the_rest_published(stage_of: Any) -
 
 async def test_an_exception_in_a_pass_is_borne_and_the_next_tick_works(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
-    sound = setting(stage)
+    sound = runtime(stage)
     broken = [True]
 
     def ports(*given: Any) -> Any:
@@ -208,14 +208,14 @@ async def test_an_exception_in_a_pass_is_borne_and_the_next_tick_works(stage_of:
             await until(answer.done)
         assert answer.cancelled()
         assert one.watcher.failed == ["InternalError"]
-        assert one.standing.error == "LookupError; the log has the traceback"
+        assert one.status.error == "LookupError; the log has the traceback"
         assert [line["event"] for line in logs if line["log_level"] == "error"] == ["pass_failed"]
         broken[0] = False
 
         report = await one.list()
 
         assert dict(report.access) == {"ready": 2}
-        assert (one.standing.error, one.standing.state) == (None, State.LEADING)
+        assert (one.status.error, one.status.state) == (None, RunnerState.LEADING)
 
 
 class Flawed(Around):
@@ -232,7 +232,7 @@ class Flawed(Around):
 
 async def test_a_bug_in_the_work_on_a_cluster_is_a_reason_on_that_cluster(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
-    sound = setting(stage)
+    sound = runtime(stage)
     flawed: Any = replace(sound, open_client=lambda: Flawed(sound.open_client()))
     async with running(stage, flawed) as one:
         with capture_logs() as logs:
@@ -253,14 +253,14 @@ async def test_an_exception_of_the_runner_itself_leaves_it_and_cancels_who_waits
         raise LookupError("a bug")
 
     async with running(stage, watcher=watcher) as one:
-        await one.stands(State.LEADING)
+        await one.stands(RunnerState.LEADING)
         watcher.on_settled = broken
         answer = one.mailbox.ask()
         with pytest.raises(LookupError, match="a bug"):
             await one.task
 
     assert answer.cancelled()
-    assert one.standing.state is State.STOPPED
+    assert one.status.state is RunnerState.STOPPED
     async with await Lease.acquire(stage.shared.store, "alpha", ttl=5, holder="other:1"):
         pass  # the lease was given back
 
@@ -269,17 +269,17 @@ async def test_a_pass_that_palette_fails_is_told_and_changes_nothing(stage_of: A
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     async with running(stage) as one:
         await one.list()
-        succeeded = one.standing.succeeded_at
+        succeeded = one.status.succeeded_at
         stage.simulator.world.set_key_active("alpha", active=False)
         stage.advance(seconds=1)
 
         report = await one.list()
 
         assert report.error is not None
-        assert one.standing.error == report.error
-        assert one.standing.succeeded_at == succeeded
-        assert one.standing.attempted_at > succeeded  # type: ignore[operator]
-        assert one.standing.access == {"ready": 2}
+        assert one.status.error == report.error
+        assert one.status.succeeded_at == succeeded
+        assert one.status.attempted_at > succeeded  # type: ignore[operator]
+        assert one.status.access == {"ready": 2}
 
 
 async def test_a_configuration_applies_at_the_next_pass_which_begins_at_once(stage_of: Any) -> None:
@@ -288,7 +288,7 @@ async def test_a_configuration_applies_at_the_next_pass_which_begins_at_once(sta
         await one.list()
         stage.reconfigure("", '\n[instances.alpha.rbac]\npreset = "view"\n')
 
-        one.runner.configure(setting(stage))
+        one.runner.configure(runtime(stage))
         report = await one.passes(2)
 
         assert {change.reason for change in report.changes} == {"ConfigChanged"}
@@ -301,14 +301,14 @@ async def test_what_is_around_an_instance_may_change_without_a_pass(stage_of: An
     async with running(stage) as one:
         await one.list()
         opened = []
-        given = setting(stage)
+        given = runtime(stage)
 
         def open_client() -> Any:
             opened.append(True)
             return given.open_client()
 
         one.runner.configure(replace(given, open_client=open_client), at_once=False)
-        assert one.mailbox.mail.wish is None
+        assert one.mailbox.pending.options is None
         report = await one.list()
 
         assert opened == [True]
@@ -338,9 +338,9 @@ async def test_it_knows_when_the_first_thing_will_be_due(stage_of: Any) -> None:
         queue = one.runner.due_queue(2)
 
         assert len(queue) == 2
-        assert one.standing.wakes_at == queue[0][0] > stage.clock()
+        assert one.status.wakes_at == queue[0][0] > stage.clock()
         assert {uid for _, uid in queue} <= stage.simulator.world.clusters.keys()
-        assert one.standing.first_lapse is not None
+        assert one.status.first_lapse is not None
 
 
 async def test_a_nudge_renews_what_is_due_without_asking_palette_what_there_is(stage_of: Any) -> None:
@@ -382,13 +382,13 @@ async def test_what_is_overdue_wakes_it_after_a_pause_and_not_in_a_spin(stage_of
         await one.nudge()
         now = stage.clock()
 
-        assert one.standing.renewals_failing == 1
-        assert one.standing.wakes_at is not None
-        assert now + timedelta(seconds=10) < one.standing.wakes_at < now + timedelta(minutes=1), "the backoff's end"
+        assert one.status.renewals_failing == 1
+        assert one.status.wakes_at is not None
+        assert now + timedelta(seconds=10) < one.status.wakes_at < now + timedelta(minutes=1), "the backoff's end"
 
         stage.advance(minutes=5)
         await one.runner._settle(one.runner._publisher)  # type: ignore[arg-type]
-        assert one.standing.wakes_at == stage.clock() + timedelta(seconds=0.2)
+        assert one.status.wakes_at == stage.clock() + timedelta(seconds=0.2)
 
 
 async def test_a_nudge_that_came_during_a_pass_is_answered_by_it(stage_of: Any) -> None:
@@ -397,10 +397,10 @@ async def test_a_nudge_that_came_during_a_pass_is_answered_by_it(stage_of: Any) 
     async with running(stage, watcher=watcher) as one:
         watcher.on_finished = lambda _: None
         one.mailbox.tick()
-        await until(lambda: one.standing.busy_since is not None)
+        await until(lambda: one.status.busy_since is not None)
         one.mailbox.nudge()
         await one.passes(1)
-        await until(lambda: one.standing.busy_since is None)
+        await until(lambda: one.status.busy_since is None)
 
         assert not one.mailbox.wanted.is_set()
         assert len(watcher.reports) == 1
@@ -428,10 +428,10 @@ async def test_behind_another_holder_it_stands_by_and_takes_over(
     monkeypatch.setattr(stage.shared.store, "take_lease", counted)
     async with running(stage) as one:
         with capture_logs() as logs:
-            await one.stands(State.STANDBY)
-            assert "process 77 on host-b" in one.standing.detail
-            assert one.standing.read, "a standby serves what the other published"
-            assert one.standing.access == {"ready": 2}
+            await one.stands(RunnerState.STANDBY)
+            assert "process 77 on host-b" in one.status.detail
+            assert one.status.read, "a standby serves what the other published"
+            assert one.status.access == {"ready": 2}
             one.mailbox.resync()
             seen = looks[0]
             await until(lambda: looks[0] >= seen + 3)
@@ -440,7 +440,7 @@ async def test_behind_another_holder_it_stands_by_and_takes_over(
             report = await one.passes(1)
 
         assert [line["event"] for line in logs if line["event"] == "standing_by"] == ["standing_by"], "said once"
-        assert (report.due, one.standing.state) == (2, State.LEADING), "what was asked for meanwhile was kept"
+        assert (report.due, one.status.state) == (2, RunnerState.LEADING), "what was asked for meanwhile was kept"
     assert sum(issued(stage).values()) == 2
 
 
@@ -449,17 +449,17 @@ async def test_of_two_daemons_one_leads_and_the_other_takes_over_without_touchin
 ) -> None:
     look_often(monkeypatch)
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
-    async with running(stage, setting(stage, holder="a:1")) as first:
+    async with running(stage, runtime(stage, holder="a:1")) as first:
         await first.list()
-        async with running(stage, setting(stage, holder="b:2")) as second:
-            await second.stands(State.STANDBY)
+        async with running(stage, runtime(stage, holder="b:2")) as second:
+            await second.stands(RunnerState.STANDBY)
             second.mailbox.tick()
             stage.simulator.requests.reset()
             await first.stop()
             report = await second.passes(1)
 
             assert (report.due, report.changes, stage.kube_requests()) == (0, (), 0)
-            assert second.standing.state is State.LEADING
+            assert second.status.state is RunnerState.LEADING
     assert set(issued(stage).values()) == {1}
 
 
@@ -475,9 +475,9 @@ async def test_fenced_off_by_another_writer_it_leads_again_with_a_new_epoch(stag
 
         assert report.error is None
         assert int(await raw.get(key)) == another + 1
-        assert State.STORELESS in one.watcher.states
-        assert State.STANDBY not in one.watcher.states, "nobody else leads"
-        assert one.standing.state is State.LEADING
+        assert RunnerState.STORELESS in one.watcher.states
+        assert RunnerState.STANDBY not in one.watcher.states, "nobody else leads"
+        assert one.status.state is RunnerState.LEADING
         assert one.watcher.failed == ["Fenced"]
 
 
@@ -487,13 +487,13 @@ async def test_a_lease_that_was_taken_away_is_noticed_without_any_mail(
     look_often(monkeypatch)
     stage: Stage = await stage_of(clusters=1)
     async with running(stage) as one:
-        await one.stands(State.LEADING)
+        await one.stands(RunnerState.LEADING)
         await raw.set(stage.shared.store.keys.lease("alpha"), '{"holder":"host-b:9"}')
         await raw.incr(stage.shared.store.keys.epoch("alpha"))
 
-        await one.stands(State.STANDBY)
+        await one.stands(RunnerState.STANDBY)
         await raw.delete(stage.shared.store.keys.lease("alpha"))
-        await one.stands(State.LEADING)
+        await one.stands(RunnerState.LEADING)
 
 
 # -- Redis loses, or lies --------------------------------------------------------------------------------------------
@@ -602,7 +602,7 @@ async def test_a_version_of_somebody_else_is_a_conflict_that_the_next_look_resol
         state = await stage.state()
         assert state.trusted
         assert state.head.version > 41  # type: ignore[union-attr]
-        assert one.standing.state is State.LEADING
+        assert one.status.state is RunnerState.LEADING
         for uid in state.records:
             assert await stage.pods(uid) > 0
 
@@ -611,10 +611,10 @@ async def test_a_token_that_no_key_opens_any_more_is_issued_anew_after_a_flush(s
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     async with running(stage) as one:
         await one.list()
-        memory = one.runner._memory
+        memory = one.runner._last_state
         assert memory is not None
         lost = next(iter(memory.credentials))
-        one.runner._memory = replace(
+        one.runner._last_state = replace(
             memory, credentials={**memory.credentials, lost: replace(memory.credentials[lost], sealed="no jwe")}
         )
         await flush(raw, stage)
@@ -634,13 +634,13 @@ async def test_while_redis_is_away_nothing_is_issued_and_the_mail_is_kept(
         stage.shared = replace(stage.shared, store=store)
         async with running(stage) as one:
             with capture_logs() as logs:
-                await one.stands(State.STORELESS)
+                await one.stands(RunnerState.STORELESS)
                 await until(lambda: one.runner._store_failures >= 2)
                 async with proxy:
                     await one.list()
                     stage.advance(hours=17)
                 one.mailbox.nudge()
-                await one.stands(State.STORELESS)
+                await one.stands(RunnerState.STORELESS)
 
                 assert set(issued(stage).values()) == {1}, "a token could not have been published"
                 async with Proxy(valkey_url, tmp_path):
@@ -659,16 +659,16 @@ async def test_an_outage_that_outlasts_the_lease_is_no_standby(stage_of: Any, va
     proxy = Proxy(valkey_url, tmp_path)
     async with await through(stage, proxy) as store:
         stage.shared = replace(stage.shared, store=store)
-        async with running(stage, setting(stage, lease_ttl=0.3)) as one:
+        async with running(stage, runtime(stage, lease_ttl=0.3)) as one:
             async with proxy:
                 await one.list()
             await until(lambda: one.runner._store_failures > 0)
             async with Proxy(valkey_url, tmp_path):
-                await one.stands(State.LEADING)
+                await one.stands(RunnerState.LEADING)
                 await one.stop()
 
-    assert State.STORELESS in one.watcher.states
-    assert State.STANDBY not in one.watcher.states
+    assert RunnerState.STORELESS in one.watcher.states
+    assert RunnerState.STANDBY not in one.watcher.states
 
 
 async def test_after_a_flush_no_token_is_issued_that_the_fence_would_lose(stage_of: Any, raw: Any) -> None:
@@ -696,7 +696,7 @@ async def test_what_was_published_before_redis_went_down_empty_in_the_middle_of_
         stage.shared = replace(stage.shared, store=store)
         async with running(stage) as one:
             async with proxy:
-                await one.stands(State.LEADING)
+                await one.stands(RunnerState.LEADING)
                 one.mailbox.tick()
                 async with Store.open(valkey_url, prefix=store.keys.prefix, sealer=stage.shared.sealer) as direct:
                     await until(lambda: _credentials(direct))
@@ -704,7 +704,7 @@ async def test_what_was_published_before_redis_went_down_empty_in_the_middle_of_
             assert slow not in early
             await flush(raw, stage)
             stage.simulator.faults.clear()
-            await one.stands(State.STORELESS)
+            await one.stands(RunnerState.STORELESS)
             async with Proxy(valkey_url, tmp_path):
                 assert dict((await one.passes(1)).access) == {"ready": 4}
                 await one.stop()
@@ -731,7 +731,7 @@ async def test_tokens_that_were_issued_before_redis_died_and_not_published_are_p
                 await until(lambda: sum(issued(stage).values()) >= 7)
                 await until(lambda: proxy.lost > 0)
             stage.simulator.faults.clear()
-            await one.stands(State.STORELESS)
+            await one.stands(RunnerState.STORELESS)
             before = issued(stage)
             async with Proxy(valkey_url, tmp_path):
                 await one.passes(2)
@@ -790,12 +790,12 @@ async def test_a_store_that_takes_no_versions_is_asked_less_and_less_often_and_n
             one.mailbox.tick()
             await until(lambda: one.runner._store_failures >= 3)
 
-            assert "holds another kind of value" in one.standing.detail
+            assert "holds another kind of value" in one.status.detail
             assert issued(stage) == {}
             assert stage.simulator.requests.count("palette") == 0
             await raw.delete(key)
             await one.passes(1)
-            await until(lambda: one.standing.busy_since is None)
+            await until(lambda: one.status.busy_since is None)
         assert [line["event"] for line in logs if line["event"].startswith("store_")] == ["store_away", "store_back"]
         assert one.runner._store_failures == 0
 
@@ -812,7 +812,7 @@ def keys(logs: list[dict[str, Any]]) -> list[tuple[str, Any]]:
 async def look_at_key(one: Running) -> None:
     """The mail is taken in turn, so an answered resync behind it means that the key was looked at."""
     one.mailbox.check_key()
-    await until(lambda: not one.mailbox.wanted.is_set() and one.standing.busy_since is None)
+    await until(lambda: not one.mailbox.wanted.is_set() and one.status.busy_since is None)
 
 
 async def test_the_end_of_the_api_key_is_told_14_7_and_1_days_ahead_once_each(stage_of: Any) -> None:
@@ -830,14 +830,14 @@ async def test_the_end_of_the_api_key_is_told_14_7_and_1_days_ahead_once_each(st
             stage.advance(days=1)
 
         assert told == [13, 6, 0], "whole days that are left, at the first look within 14, 7 and 1 days"
-        assert one.standing.key_expires_at == palette.key_expires_at
+        assert one.status.key_expires_at == palette.key_expires_at
         assert one.watcher.reports == [], "looking at the key is no pass"
 
         palette.key_expires_at += timedelta(days=400)
         with capture_logs() as logs:
             await look_at_key(one)
         assert keys(logs) == []
-        assert one.standing.key_expires_at == palette.key_expires_at
+        assert one.status.key_expires_at == palette.key_expires_at
 
         await one.list()
         status = (await stage.state()).status
@@ -855,12 +855,12 @@ async def test_a_key_that_never_ends_warns_of_nothing(stage_of: Any) -> None:
             await look_at_key(one)
 
         assert keys(logs) == []
-        assert (one.standing.key_name, one.standing.key_expires_at) == ("palette-sync-alpha", None)
+        assert (one.status.key_name, one.status.key_expires_at) == ("palette-sync-alpha", None)
 
 
 async def test_a_key_that_nobody_named_is_not_looked_at(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
-    async with running(stage, setting(stage, api_key_name=None)) as one:
+    async with running(stage, runtime(stage, api_key_name=None)) as one:
         await one.list()
         with capture_logs() as logs:
             await look_at_key(one)
@@ -874,38 +874,38 @@ async def test_of_another_key_that_is_configured_nothing_is_known_yet(stage_of: 
     stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
     async with running(stage) as one:
         await look_at_key(one)
-        assert one.standing.key_expires_at is not None
+        assert one.status.key_expires_at is not None
         stage.simulator.faults.add(Fault(target="palette", kind="status", status=403, path="apiKeys"))
 
-        one.runner.configure(setting(stage, api_key_name="another"))
+        one.runner.configure(runtime(stage, api_key_name="another"))
         await one.passes(1)
-        await until(lambda: one.standing.key_name == "another" and one.standing.busy_since is None)
+        await until(lambda: one.status.key_name == "another" and one.status.busy_since is None)
 
-        assert one.standing.key_expires_at is None
+        assert one.status.key_expires_at is None
 
 
 async def test_a_key_that_palette_does_not_list_is_said_to_be_unknown(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
-    async with running(stage, setting(stage, api_key_name="another")) as one:
+    async with running(stage, runtime(stage, api_key_name="another")) as one:
         with capture_logs() as logs:
             await look_at_key(one)
 
         assert keys(logs) == [("api_key_unknown", "no key of that api_key_name is listed")]
-        assert (one.standing.key_name, one.standing.key_expires_at) == ("another", None)
+        assert (one.status.key_name, one.status.key_expires_at) == ("another", None)
 
 
 async def test_while_palette_fails_the_end_of_the_key_stays_known(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
     async with running(stage) as one:
         await look_at_key(one)
-        known = one.standing.key_expires_at
+        known = one.status.key_expires_at
         assert known is not None
         stage.simulator.faults.add(Fault(target="palette", kind="status", status=403, path="apiKeys"))
         with capture_logs() as logs:
             await look_at_key(one)
 
         assert [event for event, _ in keys(logs)] == ["api_key_unknown"]
-        assert one.standing.key_expires_at == known
+        assert one.status.key_expires_at == known
 
 
 async def test_a_key_that_could_not_be_looked_at_is_looked_at_again_with_the_next_listing(stage_of: Any) -> None:
@@ -913,15 +913,15 @@ async def test_a_key_that_could_not_be_looked_at_is_looked_at_again_with_the_nex
     fault = stage.simulator.faults.add(Fault(target="palette", kind="status", status=403, path="apiKeys"))
     async with running(stage) as one:
         await look_at_key(one)
-        assert one.standing.key_expires_at is None
+        assert one.status.key_expires_at is None
         stage.simulator.faults.remove(fault)
 
         await one.nudge()
-        assert one.standing.key_expires_at is None
+        assert one.status.key_expires_at is None
         await one.list()
-        await until(lambda: one.standing.key_expires_at is not None)
+        await until(lambda: one.status.key_expires_at is not None)
         await one.list()
-        await until(lambda: one.standing.busy_since is None)
+        await until(lambda: one.status.busy_since is None)
 
         assert stage.simulator.requests.count("palette", path_regex="apiKeys") == 2
 
@@ -934,10 +934,10 @@ async def test_after_an_outage_its_own_former_lease_does_not_hold_it_up(stage_of
         held = await raw.get(key)
         epoch = int(await raw.get(stage.shared.store.keys.epoch("alpha")))
         one.runner._former.lost.set()  # type: ignore[union-attr]
-        await until(lambda: State.STORELESS in one.watcher.states)
+        await until(lambda: RunnerState.STORELESS in one.watcher.states)
         await raw.set(key, held)  # as if it could not have been given back
 
-        await one.stands(State.LEADING)
+        await one.stands(RunnerState.LEADING)
 
         assert int(await raw.get(stage.shared.store.keys.epoch("alpha"))) > epoch
         await one.list()
@@ -948,7 +948,7 @@ async def test_after_an_outage_its_own_former_lease_does_not_hold_it_up(stage_of
 
 async def test_what_fails_again_and_again_is_tried_after_pauses_and_not_forgotten(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
-    good = setting(stage)
+    good = runtime(stage)
     failing = True
 
     def open_client() -> Any:
@@ -969,18 +969,18 @@ async def test_what_fails_again_and_again_is_tried_after_pauses_and_not_forgotte
         one.mailbox.resync()
         await until(lambda: len(failed_at) == 2)
         assert failed_at[1] - failed_at[0] >= TROUBLE_PAUSES[0] * 0.9
-        assert one.standing.error == "RuntimeError; the log has the traceback"
+        assert one.status.error == "RuntimeError; the log has the traceback"
 
         failing = False
         report = await one.passes(1)
 
         assert report.due == 2
-        assert one.standing.error is None
+        assert one.status.error is None
 
 
 async def test_what_a_pass_left_out_is_taken_up_soon(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
-    good = setting(stage)
+    good = runtime(stage)
     passes = 0
 
     def ports(client: Any, publisher: Any, may_issue: Any) -> Any:

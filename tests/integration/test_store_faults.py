@@ -18,7 +18,7 @@ import pytest_asyncio
 from redis import exceptions
 
 from integration.store_builders import NOW, Proxy, credential, raw_client, record, records, until, writer
-from palette_sync.core.model import Work
+from palette_sync.core.model import ClusterMemory
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.redis import Store, StoreError, StoreUnavailable, VersionConflict
 
@@ -49,7 +49,7 @@ async def test_a_version_whose_answer_was_lost_is_published_once(through: Store,
     proxy.lose_answer = b"EVALSHA"
 
     version = await publisher.publish(
-        now=LATER, put=records(3), rotated={"u00001": credential()}, work={"u00001": Work()}
+        now=LATER, put=records(3), rotated={"u00001": credential()}, memory={"u00001": ClusterMemory()}
     )
 
     assert proxy.lost == 1

@@ -308,10 +308,10 @@ async def test_ones_own_of_before_needs_not_run_out_first(store: Store) -> None:
         await Lease.acquire(store, "alpha", ttl=5, holder="test:1", former=first)
 
 
-@pytest.mark.parametrize("spoilt", ["inf", "nan", "-1", "1e300", "9" * 20, "x"])
-async def test_an_epoch_that_somebody_spoilt_counts_for_nothing(store: Store, raw: Any, spoilt: str) -> None:
-    await raw.set(store.keys.epoch("alpha"), spoilt)
-    await raw.hset(store.keys.head("alpha"), "epoch", spoilt)
+@pytest.mark.parametrize("garbage", ["inf", "nan", "-1", "1e300", "9" * 20, "x"])
+async def test_an_epoch_that_somebody_spoilt_counts_for_nothing(store: Store, raw: Any, garbage: str) -> None:
+    await raw.set(store.keys.epoch("alpha"), garbage)
+    await raw.hset(store.keys.head("alpha"), "epoch", garbage)
 
     lease = await take(store)
 

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from integration.store_builders import NOW, Proxy, credential, raw_client, record, records, writer
-from palette_sync.core.model import IssuerMetadata, RetiredSecret, ScopeStatus, Work
+from palette_sync.core.model import ClusterMemory, IssuerMetadata, RetiredSecret, ScopeStatus
 from palette_sync.store.redis import Publisher, Store, StoreUnavailable, VersionConflict
 from palette_sync.store.seal import SealKeys
 
@@ -64,14 +64,16 @@ class Scribe:
         draw = self.draw
         works = [
             None,
-            Work(),
-            Work(verified_at=self.now, desired="d", generation="s-2", retired=(RetiredSecret("s", "u", self.now),)),
-            Work(failures=3, retry_at=self.now),
+            ClusterMemory(),
+            ClusterMemory(
+                verified_at=self.now, desired="d", generation="s-2", retired=(RetiredSecret("s", "u", self.now),)
+            ),
+            ClusterMemory(failures=3, retry_at=self.now),
         ]
         scopes = [None, ScopeStatus("Shop", self.now), ScopeStatus("Shop", None, "503", self.now)]
         issuers = [None, IssuerMetadata(ISSUER, "a", "t", "j", ("k",), ("RS256",), self.now, self.now)]
         return {
-            "work": {uid: draw.choice(works) for uid in self.some(UIDS)},
+            "memory": {uid: draw.choice(works) for uid in self.some(UIDS)},
             "scopes": {uid: draw.choice(scopes) for uid in self.some(["p1", "p2", "tenant"])},
             "issuers": {ISSUER: draw.choice(issuers)} if draw.random() < 0.5 else {},
             "status": {"pass": {"id": str(draw.random())}} if draw.random() < 0.5 else {},
@@ -137,7 +139,7 @@ async def test_a_version_that_arrived_although_its_writer_gave_up_counts_once_it
     proxy.release.set()
 
     assert publisher.state == before, "nothing is known of it yet"
-    await publisher.remember(now=NOW, work={"u00001": Work(verified_at=NOW)})
+    await publisher.remember(now=NOW, memory={"u00001": ClusterMemory(verified_at=NOW)})
 
     assert publisher.state.records == records(2)
     await agree(publisher, through)
@@ -145,9 +147,9 @@ async def test_a_version_that_arrived_although_its_writer_gave_up_counts_once_it
 
 async def test_a_state_is_a_value_that_later_writes_do_not_change(store: Store) -> None:
     publisher = await writer(store)
-    await publisher.publish(now=NOW, put=records(2), work={"u00000": Work(verified_at=NOW)})
+    await publisher.publish(now=NOW, put=records(2), memory={"u00000": ClusterMemory(verified_at=NOW)})
     held = publisher.state
-    kept = replace(held, records=dict(held.records), work=dict(held.work))
+    kept = replace(held, records=dict(held.records), memory=dict(held.memory))
 
     await publisher.publish(now=NOW, put=records(2, start=1), drop=["u00000"])
 
@@ -158,30 +160,33 @@ async def test_more_than_one_version_holds_becomes_several_and_the_mirror_keeps_
     publisher = await writer(store)
     many = records(620)
     await publisher.publish(
-        now=NOW, put=many, rotated=dict.fromkeys(many, credential()), work=dict.fromkeys(many, Work(verified_at=NOW))
+        now=NOW,
+        put=many,
+        rotated=dict.fromkeys(many, credential()),
+        memory=dict.fromkeys(many, ClusterMemory(verified_at=NOW)),
     )
     await agree(publisher, store)
     await publisher.publish(now=NOW, drop=list(many)[:600])
 
     await agree(publisher, store)
-    assert len(publisher.state.work) == len(publisher.state.credentials) == 20
+    assert len(publisher.state.memory) == len(publisher.state.credentials) == 20
 
 
 async def test_what_lies_there_without_a_head_counts_for_nothing(store: Store, raw: Any) -> None:
     publisher = await writer(store)
     await publisher.publish(
-        now=NOW, put=records(3), rotated={"u00001": credential()}, work={"u00001": Work(verified_at=NOW)}
+        now=NOW, put=records(3), rotated={"u00001": credential()}, memory={"u00001": ClusterMemory(verified_at=NOW)}
     )
     await raw.delete(store.keys.head("alpha"))
 
     successor = await writer(store)
     assert (successor.state.head, successor.state.records, successor.state.credentials) == (None, {}, {})
-    await successor.remember(now=NOW, work={"u00002": Work(failures=1, retry_at=NOW)})
+    await successor.remember(now=NOW, memory={"u00002": ClusterMemory(failures=1, retry_at=NOW)})
     await agree(successor, store)
     await successor.publish(now=NOW, put=records(1))
 
     await agree(successor, store)
-    assert successor.state.work.keys() == {"u00001", "u00002"}
+    assert successor.state.memory.keys() == {"u00001", "u00002"}
 
 
 async def test_a_snapshot_that_was_not_trusted_is_so_again_once_all_of_it_was_written_anew(
@@ -225,7 +230,7 @@ async def test_a_write_that_failed_changes_nothing_in_the_mirror(store: Store, r
     with pytest.raises(VersionConflict):
         await publisher.publish(now=NOW, put=records(3))
     with pytest.raises(VersionConflict):
-        await publisher.remember(now=NOW, work={"u00001": Work(failures=1)})
+        await publisher.remember(now=NOW, memory={"u00001": ClusterMemory(failures=1)})
     assert publisher.state == before
 
 
@@ -259,7 +264,7 @@ async def test_a_snapshot_signed_with_an_older_key_is_signed_anew_by_the_next_cl
         Store.open(valkey_url, prefix=prefix, sealer=after) as third,
     ):
         publisher = await writer(second)
-        await publisher.remember(now=NOW, work={"u00000": Work(verified_at=NOW)})
+        await publisher.remember(now=NOW, memory={"u00000": ClusterMemory(verified_at=NOW)})
         assert publisher.state.trusted
         assert not (await third.load("alpha")).trusted, "memory alone signs nothing"
 

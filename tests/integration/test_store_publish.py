@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from integration.store_builders import CA, NOW, credential, raw_client, record, records, writer
-from palette_sync.core.model import AccessState, ClusterKey, IssuerMetadata, ScopeStatus, Secret, Work
+from palette_sync.core.model import AccessState, ClusterKey, ClusterMemory, IssuerMetadata, ScopeStatus, Secret
 from palette_sync.store.redis import Fenced, Store, StoreError, VersionConflict
 from palette_sync.store.seal import SealError, SealKeys, Unsealed
 
@@ -62,7 +62,7 @@ async def test_what_is_published_is_read_back(store: Store, seal_keys: SealKeys)
         put=records(2),
         rotated={"u00000": credential()},
         complete=True,
-        work={"u00000": Work(verified_at=NOW, generation="s")},
+        memory={"u00000": ClusterMemory(verified_at=NOW, generation="s")},
         scopes={"p1": ScopeStatus("Shop", listed_at=NOW)},
         issuers={"https://i": IssuerMetadata("https://i", key_ids=("k",))},
         status={"pass": {"id": "x"}},
@@ -76,7 +76,7 @@ async def test_what_is_published_is_read_back(store: Store, seal_keys: SealKeys)
     assert state.trusted
     assert state.problems == ()
     assert state.records == records(2)
-    assert state.work == {"u00000": Work(verified_at=NOW, generation="s")}
+    assert state.memory == {"u00000": ClusterMemory(verified_at=NOW, generation="s")}
     assert state.scopes == {"p1": ScopeStatus("Shop", listed_at=NOW)}
     assert state.issuers == {"https://i": IssuerMetadata("https://i", key_ids=("k",))}
     assert state.status == {"pass": {"id": "x"}}
@@ -87,7 +87,7 @@ async def test_what_is_published_is_read_back(store: Store, seal_keys: SealKeys)
 async def test_the_keys_are_those_of_the_contract(store: Store, raw: Any, prefix: str) -> None:
     publisher = await writer(store)
     await publisher.publish(
-        now=NOW, put=records(1), rotated={"u00000": credential()}, work={"u00000": Work()},
+        now=NOW, put=records(1), rotated={"u00000": credential()}, memory={"u00000": ClusterMemory()},
         scopes={"tenant": ScopeStatus("t")}, issuers={"i": IssuerMetadata("i")}, status={"a": 1},
     )  # fmt: skip
 
@@ -186,7 +186,7 @@ async def test_nothing_changed_is_no_version(store: Store, raw: Any) -> None:
         drop=["never-there"],
         rotated={"u00000": credential(), "u00001": None},
         complete=True,
-        work={"u00001": Work(failures=2)},
+        memory={"u00001": ClusterMemory(failures=2)},
         status={"x": 1},
     )
 
@@ -195,7 +195,7 @@ async def test_nothing_changed_is_no_version(store: Store, raw: Any) -> None:
     assert before.head is not None
     assert after.head == replace(before.head, checked_at=LATER)
     assert after.credentials == before.credentials
-    assert after.work == {"u00001": Work(failures=2)}
+    assert after.memory == {"u00001": ClusterMemory(failures=2)}
     assert after.status == {"x": 1}
     assert await raw.xlen(store.keys.changes("alpha")) == 1
 
@@ -258,13 +258,13 @@ async def test_dropping_takes_credential_and_work_along(store: Store) -> None:
         now=NOW,
         put=records(2),
         rotated={uid: credential() for uid in records(2)},
-        work=dict.fromkeys(records(2), Work()),
+        memory=dict.fromkeys(records(2), ClusterMemory()),
     )
 
     await publisher.publish(now=LATER, drop=["u00000"])
 
     state = await store.load("alpha")
-    assert state.records.keys() == state.credentials.keys() == state.work.keys() == {"u00001"}
+    assert state.records.keys() == state.credentials.keys() == state.memory.keys() == {"u00001"}
     assert state.trusted
 
 
@@ -272,15 +272,15 @@ async def test_none_removes_from_credentials_and_memory(store: Store) -> None:
     publisher = await writer(store)
     memory: dict[str, Any] = {"scopes": {"p1": ScopeStatus("Shop")}, "issuers": {"i": IssuerMetadata("i")}}
     await publisher.publish(
-        now=NOW, put=records(1), rotated={"u00000": credential()}, work={"u00000": Work()}, **memory
+        now=NOW, put=records(1), rotated={"u00000": credential()}, memory={"u00000": ClusterMemory()}, **memory
     )
 
     await publisher.publish(
-        now=LATER, rotated={"u00000": None}, work={"u00000": None}, scopes={"p1": None}, issuers={"i": None}
+        now=LATER, rotated={"u00000": None}, memory={"u00000": None}, scopes={"p1": None}, issuers={"i": None}
     )
 
     state = await store.load("alpha")
-    assert (state.credentials, state.work, state.scopes, state.issuers) == ({}, {}, {}, {})
+    assert (state.credentials, state.memory, state.scopes, state.issuers) == ({}, {}, {}, {})
     assert state.head is not None
     assert state.head.version == 2
 
@@ -289,12 +289,14 @@ async def test_remember_moves_memory_and_no_version(store: Store) -> None:
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(1))
 
-    await publisher.remember(now=LATER, work={f"w{number}": Work() for number in range(1200)}, status={"x": 1})
+    await publisher.remember(
+        now=LATER, memory={f"w{number}": ClusterMemory() for number in range(1200)}, status={"x": 1}
+    )
 
     state = await store.load("alpha")
     assert state.head is not None
     assert (state.head.version, state.head.checked_at) == (1, LATER)
-    assert len(state.work) == 1200
+    assert len(state.memory) == 1200
     assert state.status == {"x": 1}
 
 
@@ -367,7 +369,7 @@ async def test_an_old_epoch_is_fenced_off_for_every_write(store: Store) -> None:
     with pytest.raises(Fenced):
         await old.publish(now=LATER, put=records(2))
     with pytest.raises(Fenced):
-        await old.remember(now=LATER, work={"u00000": Work()})
+        await old.remember(now=LATER, memory={"u00000": ClusterMemory()})
 
     assert await store.load("alpha") == before
     assert await new.publish(now=LATER, put=records(2)) == 3

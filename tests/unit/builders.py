@@ -13,6 +13,7 @@ from palette_sync.core.model import (
     AuthMode,
     Cluster,
     ClusterKey,
+    ClusterMemory,
     ClusterRecord,
     Discovery,
     Listing,
@@ -23,7 +24,6 @@ from palette_sync.core.model import (
     SealedCredential,
     Server,
     ServiceAccountAuth,
-    Work,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -94,7 +94,7 @@ def candidate(**changes: Any) -> Candidate:
         "cluster": cluster(),
         "record": record(),
         "credential": credential(),
-        "work": Work(verified_at=NOW, desired="as-configured"),
+        "memory": ClusterMemory(verified_at=NOW, desired="as-configured"),
         "mode": AuthMode.SERVICE_ACCOUNT,
         "desired": "as-configured",
     }

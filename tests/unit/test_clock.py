@@ -17,8 +17,8 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_MI
 from structlog.testing import capture_logs
 
 from integration.store_builders import until
-from palette_sync.clock import FIRST_WITHIN, LEAP, Clock, cron_trigger
 from palette_sync.core.rotation import spread
+from palette_sync.service.clock import FIRST_WITHIN, LEAP, Clock, cron_trigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -19,6 +19,7 @@ from palette_sync.core import snapshot_codec as codec
 from palette_sync.core.model import (
     Access,
     AccessState,
+    ClusterMemory,
     ClusterRecord,
     Head,
     IssuerMetadata,
@@ -32,8 +33,8 @@ from palette_sync.core.model import (
     SealedCredential,
     Server,
     ServiceAccountAuth,
-    Work,
 )
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,15 +70,18 @@ records = st.builds(
         created_at=st.none() | times,
         tags=many,
         location=st.builds(Location, texts, texts, texts, texts),
+        paused=st.booleans(),
     ),
-    access=st.builds(Access, state=st.sampled_from(AccessState), reason=texts, message=texts, since=times),
+    access=st.builds(
+        Access, state=st.sampled_from(AccessState), reason=st.sampled_from(Reason), message=texts, since=times
+    ),
     kubernetes_version=st.none() | texts,
     skip_metrics_lookup=st.booleans(),
     dashboard_url=st.none() | texts,
 )
 credentials = st.builds(SealedCredential, issued_at=times, renew_at=times, expires_at=st.none() | times, sealed=names)
 works = st.builds(
-    Work,
+    ClusterMemory,
     verified_at=st.none() | times,
     failures=st.integers(0, 2**40),
     retry_at=st.none() | times,
@@ -126,8 +130,8 @@ def test_a_credential_comes_back_as_it_went(credential: SealedCredential) -> Non
 
 
 @given(works)
-def test_work_comes_back_as_it_went(work: Work) -> None:
-    assert memory_codec.decode_work(memory_codec.encode_work(work)) == work
+def test_work_comes_back_as_it_went(work: ClusterMemory) -> None:
+    assert memory_codec.decode_memory(memory_codec.encode_memory(work)) == work
 
 
 @given(scopes)
@@ -166,7 +170,7 @@ def _holds_no_null(value: Any) -> bool:
 @given(st.binary(max_size=60))
 @settings(max_examples=300)
 def test_garbage_is_refused_and_nothing_else_happens(raw: bytes) -> None:
-    for decode in (codec.decode_record, codec.decode_credential, memory_codec.decode_work, memory_codec.decode_scope):
+    for decode in (codec.decode_record, codec.decode_credential, memory_codec.decode_memory, memory_codec.decode_scope):
         with pytest.raises(documents.DocumentError):
             decode(raw)
 
@@ -258,10 +262,10 @@ def test_a_faulty_record_is_refused_by_place_without_its_value(path: str, value:
         (codec.decode_record, b"{" + CANARY.encode(), "cluster record: is not JSON"),
         (codec.decode_record, b"[]", "cluster record: is not a JSON object"),
         (codec.decode_credential, b'{"issued_at":"2026-01-31T09:30:00Z"}', "credential: renew_at: is missing"),
-        (memory_codec.decode_work, b'{"failures":true,"retired":[]}', "work: failures: is not a whole number"),
-        (memory_codec.decode_work, b'{"failures":-1,"retired":[]}', "work: failures: is negative"),
-        (memory_codec.decode_work, b'{"failures":0,"retired":[1]}', "work: retired[0]: is not an object"),
-        (memory_codec.decode_work, b'{"failures":0,"retired":[{"name":"s"}]}', "work: retired[0].uid: is missing"),
+        (memory_codec.decode_memory, b'{"failures":true,"retired":[]}', "work: failures: is not a whole number"),
+        (memory_codec.decode_memory, b'{"failures":-1,"retired":[]}', "work: failures: is negative"),
+        (memory_codec.decode_memory, b'{"failures":0,"retired":[1]}', "work: retired[0]: is not an object"),
+        (memory_codec.decode_memory, b'{"failures":0,"retired":[{"name":"s"}]}', "work: retired[0].uid: is missing"),
         (memory_codec.decode_scope, b'{"name":1}', "scope: name: is not a string"),
         (memory_codec.decode_issuer, b'{"issuer":""}', "issuer: issuer: is empty"),
     ],

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from palette_sync.cli import collector
-from palette_sync.cli.collector import Collector
+from palette_sync.service import garbage_collection as collector
+from palette_sync.service.garbage_collection import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

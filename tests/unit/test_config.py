@@ -461,6 +461,28 @@ NO_SEAL = (
             id="an unknown word of adoption",
         ),
         pytest.param(
+            "rbac.labels = { 'has space' = 'x' }",
+            "instances.prod.rbac.labels: 'has space' is not a valid key: an optional DNS prefix and '/', then at most "
+            "63 letters, digits, - _ .",
+            id="a label whose key is not valid",
+        ),
+        pytest.param(
+            "rbac.labels = { team = 'a b' }",
+            "instances.prod.rbac.labels: the value of 'team' is not a valid label value: at most 63 letters, digits, "
+            "- _ .",
+            id="a label whose value is not valid",
+        ),
+        pytest.param(
+            "rbac.labels = { 'app.kubernetes.io/managed-by' = 'us' }",
+            "instances.prod.rbac.labels: 'app.kubernetes.io/managed-by' is set by palette-sync itself",
+            id="a label of ours",
+        ),
+        pytest.param(
+            "rbac.annotations = { 'palette-sync.io/owner' = 'us' }",
+            "instances.prod.rbac.annotations: 'palette-sync.io/owner' is set by palette-sync itself",
+            id="an annotation of ours",
+        ),
+        pytest.param(
             "token.validity = '9m59s'",
             "instances.prod.token.validity: is too short: Kubernetes grants no token below 10 minutes; "
             'write at least "10m"',

@@ -1,12 +1,18 @@
-"""The page on operating the daemon names every event and every metric, and no other."""
+"""The documentation names every event, metric and reason, and no other."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
+import tomllib
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import palette_sync
+from palette_sync.core.reasons import Reason, Shown
 from palette_sync.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -45,3 +51,108 @@ def test_every_metric_is_documented_and_no_other() -> None:
     }
     found = re.findall(r"`(palette_sync_[a-z_]+)(?:\{([a-z,]+)\})?`", PAGE)
     assert described == {name: set(filter(None, labels.split(","))) for name, labels in found}
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reasons.md"])
+def test_what_follows_from_the_code_is_up_to_date(page: str) -> None:
+    text = (ROOT / page).read_text()
+
+    assert script("generate").generated(page, text) == text, "run `make docs`"
+
+
+def test_every_reason_of_a_record_is_in_the_readme() -> None:
+    rows = re.findall(r"^\| `([A-Za-z]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+    assert set(rows) >= {reason.value for reason in Reason if Shown.RECORD in reason.shown}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_is_explained(reason: Reason) -> None:
+    assert re.fullmatch(r"[A-Z][A-Za-z]{2,39}", reason.value)
+    for text in (reason.meaning, reason.by_itself):
+        assert text.endswith("."), text
+    assert not reason.remedy or reason.remedy.endswith(".")
+
+
+def test_a_reason_of_another_version_is_unknown_and_readable() -> None:
+    assert Reason.read("Verified") is Reason.VERIFIED
+    assert Reason.read("Hibernated") is Reason.UNKNOWN_REASON
+
+
+# Words of Kubernetes, of Palette or of Python that look like a reason and are none of ours where they stand.
+FOREIGN = {
+    "kube/errors.py": {"NamespaceTerminating"},
+    "palette/errors.py": {"TooManyRequests"},
+    "palette/rows.py": {"Paused"},
+    "core/model.py": {"Deleting", "Deleted"},
+}
+
+
+def test_no_reason_is_written_as_a_bare_string() -> None:
+    """A decision compares members of `Reason`; a string that spells one would escape mypy."""
+    package = Path(palette_sync.__file__).parent
+    spelled = {reason.value for reason in Reason}
+    found: dict[str, set[str]] = {}
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).as_posix()
+        if name.startswith("simulator/") or name == "core/reasons.py":
+            continue
+        tree = ast.parse(path.read_text())
+        listed = {id(one) for node in ast.walk(tree) if isinstance(node, ast.List) for one in ast.walk(node)}  # __all__
+        words = {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and node.value in spelled and id(node) not in listed
+        }
+        if words - FOREIGN.get(name, set()):
+            found[name] = words
+    assert found == {}
+
+
+def test_the_drawing_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "architecture.svg").read_text() == script("draw_architecture").drawing(), "run `make docs`"
+
+
+def test_the_architecture_page_names_every_layer_and_library() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    for layer in re.findall(r"palette_sync\.(\w+)", " ".join(layers)):
+        assert re.search(rf"^\| .*`{layer}`", page, re.MULTILINE), layer
+    libraries = page.partition("## Libraries")[2].partition("## Decided")[0].lower()
+    for requirement in project["project"]["dependencies"]:
+        assert re.split(r"[<>=\[]", requirement)[0].lower() in libraries, requirement
+
+
+def test_every_invariant_that_a_comment_cites_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("## Invariants")[2].partition("## Words")[0]
+    numbered = set(re.findall(r"^(\d+)\. ", page, re.MULTILINE))
+    package = Path(palette_sync.__file__).parent
+    cited = {
+        number
+        for path in package.rglob("*.py")
+        for group in re.findall(r"invariants? (\d+(?:(?:, | and )\d+)*)", path.read_text())
+        for number in re.findall(r"\d+", group)
+    }
+    assert cited
+    assert cited <= numbered
+
+
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if not re.match(r"[a-z]+:", target):
+            assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palette_sync.core.due import Candidate, Due, due, has_access, waits
-from palette_sync.core.model import AccessState, AuthMode, RetiredSecret, ServiceAccountAuth, Work
+from palette_sync.core.model import AccessState, AuthMode, ClusterMemory, RetiredSecret, ServiceAccountAuth
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF
 from unit.builders import (
     HOUR,
@@ -30,7 +31,7 @@ from unit.builders import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-VERIFIED = Work(verified_at=NOW, desired="as-configured")
+VERIFIED = ClusterMemory(verified_at=NOW, desired="as-configured")
 FAILING = replace(VERIFIED, failures=2, retry_at=NOW + MINUTE)
 NO_ACCESS = record(server=None, auth=None, access=access(AccessState.PENDING, "NotRunning"))
 OIDC_RECORD = record(auth=OIDC)
@@ -56,25 +57,29 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
     ("changes", "expected"),
     [
         pytest.param(
-            {"record": None, "credential": None, "work": Work()}, Due("New", "not published yet", True), id="new"
+            {"record": None, "credential": None, "memory": ClusterMemory()},
+            Due(Reason.NEW, "not published yet", True),
+            id="new",
         ),
         pytest.param(
-            {"record": NO_ACCESS, "credential": None, "work": Work()},
-            Due("NoAccess", "no working access yet", True),
+            {"record": NO_ACCESS, "credential": None, "memory": ClusterMemory()},
+            Due(Reason.NO_ACCESS, "no working access yet", True),
             id="published without access",
         ),
         pytest.param(
-            {"credential": None}, Due("NoAccess", "no working access yet", True), id="its credential is not there"
+            {"credential": None}, Due(Reason.NO_ACCESS, "no working access yet", True), id="its credential is not there"
         ),
         pytest.param(
             {"record": record(auth=None)}, None, id="a credential and a server are access whatever the kind of access"
         ),
         pytest.param(
-            {"mode": AuthMode.OIDC}, Due("ModeChanged", "configured for OIDC now"), id="moved to OIDC by the operator"
+            {"mode": AuthMode.OIDC},
+            Due(Reason.MODE_CHANGED, "configured for OIDC now"),
+            id="moved to OIDC by the operator",
         ),
         pytest.param(
             {"record": OIDC_RECORD, "credential": None},
-            Due("ModeChanged", "configured for a service account now", True),
+            Due(Reason.MODE_CHANGED, "configured for a service account now", True),
             id="moved to a service account by the operator",
         ),
         pytest.param({"mode": None}, None, id="auto keeps a service account"),
@@ -85,23 +90,30 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         ),
         pytest.param(
             {"desired": "changed"},
-            Due("ConfigChanged", "the configured access differs from what the cluster was given"),
+            Due(
+                Reason.CONFIG_CHANGED, "the configured access differs from what the cluster was given", needs_admin=True
+            ),
             id="other rules or names are configured",
         ),
         pytest.param(
-            {"work": replace(VERIFIED, desired=None)}, None, id="a forgotten configuration is no change of it"
+            {"desired": "changed", "former_desired": "as-configured"}, None, id="it was stored in the former form"
         ),
         pytest.param(
-            {"credential": LAPSED}, Due("TokenLapsed", "the token has lapsed", True), id="the token has lapsed"
+            {"memory": replace(VERIFIED, desired=None)}, None, id="a forgotten configuration is no change of it"
+        ),
+        pytest.param(
+            {"credential": LAPSED},
+            Due(Reason.TOKEN_LAPSED, "the token has lapsed", True, urgent=True),
+            id="the token has lapsed",
         ),
         pytest.param(
             {"credential": RENEWABLE},
-            Due("TokenDue", "the token has reached its renewal time", True),
+            Due(Reason.TOKEN_DUE, "the token has reached its renewal time", True, urgent=True),
             id="the token has reached its renewal time",
         ),
         pytest.param(
             {"credential": credential(issued_at=NOW + HOUR)},
-            Due("TokenDue", "the token has reached its renewal time", True),
+            Due(Reason.TOKEN_DUE, "the token has reached its renewal time", True, urgent=True),
             id="a token from the future tells of a clock that leapt",
         ),
         pytest.param(
@@ -116,56 +128,56 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         ),
         pytest.param(
             {"cluster": cluster(health="UnHealthy")},
-            Due("StateChanged", "Palette says Running/UnHealthy, before Running/Healthy"),
+            Due(Reason.STATE_CHANGED, "Palette says Running/UnHealthy, before Running/Healthy"),
             id="Palette reports another health",
         ),
         pytest.param(
             {"cluster": cluster(state="Error", health="")},
-            Due("StateChanged", "Palette says Error, before Running/Healthy"),
+            Due(Reason.STATE_CHANGED, "Palette says Error, before Running/Healthy"),
             id="Palette reports another state",
         ),
         pytest.param(
-            {"work": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))},
-            Due("OverlapOver", "a replaced Secret has reached its end"),
+            {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))},
+            Due(Reason.OVERLAP_OVER, "a replaced Secret has reached its end", needs_admin=True),
             id="a replaced Secret has reached its end",
         ),
         pytest.param(
-            {"work": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW + MINUTE),))},
+            {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW + MINUTE),))},
             None,
             id="a replaced Secret whose end is to come waits",
         ),
         pytest.param(
             {"record": record(access=access(AccessState.DEGRADED, "Unreachable"))},
-            Due("RetryDue", "attempt 1 after a failure"),
+            Due(Reason.RETRY_DUE, "attempt 1 after a failure"),
             id="published as failing though no failure is remembered",
         ),
         pytest.param(
-            {"work": replace(FAILING, retry_at=NOW)},
-            Due("RetryDue", "attempt 3 after a failure"),
+            {"memory": replace(FAILING, retry_at=NOW)},
+            Due(Reason.RETRY_DUE, "attempt 3 after a failure"),
             id="its backoff has passed",
         ),
         pytest.param(
-            {"work": replace(FAILING, retry_at=None)},
-            Due("RetryDue", "attempt 3 after a failure"),
+            {"memory": replace(FAILING, retry_at=None)},
+            Due(Reason.RETRY_DUE, "attempt 3 after a failure"),
             id="a failure without backoff is tried again",
         ),
-        pytest.param({"work": FAILING}, None, id="its backoff has not passed"),
+        pytest.param({"memory": FAILING}, None, id="its backoff has not passed"),
         pytest.param(
-            {"work": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF)}, None, id="the longest backoff is waited for"
+            {"memory": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF)}, None, id="the longest backoff is waited for"
         ),
         pytest.param(
-            {"work": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
-            Due("RetryDue", "attempt 3 after a failure"),
+            {"memory": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
+            Due(Reason.RETRY_DUE, "attempt 3 after a failure"),
             id="a backoff longer than any tells of a clock that leapt",
         ),
         pytest.param(
-            {"work": replace(VERIFIED, verified_at=NOW - HOUR)},
-            Due("VerifyDue", "the verification interval has come round"),
+            {"memory": replace(VERIFIED, verified_at=NOW - HOUR)},
+            Due(Reason.VERIFY_DUE, "the verification interval has come round"),
             id="its verification has come round",
         ),
         pytest.param(
-            {"work": Work(desired="as-configured")},
-            Due("VerifyDue", "the verification interval has come round"),
+            {"memory": ClusterMemory(desired="as-configured")},
+            Due(Reason.VERIFY_DUE, "the verification interval has come round"),
             id="it was never verified",
         ),
     ],
@@ -179,7 +191,7 @@ def test_what_is_due_and_why(changes: dict[str, Any], expected: Due | None) -> N
 
 @pytest.mark.parametrize("state", ["Provisioning", "Pending", "Importing", "Error", "Unknown", ""])
 def test_first_access_waits_until_palette_says_running(state: str) -> None:
-    new = candidate(cluster=cluster(state=state), record=None, credential=None, work=Work())
+    new = candidate(cluster=cluster(state=state), record=None, credential=None, memory=ClusterMemory())
 
     assert waits(new)
     assert found(new) is None
@@ -192,7 +204,7 @@ def test_an_existing_credential_is_renewed_in_every_state(state: str) -> None:
     one = candidate(cluster=cluster(state=state, health=""), record=shown, credential=RENEWABLE)
 
     assert not waits(one)
-    assert found(one) == Due("TokenDue", "the token has reached its renewal time", issue=True)
+    assert found(one) == Due(Reason.TOKEN_DUE, "the token has reached its renewal time", issue=True, urgent=True)
 
 
 def test_oidc_access_is_verified_in_every_state() -> None:
@@ -202,10 +214,10 @@ def test_oidc_access_is_verified_in_every_state() -> None:
         record=shown,
         credential=None,
         mode=AuthMode.OIDC,
-        work=replace(VERIFIED, verified_at=None),
+        memory=replace(VERIFIED, verified_at=None),
     )
 
-    assert found(one) == Due("VerifyDue", "the verification interval has come round")
+    assert found(one) == Due(Reason.VERIFY_DUE, "the verification interval has come round")
 
 
 @pytest.mark.parametrize("resync", [False, True], ids=["in any pass", "even when an operator asks"])
@@ -247,23 +259,28 @@ def test_what_counts_as_access(changes: dict[str, Any], *, access_was_gained: bo
 def test_a_failed_cluster_waits_for_its_backoff_unless_something_changed(
     changes: dict[str, Any], expected: str | None
 ) -> None:
-    assert reason(work=FAILING, **changes) == expected
+    assert reason(memory=FAILING, **changes) == expected
 
 
 @pytest.mark.parametrize(
-    ("work", "expected"),
+    ("memory", "expected"),
     [
-        pytest.param(VERIFIED, Due("Resync", "an operator asked for it"), id="what is healthy is verified"),
-        pytest.param(FAILING, Due("RetryDue", "attempt 3 after a failure"), id="what failed does not wait"),
+        pytest.param(VERIFIED, Due(Reason.RESYNC, "an operator asked for it"), id="what is healthy is verified"),
+        pytest.param(FAILING, Due(Reason.RETRY_DUE, "attempt 3 after a failure"), id="what failed does not wait"),
+        pytest.param(
+            replace(VERIFIED, legacy=True),
+            Due(Reason.RESYNC, "an operator asked for it", needs_admin=True),
+            id="a legacy Secret may be hidden from the read-only token",
+        ),
         pytest.param(
             replace(VERIFIED, verified_at=None),
-            Due("Resync", "an operator asked for it"),
+            Due(Reason.RESYNC, "an operator asked for it"),
             id="the operator is the reason though its verification is due",
         ),
     ],
 )
-def test_an_operator_has_everything_verified_at_once(work: Work, expected: Due) -> None:
-    assert found(candidate(work=work), resync=True) == expected
+def test_an_operator_has_everything_verified_at_once(memory: ClusterMemory, expected: Due) -> None:
+    assert found(candidate(memory=memory), resync=True) == expected
 
 
 # ---- The order of the reasons ----------------------------------------------------------------------------------------
@@ -273,7 +290,7 @@ ORDER: list[tuple[str, dict[str, Any]]] = [
     ("ConfigChanged", {"desired": "changed"}),
     ("TokenDue", {"credential": RENEWABLE}),
     ("StateChanged", {"cluster": cluster(health="")}),
-    ("OverlapOver", {"work": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))}),
+    ("OverlapOver", {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW),))}),
 ]
 
 
@@ -290,7 +307,7 @@ def test_of_several_reasons_the_first_in_the_order_is_told(first: int) -> None:
 
 moments = st.timedeltas(-40 * HOUR, 40 * HOUR).map(lambda delta: NOW + delta)
 works = st.builds(
-    Work,
+    ClusterMemory,
     verified_at=st.none() | moments,
     failures=st.integers(0, 9),
     retry_at=st.none() | moments,
@@ -311,7 +328,7 @@ candidates = st.builds(
         access=st.sampled_from(AccessState).map(access),
     ),
     credential=st.none() | st.builds(credential, issued_at=moments, renew_at=moments, expires_at=st.none() | moments),
-    work=works,
+    memory=works,
     mode=st.sampled_from([*AuthMode, None]),
     desired=st.just("as-configured"),
 )

@@ -10,15 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_sync.core.fold import Failed, Gained, Presentation, cluster_of, fold_record, fold_work
+from palette_sync.core.fold import (
+    LEGACY_MESSAGE,
+    AccessFailed,
+    AccessGained,
+    Presentation,
+    cluster_of,
+    fold_memory,
+    fold_record,
+)
 from palette_sync.core.model import (
     AccessState,
+    ClusterMemory,
     ClusterRecord,
     Location,
     PaletteFacts,
     RetiredSecret,
     Server,
-    Work,
 )
 from palette_sync.core.rotation import FIRST_BACKOFF, LONGEST_BACKOFF, backoff
 from unit.builders import (
@@ -41,9 +49,9 @@ if TYPE_CHECKING:
     from palette_sync.core.model import Cluster
 
 PLAIN = Presentation(title="", console_url="")
-GAINED = Gained(SERVER, SERVICE_ACCOUNT, "v1.33.1", desired="as-configured")
-UNREACHABLE = Failed("Unreachable", "no answer")
-NOT_READY = Failed("KubeconfigNotReady", "not yet", pending=True)
+GAINED = AccessGained(SERVER, SERVICE_ACCOUNT, "v1.33.1", desired="as-configured")
+UNREACHABLE = AccessFailed("Unreachable", "no answer")
+NOT_READY = AccessFailed("KubeconfigNotReady", "not yet", pending=True)
 NO_ACCESS = record(
     server=None, auth=None, kubernetes_version=None, access=access(AccessState.FAILED, "Forbidden", "403")
 )
@@ -83,10 +91,10 @@ PAUSED = cluster(paused=True, virtual=True)
         pytest.param(GAINED, None, {}, (READY, "Verified", ""), id="access was gained"),
         pytest.param(GAINED, NO_ACCESS, {}, (READY, "Verified", ""), id="access was gained after a failure"),
         pytest.param(
-            replace(GAINED, legacy="one stands there"),
+            replace(GAINED, legacy=True),
             None,
             {},
-            (READY, "LegacyToken", "one stands there"),
+            (READY, "LegacyToken", LEGACY_MESSAGE),
             id="access was gained beside a token that never expires",
         ),
         pytest.param(UNREACHABLE, None, {}, (FAILED, "Unreachable", "no answer"), id="a first access that failed"),
@@ -233,7 +241,7 @@ def test_a_first_record_stands_since_now() -> None:
 def test_a_new_server_and_version_replace_the_old() -> None:
     moved = Server("https://10.0.0.2:6443")
 
-    after = folded(Gained(moved, OIDC, "v1.34.0", desired="d"), record())
+    after = folded(AccessGained(moved, OIDC, "v1.34.0", desired="d"), record())
 
     assert (after.server, after.auth, after.kubernetes_version) == (moved, OIDC, "v1.34.0")
 
@@ -243,7 +251,7 @@ def test_a_version_that_was_not_told_stays_known() -> None:
 
 
 @pytest.mark.parametrize("alive", [True, False], ids=["token alive", "token dead"])
-@pytest.mark.parametrize("verdict", [None, UNREACHABLE, NOT_READY, Failed("TokenDead", "401", dead=True)])
+@pytest.mark.parametrize("verdict", [None, UNREACHABLE, NOT_READY, AccessFailed("TokenDead", "401", dead=True)])
 def test_no_failure_takes_the_last_good_server_auth_or_version_away(verdict: Verdict | None, *, alive: bool) -> None:
     before = record()
 
@@ -336,26 +344,26 @@ def test_the_metrics_flag_is_the_configured_one(*, skip: bool) -> None:
 
 def test_success_clears_the_failures_and_remembers_what_was_given() -> None:
     retired = (RetiredSecret("old", "u", NOW + HOUR),)
-    before = Work(verified_at=NOW - HOUR, failures=3, retry_at=NOW, generation="old", desired="before")
+    before = ClusterMemory(verified_at=NOW - HOUR, failures=3, retry_at=NOW, generation="old", desired="before")
 
-    after = fold_work(before, replace(GAINED, generation="new", retired=retired), key=KEY, desired="tried", now=NOW)
+    after = fold_memory(before, replace(GAINED, generation="new", retired=retired), key=KEY, desired="tried", now=NOW)
 
-    assert after == Work(verified_at=NOW, generation="new", desired="as-configured", retired=retired)
+    assert after == ClusterMemory(verified_at=NOW, generation="new", desired="as-configured", retired=retired)
 
 
 def test_a_failure_keeps_the_memory_and_starts_the_backoff() -> None:
-    before = Work(NOW - HOUR, generation="g", desired="d", retired=(RetiredSecret("old", "u", NOW + HOUR),))
+    before = ClusterMemory(NOW - HOUR, generation="g", desired="d", retired=(RetiredSecret("old", "u", NOW + HOUR),))
 
-    after = fold_work(before, UNREACHABLE, key=KEY, desired="tried", now=NOW)
+    after = fold_memory(before, UNREACHABLE, key=KEY, desired="tried", now=NOW)
 
     assert after == replace(before, failures=1, retry_at=NOW + backoff(1, KEY), desired="tried")
 
 
 @given(st.integers(0, 10_000))
 def test_every_failure_waits_longer_but_never_longer_than_the_longest_backoff(failures: int) -> None:
-    before = Work(failures=failures)
+    before = ClusterMemory(failures=failures)
 
-    after = fold_work(before, UNREACHABLE, key=KEY, desired="tried", now=NOW)
+    after = fold_memory(before, UNREACHABLE, key=KEY, desired="tried", now=NOW)
 
     assert after.failures == failures + 1
     assert after.retry_at is not None

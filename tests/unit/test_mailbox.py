@@ -8,16 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_sync.reconcile.ports import Wish
-from palette_sync.runner import Mail, Mailbox
+from palette_sync.reconcile.ports import PassOptions
+from palette_sync.runner import Mailbox, PassRequest
 
 mails = st.builds(
-    Mail, listing=st.booleans(), known=st.booleans(), resync=st.booleans(), allow_prune=st.booleans(), key=st.booleans()
+    PassRequest,
+    listing=st.booleans(),
+    known=st.booleans(),
+    resync=st.booleans(),
+    allow_prune=st.booleans(),
+    key=st.booleans(),
 )
 FLAGS = ("listing", "known", "resync", "allow_prune", "key")
 
 
-def flags(mail: Mail) -> set[str]:
+def flags(mail: PassRequest) -> set[str]:
     return {name for name in FLAGS if getattr(mail, name)}
 
 
@@ -25,8 +30,8 @@ def test_an_empty_box_wants_nothing() -> None:
     box = Mailbox()
 
     assert not box.wanted.is_set()
-    assert box.take() == Mail()
-    assert Mail().wish is None
+    assert box.take() == PassRequest()
+    assert PassRequest().options is None
 
 
 def test_five_resyncs_are_one_mail() -> None:
@@ -34,9 +39,9 @@ def test_five_resyncs_are_one_mail() -> None:
     for _ in range(5):
         box.resync()
 
-    assert box.take() == Mail(resync=True)
+    assert box.take() == PassRequest(resync=True)
     assert not box.wanted.is_set()
-    assert box.take() == Mail()
+    assert box.take() == PassRequest()
 
 
 def test_ticks_nudges_and_key_checks_meet_in_one_mail() -> None:
@@ -47,7 +52,7 @@ def test_ticks_nudges_and_key_checks_meet_in_one_mail() -> None:
     box.check_key()
     box.tick()
 
-    assert box.mail == Mail(listing=True, known=True, key=True)
+    assert box.pending == PassRequest(listing=True, known=True, key=True)
     assert box.wanted.is_set()
 
 
@@ -68,36 +73,38 @@ async def test_every_question_keeps_its_answer_and_one_permission_to_prune_is_en
 
     mail = box.take()
     assert mail.answers == tuple(answers)
-    assert mail.wish == Wish(resync=True, allow_prune=True)
+    assert mail.options == PassOptions(resync=True, allow_prune=True)
 
 
 @given(mails, mails)
-def test_joining_keeps_everything_of_both(one: Mail, other: Mail) -> None:
+def test_joining_keeps_everything_of_both(one: PassRequest, other: PassRequest) -> None:
     assert flags(one.join(other)) == flags(one) | flags(other)
-    assert one.join(Mail()) == one
+    assert one.join(PassRequest()) == one
 
 
 async def test_joining_keeps_the_answers_of_both_in_their_order() -> None:
     loop = asyncio.get_running_loop()
     first, second = loop.create_future(), loop.create_future()
 
-    assert Mail(answers=(first,)).join(Mail(answers=(second,))).answers == (first, second)
+    assert PassRequest(answers=(first,)).join(PassRequest(answers=(second,))).answers == (first, second)
 
 
 @pytest.mark.parametrize(
-    ("mail", "wish"),
+    ("mail", "options"),
     [
-        pytest.param(Mail(listing=True), Wish(), id="a tick lists Palette"),
-        pytest.param(Mail(known=True), Wish(known_only=True), id="a nudge looks at known clusters only"),
-        pytest.param(Mail(listing=True, known=True), Wish(), id="a listing covers the known clusters"),
-        pytest.param(Mail(resync=True, known=True), Wish(resync=True), id="a resync lists Palette"),
-        pytest.param(Mail(allow_prune=True), Wish(allow_prune=True), id="only a listing can prune"),
-        pytest.param(Mail(key=True), None, id="looking at the key is no pass"),
-        pytest.param(Mail(key=True, known=True), Wish(known_only=True), id="looking at the key lists nothing"),
+        pytest.param(PassRequest(listing=True), PassOptions(), id="a tick lists Palette"),
+        pytest.param(PassRequest(known=True), PassOptions(known_only=True), id="a nudge looks at known clusters only"),
+        pytest.param(PassRequest(listing=True, known=True), PassOptions(), id="a listing covers the known clusters"),
+        pytest.param(PassRequest(resync=True, known=True), PassOptions(resync=True), id="a resync lists Palette"),
+        pytest.param(PassRequest(allow_prune=True), PassOptions(allow_prune=True), id="only a listing can prune"),
+        pytest.param(PassRequest(key=True), None, id="looking at the key is no pass"),
+        pytest.param(
+            PassRequest(key=True, known=True), PassOptions(known_only=True), id="looking at the key lists nothing"
+        ),
     ],
 )
-def test_the_pass_that_is_wanted(mail: Mail, wish: Wish | None) -> None:
-    assert mail.wish == wish
+def test_the_pass_that_is_wanted(mail: PassRequest, options: PassOptions | None) -> None:
+    assert mail.options == options
 
 
 def test_an_older_nudge_is_forgotten_and_leaves_the_box_empty() -> None:
@@ -106,7 +113,7 @@ def test_an_older_nudge_is_forgotten_and_leaves_the_box_empty() -> None:
     box.forget_nudge()
 
     assert not box.wanted.is_set()
-    assert box.mail == Mail()
+    assert box.pending == PassRequest()
 
 
 async def test_forgetting_a_nudge_forgets_nothing_else() -> None:
@@ -117,7 +124,7 @@ async def test_forgetting_a_nudge_forgets_nothing_else() -> None:
     box.forget_nudge()
 
     assert box.wanted.is_set()
-    assert box.mail == Mail(resync=True, key=True, answers=(answer,))
+    assert box.pending == PassRequest(resync=True, key=True, answers=(answer,))
 
 
 async def test_closing_cancels_what_nobody_will_answer() -> None:

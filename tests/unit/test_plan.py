@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from palette_sync.core.model import RetiredSecret, Work
-from palette_sync.core.plan import (
+from palette_sync.core.model import ClusterMemory, RetiredSecret
+from palette_sync.core.objects import (
     GENERATION_LABEL,
     LEGACY_LABEL,
     MANAGED_BY_LABEL,
     OPAQUE,
+    SERVICE_ACCOUNT_ANNOTATION,
     TOKEN_SECRET_TYPE,
-    Action,
     Desired,
     Kind,
     Meta,
@@ -25,12 +25,10 @@ from palette_sync.core.plan import (
     ObservedRole,
     ObservedSecret,
     ObservedServiceAccount,
-    Plan,
-    TokenNeed,
-    plan,
-    plan_replace_legacy,
 )
+from palette_sync.core.plan import Action, Plan, TokenNeed, plan, plan_replace_legacy
 from palette_sync.core.rbac import READ_ONLY, PolicyRule
+from palette_sync.core.reasons import Reason
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OVERLAP = timedelta(minutes=10)
@@ -60,8 +58,10 @@ def secret(name: str = "token", generation: int | None = 1, **changes: Any) -> O
 
 def filled(name: str = "token", generation: int | None = 1, **changes: Any) -> ObservedSecret:
     """A token Secret of our service account."""
-    content = {"type": TOKEN_SECRET_TYPE, "service_account": "sa", "has_token": True, "empty": False}
-    return secret(name, generation, **{**content, **changes})
+    content = {"type": TOKEN_SECRET_TYPE, "service_account": "sa", "empty": False, **changes}
+    made = secret(name, generation, **content)
+    annotations = {SERVICE_ACCOUNT_ANNOTATION: made.service_account or ""}
+    return replace(made, meta=replace(made.meta, annotations=annotations))
 
 
 def in_order(*secrets: ObservedSecret, **changes: Any) -> Observed:
@@ -76,8 +76,12 @@ def in_order(*secrets: ObservedSecret, **changes: Any) -> Observed:
     return replace(observed, **changes)
 
 
-def decide(observed: Observed, desired: Desired = REQUEST, need: TokenNeed = KEEP, work: Work | None = None) -> Plan:
-    return plan(desired, observed, need=need, work=work or Work(generation="token"), now=NOW, overlap=OVERLAP)
+def decide(
+    observed: Observed, desired: Desired = REQUEST, need: TokenNeed = KEEP, memory: ClusterMemory | None = None
+) -> Plan:
+    return plan(
+        desired, observed, need=need, memory=memory or ClusterMemory(generation="token"), now=NOW, overlap=OVERLAP
+    )
 
 
 def told(actions: tuple[Action, ...]) -> list[tuple[str, str, str, str]]:
@@ -93,7 +97,7 @@ def test_a_cluster_in_order_needs_nothing() -> None:
 
 
 def test_an_empty_cluster_gets_all_five_in_the_order_in_which_they_need_each_other() -> None:
-    found = decide(Observed(), need=NEW, work=Work())
+    found = decide(Observed(), need=NEW, memory=ClusterMemory())
 
     assert told(found.actions) == [
         ("create", "Namespace", "tools", "Missing"),
@@ -252,7 +256,8 @@ def test_namesakes(what: str, labels: dict[str, str], adopt: Any, expected: str)
 def test_an_adopted_binding_secret_gets_the_label_of_its_generation() -> None:
     (adopted,) = decide(in_order(secret(labels=UNLABELLED))).actions
 
-    assert adopted.labels == {GENERATION_LABEL: "1"}
+    assert adopted.wanted is not None
+    assert adopted.wanted.labels == {**OURS, GENERATION_LABEL: "1"}
     assert adopted.meta == meta("token", UNLABELLED)
 
 
@@ -270,21 +275,22 @@ LEGACY_KNOWN = filled(labels={**OURS, LEGACY_LABEL: "true"})
 
 @pytest.mark.parametrize("desired", [REQUEST, SECRET], ids=["request mode", "secret mode"])
 def test_the_other_tools_token_secret_is_labelled_and_a_second_one_made_beside_it(desired: Desired) -> None:
-    found = decide(in_order(LEGACY_NEW), desired, NEW, Work())
+    found = decide(in_order(LEGACY_NEW), desired, NEW, ClusterMemory())
 
     assert told(found.actions) == [
         ("update", "Secret", "token", "LegacyToken"),
         ("create", "Secret", "token-2", "SecretMissing"),
         ISSUE_NEW,
     ]
-    assert found.actions[0].labels == {LEGACY_LABEL: "true"}
+    assert found.actions[0].wanted is not None
+    assert found.actions[0].wanted.labels == {**OURS, LEGACY_LABEL: "true"}
     assert found.legacy
     assert found.secret == "token-2"
     assert found.retired == ()
 
 
 def test_a_known_legacy_secret_is_kept_and_told() -> None:
-    found = decide(in_order(LEGACY_KNOWN, secret("token-2", 2)), work=Work(generation="token-2"))
+    found = decide(in_order(LEGACY_KNOWN, secret("token-2", 2)), memory=ClusterMemory(generation="token-2"))
 
     assert found == Plan(secret="token-2", legacy=True)
 
@@ -307,7 +313,7 @@ def test_a_legacy_secret_is_a_conflict_where_nothing_is_adopted() -> None:
     ],
 )
 def test_a_secret_of_a_useless_type_is_never_touched(named: ObservedSecret, adopt: Any, expected: str) -> None:
-    found = decide(in_order(named), replace(REQUEST, adopt=adopt), NEW, Work())
+    found = decide(in_order(named), replace(REQUEST, adopt=adopt), NEW, ClusterMemory())
 
     if expected == CONFLICT:
         assert found.blocked is not None
@@ -316,44 +322,66 @@ def test_a_secret_of_a_useless_type_is_never_touched(named: ObservedSecret, adop
 
 
 def test_an_opaque_secret_of_ours_cannot_hold_the_token_of_secret_mode() -> None:
-    found = decide(in_order(secret()), SECRET, KEEP, Work(generation="token"))
+    found = decide(in_order(secret()), SECRET, KEEP, ClusterMemory(generation="token"))
 
     assert told(found.actions) == [("create", "Secret", "token-2", "SecretMissing"), ISSUE_DEAD]
     assert found.retired == (RetiredSecret("token", "uid-token", NOW + OVERLAP),)
 
 
 def test_an_empty_namesake_is_no_token_secret_in_secret_mode() -> None:
-    assert decide(in_order(secret(labels=UNLABELLED)), SECRET, NEW, Work()).blocked is not None
+    assert decide(in_order(secret(labels=UNLABELLED)), SECRET, NEW, ClusterMemory()).blocked is not None
 
 
 @pytest.mark.parametrize(
-    ("secrets", "work", "need", "name", "actions"),
+    ("secrets", "memory", "need", "name", "actions"),
     [
         pytest.param(
-            [secret()], Work(generation="token"), DUE, "token", ["TokenDue"], id="renewal binds to the same one"
+            [secret()],
+            ClusterMemory(generation="token"),
+            DUE,
+            "token",
+            ["TokenDue"],
+            id="renewal binds to the same one",
         ),
-        pytest.param([secret()], Work(), KEEP, "token", [], id="a forgotten generation is no reason to issue"),
+        pytest.param([secret()], ClusterMemory(), KEEP, "token", [], id="a forgotten generation is no reason to issue"),
         pytest.param(
-            [secret()], Work(generation="token-2"), KEEP, "token", ["TokenDead"], id="the published one is gone"
-        ),
-        pytest.param(
-            [secret(), secret("token-2", 2)], Work(), NEW, "token-2", ["New"], id="the newest where none is published"
-        ),
-        pytest.param([secret(generation=None)], Work(generation="token"), KEEP, "token", [], id="no number means 1"),
-        pytest.param(
-            [secret(labels={**OURS, GENERATION_LABEL: "²"})],
-            Work(generation="token"),
+            [secret()],
+            ClusterMemory(generation="token-2"),
             KEEP,
             "token",
-            [],
-            id="nor does junk",
+            ["TokenDead"],
+            id="the published one is gone",
+        ),
+        pytest.param(
+            [secret(), secret("token-2", 2)],
+            ClusterMemory(),
+            NEW,
+            "token-2",
+            ["New"],
+            id="the newest where none is published",
+        ),
+        pytest.param(
+            [secret(generation=None)],
+            ClusterMemory(generation="token"),
+            KEEP,
+            "token",
+            ["MetadataDrifted"],
+            id="no number means 1, and the label is restored",
+        ),
+        pytest.param(
+            [secret(labels={**OURS, GENERATION_LABEL: "²"})],
+            ClusterMemory(generation="token"),
+            KEEP,
+            "token",
+            ["MetadataDrifted"],
+            id="so does junk",
         ),
     ],
 )
 def test_request_mode_binds_to_one_secret(
-    secrets: list[ObservedSecret], work: Work, need: TokenNeed, name: str, actions: list[str]
+    secrets: list[ObservedSecret], memory: ClusterMemory, need: TokenNeed, name: str, actions: list[str]
 ) -> None:
-    found = decide(in_order(*secrets), REQUEST, need, work)
+    found = decide(in_order(*secrets), REQUEST, need, memory)
 
     assert found.secret == name
     assert [action.reason for action in found.actions] == actions
@@ -366,7 +394,7 @@ def test_a_deleted_secret_is_made_again_and_the_token_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("secrets", "work", "need", "name", "actions"),
+    ("secrets", "memory", "need", "name", "actions"),
     [
         pytest.param([filled()], "token", KEEP, "token", [], id="nothing is due"),
         pytest.param(
@@ -416,9 +444,9 @@ def test_a_deleted_secret_is_made_again_and_the_token_with_it() -> None:
     ],
 )
 def test_secret_mode_has_generations(
-    secrets: list[ObservedSecret], work: str | None, need: TokenNeed, name: str, actions: list[tuple[str, ...]]
+    secrets: list[ObservedSecret], memory: str | None, need: TokenNeed, name: str, actions: list[tuple[str, ...]]
 ) -> None:
-    found = decide(in_order(*secrets), SECRET, need, Work(generation=work))
+    found = decide(in_order(*secrets), SECRET, need, ClusterMemory(generation=memory))
 
     assert found.secret == name
     assert told(found.actions) == actions
@@ -445,8 +473,8 @@ def test_a_replaced_generation_is_remembered_with_its_end() -> None:
     ],
 )
 def test_a_retired_generation_is_deleted_after_the_overlap(uid: str, end: datetime, deleted: bool) -> None:  # noqa: FBT001
-    work = Work(generation="token-2", retired=(RetiredSecret("token", uid, end),))
-    found = decide(in_order(filled(), filled("token-2", 2)), SECRET, work=work)
+    memory = ClusterMemory(generation="token-2", retired=(RetiredSecret("token", uid, end),))
+    found = decide(in_order(filled(), filled("token-2", 2)), SECRET, memory=memory)
 
     if deleted:
         assert told(found.actions) == [("delete", "Secret", "token", "OverlapOver")]
@@ -460,9 +488,9 @@ def test_a_retired_generation_is_deleted_after_the_overlap(uid: str, end: dateti
 def test_what_carries_our_name_but_no_generation_is_never_deleted() -> None:
     """The daemon's own deployment may label Secrets as it likes, in the same namespace."""
     own = secret("palette-sync-redis", None, empty=False)
-    work = Work(generation="token", retired=(RetiredSecret("palette-sync-redis", own.meta.uid, NOW),))
+    memory = ClusterMemory(generation="token", retired=(RetiredSecret("palette-sync-redis", own.meta.uid, NOW),))
 
-    assert decide(in_order(secret(), own), work=work) == Plan(secret="token")
+    assert decide(in_order(secret(), own), memory=memory) == Plan(secret="token")
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -476,7 +504,9 @@ def test_what_may_not_be_read_is_not_judged(kind: Kind) -> None:
         Kind.TOKEN: in_order(),
     }[kind]
     retired = (RetiredSecret("old", "uid-old", NOW),)
-    found = decide(replace(blind, unreadable=frozenset({kind})), work=Work(generation="token", retired=retired))
+    found = decide(
+        replace(blind, unreadable=frozenset({kind})), memory=ClusterMemory(generation="token", retired=retired)
+    )
 
     assert found.actions == ()
     assert not found.issue
@@ -506,3 +536,99 @@ def test_a_label_that_is_no_generation_counts_as_the_first(label: str) -> None:
     spoilt = replace(spoilt, meta=replace(spoilt.meta, labels={**OURS, GENERATION_LABEL: label}))
 
     assert spoilt.generation == 1
+
+
+# -- the operator's labels and annotations ---------------------------------------------------------------------------
+
+LABELLED = replace(
+    REQUEST, labels={"example.com/team": "platform"}, annotations={"example.com/note": "from the portal"}
+)
+
+
+def marked(one: Any, **changes: Any) -> Any:
+    """An observed object that carries what `LABELLED` wants, beside what others added."""
+    labels = {**one.meta.labels, **LABELLED.labels, "other": "stays"}
+    annotations = {**one.meta.annotations, **LABELLED.annotations, "other": "stays"}
+    return replace(one, meta=replace(one.meta, labels=labels, annotations=annotations), **changes)
+
+
+def in_order_and_marked() -> Observed:
+    plain = in_order()
+    return Observed(
+        namespace=marked(plain.namespace),
+        service_account=marked(plain.service_account),
+        secrets=(marked(plain.secrets[0]),),
+        cluster_role=marked(plain.cluster_role),
+        cluster_role_binding=marked(plain.cluster_role_binding),
+    )
+
+
+@pytest.mark.parametrize("desired", [LABELLED, replace(LABELLED, token_source="secret")], ids=["request", "secret"])
+def test_every_object_that_is_made_carries_the_operators_labels_and_annotations(desired: Desired) -> None:
+    made = [action for action in decide(Observed(), desired, NEW, ClusterMemory()).actions if action.verb == "create"]
+
+    assert [action.kind for action in made] == [kind for kind in Kind if kind is not Kind.TOKEN]
+    for action in made:
+        assert action.wanted is not None
+        assert action.wanted.labels.items() >= {**LABELLED.labels, **OURS}.items(), action.kind
+        assert action.wanted.annotations.items() >= LABELLED.annotations.items(), action.kind
+
+
+def test_what_others_added_is_no_difference() -> None:
+    assert decide(in_order_and_marked(), LABELLED) == Plan(secret="token")
+    assert decide(in_order_and_marked(), REQUEST) == Plan(secret="token"), "a label that is no longer wanted stays"
+
+
+def test_existing_objects_are_brought_in_line_and_keep_their_token() -> None:
+    found = decide(in_order(), LABELLED)
+
+    assert told(found.actions) == [
+        ("update", "Namespace", "tools", "MetadataDrifted"),
+        ("update", "ServiceAccount", "sa", "MetadataDrifted"),
+        ("update", "Secret", "token", "MetadataDrifted"),
+        ("update", "ClusterRole", "reader", "MetadataDrifted"),
+        ("update", "ClusterRoleBinding", "binding", "MetadataDrifted"),
+    ]
+    assert not found.issue
+
+
+@pytest.mark.parametrize("what", ["labels", "annotations"])
+@pytest.mark.parametrize("field", ["namespace", "service_account", "secrets", "cluster_role", "cluster_role_binding"])
+def test_a_changed_label_or_annotation_is_restored(field: str, what: str) -> None:
+    observed = in_order_and_marked()
+    one = observed.secrets[0] if field == "secrets" else getattr(observed, field)
+    key = next(iter(getattr(LABELLED, what)))
+    spoilt = replace(one, meta=replace(one.meta, **{what: {**getattr(one.meta, what), key: "changed"}}))
+    observed = replace(observed, **{field: (spoilt,) if field == "secrets" else spoilt})
+
+    (action,) = decide(observed, LABELLED).actions
+
+    assert (action.verb, action.reason) == ("update", Reason.METADATA_DRIFTED)
+    assert key in action.message
+    assert action.meta == spoilt.meta
+
+
+def test_a_namespace_of_somebody_else_is_never_labelled() -> None:
+    foreign = ObservedNamespace(meta("tools", UNLABELLED))
+
+    assert decide(replace(in_order_and_marked(), namespace=foreign), LABELLED) == Plan(secret="token")
+
+
+@pytest.mark.parametrize(("automount", "reasons"), [(None, []), (False, []), (True, ["AccountDrifted"])])
+def test_a_service_account_that_mounts_its_token_into_pods_is_repaired(
+    automount: bool | None,  # noqa: FBT001 - a table
+    reasons: list[str],
+) -> None:
+    found = decide(in_order(service_account=ObservedServiceAccount(meta("sa"), automount)))
+
+    assert [action.reason for action in found.actions] == reasons
+
+
+def test_another_secret_of_ours_is_never_taken_for_a_generation() -> None:
+    """The installation itself may keep Secrets in the same namespace, with our label on them."""
+    own = secret("palette-sync-redis", generation=None)
+
+    found = decide(in_order(own), need=NEW, memory=ClusterMemory())
+
+    assert found.secret == "token"
+    assert ("create", "Secret", "token", "SecretMissing") in told(found.actions)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
 
 from palette_sync.core.fold import Presentation
 from palette_sync.core.model import AuthMode
-from palette_sync.core.plan import Desired
+from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import READ_ONLY, VIEW
 from palette_sync.core.select import AuthRule, Filters
@@ -69,6 +69,76 @@ def test_a_fingerprint_changes_with_what_shapes_access_in_that_mode(
     changed = replace(POLICY, **changes)
 
     assert {mode for mode in AuthMode if changed.fingerprint(mode) != POLICY.fingerprint(mode)} == differs_for
+
+
+OTHER_VALUES = {
+    "namespace": "x",
+    "service_account": "x",
+    "secret": "x",
+    "cluster_role": "x",
+    "cluster_role_binding": "x",
+    "rules": VIEW,
+    "adopt": "always",
+    "token_source": "secret",
+    "labels": {"a": "b"},
+    "annotations": {"a": "b"},
+}
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(Desired)])
+def test_every_field_of_the_wanted_access_shapes_its_fingerprint(name: str) -> None:
+    changed = replace(POLICY, desired=replace(DESIRED, **{name: OTHER_VALUES[name]}))
+
+    assert changed.fingerprint(AuthMode.SERVICE_ACCOUNT) != POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT)
+
+
+@dataclass(frozen=True, slots=True)
+class Grown(Desired):
+    """The wanted access as a later version may have it: with an option more, which nobody has set."""
+
+    priority: str = "normal"
+
+
+def test_a_new_option_changes_no_fingerprint_until_it_is_set() -> None:
+    values = {one.name: getattr(DESIRED, one.name) for one in fields(Desired)}
+
+    assert replace(POLICY, desired=Grown(**values)).fingerprint(AuthMode.SERVICE_ACCOUNT) == POLICY.fingerprint(
+        AuthMode.SERVICE_ACCOUNT
+    )
+    assert replace(POLICY, desired=Grown(**values, priority="high")).fingerprint(
+        AuthMode.SERVICE_ACCOUNT
+    ) != POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT)
+
+
+def test_the_fingerprints_are_those_that_lie_in_redis_today() -> None:
+    """Changing one makes every cluster of every installation due, each with its admin kubeconfig."""
+    assert POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT) == "v2:0eac7bd281c657ae"
+    assert POLICY.fingerprint(AuthMode.OIDC) == "v2:95117a562e74f4d0"
+
+
+@pytest.mark.parametrize(
+    ("policy", "mode", "stored"),
+    [
+        pytest.param(POLICY, AuthMode.SERVICE_ACCOUNT, "48fdc0e684bfbabe", id="service account"),
+        pytest.param(POLICY, AuthMode.OIDC, "8bdfd04b8a55e4e0", id="OIDC"),
+        pytest.param(
+            replace(POLICY, desired=replace(DESIRED, rules=VIEW, token_source="secret", adopt="always")),
+            AuthMode.SERVICE_ACCOUNT,
+            "5193d8837d4a1ff3",
+            id="several rules",
+        ),
+    ],
+)
+def test_the_former_form_is_known_for_the_same_configuration(
+    policy: InstancePolicy, mode: AuthMode, stored: str
+) -> None:
+    assert policy.former_fingerprint(mode) == stored
+
+
+def test_what_the_former_form_could_not_say_has_none() -> None:
+    labelled = replace(POLICY, desired=replace(DESIRED, labels={"a": "b"}))
+
+    assert labelled.former_fingerprint(AuthMode.SERVICE_ACCOUNT) is None
 
 
 def test_the_two_modes_never_share_a_fingerprint() -> None:

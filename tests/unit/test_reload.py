@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from palette_sync.cli import service
-from palette_sync.cli.service import Service
 from palette_sync.config import ConfigError
+from palette_sync.service import daemon as service
+from palette_sync.service.daemon import Service
 
 
 async def test_whoever_asks_during_a_reload_shares_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:

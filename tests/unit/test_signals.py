@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from palette_sync.cli import signals
 from palette_sync.events import wait_any
+from palette_sync.service import signals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from palette_sync.core.memory_codec import encode_work
-from palette_sync.core.model import SCHEMA, Head, Work
+from palette_sync.core.memory_codec import encode_memory
+from palette_sync.core.model import SCHEMA, ClusterMemory, Head
 from palette_sync.core.snapshot_codec import digest, encode_credential, encode_record, head_to_fields, record_hash
 from palette_sync.events import TURN
 from palette_sync.store.read import Stored, read
@@ -37,7 +37,7 @@ def stored(*uids: str, version: int = 1, name: str = "prod-web") -> Stored:
         head={key.encode(): value.encode() for key, value in head_to_fields(head).items()},
         clusters={uid.encode(): raw for uid, raw in clusters.items()},
         credentials={uid.encode(): encode_credential(credential()) for uid in uids},
-        work={uid.encode(): encode_work(Work(verified_at=NOW)) for uid in uids},
+        memory={uid.encode(): encode_memory(ClusterMemory(verified_at=NOW)) for uid in uids},
     )
 
 
@@ -50,20 +50,20 @@ async def test_what_did_not_change_is_the_same_object() -> None:
     for uid in ("c1", "c2"):
         assert again.state.records[uid] is first.state.records[uid]
         assert again.state.credentials[uid] is first.state.credentials[uid]
-        assert again.state.work[uid] is first.state.work[uid]
+        assert again.state.memory[uid] is first.state.memory[uid]
 
 
 async def test_what_changed_is_read() -> None:
     first = await read("prod", stored("c1", "c2"), KEYS)
     later = stored("c1", "c2", version=2, name="prod-shop")
-    later = replace(later, work={**later.work, b"c1": encode_work(Work(failures=3))})
+    later = replace(later, memory={**later.memory, b"c1": encode_memory(ClusterMemory(failures=3))})
 
     again = await read("prod", later, KEYS, last=first)
 
     assert again.state.trusted
     assert again.state.records["c2"].name == "prod-shop-c2"
-    assert again.state.work["c1"].failures == 3
-    assert again.state.work["c2"] is first.state.work["c2"]
+    assert again.state.memory["c1"].failures == 3
+    assert again.state.memory["c2"] is first.state.memory["c2"]
 
 
 async def test_what_is_gone_is_gone() -> None:
@@ -88,7 +88,7 @@ async def test_known_records_under_a_head_that_lies_are_not_trusted(field: bytes
 
 
 async def test_a_document_that_cannot_be_read_is_told_each_time() -> None:
-    broken = replace(stored("c1"), credentials={b"c1": b"{}"}, work={b"c1": b"["})
+    broken = replace(stored("c1"), credentials={b"c1": b"{}"}, memory={b"c1": b"["})
     first = await read("prod", broken, KEYS)
 
     again = await read("prod", broken, KEYS, last=first)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from palette_sync.telemetry.systemd import LONGEST_STATUS, Notifier
+from palette_sync.service.systemd import LONGEST_STATUS, Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,21 +12,22 @@ from hypothesis import strategies as st
 
 from palette_sync.core.candidates import Candidates, mode_in_use
 from palette_sync.core.due import PATIENCE, Due, due, wakes_at
-from palette_sync.core.fold import SHORTEST_BACKOFF, Failed, Gained, Presentation, fold_work
+from palette_sync.core.fold import SHORTEST_BACKOFF, AccessFailed, AccessGained, Presentation, fold_memory
 from palette_sync.core.model import (
     AccessState,
     AuthMode,
     ClusterKey,
+    ClusterMemory,
     InstanceState,
     IssuerMetadata,
     OidcAuth,
     RetiredSecret,
     ServiceAccountAuth,
-    Work,
 )
-from palette_sync.core.plan import Desired
+from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import PRESETS
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF, backoff, next_verification, verify_due
 from palette_sync.core.select import AuthRule, Filters
 from unit.builders import (
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from palette_sync.core.due import Candidate
 
 SECOND = timedelta(seconds=1)
-VERIFIED = Work(verified_at=NOW, desired="as-configured")
+VERIFIED = ClusterMemory(verified_at=NOW, desired="as-configured")
 OIDC_RECORD = record(auth=OIDC)
 POLICY = InstancePolicy(
     instance="prod",
@@ -94,14 +95,14 @@ keys = st.builds(ClusterKey, st.just("prod"), st.text("0123456789abcdef", min_si
 def quiet_candidates(draw: st.DrawFn) -> Candidate:
     """A published cluster on which nothing is due now, in any mixture of what may come due by itself."""
     life = draw(spans) + MINUTE
-    work = Work(
+    memory = ClusterMemory(
         verified_at=NOW - draw(spans) / 48,
         desired="as-configured",
         retired=tuple(
             RetiredSecret(f"s{number}", "uid", NOW + draw(spans) + SECOND) for number in range(draw(st.integers(0, 2)))
         ),
     )
-    shape: dict[str, Any] = {"work": work}
+    shape: dict[str, Any] = {"memory": memory}
     kind = draw(st.sampled_from(["token", "everlasting", "oidc", "oidc beside an old token"]))
     if kind == "token":
         shape["credential"] = credential(renew_at=NOW + life * 2 / 3, expires_at=NOW + life)
@@ -111,7 +112,7 @@ def quiet_candidates(draw: st.DrawFn) -> Candidate:
         shape |= {"record": OIDC_RECORD, "mode": AuthMode.OIDC}
         shape["credential"] = None if kind == "oidc" else credential(renew_at=NOW + SECOND, expires_at=NOW + MINUTE)
     if draw(st.booleans()):
-        shape["work"] = replace(work, failures=draw(st.integers(1, 9)), retry_at=NOW + draw(spans) / 96 + SECOND)
+        shape["memory"] = replace(memory, failures=draw(st.integers(1, 9)), retry_at=NOW + draw(spans) / 96 + SECOND)
     one = candidate(key=draw(keys), **shape)
     assume(not is_due(one, NOW))
     return one
@@ -128,7 +129,7 @@ def test_what_nothing_changes_is_due_when_it_wakes_and_at_most_patience_before(o
 
 @given(quiet_candidates())
 def test_a_token_wakes_at_its_very_renewal_time(one: Candidate) -> None:
-    assume(one.work.failures == 0 and one.credential is not None and isinstance(one.record.auth, ServiceAccountAuth))  # type: ignore[union-attr]
+    assume(one.memory.failures == 0 and one.credential is not None and isinstance(one.record.auth, ServiceAccountAuth))  # type: ignore[union-attr]
     assert one.credential is not None
 
     assert wake(one) is not None
@@ -149,18 +150,18 @@ def test_the_moment_of_waking_stays_while_it_is_ahead(one: Candidate, later: tim
     [
         pytest.param({"credential": credential(renew_at=NOW + MINUTE)}, NOW + MINUTE, id="a renewal, at its second"),
         pytest.param(
-            {"work": replace(VERIFIED, failures=3, retry_at=NOW + 2 * MINUTE)}, NOW + 2 * MINUTE, id="a backoff's end"
+            {"memory": replace(VERIFIED, failures=3, retry_at=NOW + 2 * MINUTE)}, NOW + 2 * MINUTE, id="a backoff's end"
         ),
         pytest.param(
             {
-                "work": replace(VERIFIED, failures=3, retry_at=NOW + 5 * MINUTE),
+                "memory": replace(VERIFIED, failures=3, retry_at=NOW + 5 * MINUTE),
                 "credential": credential(renew_at=NOW + MINUTE),
             },
             NOW + 5 * MINUTE,
             id="a renewal waits for the backoff",
         ),
         pytest.param(
-            {"work": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW + MINUTE),))},
+            {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW + MINUTE),))},
             NOW + MINUTE + PATIENCE,
             id="the end of a replaced Secret, with patience",
         ),
@@ -170,13 +171,13 @@ def test_the_moment_of_waking_stays_while_it_is_ahead(one: Candidate, later: tim
                 "cluster": cluster(state="Provisioning"),
                 "record": record(server=None, auth=None, access=access(AccessState.PENDING, "NotRunning")),
                 "credential": None,
-                "work": Work(),
+                "memory": ClusterMemory(),
             },
             None,
             id="what waits for Running never",
         ),
         pytest.param(
-            {"record": OIDC_RECORD, "mode": AuthMode.OIDC, "credential": None, "work": Work()},
+            {"record": OIDC_RECORD, "mode": AuthMode.OIDC, "credential": None, "memory": ClusterMemory()},
             None,
             id="what was never verified is due already",
         ),
@@ -185,18 +186,18 @@ def test_the_moment_of_waking_stays_while_it_is_ahead(one: Candidate, later: tim
                 "record": OIDC_RECORD,
                 "mode": AuthMode.OIDC,
                 "credential": credential(renew_at=NOW + SECOND),
-                "work": VERIFIED,
+                "memory": VERIFIED,
             },
             next_verification(KEY, NOW, HOUR) + PATIENCE,  # type: ignore[operator]
             id="a token left over beside OIDC wakes nobody",
         ),
         pytest.param(
-            {"work": replace(VERIFIED, failures=1, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
+            {"memory": replace(VERIFIED, failures=1, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
             NOW,
             id="a backoff that no failure could have set is none",
         ),
         pytest.param(
-            {"work": replace(VERIFIED, failures=1, retry_at=NOW - SECOND)},
+            {"memory": replace(VERIFIED, failures=1, retry_at=NOW - SECOND)},
             NOW,
             id="a backoff that ended while a pass was under way",
         ),
@@ -245,7 +246,9 @@ def test_renewals_that_fall_due_soon_share_a_pass(life: timedelta | None, left: 
     )
     found = due(candidate(credential=token), now=NOW, verify_interval=HOUR, ahead=MINUTE)
 
-    assert found == (Due("TokenDue", "the token has reached its renewal time", issue=True) if shares else None)
+    assert found == (
+        Due(Reason.TOKEN_DUE, "the token has reached its renewal time", issue=True, urgent=True) if shares else None
+    )
 
 
 def test_no_token_shares_a_pass_with_an_oidc_cluster() -> None:
@@ -256,23 +259,23 @@ def test_no_token_shares_a_pass_with_an_oidc_cluster() -> None:
 
 # -- backoffs in the life of a token ---------------------------------------------------------------------------------
 
-FAILURE = Failed("Unreachable", "no answer")
+FAILURE = AccessFailed(Reason.UNREACHABLE, "no answer")
 failures = st.integers(0, 40)
 
 
 def folded(failures: int, left: timedelta | None) -> timedelta:
     """The pause after one more failure of a cluster whose token has so much time left."""
-    work = fold_work(
-        Work(failures=failures),
+    memory = fold_memory(
+        ClusterMemory(failures=failures),
         FAILURE,
         key=KEY,
         desired="as-configured",
         now=NOW,
         expires_at=None if left is None else NOW + left,
     )
-    assert work.failures == failures + 1
-    assert work.retry_at is not None
-    return work.retry_at - NOW
+    assert memory.failures == failures + 1
+    assert memory.retry_at is not None
+    return memory.retry_at - NOW
 
 
 @given(failures, st.timedeltas(SECOND, timedelta(days=3)))
@@ -290,10 +293,10 @@ def test_a_token_that_never_ends_or_has_ended_shortens_no_backoff(left: timedelt
 
 
 def test_success_forgets_failures_and_backoff() -> None:
-    gained = Gained(SERVER, ServiceAccountAuth(), "v1.33.1", "as-configured")
-    work = Work(failures=4, retry_at=NOW)
+    gained = AccessGained(SERVER, ServiceAccountAuth(), "v1.33.1", "as-configured")
+    memory = ClusterMemory(failures=4, retry_at=NOW)
 
-    assert fold_work(work, gained, key=KEY, desired="x", now=NOW, expires_at=NOW + HOUR) == VERIFIED
+    assert fold_memory(memory, gained, key=KEY, desired="x", now=NOW, expires_at=NOW + HOUR) == VERIFIED
 
 
 # -- all clusters of an instance -------------------------------------------------------------------------------------
@@ -303,8 +306,8 @@ def oidc_record(uid: str, issuer: str = OIDC.issuer_url) -> Any:
     return record(uid, f"prod-{uid}", auth=OidcAuth("spectrocloud", issuer, "backstage"))
 
 
-def oidc_work(**changes: Any) -> Work:
-    return Work(**({"verified_at": NOW, "desired": POLICY.fingerprint(AuthMode.OIDC)} | changes))
+def oidc_memory(**changes: Any) -> ClusterMemory:
+    return ClusterMemory(**({"verified_at": NOW, "desired": POLICY.fingerprint(AuthMode.OIDC)} | changes))
 
 
 def view(rows: Any = (), *, now: datetime = NOW, **state: Any) -> Candidates:
@@ -316,11 +319,11 @@ def published(one: Candidates, *uids: str) -> list[Candidate]:
 
 
 def test_a_listed_cluster_is_seen_with_all_that_is_known_of_it() -> None:
-    work = Work(verified_at=NOW, desired=POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT))
-    seen = view(records=records(record()), credentials={"c1": credential()}, work={"c1": work}).listed(cluster())
+    memory = ClusterMemory(verified_at=NOW, desired=POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT))
+    seen = view(records=records(record()), credentials={"c1": credential()}, memory={"c1": memory}).listed(cluster())
 
-    assert (seen.record, seen.credential, seen.work) == (record(), credential(), work)
-    assert (seen.mode, seen.desired) == (AuthMode.SERVICE_ACCOUNT, work.desired)
+    assert (seen.record, seen.credential, seen.memory) == (record(), credential(), memory)
+    assert (seen.mode, seen.desired) == (AuthMode.SERVICE_ACCOUNT, memory.desired)
 
 
 def test_a_snapshot_that_is_not_trusted_lends_no_credential() -> None:
@@ -355,8 +358,8 @@ def test_auto_compares_with_the_configuration_of_the_access_in_use() -> None:
 
 def test_what_is_due_is_asked_with_the_instances_own_interval() -> None:
     policy = replace(POLICY, verify_interval=2 * SECOND)
-    work = Work(verified_at=NOW - MINUTE, desired=policy.fingerprint(AuthMode.SERVICE_ACCOUNT))
-    state = InstanceState(records=records(record()), credentials={"c1": credential()}, work={"c1": work})
+    memory = ClusterMemory(verified_at=NOW - MINUTE, desired=policy.fingerprint(AuthMode.SERVICE_ACCOUNT))
+    state = InstanceState(records=records(record()), credentials={"c1": credential()}, memory={"c1": memory})
     seen = Candidates(policy, state, {}, now=NOW)
 
     found = seen.due(seen.published("c1"), resync=False, ahead=MINUTE)
@@ -376,7 +379,7 @@ def test_the_first_moments_are_told_in_order_with_what_they_are_of() -> None:
     state: dict[str, Any] = {
         "records": records(record(), oidc_record("c2"), record("c3")),
         "credentials": {"c1": credential(renew_at=NOW + 3 * MINUTE), "c3": credential(renew_at=NOW - MINUTE)},
-        "work": {"c1": oidc_work(), "c2": oidc_work(failures=1, retry_at=NOW + MINUTE), "c3": oidc_work()},
+        "memory": {"c1": oidc_memory(), "c2": oidc_memory(failures=1, retry_at=NOW + MINUTE), "c3": oidc_memory()},
     }
     moments = [(NOW - MINUTE, "c3"), (NOW + MINUTE, "c2"), (NOW + 3 * MINUTE, "c1")]
 
@@ -406,7 +409,7 @@ RUN_OUT = replace(FRESH, valid_until=NOW)
 def test_issuers_are_read_anew_through_one_cluster_each(issuers: dict[str, IssuerMetadata], uids: set[str]) -> None:
     known = view(
         records=records(oidc_record("c1"), oidc_record("c2"), oidc_record("c3", OTHER), record("c4")),
-        work=dict.fromkeys(("c1", "c2", "c3", "c4"), oidc_work()),
+        memory=dict.fromkeys(("c1", "c2", "c3", "c4"), oidc_memory()),
         issuers=issuers,
     )
 
@@ -421,7 +424,7 @@ def test_an_issuer_is_not_read_through_a_cluster_that_rests() -> None:
     known = view(
         [cluster("c2", paused=True, tags=("auth:oidc",))],
         records=records(oidc_record("c1"), oidc_record("c2"), oidc_record("c3")),
-        work={"c1": oidc_work(failures=1, retry_at=NOW + MINUTE), "c2": oidc_work(), "c3": oidc_work()},
+        memory={"c1": oidc_memory(failures=1, retry_at=NOW + MINUTE), "c2": oidc_memory(), "c3": oidc_memory()},
         issuers={ISSUER: RUN_OUT},
     )
 
@@ -431,16 +434,16 @@ def test_an_issuer_is_not_read_through_a_cluster_that_rests() -> None:
 
 def test_an_issuer_wakes_when_its_metadata_runs_out_unless_all_its_clusters_rest() -> None:
     state: dict[str, Any] = {"records": records(oidc_record("c1"), oidc_record("c2")), "issuers": {ISSUER: FRESH}}
-    resting = oidc_work(failures=3, retry_at=NOW + 20 * MINUTE)
+    resting = oidc_memory(failures=3, retry_at=NOW + 20 * MINUTE)
 
-    awake = view(**state, work={"c1": oidc_work(), "c2": resting})
+    awake = view(**state, memory={"c1": oidc_memory(), "c2": resting})
     assert (NOW + MINUTE + PATIENCE, ISSUER) in awake.wakes(9)
-    asleep = view(**state, work={"c1": resting, "c2": resting})
+    asleep = view(**state, memory={"c1": resting, "c2": resting})
     assert [name for _, name in asleep.wakes(9)] == ["c1", "c2"]
 
 
 def test_an_issuer_that_was_never_read_wakes_nobody_by_itself() -> None:
-    state = {"records": records(oidc_record("c1")), "work": {"c1": oidc_work()}}
+    state = {"records": records(oidc_record("c1")), "memory": {"c1": oidc_memory()}}
 
     for issuers in ({}, {ISSUER: IssuerMetadata(ISSUER, error="503")}):
         assert [name for _, name in view(**state, issuers=issuers).wakes(9)] == ["c1"]

@@ -49,7 +49,7 @@ def _command(config: Path, instances: list[str] | None, verb: Verb, *, wait: str
         return Exit.CONFIG
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.opening import chosen_instances, open_store, sealer_of
+        from palette_sync.assembly.store import chosen_instances, open_store, sealer_of
 
         chosen = list(chosen_instances(settings, instances))
         sealer = sealer_of(settings)
@@ -70,7 +70,7 @@ async def _ask(
     store: Store, sealer: Sealer, instance: str, verb: Verb, wait: float, progress: Callable[[str, int, int], None]
 ) -> Answer:
     """The last answer, or one of our own where the daemon stays silent."""
-    from palette_sync.store.control import Answer, Word, ask
+    from palette_sync.store.control import Answer, AnswerStatus, ask
 
     by = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
     loop = asyncio.get_running_loop()
@@ -78,26 +78,26 @@ async def _ask(
     progress("asking the daemon", 0, 0)
     async for told in ask(store, sealer, instance, verb, by=by):
         waited = loop.time() - begun
-        if told is not None and told.word is not Word.ACCEPTED:
+        if told is not None and told.word is not AnswerStatus.ACCEPTED:
             return told
         if told is not None:
             heard = True
             progress(f"the daemon does it ({verb.value})", 0, 0)
         if not heard and waited > min(HEARD_WITHIN, wait):
             return Answer(
-                Word.FAILED,
+                AnswerStatus.FAILED,
                 "no palette-sync answered; is `palette-sync run` up, with this Redis, prefix and seal key, and does it "
                 "lead this instance?",
             )
         if waited > wait:
-            return Answer(Word.FAILED, f"it was heard, but is not done after {wait:g} s; it goes on")
+            return Answer(AnswerStatus.FAILED, f"it was heard, but is not done after {wait:g} s; it goes on")
     raise AssertionError("asking ends with an answer")
 
 
 def _tell(answers: dict[str, Answer], *, as_json: bool) -> Exit:
-    from palette_sync.store.control import Word
+    from palette_sync.store.control import AnswerStatus
 
-    failed = [name for name, told in answers.items() if told.word is not Word.DONE]
+    failed = [name for name, told in answers.items() if told.word is not AnswerStatus.DONE]
     if as_json:
         document: dict[str, Any] = {
             name: {"ok": name not in failed, "text": told.text, **told.document} for name, told in answers.items()

@@ -41,7 +41,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
     """Exit 0: no problem (warnings may be there); 1: a pass would fail; 78: the configuration is wrong."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.opening import chosen_instances, sealer_of
+        from palette_sync.assembly.store import chosen_instances, sealer_of
         from palette_sync.palette import Limits
 
         chosen = chosen_instances(settings, instances)
@@ -69,7 +69,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
 
 
 async def _store(settings: Settings, sealer: Sealer, instances: list[str]) -> list[Finding]:
-    from palette_sync.cli.opening import open_store
+    from palette_sync.assembly.store import open_store
     from palette_sync.store.redis import StoreError
 
     try:
@@ -110,8 +110,8 @@ async def _redis(store: Store, instances: list[str]) -> list[Finding]:
 
 
 async def _instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
-    from palette_sync.cli.composition import client_of, policy_of, rules_of
-    from palette_sync.cli.opening import StartError
+    from palette_sync.assembly.instance import client_of, policy_of, rules_of
+    from palette_sync.assembly.store import StartError
     from palette_sync.core.rbac import wide_rights
     from palette_sync.palette import PaletteError, Unauthorized, discover
 
@@ -181,7 +181,7 @@ def _discovered(name: str, found: Discovery, settings: InstanceSettings) -> list
 async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClient) -> list[Finding]:
     from datetime import timedelta
 
-    from palette_sync.cli.opening import utc_now
+    from palette_sync.assembly.store import utc_now
     from palette_sync.palette import PaletteError, api_key_expiry
 
     if settings.api_key_name is None:

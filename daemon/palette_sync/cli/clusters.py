@@ -26,7 +26,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
     """Exit 0: read; 1: an instance has published nothing yet, or its snapshot does not verify."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.opening import StartError, open_store, sealer_of, utc_now
+        from palette_sync.assembly.store import StartError, open_store, sealer_of, utc_now
 
         async with open_store(settings, sealer_of(settings)) as store:
             await store.ping()

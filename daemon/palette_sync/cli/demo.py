@@ -16,11 +16,12 @@ from rich.text import Text
 
 from palette_sync.cli.console import print_json, print_report
 from palette_sync.cli.exits import Exit
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from palette_sync.cli.composition import Shared
+    from palette_sync.assembly.instance import Shared
     from palette_sync.config import Settings
-    from palette_sync.reconcile.ports import Wish
+    from palette_sync.reconcile.ports import PassOptions
     from palette_sync.reconcile.report import PassReport
     from palette_sync.simulator import Simulator
 
@@ -37,7 +38,7 @@ def run(*, keep: bool, as_json: bool) -> Exit:
 
 
 async def _demo(*, keep: bool, as_json: bool) -> Exit:
-    from palette_sync.cli.composition import open_shared
+    from palette_sync.assembly.instance import open_shared
     from palette_sync.config import load
     from palette_sync.simulator import Simulator, SimulatorOptions
     from palette_sync.store.embedded import EmbeddedValkey
@@ -125,15 +126,15 @@ class _Story:
         if not holds:
             self.broken.append(what)
 
-    async def passes(self, wish: Wish | None = None) -> list[PassReport]:
+    async def passes(self, options: PassOptions | None = None) -> list[PassReport]:
         from palette_sync.cli.once import run_all
-        from palette_sync.reconcile.ports import Wish
+        from palette_sync.reconcile.ports import PassOptions
 
         self.simulator.requests.reset()
         reports, errors = await run_all(
             self.shared,
             dict(self.settings.instances),
-            wish or Wish(),
+            options or PassOptions(),
             lambda _instance: lambda _stage, _done, _total: None,
         )
         for report in reports:
@@ -172,12 +173,12 @@ class _Story:
 
     async def drifted_role(self) -> None:
         self.chapter("3. Somebody widens a role", "One ClusterRole now allows everything. A resync verifies all.")
-        from palette_sync.reconcile.ports import Wish
+        from palette_sync.reconcile.ports import PassOptions
 
         victim = next(one for one in self.simulator.world.clusters.values() if not one.oidc)
         wide = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
         victim.kube.patch("ClusterRole", None, "backstage-read-only", {"rules": wide})
-        await self.passes(Wish(resync=True))
+        await self.passes(PassOptions(resync=True))
         role = victim.kube.get("ClusterRole", None, "backstage-read-only")
         repaired = role is not None and role["rules"][0]["verbs"] == ["get", "list", "watch"]
         self.expect(repaired, "the role allows get, list and watch again; no other cluster was written to")
@@ -224,7 +225,7 @@ class _Story:
             ready = await daemon.event("daemon_ready")
             self.expect(ready is not None, "it is ready: it holds the leases and has read what is published")
             first = await daemon.event("token_issued", cluster=added.uid)
-            renewed = await daemon.event("token_issued", cluster=added.uid, reason="TokenDue")
+            renewed = await daemon.event("token_issued", cluster=added.uid, reason=Reason.TOKEN_DUE)
             if renewed is not None:  # what a pass issued is published by its end
                 await daemon.event("pass_finished", after=daemon.index(renewed), instance="alpha")
             pods = await self.pods_seen(added.uid) if renewed else 0

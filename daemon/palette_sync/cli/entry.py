@@ -28,7 +28,7 @@ def run_command(
 
     Without `logs` nothing is logged at all, and what logging needs is not loaded: for work whose errors are all raised.
     """
-    from palette_sync.cli.opening import StartError
+    from palette_sync.assembly.store import StartError
     from palette_sync.store.errors import StoreMisconfigured
     from palette_sync.store.redis import LeaseHeld, StoreError
     from palette_sync.store.seal import SealKeyError

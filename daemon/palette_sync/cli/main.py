@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from palette_sync.cli.collector import look_seldom
-from palette_sync.cli.early import keep_early_signals
+from palette_sync.service.early_signals import keep_early_signals
+from palette_sync.service.garbage_collection import look_seldom
 
 keep_early_signals(sys.argv)
 look_seldom()

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from palette_sync.cli.composition import Shared, Stop
+    from palette_sync.assembly.instance import Shared, Stop
     from palette_sync.config import InstanceSettings, Settings
-    from palette_sync.reconcile.ports import Wish
+    from palette_sync.reconcile.ports import PassOptions
     from palette_sync.reconcile.report import PassReport
     from palette_sync.store.redis import StoreError
 
@@ -31,17 +31,17 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
     """Exit 0: every pass succeeded whole; 1: something failed; 75: another writer holds an instance."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import open_shared
-        from palette_sync.cli.opening import chosen_instances
-        from palette_sync.reconcile.ports import Wish
+        from palette_sync.assembly.instance import open_shared
+        from palette_sync.assembly.store import chosen_instances
+        from palette_sync.reconcile.ports import PassOptions
 
         chosen = chosen_instances(settings, instances)
         async with open_shared(settings) as shared:
             with progress_of(list(chosen), show=not as_json) as reporter:
                 await shared.store.ping()
-                wish = Wish(resync=resync, allow_prune=allow_prune)
+                options = PassOptions(resync=resync, allow_prune=allow_prune)
                 with stop_on_signals(settings.service.grace.total_seconds()) as stop:
-                    reports, errors = await run_all(shared, chosen, wish, reporter, stop=stop)
+                    reports, errors = await run_all(shared, chosen, options, reporter, stop=stop)
         return tell(reports, errors, as_json=as_json)
 
     return run_command(config, work, log_level="error")
@@ -50,7 +50,7 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
 @contextmanager
 def stop_on_signals(grace: float) -> Iterator[Stop]:
     """SIGINT and SIGTERM admit no more clusters and give the others `grace` seconds; the second one ends at once."""
-    from palette_sync.cli.composition import Stop
+    from palette_sync.assembly.instance import Stop
 
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -77,7 +77,7 @@ def stop_on_signals(grace: float) -> Iterator[Stop]:
 async def run_all(
     shared: Shared,
     chosen: dict[str, InstanceSettings],
-    wish: Wish,
+    options: PassOptions,
     reporter: Callable[[str], Callable[[str, int, int], None]],
     *,
     stop: Stop | None = None,
@@ -92,7 +92,7 @@ async def run_all(
 
     async def one(name: str, settings: InstanceSettings) -> None:
         try:
-            reports.append(await pass_under_lease(shared, name, settings, wish, reporter(name), stop=stop))
+            reports.append(await pass_under_lease(shared, name, settings, options, reporter(name), stop=stop))
         except StoreError as error:
             errors[name] = error
         except Interrupted:
@@ -108,14 +108,14 @@ async def pass_under_lease(
     shared: Shared,
     name: str,
     settings: InstanceSettings,
-    wish: Wish,
+    options: PassOptions,
     progress: Callable[[str, int, int], None],
     *,
     stop: Stop | None = None,
 ) -> PassReport:
     """Take the instance's lease, run one pass, give the lease back. Raises LeaseHeld, StoreError, StartError."""
-    from palette_sync.cli.composition import client_of, holder, ports_of
-    from palette_sync.cli.opening import utc_now
+    from palette_sync.assembly.instance import client_of, holder, ports_of
+    from palette_sync.assembly.store import utc_now
     from palette_sync.reconcile.run import run_pass
     from palette_sync.runner.refill import reseal
     from palette_sync.store.lease import Lease
@@ -136,7 +136,7 @@ async def pass_under_lease(
             progress=progress,
             stop=stop,
         )
-        report, _ = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish)
+        report, _ = await run_pass(ports, pass_id=secrets.token_hex(4), options=options)
         return report
 
 

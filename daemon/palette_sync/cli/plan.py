@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from palette_sync.cli.composition import Shared
+    from palette_sync.assembly.instance import Shared
     from palette_sync.config import InstanceSettings, Settings
     from palette_sync.reconcile.report import Change, PassReport
 
@@ -40,8 +40,8 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: boo
     """Exit 0: a whole plan was made (it may hold changes); 1: something could not be planned."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import open_shared
-        from palette_sync.cli.opening import chosen_instances
+        from palette_sync.assembly.instance import open_shared
+        from palette_sync.assembly.store import chosen_instances
 
         chosen = chosen_instances(settings, instances)
         async with open_shared(settings) as shared:
@@ -69,8 +69,8 @@ async def _plan_all(
     *,
     resync: bool,
 ) -> list[PassReport]:
-    from palette_sync.cli.composition import client_of, ports_of
-    from palette_sync.reconcile.ports import Wish
+    from palette_sync.assembly.instance import client_of, ports_of
+    from palette_sync.reconcile.ports import PassOptions
     from palette_sync.reconcile.run import run_pass
 
     reports: list[PassReport] = []
@@ -78,7 +78,7 @@ async def _plan_all(
     async def one(name: str, settings: InstanceSettings) -> None:
         async with client_of(name, settings, shared.limits) as client:
             ports = ports_of(shared, name, client, publisher=None, progress=reporter(name))
-            report, _ = await run_pass(ports, pass_id=secrets.token_hex(4), wish=Wish(resync=resync))
+            report, _ = await run_pass(ports, pass_id=secrets.token_hex(4), options=PassOptions(resync=resync))
             reports.append(report)
 
     async with asyncio.TaskGroup() as group:
@@ -88,7 +88,7 @@ async def _plan_all(
 
 
 def _wide_rights(chosen: dict[str, InstanceSettings]) -> list[str]:
-    from palette_sync.cli.composition import rules_of
+    from palette_sync.assembly.instance import rules_of
     from palette_sync.core.rbac import wide_rights
 
     return [f"{name}: {warning}" for name, one in chosen.items() for warning in wide_rights(rules_of(one))]

@@ -18,9 +18,9 @@ from palette_sync.fanout import fan_out
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from palette_sync.cli.composition import Shared
+    from palette_sync.assembly.instance import Shared
     from palette_sync.config import InstanceSettings, Settings
-    from palette_sync.core.model import ClusterRecord
+    from palette_sync.core.model import ClusterRecord, InstanceState
     from palette_sync.fanout import Outcome
 
 
@@ -28,8 +28,8 @@ def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) 
     """Exit 0: all were deleted (or would be, without --yes); 1: one could not be."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import open_shared
-        from palette_sync.cli.opening import chosen_instances
+        from palette_sync.assembly.instance import open_shared
+        from palette_sync.assembly.store import chosen_instances
 
         found: dict[str, list[str]] = {}
         problems: list[str] = []
@@ -49,20 +49,21 @@ def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) 
 async def _of_instance(
     shared: Shared, name: str, settings: InstanceSettings, *, yes: bool
 ) -> list[Outcome[ClusterRecord, tuple[str, ...]]]:
-    """Only clusters whose published record says LegacyToken are visited."""
+    """Only clusters in which a legacy token Secret was seen are visited."""
     from palette_sync import kube, palette
-    from palette_sync.cli.composition import client_of, policy_of
+    from palette_sync.assembly.instance import client_of, policy_of
     from palette_sync.core.fold import cluster_of
+    from palette_sync.reconcile.access import replace_legacy
 
     policy = policy_of(name, settings)
     state = await shared.store.load(name)
-    legacy = [record for record in state.records.values() if record.access.reason == "LegacyToken"]
+    legacy = [record for record in state.records.values() if _remembers_legacy(state, record.uid)]
     async with client_of(name, settings, shared.limits) as client:
 
         async def one(record: ClusterRecord) -> tuple[str, ...]:
             admin = kube.parse(await palette.admin_kubeconfig(client, cluster_of(record)))
             timeout = policy.cluster_timeout.total_seconds()
-            return await kube.replace_legacy(admin, policy.desired, timeout=timeout, dry_run=not yes)
+            return await replace_legacy(admin, policy.desired, timeout=timeout, dry_run=not yes)
 
         return await fan_out(
             legacy,
@@ -71,6 +72,11 @@ async def _of_instance(
             timeout=120,
             name=f"legacy:{name}",
         )
+
+
+def _remembers_legacy(state: InstanceState, uid: str) -> bool:
+    memory = state.memory.get(uid)
+    return memory is not None and memory.legacy
 
 
 def _tell(found: dict[str, list[str]], problems: list[str], *, yes: bool, as_json: bool) -> None:

@@ -19,19 +19,20 @@ def run(config: Path) -> Exit:
     """Exit 0: drained after SIGTERM or SIGINT; 1: a crash, or Redis or a port refuses; 78: wrong configuration."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.composition import open_shared
-        from palette_sync.cli.service import Service
+        from palette_sync.assembly.instance import open_shared
+        from palette_sync.service.daemon import Outcome, Service
+        from palette_sync.service.systemd import Notifier
         from palette_sync.telemetry.endpoint import EndpointError
         from palette_sync.telemetry.metrics import Metrics
-        from palette_sync.telemetry.systemd import Notifier
 
         notifier = Notifier.from_environment(os.environ)
         async with open_shared(settings) as shared:
             try:
-                return await Service(config, shared, notifier=notifier, metrics=Metrics()).run()
+                outcome = await Service(config, shared, notifier=notifier, metrics=Metrics()).run()
             except EndpointError as error:
                 # No exit 78: who holds the port may be about to leave it, so starting again is worth it.
                 complain([str(error)], title="the endpoint cannot listen")
                 return Exit.FAILED
+        return Exit.OK if outcome is Outcome.STOPPED else Exit.FAILED
 
     return run_command(config, work)

@@ -27,7 +27,7 @@ def run(config: Path, *, as_json: bool) -> Exit:
     """Exit 0: live and ready; 1: not, or no daemon answers; 78: the configuration is wrong, or has no endpoint."""
 
     async def work(settings: Settings) -> Exit:
-        from palette_sync.cli.opening import StartError
+        from palette_sync.assembly.store import StartError
         from palette_sync.http import TransportError, open_session, request
 
         if not settings.http.listen:

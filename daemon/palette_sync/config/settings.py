@@ -23,11 +23,14 @@ from pydantic import (
     Field,
     SecretStr,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from palette_sync.core.objects import metadata_problem
 
 PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
@@ -172,6 +175,16 @@ class RbacSettings(Section):
     preset: Literal["read-only", "view"] = "read-only"
     rules: Annotated[tuple[RbacRuleSettings, ...], BeforeValidator(_json)] = ()
     adopt: Literal["never", "matching", "always"] = "matching"
+    labels: Annotated[dict[str, str], BeforeValidator(_json)] = {}
+    annotations: Annotated[dict[str, str], BeforeValidator(_json)] = {}
+
+    @field_validator("labels", "annotations")
+    @classmethod
+    def _are_metadata(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        for key, text in value.items():
+            if problem := metadata_problem(str(info.field_name), key, text):
+                raise ValueError(problem)
+        return value
 
     @field_validator("namespace", "service_account", "secret")
     @classmethod
@@ -239,7 +252,7 @@ class InheritedSettings(Section):
     def _is_cron(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        from palette_sync.clock import cron_trigger  # noqa: PLC0415 - only a configured cron needs it
+        from palette_sync.service.clock import cron_trigger  # noqa: PLC0415 - only a configured cron needs it
 
         try:
             cron_trigger(value)

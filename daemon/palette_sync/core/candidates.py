@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.due import PATIENCE, Candidate, Due, due, in_backoff, waits, wakes_at
 from palette_sync.core.fold import cluster_of
-from palette_sync.core.model import AuthMode, ClusterKey, OidcAuth, Work
+from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, OidcAuth
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +36,7 @@ class Candidates:
         self._rows = rows
         self._now = now
         self._fingerprints = {mode: policy.fingerprint(mode) for mode in AuthMode}
+        self._former_fingerprints = {mode: policy.former_fingerprint(mode) for mode in AuthMode}
 
     def listed(self, cluster: Cluster) -> Candidate:
         """A cluster as Palette lists it."""
@@ -45,9 +47,10 @@ class Candidates:
             cluster=cluster,
             record=record,
             credential=self._state.credentials.get(cluster.uid) if self._state.trusted else None,
-            work=self._state.work.get(cluster.uid, Work()),
+            memory=self._state.memory.get(cluster.uid, ClusterMemory()),
             mode=mode,
             desired=self._fingerprints[mode or mode_in_use(record)],
+            former_desired=self._former_fingerprints[mode or mode_in_use(record)],
         )
 
     def published(self, uid: str) -> Candidate:
@@ -58,7 +61,12 @@ class Candidates:
         record = self._state.records[uid]
         # The record's name is not Palette's, so rules cannot be asked; its kind of access stays what it is.
         mode = mode_in_use(record)
-        return replace(self.listed(cluster_of(record)), mode=mode, desired=self._fingerprints[mode])
+        return replace(
+            self.listed(cluster_of(record)),
+            mode=mode,
+            desired=self._fingerprints[mode],
+            former_desired=self._former_fingerprints[mode],
+        )
 
     def due(self, candidate: Candidate, *, resync: bool, ahead: timedelta) -> Due | None:
         return due(candidate, now=self._now, verify_interval=self._policy.verify_interval, resync=resync, ahead=ahead)
@@ -72,7 +80,7 @@ class Candidates:
                 known = self._state.issuers.get(issuer)
                 if known is None or known.valid_until is None or self._now >= known.valid_until:
                     chosen[issuer] = candidate.cluster.uid
-        return {uid: Due("IssuerDue", "the metadata of its issuer has run out") for uid in chosen.values()}
+        return {uid: Due(Reason.ISSUER_DUE, "the metadata of its issuer has run out") for uid in chosen.values()}
 
     def wakes(self, most: int) -> list[tuple[datetime, str]]:
         """The first moments of `all_wakes`."""

@@ -111,6 +111,10 @@ class Fields:
         value: bool = self._get(key, bool, "true or false")
         return value
 
+    def maybe_flag(self, key: str) -> bool:
+        """False where the key is absent: only True is written."""
+        return key in self._members and self.flag(key)
+
     def count(self, key: str) -> int:
         value: int = self._get(key, int, "a whole number")
         if value < 0:

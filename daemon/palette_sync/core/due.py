@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from palette_sync.core.model import AccessState, AuthMode, OidcAuth, ServiceAccountAuth
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import (
     CLOCK_TOLERANCE,
     LONGEST_BACKOFF,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from palette_sync.core.model import Cluster, ClusterKey, ClusterRecord, SealedCredential, Work
+    from palette_sync.core.model import Cluster, ClusterKey, ClusterMemory, ClusterRecord, SealedCredential
 
 RUNNING = "Running"
 PATIENCE = timedelta(seconds=30)
@@ -34,25 +35,32 @@ class Candidate:
     """All that is known about one chosen cluster before any request to it.
 
     `mode` is the configured one, None = `auto`. `desired` is the fingerprint of the configuration that shapes what
-    is created in the cluster.
+    is created in the cluster, `former_desired` the same in the form that was stored before.
     """
 
     key: ClusterKey
     cluster: Cluster
     record: ClusterRecord | None
     credential: SealedCredential | None
-    work: Work
+    memory: ClusterMemory
     mode: AuthMode | None
     desired: str
+    former_desired: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Work on a cluster, and its reason. `issue`: a new token is needed whatever the check says."""
+    """Work on a cluster, and its reason.
 
-    reason: str
+    `issue`: a new token is needed whatever the check says. `urgent`: it cannot wait until a failed listing works again,
+    because the token would lapse meanwhile. `needs_admin`: the read-only token is not enough for it.
+    """
+
+    reason: Reason
     message: str
     issue: bool = False
+    urgent: bool = False
+    needs_admin: bool = False
 
 
 def due(
@@ -76,9 +84,10 @@ def due(
         if found := check(candidate, now):
             return found
     if resync:
-        return Due("Resync", "an operator asked for it")
-    if verify_due(candidate.key, candidate.work.verified_at, now, verify_interval):
-        return Due("VerifyDue", "the verification interval has come round")
+        # Whether a legacy Secret is still there may be hidden from the read-only token.
+        return Due(Reason.RESYNC, "an operator asked for it", needs_admin=candidate.memory.legacy)
+    if verify_due(candidate.key, candidate.memory.verified_at, now, verify_interval):
+        return Due(Reason.VERIFY_DUE, "the verification interval has come round")
     return _token_due_soon(candidate, now, ahead) if ahead else None
 
 
@@ -90,15 +99,15 @@ def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta)
     """
     if waits(candidate):
         return None
-    work, credential = candidate.work, candidate.credential
+    memory, credential = candidate.memory, candidate.credential
     if in_backoff(candidate, now):
-        return work.retry_at
-    if work.failures > 0:
+        return memory.retry_at
+    if memory.failures > 0:
         return now  # its backoff ended, perhaps during a pass that had found it still resting
-    moments = [secret.delete_at + PATIENCE for secret in work.retired]
+    moments = [secret.delete_at + PATIENCE for secret in memory.retired]
     if credential is not None and not isinstance(candidate.record and candidate.record.auth, OidcAuth):
         moments.append(credential.renew_at)
-    if (verification := next_verification(candidate.key, work.verified_at, verify_interval)) is not None:
+    if (verification := next_verification(candidate.key, memory.verified_at, verify_interval)) is not None:
         moments.append(verification + PATIENCE)
     return min(moments, default=None)
 
@@ -125,11 +134,11 @@ def has_access(candidate: Candidate) -> bool:
 
 
 def in_backoff(candidate: Candidate, now: datetime) -> bool:
-    work = candidate.work
-    if work.failures == 0 or work.retry_at is None:
+    memory = candidate.memory
+    if memory.failures == 0 or memory.retry_at is None:
         return False
     # An end that no backoff could have set tells of a clock that leapt: try again, do not wait for it.
-    return now < work.retry_at <= now + LONGEST_BACKOFF + CLOCK_TOLERANCE
+    return now < memory.retry_at <= now + LONGEST_BACKOFF + CLOCK_TOLERANCE
 
 
 def _changed(candidate: Candidate) -> bool:
@@ -138,25 +147,27 @@ def _changed(candidate: Candidate) -> bool:
 
 def _first_access(candidate: Candidate, _now: datetime) -> Due | None:
     if candidate.record is None:
-        return Due("New", "not published yet", issue=True)
+        return Due(Reason.NEW, "not published yet", issue=True)
     if not has_access(candidate):
-        return Due("NoAccess", "no working access yet", issue=True)
+        return Due(Reason.NO_ACCESS, "no working access yet", issue=True)
     return None
 
 
 def _mode_changed(candidate: Candidate, _now: datetime) -> Due | None:
     auth = candidate.record.auth if candidate.record else None
     if candidate.mode is AuthMode.OIDC and isinstance(auth, ServiceAccountAuth):
-        return Due("ModeChanged", "configured for OIDC now")
+        return Due(Reason.MODE_CHANGED, "configured for OIDC now")
     if candidate.mode is AuthMode.SERVICE_ACCOUNT and isinstance(auth, OidcAuth):
-        return Due("ModeChanged", "configured for a service account now", issue=True)
+        return Due(Reason.MODE_CHANGED, "configured for a service account now", issue=True)
     return None
 
 
 def _configuration_changed(candidate: Candidate, _now: datetime | None) -> Due | None:
-    known = candidate.work.desired
-    if known is not None and known != candidate.desired:
-        return Due("ConfigChanged", "the configured access differs from what the cluster was given")
+    known = candidate.memory.desired
+    if known not in (None, candidate.desired, candidate.former_desired):
+        return Due(
+            Reason.CONFIG_CHANGED, "the configured access differs from what the cluster was given", needs_admin=True
+        )
     return None
 
 
@@ -167,7 +178,7 @@ def _state_changed(candidate: Candidate, _now: datetime | None) -> Due | None:
     before, after = (record.palette.state, record.palette.health), (cluster.state, cluster.health)
     if before == after:
         return None
-    return Due("StateChanged", f"Palette says {_state(*after)}, before {_state(*before)}")
+    return Due(Reason.STATE_CHANGED, f"Palette says {_state(*after)}, before {_state(*before)}")
 
 
 def _token_due(candidate: Candidate, now: datetime) -> Due | None:
@@ -175,9 +186,9 @@ def _token_due(candidate: Candidate, now: datetime) -> Due | None:
     if credential is None or isinstance(candidate.record and candidate.record.auth, OidcAuth):
         return None
     if not credential.alive(now):
-        return Due("TokenLapsed", "the token has lapsed", issue=True)
+        return Due(Reason.TOKEN_LAPSED, "the token has lapsed", issue=True, urgent=True)
     if token_due(issued_at=credential.issued_at, renew_at=credential.renew_at, now=now):
-        return Due("TokenDue", "the token has reached its renewal time", issue=True)
+        return Due(Reason.TOKEN_DUE, "the token has reached its renewal time", issue=True, urgent=True)
     return None
 
 
@@ -189,8 +200,8 @@ def _token_due_soon(candidate: Candidate, now: datetime, ahead: timedelta) -> Du
 
 
 def _overlap_over(candidate: Candidate, now: datetime) -> Due | None:
-    if any(secret.delete_at <= now for secret in candidate.work.retired):
-        return Due("OverlapOver", "a replaced Secret has reached its end")
+    if any(secret.delete_at <= now for secret in candidate.memory.retired):
+        return Due(Reason.OVERLAP_OVER, "a replaced Secret has reached its end", needs_admin=True)
     return None
 
 
@@ -198,8 +209,8 @@ def _retry(candidate: Candidate, _now: datetime) -> Due | None:
     """Reached only when the backoff is over: what failed is tried again before its verification is due."""
     record = candidate.record
     failed = record is not None and record.access.state is not AccessState.READY
-    if candidate.work.failures > 0 or failed:
-        return Due("RetryDue", f"attempt {candidate.work.failures + 1} after a failure")
+    if candidate.memory.failures > 0 or failed:
+        return Due(Reason.RETRY_DUE, f"attempt {candidate.memory.failures + 1} after a failure")
     return None
 
 

@@ -17,6 +17,7 @@ from palette_sync.core.model import (
     Auth,
     Cluster,
     ClusterKey,
+    ClusterMemory,
     ClusterRecord,
     OidcAuth,
     PaletteFacts,
@@ -24,20 +25,23 @@ from palette_sync.core.model import (
     Scope,
     Server,
     ServiceAccountAuth,
-    Work,
 )
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import backoff
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 
-PAUSED = "Paused"
+LEGACY_MESSAGE = (
+    "a token Secret that never expires stands in this cluster; once nothing uses it, remove it by "
+    "`palette-sync replace-legacy`"
+)
 SHORTEST_BACKOFF = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Gained:
+class AccessGained:
     """Access was proven in this pass. `legacy`: a never-expiring Secret of another tool stands in the cluster."""
 
     server: Server
@@ -46,20 +50,20 @@ class Gained:
     desired: str
     generation: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
-    legacy: str | None = None
+    legacy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class AccessFailed:
     """Access could not be proven. `pending`: not wrong, only not there yet. `dead`: the token was refused."""
 
-    reason: str
+    reason: Reason
     message: str
     pending: bool = False
     dead: bool = False
 
 
-Verdict = Gained | Failed
+Verdict = AccessGained | AccessFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ def fold_record(
     server = previous.server if previous else None
     auth = previous.auth if previous else None
     version = previous.kubernetes_version if previous else None
-    if isinstance(verdict, Gained):
+    if isinstance(verdict, AccessGained):
         server, auth, version = verdict.server, verdict.auth, verdict.kubernetes_version or version
     usable = server is not None and (isinstance(auth, OidcAuth) or credential_alive)
     state, reason, message = _access(cluster, previous, verdict, auth, usable=usable)
@@ -111,6 +115,7 @@ def fold_record(
             created_at=cluster.created_at.replace(microsecond=0) if cluster.created_at else None,
             tags=cluster.tags,
             location=cluster.location,
+            paused=cluster.paused,
         ),
         access=Access(state, reason, message, previous.access.since if same and previous else now),
         kubernetes_version=version,
@@ -119,59 +124,64 @@ def fold_record(
     )
 
 
-def fold_work(
-    work: Work,
+def fold_memory(
+    memory: ClusterMemory,
     verdict: Verdict,
     *,
     key: ClusterKey,
     desired: str,
     now: datetime,
     expires_at: datetime | None = None,
-) -> Work:
+) -> ClusterMemory:
     """Return what is remembered: success clears the failures, a failure starts or lengthens the backoff.
 
     `desired` is the fingerprint that was tried: once tried, a changed configuration waits for the backoff like
     everything else. `expires_at` is the end of the token that still lives: a backoff leaves time for several more
     attempts before it.
     """
-    if isinstance(verdict, Gained):
-        return Work(
+    if isinstance(verdict, AccessGained):
+        return ClusterMemory(
             verified_at=now,
             generation=verdict.generation,
             desired=verdict.desired,
             retired=verdict.retired,
+            legacy=verdict.legacy,
         )
-    failures = work.failures + 1
+    failures = memory.failures + 1
     pause = backoff(failures, key)
     if expires_at is not None and expires_at > now:
         pause = max(min(pause, (expires_at - now) / 4), SHORTEST_BACKOFF)
     retry_at = (now + pause).replace(microsecond=0)
-    return replace(work, failures=failures, retry_at=retry_at, desired=desired)
+    return replace(memory, failures=failures, retry_at=retry_at, desired=desired)
 
 
 def _access(
     cluster: Cluster, previous: ClusterRecord | None, verdict: Verdict | None, auth: Auth | None, *, usable: bool
-) -> tuple[AccessState, str, str]:
-    if isinstance(verdict, Gained):
+) -> tuple[AccessState, Reason, str]:
+    if isinstance(verdict, AccessGained):
         if verdict.legacy:
-            return AccessState.READY, "LegacyToken", verdict.legacy
-        return AccessState.READY, "Verified", ""
-    if isinstance(verdict, Failed):
+            return AccessState.READY, Reason.LEGACY_TOKEN, LEGACY_MESSAGE
+        return AccessState.READY, Reason.VERIFIED, ""
+    if isinstance(verdict, AccessFailed):
         if usable:
             return AccessState.DEGRADED, verdict.reason, verdict.message
         state = AccessState.PENDING if verdict.pending else AccessState.FAILED
         return state, verdict.reason, verdict.message
     if cluster.paused:
-        return AccessState.FAILED, PAUSED, "the virtual cluster is paused in Palette"
+        return AccessState.FAILED, Reason.PAUSED, "the virtual cluster is paused in Palette"
     if previous is not None and previous.server is not None:
         if isinstance(auth, ServiceAccountAuth) and not usable and previous.access.state in _SERVED:
-            return AccessState.FAILED, "TokenLapsed", "the token lapsed before it could be renewed"
+            return AccessState.FAILED, Reason.TOKEN_LAPSED, "the token lapsed before it could be renewed"
         return previous.access.state, previous.access.reason, previous.access.message
     if cluster.state != RUNNING:
-        return AccessState.PENDING, "NotRunning", f"Palette says {cluster.state or 'nothing'}; access waits for Running"
+        return (
+            AccessState.PENDING,
+            Reason.NOT_RUNNING,
+            f"Palette says {cluster.state or 'nothing'}; access waits for Running",
+        )
     if previous is not None:
         return previous.access.state, previous.access.reason, previous.access.message
-    return AccessState.PENDING, "Waiting", "its first access has not been tried yet"
+    return AccessState.PENDING, Reason.WAITING, "its first access has not been tried yet"
 
 
 _SERVED = frozenset({AccessState.READY, AccessState.DEGRADED})
@@ -204,5 +214,5 @@ def cluster_of(record: ClusterRecord) -> Cluster:
         created_at=facts.created_at,
         tags=facts.tags,
         location=facts.location,
-        paused=record.access.reason == PAUSED,
+        paused=facts.paused,
     )

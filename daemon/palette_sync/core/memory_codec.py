@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from palette_sync.core.documents import Fields, decode_object, encode_document, present
-from palette_sync.core.model import IssuerMetadata, RetiredSecret, ScopeStatus, Work
+from palette_sync.core.model import ClusterMemory, IssuerMetadata, RetiredSecret, ScopeStatus
 
 
-def encode_work(work: Work) -> bytes:
+def encode_memory(memory: ClusterMemory) -> bytes:
     """Raises DocumentError."""
-    retired = [present(name=one.name, uid=one.uid, delete_at=one.delete_at) for one in work.retired]
+    retired = [present(name=one.name, uid=one.uid, delete_at=one.delete_at) for one in memory.retired]
     return encode_document(
         "work",
         present(
-            verified_at=work.verified_at,
-            failures=work.failures,
-            retry_at=work.retry_at,
-            generation=work.generation,
-            desired=work.desired,
+            verified_at=memory.verified_at,
+            failures=memory.failures,
+            retry_at=memory.retry_at,
+            generation=memory.generation,
+            desired=memory.desired,
             retired=retired,
+            legacy=memory.legacy or None,
         ),
     )
 
 
-def decode_work(raw: bytes) -> Work:
+def decode_memory(raw: bytes) -> ClusterMemory:
     """Raises DocumentError."""
     fields = Fields("work", decode_object("work", raw))
-    return Work(
+    return ClusterMemory(
         verified_at=fields.maybe_time("verified_at"),
         failures=fields.count("failures"),
         retry_at=fields.maybe_time("retry_at"),
@@ -35,6 +36,7 @@ def decode_work(raw: bytes) -> Work:
             RetiredSecret(name=one.name("name"), uid=one.name("uid"), delete_at=one.time("delete_at"))
             for one in fields.objects("retired")
         ),
+        legacy=fields.maybe_flag("legacy"),
     )
 
 

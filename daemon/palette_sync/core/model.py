@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from palette_sync.core.reasons import Reason
+
 MANAGED_BY = "palette-sync"
 SCHEMA = 1
 TENANT_SCOPE = "tenant"
@@ -158,7 +160,7 @@ class Access:
     """What a reader may expect of a cluster. `since` moves only when state or reason changes."""
 
     state: AccessState
-    reason: str
+    reason: Reason
     message: str
     since: datetime
 
@@ -173,6 +175,7 @@ class PaletteFacts:
     created_at: datetime | None = None
     tags: tuple[str, ...] = ()
     location: Location = Location()
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +236,13 @@ class RetiredSecret:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ClusterMemory:
     """What the daemon remembers of a cluster between passes. It has no version and is never authority.
 
     `verified_at`: last time access was proven. `failures`: in a row. `retry_at`: end of the backoff.
     `generation`: name of the Secret behind the published token. `desired`: fingerprint of the
-    configuration that the cluster was last brought in line with.
+    configuration that the cluster was last brought in line with. `legacy`: a Secret of another tool that holds a
+    never-expiring token was in the cluster when it was last looked at with enough rights.
     """
 
     verified_at: datetime | None = None
@@ -247,6 +251,7 @@ class Work:
     generation: str | None = None
     desired: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
+    legacy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +307,7 @@ class InstanceState:
     trusted: bool = True
     records: Mapping[str, ClusterRecord] = field(default_factory=dict)
     credentials: Mapping[str, SealedCredential] = field(default_factory=dict)
-    work: Mapping[str, Work] = field(default_factory=dict)
+    memory: Mapping[str, ClusterMemory] = field(default_factory=dict)
     scopes: Mapping[str, ScopeStatus] = field(default_factory=dict)
     issuers: Mapping[str, IssuerMetadata] = field(default_factory=dict)
     status: Mapping[str, object] = field(default_factory=dict)

@@ -1,144 +1,52 @@
 """Compare what stands in a cluster with what should, and say what to do and why. Pure: nothing here acts.
 
-| object        | missing | ours, equal | ours, drifted         | not ours, same meaning    | not ours, differs        |
-|---------------|---------|-------------|-----------------------|---------------------------|--------------------------|
-| Namespace     | create  | -           | -                     | used, never labelled      | -                        |
-| ServiceAccount| create  | -           | -                     | label (adopt)             | -                        |
-| Secret        | create  | -           | next generation       | label; legacy stays apart | Conflict                 |
-| ClusterRole   | create  | -           | update (RoleDrifted)  | label (adopt)             | Conflict                 |
-| Binding       | create  | -           | update, or replace    | label (adopt)             | Conflict                 |
+| object        | missing | ours, equal | ours, differs           | not ours, same meaning   | not ours, differs       |
+|---------------|---------|-------------|-------------------------|--------------------------|-------------------------|
+| Namespace     | create  | -           | update (metadata)       | used, never labelled     | -                       |
+| ServiceAccount| create  | -           | update                  | label (adopt)            | -                       |
+| Secret        | create  | -           | update, next generation | label; legacy kept apart | Conflict                |
+| ClusterRole   | create  | -           | update                  | label (adopt)            | Conflict                |
+| Binding       | create  | -           | update, or replace      | label (adopt)            | Conflict                |
 
-"Not ours" is judged by the label `app.kubernetes.io/managed-by`. `adopt = "never"` makes every namesake but the
-namespace a Conflict, `"always"` takes over and repairs. One Conflict blocks the whole cluster: nothing is written then.
+What each object should look like, and what counts as a difference, is in `core.objects`. "Not ours" is judged by the
+label `app.kubernetes.io/managed-by`. `adopt = "never"` makes every namesake but the namespace a Conflict, `"always"`
+takes over and repairs. One Conflict blocks the whole cluster: nothing is written then (invariant 5).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from palette_sync.core.model import MANAGED_BY, RetiredSecret, Work
-from palette_sync.core.rbac import PolicyRule, normalise
+from palette_sync.core.model import ClusterMemory, RetiredSecret
+from palette_sync.core.objects import (
+    GENERATION_LABEL,
+    OPAQUE,
+    TOKEN_SECRET_TYPE,
+    Desired,
+    Kind,
+    Meta,
+    Observed,
+    ObservedObject,
+    ObservedSecret,
+    Wanted,
+    drift,
+    meaning_drift,
+    metadata_drift,
+    wanted_cluster_role,
+    wanted_cluster_role_binding,
+    wanted_legacy_secret,
+    wanted_namespace,
+    wanted_secret,
+    wanted_service_account,
+)
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime, timedelta
 
-MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
-GENERATION_LABEL = "palette-sync/generation"
-LEGACY_LABEL = "palette-sync/legacy"
-SERVICE_ACCOUNT_ANNOTATION = "kubernetes.io/service-account.name"
-TOKEN_SECRET_TYPE = "kubernetes.io/service-account-token"
-OPAQUE = "Opaque"
-
-Adopt = Literal["never", "matching", "always"]
-TokenSource = Literal["request", "secret"]
 Verb = Literal["create", "update", "replace", "delete", "issue"]
-
-
-class Kind(StrEnum):
-    NAMESPACE = "Namespace"
-    SERVICE_ACCOUNT = "ServiceAccount"
-    SECRET = "Secret"
-    CLUSTER_ROLE = "ClusterRole"
-    CLUSTER_ROLE_BINDING = "ClusterRoleBinding"
-    TOKEN = "Token"
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """What the configuration wants to stand in every cluster of an instance."""
-
-    namespace: str
-    service_account: str
-    secret: str
-    cluster_role: str
-    cluster_role_binding: str
-    rules: tuple[PolicyRule, ...]
-    adopt: Adopt = "matching"
-    token_source: TokenSource = "request"
-
-    @property
-    def secret_type(self) -> str:
-        return OPAQUE if self.token_source == "request" else TOKEN_SECRET_TYPE
-
-
-@dataclass(frozen=True, slots=True)
-class Meta:
-    """The part of an object's metadata that decisions and preconditions need."""
-
-    uid: str
-    resource_version: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def manager(self) -> str | None:
-        return self.labels.get(MANAGED_BY_LABEL)
-
-    @property
-    def ours(self) -> bool:
-        return self.manager == MANAGED_BY
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedNamespace:
-    meta: Meta
-    terminating: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedServiceAccount:
-    meta: Meta
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedSecret:
-    """A Secret without its data: `has_token` and `empty` say what matters of it."""
-
-    name: str
-    meta: Meta
-    type: str
-    service_account: str | None = None
-    has_token: bool = False
-    empty: bool = True
-
-    @property
-    def legacy(self) -> bool:
-        return LEGACY_LABEL in self.meta.labels
-
-    @property
-    def generation(self) -> int:
-        number = self.meta.labels.get(GENERATION_LABEL, "")
-        return int(number) if re.fullmatch("[0-9]{1,9}", number) else 1
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedRole:
-    meta: Meta
-    rules: tuple[PolicyRule, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedBinding:
-    """`role` is (kind, name) of the roleRef; `subjects` are (kind, namespace, name)."""
-
-    meta: Meta
-    role: tuple[str, str]
-    subjects: frozenset[tuple[str, str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What stands in the cluster. `unreadable`: kinds that the credential in use may not read; they are not judged."""
-
-    namespace: ObservedNamespace | None = None
-    service_account: ObservedServiceAccount | None = None
-    secrets: tuple[ObservedSecret, ...] = ()
-    cluster_role: ObservedRole | None = None
-    cluster_role_binding: ObservedBinding | None = None
-    unreadable: frozenset[Kind] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,27 +54,30 @@ class TokenNeed:
     """Whether a new token is wanted, and why."""
 
     issue: bool
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One write. `meta` holds the preconditions of update, replace and delete."""
+    """One write. `meta` holds the preconditions of update, replace and delete.
+
+    `wanted` is the object to create, update or replace; None for a deletion and for issuing a token.
+    """
 
     verb: Verb
     kind: Kind
     name: str
-    reason: str
+    reason: Reason
     message: str = ""
     meta: Meta | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
     """Why nothing is written to a cluster."""
 
-    reason: str
+    reason: Reason
     message: str
 
 
@@ -191,25 +102,25 @@ class _Conflict(Exception):  # never leaves this module
 
 
 def plan(
-    desired: Desired, observed: Observed, *, need: TokenNeed, work: Work, now: datetime, overlap: timedelta
+    desired: Desired, observed: Observed, *, need: TokenNeed, memory: ClusterMemory, now: datetime, overlap: timedelta
 ) -> Plan:
-    """Decide for one cluster. `work` tells which generation is published and which were retired."""
+    """Decide for one cluster. `memory` holds the published generation and the retired ones."""
     if observed.namespace is not None and observed.namespace.terminating:
         return Plan(
             blocked=Blocked(
-                "NamespaceTerminating", f"namespace {desired.namespace} is being deleted; waiting for its end"
+                Reason.NAMESPACE_TERMINATING, f"namespace {desired.namespace} is being deleted; waiting for its end"
             )
         )
     try:
         actions = [*_namespace(desired, observed), *_service_account(desired, observed)]
         lost = any(action.verb == "create" for action in actions)
-        secrets = _secrets(desired, observed, need=need, work=work, lost=lost, now=now, overlap=overlap)
+        secrets = _secrets(desired, observed, need=need, memory=memory, lost=lost, now=now, overlap=overlap)
         actions += [*secrets.actions, *_cluster_role(desired, observed), *_binding(desired, observed)]
     except _Conflict as conflict:
-        return Plan(blocked=Blocked("Conflict", str(conflict)), legacy=_legacy(desired, observed))
+        return Plan(blocked=Blocked(Reason.CONFLICT, str(conflict)), legacy=_legacy(desired, observed))
     issue = need.issue or lost or secrets.issue
     if issue:
-        reason = need.reason if need.issue else "TokenDead"
+        reason = need.reason if need.issue else Reason.TOKEN_DEAD
         actions.append(Action("issue", Kind.TOKEN, desired.service_account, reason))
     return Plan(
         actions=tuple(actions),
@@ -223,7 +134,7 @@ def plan(
 def plan_replace_legacy(desired: Desired, observed: Observed) -> tuple[Action, ...]:
     """Delete every legacy token Secret, adopted or not: only those of our service account count as such."""
     return tuple(
-        Action("delete", Kind.SECRET, secret.name, "LegacyToken", "holds a token that never expires", secret.meta)
+        Action("delete", Kind.SECRET, secret.name, Reason.LEGACY_TOKEN, "holds a token that never expires", secret.meta)
         for secret in observed.secrets
         if _is_legacy(desired, secret) and (secret.meta.ours or secret.meta.manager is None)
     )
@@ -245,53 +156,57 @@ def _stance(desired: Desired, kind: Kind, name: str, meta: Meta, *, same: bool, 
 
 
 def _namespace(desired: Desired, observed: Observed) -> list[Action]:
-    if observed.namespace is not None or Kind.NAMESPACE in observed.unreadable:
+    wanted, found = wanted_namespace(desired), observed.namespace
+    if wanted.kind in observed.unreadable:
         return []
-    return [Action("create", Kind.NAMESPACE, desired.namespace, "Missing")]
+    if found is None:
+        return [_creation(wanted)]
+    if not found.meta.ours:
+        return []  # it is used, and never labelled
+    differs = metadata_drift(wanted, found.meta)
+    return [_update(wanted, found.meta, differs.reason, differs.message)] if differs else []
 
 
 def _service_account(desired: Desired, observed: Observed) -> list[Action]:
-    kind, name, found = Kind.SERVICE_ACCOUNT, desired.service_account, observed.service_account
-    if kind in observed.unreadable:
-        return []
-    if found is None:
-        return [Action("create", kind, name, "Missing")]
-    if _stance(desired, kind, name, found.meta, same=True, differs=""):
-        return [Action("update", kind, name, "Adopted", "label it as ours", found.meta)]
-    return []
+    return _single(desired, observed, wanted_service_account(desired), observed.service_account)
 
 
 def _cluster_role(desired: Desired, observed: Observed) -> list[Action]:
-    kind, name, found = Kind.CLUSTER_ROLE, desired.cluster_role, observed.cluster_role
-    if kind in observed.unreadable:
-        return []
-    if found is None:
-        return [Action("create", kind, name, "Missing")]
-    same = normalise(found.rules) == normalise(desired.rules)
-    adopts = _stance(desired, kind, name, found.meta, same=same, differs="has other rules")
-    if not same:
-        return [Action("update", kind, name, "RoleDrifted", "its rules differ from the configured ones", found.meta)]
-    return [Action("update", kind, name, "Adopted", "label it as ours", found.meta)] if adopts else []
+    return _single(desired, observed, wanted_cluster_role(desired), observed.cluster_role, "has other rules")
 
 
 def _binding(desired: Desired, observed: Observed) -> list[Action]:
-    kind, name, found = Kind.CLUSTER_ROLE_BINDING, desired.cluster_role_binding, observed.cluster_role_binding
-    if kind in observed.unreadable:
+    wanted = wanted_cluster_role_binding(desired)
+    return _single(desired, observed, wanted, observed.cluster_role_binding, "binds another role or subject")
+
+
+def _single(
+    desired: Desired, observed: Observed, wanted: Wanted, found: ObservedObject | None, conflict: str = ""
+) -> list[Action]:
+    """Judge an object that exists once. `conflict` says how a namesake of somebody else differs; empty = never."""
+    if wanted.kind in observed.unreadable:
         return []
     if found is None:
-        return [Action("create", kind, name, "Missing")]
-    same_role = found.role == (Kind.CLUSTER_ROLE.value, desired.cluster_role)
-    same_subjects = found.subjects == {(Kind.SERVICE_ACCOUNT.value, desired.namespace, desired.service_account)}
-    adopts = _stance(
-        desired, kind, name, found.meta, same=same_role and same_subjects, differs="binds another role or subject"
-    )
-    if not same_role:
-        # roleRef is immutable: only delete and create can change it.
-        message = f"binds {found.role[0][:63]} {found.role[1][:63]}"
-        return [Action("replace", kind, name, "RoleRefChanged", message, found.meta)]
-    if not same_subjects:
-        return [Action("update", kind, name, "SubjectsDrifted", "its subjects differ", found.meta)]
-    return [Action("update", kind, name, "Adopted", "label it as ours", found.meta)] if adopts else []
+        return [_creation(wanted)]
+    same = not conflict or meaning_drift(wanted, found) is None
+    adopts = _stance(desired, wanted.kind, wanted.name, found.meta, same=same, differs=conflict)
+    differs = drift(wanted, found)
+    if differs is None:
+        return []
+    if differs.reason is Reason.ROLE_REF_CHANGED:  # a roleRef is immutable: only delete and create can change it
+        action = Action("replace", wanted.kind, wanted.name, differs.reason, differs.message, found.meta, wanted)
+        return [action]
+    if adopts and differs.reason in {Reason.METADATA_DRIFTED, Reason.ACCOUNT_DRIFTED}:
+        return [_update(wanted, found.meta, Reason.ADOPTED, "label it as ours")]
+    return [_update(wanted, found.meta, differs.reason, differs.message)]
+
+
+def _creation(wanted: Wanted, reason: Reason = Reason.MISSING) -> Action:
+    return Action("create", wanted.kind, wanted.name, reason, wanted=wanted)
+
+
+def _update(wanted: Wanted, meta: Meta, reason: Reason, message: str) -> Action:
+    return Action("update", wanted.kind, wanted.name, reason, message, meta, wanted)
 
 
 def _legacy(desired: Desired, observed: Observed) -> bool:
@@ -309,14 +224,14 @@ def _secrets(
     observed: Observed,
     *,
     need: TokenNeed,
-    work: Work,
+    memory: ClusterMemory,
     lost: bool,
     now: datetime,
     overlap: timedelta,
 ) -> Plan:
     """Choose the generation behind the token; adopt, create, retire and delete Secrets around it."""
     if Kind.SECRET in observed.unreadable:
-        return Plan(secret=work.generation or desired.secret, retired=work.retired)
+        return Plan(secret=memory.generation or desired.secret, retired=memory.retired)
     actions = _adopt_secret(desired, observed)
     taken_over = {action.name for action in actions}
     usable = sorted(
@@ -325,17 +240,19 @@ def _secrets(
     )
     # With the service account its token Secrets are gone too; an Opaque one still binds new tokens.
     dead = lost and desired.token_source == "secret"
-    chosen = None if dead else _choose(desired, usable, need=need, work=work)
+    chosen = None if dead else _choose(desired, usable, need=need, memory=memory)
     # A forgotten generation (None) is no reason to issue: whether the token lives was or will be seen by using it.
-    issue = chosen is None or work.generation not in {None, chosen.name}
+    issue = chosen is None or memory.generation not in {None, chosen.name}
     if chosen is None:
         name, generation = _next_generation(desired, observed)
-        reason = need.reason if need.issue and usable else "SecretMissing"
-        labels = {GENERATION_LABEL: str(generation)}
-        actions.append(Action("create", Kind.SECRET, name, reason, labels=labels))
+        reason = need.reason if need.issue and usable else Reason.SECRET_MISSING
+        actions.append(_creation(wanted_secret(desired, name, generation), reason))
     else:
         name = chosen.name
-    retired, deletions = _retire(observed, keep=name, work=work, now=now, overlap=overlap)
+        wanted = wanted_secret(desired, name, chosen.generation)
+        if name not in taken_over and (differs := metadata_drift(wanted, chosen.meta)):
+            actions.append(_update(wanted, chosen.meta, differs.reason, differs.message))
+    retired, deletions = _retire(observed, keep=name, memory=memory, now=now, overlap=overlap)
     return Plan(actions=(*actions, *deletions), secret=name, issue=issue, retired=retired)
 
 
@@ -352,23 +269,30 @@ def _adopt_secret(desired: Desired, observed: Observed) -> list[Action]:
         return []  # adopt = always, but a type is immutable: it is of no use and stays as it is
     if legacy:
         message = "holds a token that never expires; kept for the tool that made it"
-        return [Action("update", Kind.SECRET, named.name, "LegacyToken", message, named.meta, {LEGACY_LABEL: "true"})]
-    labels = {GENERATION_LABEL: "1"}
-    return [Action("update", Kind.SECRET, named.name, "Adopted", "label it as ours", named.meta, labels)]
+        return [_update(wanted_legacy_secret(desired, named.name), named.meta, Reason.LEGACY_TOKEN, message)]
+    return [_update(wanted_secret(desired, named.name, 1), named.meta, Reason.ADOPTED, "label it as ours")]
 
 
 def _usable(desired: Desired, secret: ObservedSecret, *, adopted: bool) -> bool:
     """Whether a Secret can hold (secret mode) or bind (request mode) our token; a type is immutable."""
-    if _is_legacy(desired, secret) or not (secret.meta.ours or adopted):
+    if _is_legacy(desired, secret) or not (adopted or _is_generation(desired, secret)):
         return False
     if secret.type != desired.secret_type:
         return False
     return desired.token_source == "request" or secret.service_account == desired.service_account
 
 
-def _choose(desired: Desired, usable: list[ObservedSecret], *, need: TokenNeed, work: Work) -> ObservedSecret | None:
+def _is_generation(desired: Desired, secret: ObservedSecret) -> bool:
+    """Whether a Secret of ours was made for the token; the installation may keep others in the same namespace."""
+    named = re.fullmatch(rf"{re.escape(desired.secret)}(-[0-9]+)?", secret.name) is not None
+    return secret.meta.ours and (named or GENERATION_LABEL in secret.meta.labels)
+
+
+def _choose(
+    desired: Desired, usable: list[ObservedSecret], *, need: TokenNeed, memory: ClusterMemory
+) -> ObservedSecret | None:
     """The generation to use; None = a new one is to be made."""
-    current = next((secret for secret in usable if secret.name == work.generation), None)
+    current = next((secret for secret in usable if secret.name == memory.generation), None)
     if desired.token_source == "request" or not need.issue:
         return current or (usable[-1] if usable else None)
     if current is None:
@@ -379,7 +303,8 @@ def _choose(desired: Desired, usable: list[ObservedSecret], *, need: TokenNeed, 
 
 def _next_generation(desired: Desired, observed: Observed) -> tuple[str, int]:
     names = {secret.name for secret in observed.secrets}
-    generation = max((secret.generation for secret in observed.secrets if secret.meta.ours), default=0) + 1
+    ours = [secret for secret in observed.secrets if _is_generation(desired, secret)]
+    generation = max((secret.generation for secret in ours), default=0) + 1
     while (name := _generation_name(desired.secret, generation)) in names:
         generation += 1
     return name, generation
@@ -390,10 +315,10 @@ def _generation_name(secret: str, generation: int) -> str:
 
 
 def _retire(
-    observed: Observed, *, keep: str, work: Work, now: datetime, overlap: timedelta
+    observed: Observed, *, keep: str, memory: ClusterMemory, now: datetime, overlap: timedelta
 ) -> tuple[tuple[RetiredSecret, ...], list[Action]]:
     """Our generations other than `keep` end after the overlap; those whose time has come are deleted."""
-    known = {(secret.name, secret.uid): secret.delete_at for secret in work.retired}
+    known = {(secret.name, secret.uid): secret.delete_at for secret in memory.retired}
     retired: list[RetiredSecret] = []
     deletions: list[Action] = []
     for secret in observed.secrets:
@@ -403,7 +328,9 @@ def _retire(
         delete_at = known.get((secret.name, secret.meta.uid), now + overlap)
         if delete_at <= now:
             deletions.append(
-                Action("delete", Kind.SECRET, secret.name, "OverlapOver", "its successor is published", secret.meta)
+                Action(
+                    "delete", Kind.SECRET, secret.name, Reason.OVERLAP_OVER, "its successor is published", secret.meta
+                )
             )
         else:
             retired.append(RetiredSecret(secret.name, secret.meta.uid, delete_at))

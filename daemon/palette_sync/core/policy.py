@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING
 
+from palette_sync.core.documents import encode_document
+from palette_sync.core.model import AuthMode
 from palette_sync.core.select import AuthRule, Filters, auth_mode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import timedelta
 
     from palette_sync.core.fold import Presentation
-    from palette_sync.core.model import AuthMode, Cluster
-    from palette_sync.core.plan import Desired
+    from palette_sync.core.model import Cluster
+    from palette_sync.core.objects import Desired
+    from palette_sync.core.rbac import PolicyRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,51 @@ class InstancePolicy:
         return auth_mode(cluster, rules=self.auth_rules, default=self.default_mode)
 
     def fingerprint(self, mode: AuthMode) -> str:
-        """Identify the configuration that shapes access in `mode`, so that a change of it is work that is due."""
-        oidc = (self.oidc.provider, self.oidc.spectro_proxy)
-        shape = repr(oidc) if mode.value == "oidc" else repr(self.desired)
+        """Identify the configuration that shapes access in `mode`, so that a change of it is work that is due.
+
+        It is stored in Redis beside each cluster. What has its default value is left out: a new option changes no
+        fingerprint until somebody sets it.
+        """
+        if mode is AuthMode.OIDC:
+            shape: dict[str, object] = {"provider": self.oidc.provider, "spectro_proxy": self.oidc.spectro_proxy}
+        else:
+            shape = _without_defaults(self.desired)
+            shape["rules"] = [_without_defaults(rule) for rule in self.desired.rules]
+        text = encode_document("fingerprint", {"mode": mode.value, "shape": shape})
+        return f"{_FORM}:{hashlib.sha256(text).hexdigest()[:16]}"
+
+    def former_fingerprint(self, mode: AuthMode) -> str | None:
+        """The fingerprint of this configuration in the form that was stored before `v2`; None where it had none.
+
+        A cluster whose memory holds it is not due; the next work on the cluster stores the present form.
+        """
+        desired = self.desired
+        if mode is AuthMode.OIDC:
+            shape = f"({self.oidc.provider!r}, {self.oidc.spectro_proxy!r})"
+        elif desired.labels or desired.annotations:
+            return None
+        else:
+            rules = "".join(f"PolicyRule({_assigned(rule, _RULE_FIELDS)}), " for rule in desired.rules)
+            listed = f"({rules.rstrip(' ')})" if len(desired.rules) == 1 else f"({rules.removesuffix(', ')})"
+            names, modes = _assigned(desired, _DESIRED_FIELDS), _assigned(desired, ("adopt", "token_source"))
+            shape = f"Desired({names}, rules={listed}, {modes})"
         return hashlib.sha256(f"{mode.value}|{shape}".encode()).hexdigest()[:16]
+
+
+_FORM = "v2"
+_DESIRED_FIELDS = ("namespace", "service_account", "secret", "cluster_role", "cluster_role_binding")
+_RULE_FIELDS = ("api_groups", "resources", "verbs", "resource_names", "non_resource_urls")
+
+
+def _without_defaults(value: Desired | PolicyRule) -> dict[str, object]:
+    """The fields of a frozen value that differ from their defaults."""
+    found = {}
+    for one in fields(value):
+        default = one.default_factory() if one.default_factory is not MISSING else one.default
+        if (given := getattr(value, one.name)) != default:
+            found[one.name] = given
+    return found
+
+
+def _assigned(value: object, names: Iterable[str]) -> str:
+    return ", ".join(f"{name}={getattr(value, name)!r}" for name in names)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from palette_sync.core.reasons import Reason
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,7 +21,7 @@ PASSES = 3
 class Pruning:
     """`drop`: uids whose records go now, with the reason. `held`: disappeared uids → passes that missed them."""
 
-    drop: Mapping[str, str]
+    drop: Mapping[str, Reason]
     held: Mapping[str, int]
 
 
@@ -35,12 +37,12 @@ def prune(selection: Selection, *, total: int, missed: Mapping[str, int], allow:
     # A pass that could not look at a uid's scope says nothing about it: its count stays.
     held = {uid: count for uid, count in missed.items() if uid in selection.kept}
     if allow or len(gone) <= FEW or len(gone) <= SHARE * total:
-        drop.update(dict.fromkeys(gone, "Disappeared"))
+        drop.update(dict.fromkeys(gone, Reason.DISAPPEARED))
         return Pruning(drop, held)
     for uid in gone:
         count = missed.get(uid, 0) + 1
         if count >= PASSES:
-            drop[uid] = "Disappeared"
+            drop[uid] = Reason.DISAPPEARED
         else:
             held[uid] = count
     return Pruning(drop, held)

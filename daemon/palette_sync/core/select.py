@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from palette_sync.core.model import TENANT_SCOPE, AuthMode, Cluster, Project, Scope
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,19 +42,19 @@ class Filters:
             return False
         return not self.include_projects or _any_matches(self.include_projects, names)
 
-    def deselects(self, cluster: Cluster) -> str | None:
+    def deselects(self, cluster: Cluster) -> Reason | None:
         """Why the configuration leaves this cluster out, or None. Its project must be resolved."""
         if cluster.virtual and not self.include_virtual:
-            return "VirtualExcluded"
+            return Reason.VIRTUAL_EXCLUDED
         if cluster.scope is Scope.TENANT:
             if self.exclude_tenant_scoped_clusters:
-                return "TenantScopeExcluded"
+                return Reason.TENANT_SCOPE_EXCLUDED
         elif cluster.project is not None and not self.chooses_project(cluster.project):
-            return "ProjectExcluded"
+            return Reason.PROJECT_EXCLUDED
         if _any_matches(self.exclude_tags, cluster.tags):
-            return "TagExcluded"
+            return Reason.TAG_EXCLUDED
         if self.include_tags and not _any_matches(self.include_tags, cluster.tags):
-            return "TagNotIncluded"
+            return Reason.TAG_NOT_INCLUDED
         return None
 
 
@@ -93,9 +94,9 @@ class Selection:
     """
 
     chosen: Mapping[str, Cluster] = field(default_factory=dict)
-    dropped: Mapping[str, str] = field(default_factory=dict)
+    dropped: Mapping[str, Reason] = field(default_factory=dict)
     disappeared: frozenset[str] = frozenset()
-    unresolved: Mapping[str, str] = field(default_factory=dict)
+    unresolved: Mapping[str, Reason] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
 
 
@@ -125,16 +126,16 @@ def select(discovery: Discovery, records: Mapping[str, ClusterRecord], filters: 
 
 def _judge_clusters(
     discovery: Discovery, filters: Filters
-) -> tuple[dict[str, Cluster], dict[str, str], dict[str, str]]:
+) -> tuple[dict[str, Cluster], dict[str, Reason], dict[str, Reason]]:
     chosen: dict[str, Cluster] = {}
-    dropped: dict[str, str] = {}
-    unresolved: dict[str, str] = {}
+    dropped: dict[str, Reason] = {}
+    unresolved: dict[str, Reason] = {}
     for listing in discovery.listings:
         for cluster in listing.clusters:
             if cluster.gone:
-                dropped[cluster.uid] = cluster.state
+                dropped[cluster.uid] = Reason.read(cluster.state)
             elif cluster.scope is Scope.PROJECT and cluster.project is None:
-                unresolved[cluster.uid] = "ProjectUnresolved"
+                unresolved[cluster.uid] = Reason.PROJECT_UNRESOLVED
             elif reason := filters.deselects(cluster):
                 dropped[cluster.uid] = reason
             else:
@@ -148,19 +149,19 @@ def _judge_clusters(
     return chosen, dropped, unresolved
 
 
-def _deselects_record(record: ClusterRecord, projects: Mapping[str, Project] | None, filters: Filters) -> str | None:
+def _deselects_record(record: ClusterRecord, projects: Mapping[str, Project] | None, filters: Filters) -> Reason | None:
     """A record that no listing showed is still deselected when the configuration leaves out its scope or kind.
 
     Virtual clusters that are not wanted are left out of the listing itself; they did not disappear.
     """
     if record.palette.cloud_type.lower() == VIRTUAL_CLOUD_TYPE and not filters.include_virtual:
-        return "VirtualExcluded"
+        return Reason.VIRTUAL_EXCLUDED
     if record.scope is Scope.TENANT:
-        return "TenantScopeExcluded" if filters.exclude_tenant_scoped_clusters else None
+        return Reason.TENANT_SCOPE_EXCLUDED if filters.exclude_tenant_scoped_clusters else None
     if record.project is None:
         return None
     current = (projects or {}).get(record.project.uid, record.project)
-    return None if filters.chooses_project(current) else "ProjectExcluded"
+    return None if filters.chooses_project(current) else Reason.PROJECT_EXCLUDED
 
 
 def _scope_is_known(record: ClusterRecord, projects: Mapping[str, Project] | None, complete: set[str]) -> bool:

@@ -24,6 +24,7 @@ from palette_sync.core.model import (
     Server,
     ServiceAccountAuth,
 )
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +69,7 @@ def record_to_dict(record: ClusterRecord) -> dict[str, object]:
             created_at=palette.created_at,
             tags=list(palette.tags),
             location=location or None,
+            paused=palette.paused or None,
         ),
         access=present(state=access.state.value, reason=access.reason, message=access.message, since=access.since),
         kubernetes_version=record.kubernetes_version,
@@ -112,7 +114,7 @@ def decode_record(raw: bytes) -> ClusterRecord:
         palette=_palette(fields.object("palette")),
         access=Access(
             state=access.word("state", AccessState),
-            reason=access.text("reason"),
+            reason=Reason.read(access.text("reason")),
             message=access.text("message"),
             since=access.time("since"),
         ),
@@ -157,6 +159,7 @@ def _palette(fields: Fields) -> PaletteFacts:
         created_at=fields.maybe_time("created_at"),
         tags=fields.texts("tags"),
         location=Location(**location),
+        paused=fields.maybe_flag("paused"),
     )
 
 

@@ -1,23 +1,45 @@
-"""Access to one Kubernetes cluster: its kubeconfig, its five objects, its tokens."""
+"""One Kubernetes cluster: read its kubeconfig, its five objects and its tokens, and write what was planned."""
 
-from palette_sync.kube.cluster import Checked, Granted, check, grant, probe_version, replace_legacy
-from palette_sync.kube.errors import Blocked, KubeError, Unreachable
-from palette_sync.kube.kubeconfig import AdminAccess, KubeconfigError, parse, parse_server_only
-from palette_sync.kube.transport import Requests
+from palette_sync.kube.errors import (
+    AccessDenied,
+    Blocked,
+    Conflict,
+    KubeError,
+    NamespaceTerminating,
+    NotFound,
+    TokenRejected,
+    Unauthorized,
+    Unreachable,
+)
+from palette_sync.kube.kubeconfig import AdminAccess, BearerToken, KubeconfigError, parse, parse_server_only
+from palette_sync.kube.observe import observe
+from palette_sync.kube.probe import probe_version
+from palette_sync.kube.tokens import kubernetes_version, prove, read_secret_token, request_token
+from palette_sync.kube.transport import KubeApi, Requests
+from palette_sync.kube.write import write
 
 __all__ = [
+    "AccessDenied",
     "AdminAccess",
+    "BearerToken",
     "Blocked",
-    "Checked",
-    "Granted",
+    "Conflict",
+    "KubeApi",
     "KubeError",
     "KubeconfigError",
+    "NamespaceTerminating",
+    "NotFound",
     "Requests",
+    "TokenRejected",
+    "Unauthorized",
     "Unreachable",
-    "check",
-    "grant",
+    "kubernetes_version",
+    "observe",
     "parse",
     "parse_server_only",
     "probe_version",
-    "replace_legacy",
+    "prove",
+    "read_secret_token",
+    "request_token",
+    "write",
 ]

@@ -1,6 +1,6 @@
 """What went wrong with a cluster, by meaning. Callers never see aiohttp or kubernetes_asyncio errors.
 
-`reason` is CamelCase and ends up in a record's `access.reason`; texts are safe to publish: they hold a Status's reason
+`reason` ends up in a record's `access.reason`; texts are safe to publish: they hold a Status's reason
 and a cut message at most, never a header or another body.
 """
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
+from palette_sync.core.reasons import Reason
 from palette_sync.http import Cause
 
 if TYPE_CHECKING:
@@ -23,88 +24,88 @@ LONGEST_MESSAGE = 200
 class KubeError(Exception):
     """A cluster's API did not do what was asked. `outcome` is the word for metrics."""
 
-    reason = "Failed"
+    reason: Reason = Reason.FAILED
     outcome: ClassVar[str] = "error"
 
 
 class Unauthorized(KubeError):
-    reason = "Unauthorized"
+    reason = Reason.UNAUTHORIZED
     outcome = "unauthorized"
 
 
 class Forbidden(KubeError):
-    reason = "Forbidden"
+    reason = Reason.FORBIDDEN
     outcome = "not-permitted"
 
 
 class NamespaceTerminating(Forbidden):
     """Nothing can be created in a namespace that is being deleted."""
 
-    reason = "NamespaceTerminating"
+    reason = Reason.NAMESPACE_TERMINATING
 
 
 class NotFound(KubeError):
-    reason = "NotFound"
+    reason = Reason.NOT_FOUND
     outcome = "not-found"
 
 
 class Conflict(KubeError):
     """Another writer was faster: the object exists already, or changed since it was read."""
 
-    reason = "Contended"
+    reason = Reason.CONTENDED
     outcome = "conflict"
 
 
 class Invalid(KubeError):
-    reason = "Invalid"
+    reason = Reason.INVALID
     outcome = "rejected"
 
 
 class TooMany(KubeError):
-    reason = "TooManyRequests"
+    reason = Reason.TOO_MANY_REQUESTS
     outcome = "rate-limited"
 
 
 class ServerFailure(KubeError):
-    reason = "ServerFailure"
+    reason = Reason.SERVER_FAILURE
     outcome = "server-failure"
 
 
 class Malformed(KubeError):
     """The answer is not what a Kubernetes API server says."""
 
-    reason = "Malformed"
+    reason = Reason.MALFORMED
     outcome = "malformed"
 
 
 class Unreachable(KubeError):
     """No complete answer came. A refused certificate has the reason `CertificateRefused`."""
 
-    reason = "Unreachable"
+    reason = Reason.UNREACHABLE
     outcome = "unreachable"
 
     def __init__(self, message: str, *, cause: Cause = Cause.BROKEN) -> None:
         super().__init__(message)
         if cause is Cause.TLS:
-            self.reason = "CertificateRefused"
+            self.reason = Reason.CERTIFICATE_REFUSED
 
 
 class TokenNotFilled(KubeError):
     """The API server did not write a token into its Secret in time."""
 
-    reason = "TokenNotFilled"
+    reason = Reason.TOKEN_NOT_FILLED
 
 
 class TokenRejected(KubeError):
     """A token that was just issued is still refused after several seconds."""
 
-    reason = "TokenRejected"
+    reason = Reason.TOKEN_REJECTED
 
 
 class AccessDenied(KubeError):
     """A token works, but the rules it should have do not take effect."""
 
-    reason = "AccessDenied"
+    reason = Reason.ACCESS_DENIED
 
 
 class Blocked(KubeError):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import yaml
 
 from palette_sync.core.model import Secret, Server
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +30,9 @@ _ABSENT = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 class KubeconfigError(Exception):
-    """A kubeconfig that is not used. `reason` is CamelCase; the text names keys, never values."""
+    """A kubeconfig that is not used. The text names keys, never values."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -78,13 +79,13 @@ def parse_server_only(text: Secret, *, ca_pem: str | None = None) -> Server:
 def _document(text: Secret) -> dict[str, object]:
     raw = text.reveal()
     if len(raw) > LARGEST:
-        raise KubeconfigError("KubeconfigTooLarge", f"the kubeconfig is larger than {LARGEST} bytes")
+        raise KubeconfigError(Reason.KUBECONFIG_TOO_LARGE, f"the kubeconfig is larger than {LARGEST} bytes")
     try:
         root = _build(yaml.parse(raw, Loader=_LOADER))
     except (yaml.YAMLError, UnicodeError):
-        raise KubeconfigError("KubeconfigMalformed", "the kubeconfig is not valid YAML") from None
+        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig is not valid YAML") from None
     if not isinstance(root, dict):
-        raise KubeconfigError("KubeconfigMalformed", "the kubeconfig is not a mapping")
+        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig is not a mapping")
     return root
 
 
@@ -95,10 +96,12 @@ def _build(events: Iterator[yaml.Event]) -> object:
     keys: list[str | None] = [None]
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            raise KubeconfigError("KubeconfigMalformed", "the kubeconfig uses YAML aliases, which no kubeconfig needs")
+            raise KubeconfigError(
+                Reason.KUBECONFIG_MALFORMED, "the kubeconfig uses YAML aliases, which no kubeconfig needs"
+            )
         if isinstance(event, yaml.CollectionStartEvent):
             if len(stack) > DEEPEST:
-                raise KubeconfigError("KubeconfigMalformed", "the kubeconfig is nested too deeply")
+                raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig is nested too deeply")
             fresh: list[object] | dict[str, object] = {} if isinstance(event, yaml.MappingStartEvent) else []
             _place(stack[-1], keys, fresh)
             stack.append(fresh)
@@ -120,16 +123,16 @@ def _place(parent: list[object] | dict[str, object], keys: list[str | None], val
         return
     key, keys[-1] = keys[-1], None
     if key is None:
-        raise KubeconfigError("KubeconfigMalformed", "the kubeconfig has a key that is no text")
+        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig has a key that is no text")
     if key in parent:
-        raise KubeconfigError("KubeconfigMalformed", "the kubeconfig says a key twice")
+        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig says a key twice")
     parent[key] = value
 
 
 def _current_context(document: dict[str, object]) -> dict[str, object]:
     name = _text(document, "current-context")
     if name is None:
-        raise KubeconfigError("NoCurrentContext", "the kubeconfig names no current-context")
+        raise KubeconfigError(Reason.NO_CURRENT_CONTEXT, "the kubeconfig names no current-context")
     return _named(document, "contexts", "context", name)
 
 
@@ -137,11 +140,11 @@ def _named(document: dict[str, object], listing: str, kind: str, name: str | Non
     entries = document.get(listing)
     named = [entry for entry in entries if _is_named(entry, name)] if isinstance(entries, list) and name else []
     if len(named) > 1:
-        raise KubeconfigError("KubeconfigMalformed", f"the kubeconfig has two {listing} of the same name")
+        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, f"the kubeconfig has two {listing} of the same name")
     found = named[0].get(kind) if named else None
     if isinstance(found, dict):
         return found
-    raise KubeconfigError("KubeconfigMalformed", f"the kubeconfig's current context leads to no {kind}")
+    raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, f"the kubeconfig's current context leads to no {kind}")
 
 
 def _is_named(entry: object, name: str) -> TypeGuard[dict[str, object]]:
@@ -156,55 +159,57 @@ def _text(section: dict[str, object], key: str) -> str | None:
 def _server(cluster: dict[str, object], ca_pem: str | None) -> Server:
     url = _text(cluster, "server") or ""
     if not url.isprintable() or not re.fullmatch(r"https://[^\s/?#@]+(/[^\s?#@]*)?", url):
-        raise KubeconfigError("NotHttps", "the kubeconfig's server is no plain https address")
+        raise KubeconfigError(Reason.NOT_HTTPS, "the kubeconfig's server is no plain https address")
     if _text(cluster, "certificate-authority"):
         raise KubeconfigError(
-            "FilePathRefused", "the kubeconfig names a certificate-authority file; only inline data is read"
+            Reason.FILE_PATH_REFUSED, "the kubeconfig names a certificate-authority file; only inline data is read"
         )
     if _text(cluster, "proxy-url"):
-        raise KubeconfigError("ProxyRefused", "the kubeconfig names a proxy-url, which is never used")
+        raise KubeconfigError(Reason.PROXY_REFUSED, "the kubeconfig names a proxy-url, which is never used")
     tls_server_name = _text(cluster, "tls-server-name")
     if tls_server_name is not None and not tls_server_name.isprintable():
-        raise KubeconfigError("KubeconfigMalformed", "the kubeconfig's tls-server-name is no host name")
+        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig's tls-server-name is no host name")
     if ca_pem is not None:
         return Server(url.rstrip("/"), base64.b64encode(ca_pem.encode()).decode(), tls_server_name)
     if (_text(cluster, "insecure-skip-tls-verify") or "").lower() in {"true", "yes", "on"}:
         raise KubeconfigError(
-            "InsecureTLS", "the kubeconfig asks to skip TLS verification; give the cluster a CA instead"
+            Reason.INSECURE_TLS, "the kubeconfig asks to skip TLS verification; give the cluster a CA instead"
         )
     data = _text(cluster, "certificate-authority-data")
     if data is None:
         return Server(url.rstrip("/"), None, tls_server_name)
-    pem = _pem(data, "CERTIFICATE", "BadCA", "certificate-authority-data")
+    pem = _pem(data, "CERTIFICATE", Reason.BAD_CA, "certificate-authority-data")
     return Server(url.rstrip("/"), base64.b64encode(pem.encode()).decode(), tls_server_name)
 
 
 def _credential(user: dict[str, object]) -> ClientCertificate | BearerToken:
-    for key, reason in (("exec", "ExecRefused"), ("auth-provider", "AuthProviderRefused")):
+    for key, reason in (("exec", Reason.EXEC_REFUSED), ("auth-provider", Reason.AUTH_PROVIDER_REFUSED)):
         if user.get(key) not in (None, *_ABSENT):
             raise KubeconfigError(reason, f"the kubeconfig's user wants to run {key}; nothing in a kubeconfig is run")
     for key in ("client-certificate", "client-key", "tokenFile"):
         if _text(user, key):
             raise KubeconfigError(
-                "FilePathRefused", f"the kubeconfig's user names a file by {key}; only inline data is read"
+                Reason.FILE_PATH_REFUSED, f"the kubeconfig's user names a file by {key}; only inline data is read"
             )
     token = _text(user, "token")
     if token is not None:
         if not token.isascii() or not token.isprintable() or " " in token:
-            raise KubeconfigError("BadCredential", "the kubeconfig's token holds characters that no header can carry")
+            raise KubeconfigError(
+                Reason.BAD_CREDENTIAL, "the kubeconfig's token holds characters that no header can carry"
+            )
         return BearerToken(Secret(token))
     certificate, key_data = _text(user, "client-certificate-data"), _text(user, "client-key-data")
     if certificate is None or key_data is None:
         raise KubeconfigError(
-            "NoCredential", "the kubeconfig's user has neither a token nor a client certificate with key"
+            Reason.NO_CREDENTIAL, "the kubeconfig's user has neither a token nor a client certificate with key"
         )
     return ClientCertificate(
-        _pem(certificate, "CERTIFICATE", "BadCredential", "client-certificate-data"),
-        Secret(_pem(key_data, "PRIVATE KEY", "BadCredential", "client-key-data")),
+        _pem(certificate, "CERTIFICATE", Reason.BAD_CREDENTIAL, "client-certificate-data"),
+        Secret(_pem(key_data, "PRIVATE KEY", Reason.BAD_CREDENTIAL, "client-key-data")),
     )
 
 
-def _pem(data: str, label: str, reason: str, key: str) -> str:
+def _pem(data: str, label: str, reason: Reason, key: str) -> str:
     """Decode base64 and keep PEM blocks of one label only (an EC key comes with parameters, a CA may have text)."""
     try:
         text = base64.b64decode("".join(data.split()), validate=True).decode("ascii", errors="ignore")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from palette_sync.core.model import MANAGED_BY
-from palette_sync.core.plan import (
-    MANAGED_BY_LABEL,
+from palette_sync.core.objects import (
     SERVICE_ACCOUNT_ANNOTATION,
-    Action,
     Kind,
     Meta,
     ObservedBinding,
@@ -16,14 +13,16 @@ from palette_sync.core.plan import (
     ObservedRole,
     ObservedSecret,
     ObservedServiceAccount,
+    Wanted,
 )
 from palette_sync.core.rbac import PolicyRule
+from palette_sync.core.reasons import Reason
 from palette_sync.kube.errors import Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from palette_sync.core.plan import Desired
+    from palette_sync.core.plan import Action
 
 Document = dict[str, Any]
 RBAC_GROUP = "rbac.authorization.k8s.io"
@@ -35,7 +34,7 @@ def meta_of(document: Document) -> Meta:
     uid, version = metadata.get("uid"), metadata.get("resourceVersion")
     if not isinstance(uid, str) or not isinstance(version, str):
         raise Malformed("an object without uid or resourceVersion")
-    return Meta(uid, version, _strings(metadata.get("labels")))
+    return Meta(uid, version, _strings(metadata.get("labels")), _strings(metadata.get("annotations")))
 
 
 def namespace_of(document: Document) -> ObservedNamespace:
@@ -45,19 +44,19 @@ def namespace_of(document: Document) -> ObservedNamespace:
 
 
 def service_account_of(document: Document) -> ObservedServiceAccount:
-    return ObservedServiceAccount(meta_of(document))
+    automount = document.get("automountServiceAccountToken")
+    return ObservedServiceAccount(meta_of(document), automount if isinstance(automount, bool) else None)
 
 
 def secret_of(document: Document) -> ObservedSecret:
     """What matters of a Secret; its values are not kept."""
-    metadata, data = _metadata(document), section(document, "data")
+    meta = meta_of(document)
     return ObservedSecret(
-        name=str(metadata.get("name", "")),
-        meta=meta_of(document),
+        name=str(_metadata(document).get("name", "")),
+        meta=meta,
         type=str(document.get("type", "")),
-        service_account=_strings(metadata.get("annotations")).get(SERVICE_ACCOUNT_ANNOTATION),
-        has_token=bool(data.get("token")),
-        empty=not data,
+        service_account=meta.annotations.get(SERVICE_ACCOUNT_ANNOTATION),
+        empty=not section(document, "data"),
     )
 
 
@@ -125,38 +124,46 @@ def _strings(value: object) -> Mapping[str, str]:
     return {str(key): str(text) for key, text in value.items()} if isinstance(value, dict) else {}
 
 
-def body_of(desired: Desired, action: Action) -> Document:
-    """The object that a create action posts."""
-    body: Document = {"metadata": {"name": action.name, "labels": _labels(action)}}
-    match action.kind:
-        case Kind.NAMESPACE:
-            return {"apiVersion": "v1", "kind": "Namespace", **body}
-        case Kind.SERVICE_ACCOUNT:
-            body["metadata"]["namespace"] = desired.namespace
-            return {"apiVersion": "v1", "kind": "ServiceAccount", "automountServiceAccountToken": False, **body}
-        case Kind.SECRET:
-            body["metadata"]["namespace"] = desired.namespace
-            if desired.token_source == "secret":  # noqa: S105 - a mode's name
-                body["metadata"]["annotations"] = {SERVICE_ACCOUNT_ANNOTATION: desired.service_account}
-            return {"apiVersion": "v1", "kind": "Secret", "type": desired.secret_type, **body}
-        case Kind.CLUSTER_ROLE:
-            return {"apiVersion": f"{RBAC_GROUP}/v1", "kind": "ClusterRole", "rules": _rules(desired), **body}
-        case Kind.CLUSTER_ROLE_BINDING:
-            role = {"apiGroup": RBAC_GROUP, "kind": "ClusterRole", "name": desired.cluster_role}
-            kind = {"apiVersion": f"{RBAC_GROUP}/v1", "kind": "ClusterRoleBinding"}
-            return {**kind, "roleRef": role, "subjects": _subjects(desired), **body}
-    raise AssertionError(action.kind)
+def body_of(wanted: Wanted) -> Document:
+    """The object to create."""
+    metadata: Document = {"name": wanted.name, "labels": dict(wanted.labels)}
+    if wanted.annotations:
+        metadata["annotations"] = dict(wanted.annotations)
+    if wanted.namespace is not None:
+        metadata["namespace"] = wanted.namespace
+    group = "v1" if wanted.kind in _CORE else f"{RBAC_GROUP}/v1"
+    body: Document = {"apiVersion": group, "kind": wanted.kind.value, "metadata": metadata}
+    if wanted.automount is not None:
+        body["automountServiceAccountToken"] = wanted.automount
+    if wanted.type is not None:
+        body["type"] = wanted.type
+    if wanted.kind is Kind.CLUSTER_ROLE:
+        body["rules"] = _rules(wanted)
+    if wanted.role is not None:
+        body["roleRef"] = {"apiGroup": RBAC_GROUP, "kind": wanted.role[0], "name": wanted.role[1]}
+        body["subjects"] = _subjects(wanted)
+    return body
 
 
-def patch_of(desired: Desired, action: Action) -> Document:
-    """The merge patch of an update action; its resourceVersion makes the API server refuse a stale one with 409."""
+_CORE = frozenset({Kind.NAMESPACE, Kind.SERVICE_ACCOUNT, Kind.SECRET})
+
+
+def patch_of(action: Action) -> Document:
+    """The merge patch of an update. Its resourceVersion makes the API server refuse a stale one with 409."""
     assert action.meta is not None
-    patch: Document = {"metadata": {"resourceVersion": action.meta.resource_version, "labels": _labels(action)}}
-    if action.kind is Kind.CLUSTER_ROLE:
-        patch["rules"] = _rules(desired)
+    assert action.wanted is not None
+    wanted = action.wanted
+    metadata: Document = {"resourceVersion": action.meta.resource_version, "labels": dict(wanted.labels)}
+    if wanted.annotations:
+        metadata["annotations"] = dict(wanted.annotations)
+    patch: Document = {"metadata": metadata}
+    if wanted.kind is Kind.CLUSTER_ROLE:
+        patch["rules"] = _rules(wanted)
         patch["aggregationRule"] = None
-    elif action.kind is Kind.CLUSTER_ROLE_BINDING:
-        patch["subjects"] = _subjects(desired)
+    elif wanted.kind is Kind.CLUSTER_ROLE_BINDING:
+        patch["subjects"] = _subjects(wanted)
+    elif action.reason is Reason.ACCOUNT_DRIFTED:
+        patch["automountServiceAccountToken"] = wanted.automount
     return patch
 
 
@@ -167,11 +174,7 @@ def preconditions_of(action: Action) -> Document:
     return {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
 
 
-def _labels(action: Action) -> dict[str, str]:
-    return {MANAGED_BY_LABEL: MANAGED_BY, **action.labels}
-
-
-def _rules(desired: Desired) -> list[Document]:
+def _rules(wanted: Wanted) -> list[Document]:
     keys = {
         "apiGroups": "api_groups",
         "resources": "resources",
@@ -181,9 +184,9 @@ def _rules(desired: Desired) -> list[Document]:
     }
     return [
         {key: list(getattr(rule, attribute)) for key, attribute in keys.items() if getattr(rule, attribute)}
-        for rule in desired.rules
+        for rule in wanted.rules
     ]
 
 
-def _subjects(desired: Desired) -> list[Document]:
-    return [{"kind": "ServiceAccount", "name": desired.service_account, "namespace": desired.namespace}]
+def _subjects(wanted: Wanted) -> list[Document]:
+    return [{"kind": kind, "name": name, "namespace": namespace} for kind, namespace, name in sorted(wanted.subjects)]

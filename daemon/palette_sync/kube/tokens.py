@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from palette_sync.core.model import ClusterKey
-    from palette_sync.core.plan import Desired
+    from palette_sync.core.objects import Desired
     from palette_sync.core.rbac import AccessProbe
     from palette_sync.kube.transport import KubeApi
 

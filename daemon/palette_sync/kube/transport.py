@@ -28,6 +28,7 @@ from kubernetes_asyncio.client import (
 from kubernetes_asyncio.client.rest import RESTClientObject
 
 from palette_sync import __version__
+from palette_sync.core.reasons import Reason
 from palette_sync.http import TransportError, open_session, request
 from palette_sync.kube.errors import KubeError, Malformed, error_of, unreachable
 from palette_sync.kube.kubeconfig import BearerToken, ClientCertificate, KubeconfigError
@@ -184,7 +185,7 @@ def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cadata=base64.b64decode(server.ca_data).decode("ascii"))
         except (ssl.SSLError, ValueError):
-            raise KubeconfigError("BadCA", "the cluster's CA is not a valid certificate") from None
+            raise KubeconfigError(Reason.BAD_CA, "the cluster's CA is not a valid certificate") from None
     # As Go does, and so every Kubernetes client: any certificate of the file is an anchor, be it an intermediate one.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -193,7 +194,9 @@ def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
             try:
                 context.load_cert_chain(path, password=_refuse_password)
             except (ssl.SSLError, OSError, ValueError):
-                raise KubeconfigError("BadCredential", "the client certificate and key do not load together") from None
+                raise KubeconfigError(
+                    Reason.BAD_CREDENTIAL, "the client certificate and key do not load together"
+                ) from None
     return context
 
 

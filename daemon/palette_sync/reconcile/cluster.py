@@ -16,9 +16,11 @@ import structlog
 
 from palette_sync import kube, oidc, palette
 from palette_sync.core.due import has_access
-from palette_sync.core.fold import Failed, Gained, Verdict
+from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
 from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.plan import TokenNeed
+from palette_sync.core.reasons import Reason
+from palette_sync.reconcile import access
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,14 +35,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
-LEGACY = (
-    "a token Secret that never expires stands in this cluster; once nothing uses it, remove it by "
-    "`palette-sync replace-legacy`"
-)
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class DueCluster:
     """One cluster that is due, and the token that is published for it, opened (None where there is none)."""
 
     candidate: Candidate
@@ -52,7 +50,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Worked:
+class ClusterResult:
     """What came of an item. `credential`: a new one to publish; `revoked`: the published one is to be removed."""
 
     verdict: Verdict
@@ -66,7 +64,7 @@ class IssuingSuspended(Exception):
     """No token may be issued, because it could not be published."""
 
 
-class ClusterWork:
+class ClusterWorker:
     """Callable per item. `may_issue` is asked before anything that may issue a token (invariant 3)."""
 
     def __init__(
@@ -75,7 +73,7 @@ class ClusterWork:
         policy: InstancePolicy,
         client: palette.PaletteClient,
         issuers: Issuers,
-        places: asyncio.Semaphore,
+        slots: asyncio.Semaphore,
         may_issue: Callable[[], bool],
         now: datetime,
         requests: kube.Requests,
@@ -84,14 +82,14 @@ class ClusterWork:
         self._policy = policy
         self._client = client
         self._issuers = issuers
-        self._places = places
+        self._slots = slots
         self._may_issue = may_issue
         self._now = now
         self._begun = time.monotonic()
         self._requests = requests
         self._dry_run = dry_run
 
-    async def __call__(self, item: Item) -> Worked:
+    async def __call__(self, item: DueCluster) -> ClusterResult:
         """Never raises for what Palette, a cluster or an issuer did wrong: that is a verdict."""
         begun = time.monotonic()
         try:
@@ -100,13 +98,13 @@ class ClusterWork:
             verdict = explain(error, self._policy)
             if verdict is None:
                 raise
-            worked = Worked(verdict)
+            worked = ClusterResult(verdict)
             record = item.candidate.record
-            if item.due.reason == "IssuerDue" and record is not None and isinstance(record.auth, OidcAuth):
+            if item.due.reason is Reason.ISSUER_DUE and record is not None and isinstance(record.auth, OidcAuth):
                 self._issuers.put_off(record.auth.issuer_url, verdict.message)
         return replace(worked, duration_s=round(time.monotonic() - begun, 3))
 
-    async def _work(self, item: Item) -> Worked:
+    async def _work(self, item: DueCluster) -> ClusterResult:
         candidate = item.candidate
         if candidate.mode is AuthMode.SERVICE_ACCOUNT:
             return await self._service_account(item)
@@ -114,7 +112,7 @@ class ClusterWork:
             return await self._oidc(item)
         return await self._auto(item)
 
-    async def _auto(self, item: Item) -> Worked:
+    async def _auto(self, item: DueCluster) -> ClusterResult:
         """OIDC where the cluster has a working OIDC configuration, else a service account.
 
         A cluster that has one kind of access keeps it while the question cannot be answered.
@@ -131,7 +129,7 @@ class ClusterWork:
                 return await self._service_account(item)
             raise
 
-    async def _oidc(self, item: Item) -> Worked:
+    async def _oidc(self, item: DueCluster) -> ClusterResult:
         cluster, policy = item.candidate.cluster, self._policy
         spec = await palette.oidc_spec(self._client, cluster)
         if spec is None:
@@ -139,13 +137,13 @@ class ClusterWork:
         text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
         server = kube.parse_server_only(text)
         await self._issuers.get(spec.issuer_url, spec.ca_pem)
-        async with self._places:
+        async with self._slots:
             version = await kube.probe_version(
                 server, timeout=policy.cluster_timeout.total_seconds(), requests=self._requests
             )
         record = item.candidate.record
-        return Worked(
-            Gained(
+        return ClusterResult(
+            AccessGained(
                 server=server,
                 auth=OidcAuth(policy.oidc.provider, spec.issuer_url, spec.client_id),
                 kubernetes_version=version,
@@ -154,15 +152,15 @@ class ClusterWork:
             revoked=record is not None and isinstance(record.auth, ServiceAccountAuth),
         )
 
-    async def _service_account(self, item: Item) -> Worked:
+    async def _service_account(self, item: DueCluster) -> ClusterResult:
         """Prove the published token if that is enough; else repair or issue with the admin kubeconfig."""
         record = item.candidate.record
         need = TokenNeed(issue=item.due.issue or item.token is None, reason=item.due.reason)
-        if item.token is not None and not need.issue and item.due.reason not in _NEEDS_ADMIN:
+        if item.token is not None and not need.issue and not item.due.needs_admin:
             assert record is not None
             assert record.server is not None
             try:
-                async with self._places:
+                async with self._slots:
                     checked = await self._check(item, record.server, item.token)
             except kube.Unreachable as error:
                 # The record's address may be old: what Palette's file says now decides.
@@ -172,37 +170,38 @@ class ClusterWork:
                 log.info("server_moved", cluster=item.candidate.key.uid, reason=str(error))
             else:
                 if checked.healthy:
-                    work = item.candidate.work
-                    return Worked(
+                    memory = item.candidate.memory
+                    return ClusterResult(
                         self._gained(
                             record.server,
                             checked.kubernetes_version,
                             # Where this token may not read Secrets, what was known of them stands.
-                            legacy=record.access.reason == "LegacyToken" if checked.legacy is None else checked.legacy,
-                            generation=work.generation,
+                            legacy=memory.legacy if checked.legacy is None else checked.legacy,
+                            generation=memory.generation,
                             retired=checked.retired,
                         )
                     )
                 if checked.dead:
-                    need = TokenNeed(issue=True, reason="TokenDead")
+                    need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
                 admin = await self._admin(item)
         else:
             admin = await self._admin(item)
         return await self._grant(item, admin, need)
 
-    async def _grant(self, item: Item, admin: kube.AdminAccess, need: TokenNeed) -> Worked:
+    async def _grant(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> ClusterResult:
         """Repair, and issue if needed. A token that is kept is proven again after the repair, else replaced."""
-        async with self._places, asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
+        async with self._slots, asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
             granted = await self._grant_once(item, admin, need)
             actions = granted.actions
             if granted.credential is None and item.token is not None and not self._dry_run:
                 checked = await self._check(item, granted.server, item.token)
                 if checked.dead:
-                    granted = await self._grant_once(item, admin, TokenNeed(issue=True, reason="TokenDead"))
+                    granted = await self._grant_once(item, admin, TokenNeed(issue=True, reason=Reason.TOKEN_DEAD))
                     actions += granted.actions
                 elif not checked.healthy:
-                    return Worked(
-                        Failed("NotRepaired", "the cluster still differs from what is configured"), actions=actions
+                    return ClusterResult(
+                        AccessFailed(Reason.NOT_REPAIRED, "the cluster still differs from what is configured"),
+                        actions=actions,
                     )
         verdict = self._gained(
             granted.server,
@@ -211,18 +210,18 @@ class ClusterWork:
             generation=granted.generation,
             retired=granted.retired,
         )
-        return Worked(verdict, credential=granted.credential, actions=actions)
+        return ClusterResult(verdict, credential=granted.credential, actions=actions)
 
-    async def _grant_once(self, item: Item, admin: kube.AdminAccess, need: TokenNeed) -> kube.Granted:
+    async def _grant_once(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> access.Granted:
         # Whether a token is issued is known for sure only after looking at the cluster; so nothing is begun.
         if not self._dry_run and not self._may_issue():
             raise IssuingSuspended
         policy, candidate = self._policy, item.candidate
-        return await kube.grant(
+        return await access.grant(
             admin,
             policy.desired,
             need=need,
-            work=candidate.work,
+            memory=candidate.memory,
             key=candidate.key,
             # A token lives from when it is issued, which in a long pass is not when the pass began.
             now=self._now + timedelta(seconds=int(time.monotonic() - self._begun)),
@@ -240,28 +239,28 @@ class ClusterWork:
         legacy: bool,
         generation: str | None,
         retired: tuple[RetiredSecret, ...],
-    ) -> Gained:
-        return Gained(
+    ) -> AccessGained:
+        return AccessGained(
             server=server,
             auth=ServiceAccountAuth(),
             kubernetes_version=kubernetes_version,
             desired=self._policy.fingerprint(AuthMode.SERVICE_ACCOUNT),
             generation=generation,
             retired=retired,
-            legacy=LEGACY if legacy else None,
+            legacy=legacy,
         )
 
-    async def _admin(self, item: Item) -> kube.AdminAccess:
+    async def _admin(self, item: DueCluster) -> kube.AdminAccess:
         text = await palette.admin_kubeconfig(self._client, item.candidate.cluster)
         return kube.parse(text)
 
-    async def _check(self, item: Item, server: Server, token: Secret) -> kube.Checked:
+    async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
-            return await kube.check(
+            return await access.check(
                 server,
                 token,
                 self._policy.desired,
-                work=item.candidate.work,
+                memory=item.candidate.memory,
                 now=self._now,
                 token_policy=self._policy.token,
                 timeout=self._policy.cluster_timeout.total_seconds(),
@@ -273,35 +272,33 @@ class OidcNotConfigured(Exception):
     """Palette names no issuer or no client for the cluster."""
 
 
-# Reasons for which the read-only token cannot be enough.
-_NEEDS_ADMIN = frozenset({"ConfigChanged", "OverlapOver"})
-
-
-def explain(error: Exception, policy: InstancePolicy) -> Failed | None:
+def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
     """Turn what a cluster, Palette or an issuer did into a verdict; None for anything that is not theirs."""
     match error:
         case palette.NotFound():
-            return Failed("KubeconfigNotReady", "Palette has no kubeconfig for this cluster yet", pending=True)
+            return AccessFailed(
+                Reason.KUBECONFIG_NOT_READY, "Palette has no kubeconfig for this cluster yet", pending=True
+            )
         case palette.NotPermitted():
-            return Failed(
-                "KubeconfigForbidden",
+            return AccessFailed(
+                Reason.KUBECONFIG_FORBIDDEN,
                 f"Palette refuses the kubeconfig; the API key's user needs {ADMIN_PERMISSION} "
                 "(for OIDC clusters cluster.get) in this project",
             )
         case palette.PaletteError():
-            return Failed("PaletteUnavailable", str(error))
+            return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))
         case OidcNotConfigured():
-            return Failed("OidcNotConfigured", "Palette names no OIDC issuer and client for this cluster")
+            return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
         case oidc.IssuerError():
-            return Failed("IssuerUnavailable", str(error))
+            return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
         case kube.KubeconfigError():
-            return Failed(error.reason, str(error))
+            return AccessFailed(error.reason, str(error))
         case kube.Blocked():
-            return Failed(error.reason, str(error))
+            return AccessFailed(error.reason, str(error))
         case kube.KubeError():
-            return Failed(error.reason, str(error))
+            return AccessFailed(error.reason, str(error))
         case TimeoutError():
-            return Failed(
-                "Unreachable", f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"
+            return AccessFailed(
+                Reason.UNREACHABLE, f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"
             )
     return None

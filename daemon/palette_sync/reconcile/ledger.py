@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from palette_sync.core.documents import format_time
+from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Effect, change_of, held_of, project_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from palette_sync.core.model import ClusterRecord
-    from palette_sync.reconcile.cluster import Item, Worked
+    from palette_sync.core.prune import Pruning
+    from palette_sync.core.select import Selection
+    from palette_sync.reconcile.cluster import ClusterResult, DueCluster
     from palette_sync.reconcile.report import Change
 
 log = structlog.get_logger(__name__)
@@ -38,7 +41,9 @@ class Ledger:
         """By the clusters' names."""
         return tuple(sorted(self._changes, key=lambda change: change.name))
 
-    def worked(self, item: Item, before: ClusterRecord | None, after: ClusterRecord, worked: Worked) -> None:
+    def worked(
+        self, item: DueCluster, before: ClusterRecord | None, after: ClusterRecord, worked: ClusterResult
+    ) -> None:
         """Work on a cluster ended, and its record is now `after`."""
         change = change_of(before, after, worked=worked, due=item.due, dry_run=self._dry_run)
         if change is not None:
@@ -72,12 +77,13 @@ class Ledger:
         else:
             self._log.info("cluster_changed", **told)
 
-    def held(self, records: Sequence[tuple[ClusterRecord, int]], *, of: int) -> None:
-        """The prune guard holds these records, each missed by so many passes, of all that there are."""
-        self._changes += [held_of(record, passes) for record, passes in records]
-        if records and not self._dry_run:
-            names = sorted(record.name for record, _ in records)[:MOST_NAMES]
-            self._log.warning("prune_held", held=len(records), of=of, names=names, reason="PruneHeld")
+    def held(self, records: Mapping[str, ClusterRecord], pruning: Pruning, selection: Selection) -> None:
+        """The prune guard holds records whose cluster disappeared. `records` are all that are published."""
+        held = {uid: records[uid] for uid in sorted(pruning.held.keys() & selection.disappeared)}
+        self._changes += [held_of(record, pruning.held[uid]) for uid, record in held.items()]
+        if held and not self._dry_run:
+            names = sorted(record.name for record in held.values())[:MOST_NAMES]
+            self._log.warning("prune_held", held=len(held), of=len(records), names=names, reason=Reason.PRUNE_HELD)
 
 
 def _time(moment: datetime | None) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from palette_sync.core.model import ClusterRecord, Credential, Secret, Work
+    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Secret
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.names import NameBook
@@ -28,7 +28,7 @@ class Unpublished:
 
     put: Mapping[str, ClusterRecord]
     rotated: Mapping[str, Credential | None]
-    work: Mapping[str, Work | None]
+    memory: Mapping[str, ClusterMemory | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PassOptions:
     """What is asked of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: no guard.
 
     `known_only`: work on what is due among the published clusters, without asking Palette what there is.

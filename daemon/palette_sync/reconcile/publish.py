@@ -8,14 +8,32 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from palette_sync.core.documents import format_time
+from palette_sync.core.model import OidcAuth
+from palette_sync.core.scopes import scopes_after, whole
 from palette_sync.reconcile.ports import Unpublished
+from palette_sync.reconcile.report import report_of
 from palette_sync.store.redis import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
-    from palette_sync.core.model import ClusterRecord, Credential, IssuerMetadata, ScopeStatus, Work
+    from palette_sync.core.model import (
+        Auth,
+        ClusterMemory,
+        ClusterRecord,
+        Credential,
+        Discovery,
+        IssuerMetadata,
+        ScopeStatus,
+    )
+    from palette_sync.core.prune import Pruning
+    from palette_sync.core.select import Selection
+    from palette_sync.reconcile.agenda import Before
+    from palette_sync.reconcile.context import PassContext
+    from palette_sync.reconcile.fold import PassResult
+    from palette_sync.reconcile.issuers import Issuers
     from palette_sync.store.redis import Publisher
 
 log = structlog.get_logger(__name__)
@@ -25,12 +43,12 @@ LAST_TRIES = (0.2, 0.5, 1.0, 2.0)  # pauses in seconds before what was issued is
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class FinalWrite:
     """What the end of a pass writes besides clusters. `complete` None leaves the head's mark as it is."""
 
     drop: Collection[str] = ()
     complete: bool | None = None
-    work: Mapping[str, Work | None] = field(default_factory=dict)
+    memory: Mapping[str, ClusterMemory | None] = field(default_factory=dict)
     scopes: Mapping[str, ScopeStatus | None] = field(default_factory=dict)
     issuers: Mapping[str, IssuerMetadata | None] = field(default_factory=dict)
     status: Mapping[str, object] = field(default_factory=dict)
@@ -49,7 +67,7 @@ class Publishing:
         self._now = now
         self._put: dict[str, ClusterRecord] = {}
         self._rotated: dict[str, Credential | None] = {}
-        self._work: dict[str, Work | None] = {}
+        self._memory: dict[str, ClusterMemory | None] = {}
         self._something = asyncio.Event()
         self._closed = asyncio.Event()
         self.away = False
@@ -61,15 +79,15 @@ class Publishing:
         record: ClusterRecord | None = None,
         credential: Credential | None = None,
         revoked: bool = False,
-        work: Work | None = None,
+        memory: ClusterMemory | None = None,
     ) -> None:
         """Take what is known of one cluster. `revoked` removes its credential, unless a new one is given."""
         if record is not None:
             self._put[uid] = record
         if credential is not None or revoked:
             self._rotated[uid] = credential
-        if work is not None:
-            self._work[uid] = work
+        if memory is not None:
+            self._memory[uid] = memory
         self._something.set()
 
     async def run(self) -> None:
@@ -91,13 +109,13 @@ class Publishing:
 
     async def flush(self) -> None:
         """Publish what is collected; put it back if Redis is away."""
-        put, rotated, work = self._put, self._rotated, self._work
-        self._put, self._rotated, self._work = {}, {}, {}
+        put, rotated, memory = self._put, self._rotated, self._memory
+        self._put, self._rotated, self._memory = {}, {}, {}
         self._something.clear()
         try:
-            await self._publisher.publish(put=put, rotated=rotated, work=work, now=self._now)
+            await self._publisher.publish(put=put, rotated=rotated, memory=memory, now=self._now)
         except StoreError as error:
-            self._put, self._rotated, self._work = put | self._put, rotated | self._rotated, work | self._work
+            self._put, self._rotated, self._memory = put | self._put, rotated | self._rotated, memory | self._memory
             if not isinstance(error, StoreUnavailable):
                 raise
             self.away = True
@@ -109,9 +127,9 @@ class Publishing:
     @property
     def unpublished(self) -> Unpublished:
         """What is collected and was not published, after an error of the store."""
-        return Unpublished(self._put, self._rotated, self._work)
+        return Unpublished(self._put, self._rotated, self._memory)
 
-    async def finish(self, closing: Closing) -> None:
+    async def finish(self, closing: FinalWrite) -> None:
         """Publish the rest together with what only a whole pass knows, in one last version.
 
         Tries a few times, for tokens that were issued would be lost. Raises StoreUnavailable when Redis stays away.
@@ -123,7 +141,7 @@ class Publishing:
                     rotated={uid: token for uid, token in self._rotated.items() if uid not in closing.drop},
                     drop=closing.drop,
                     complete=closing.complete,
-                    work={**self._work, **closing.work},
+                    memory={**self._memory, **closing.memory},
                     scopes=closing.scopes,
                     issuers=closing.issuers,
                     status=closing.status,
@@ -135,3 +153,58 @@ class Publishing:
                 await asyncio.sleep(pause)
             else:
                 return
+
+
+def final_write(
+    context: PassContext,
+    before: Before,
+    discovery: Discovery,
+    selection: Selection,
+    pruning: Pruning,
+    result: PassResult,
+    issuers: Issuers,
+) -> FinalWrite:
+    """Return what the end of a pass writes besides clusters."""
+    known_only, state = context.options.known_only, before.state
+    living = result.records.keys() | (before.records.keys() - pruning.drop.keys())
+    first_whole = whole(discovery) and not result.skipped and not (state.head and state.head.complete)
+    auths = [record.auth for uid in living if (record := result.records.get(uid, before.records.get(uid)))]
+    return FinalWrite(
+        drop=pruning.drop.keys(),
+        complete=True if first_whole else None,
+        memory=dict.fromkeys(state.memory.keys() - living),
+        scopes={} if known_only else scopes_after(state.scopes, discovery, context.now),
+        issuers={**({} if known_only else _unused(state.issuers, auths)), **issuers.changed},
+        status=_status(context, before, discovery, selection, pruning, result),
+    )
+
+
+def _unused(known: Mapping[str, IssuerMetadata], auths: Iterable[Auth | None]) -> dict[str, None]:
+    """Metadata to remove, because no cluster's access refers to that issuer any more."""
+    return dict.fromkeys(known.keys() - {auth.issuer_url for auth in auths if isinstance(auth, OidcAuth)})
+
+
+def _status(
+    context: PassContext,
+    before: Before,
+    discovery: Discovery,
+    selection: Selection,
+    pruning: Pruning,
+    result: PassResult,
+) -> dict[str, object]:
+    """The status document, for people. A pass over known clusters leaves what the last listing wrote."""
+    report = report_of(context, before, discovery, selection, pruning, result)
+    this_pass = {
+        "id": context.pass_id,
+        "started_at": format_time(context.now),
+        "duration_s": round(report.duration_s, 3),
+        "due": report.due,
+        "error": report.error or "",
+        "problems": list(report.problems),
+    }
+    return {
+        "pass": before.state.status.get("pass", this_pass) if context.options.known_only else this_pass,
+        "access": dict(report.access),
+        "held": dict(pruning.held),
+        **context.ports.facts(),
+    }

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from palette_sync.core.fold import Failed
+from palette_sync.core.fold import AccessFailed
 from palette_sync.core.prune import PASSES
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from palette_sync.core.due import Due
-    from palette_sync.core.model import ClusterRecord
+    from palette_sync.core.model import ClusterRecord, Discovery
     from palette_sync.core.plan import Action
-    from palette_sync.reconcile.cluster import Worked
+    from palette_sync.core.prune import Pruning
+    from palette_sync.core.select import Selection
+    from palette_sync.reconcile.agenda import Before
+    from palette_sync.reconcile.cluster import ClusterResult
+    from palette_sync.reconcile.context import PassContext
+    from palette_sync.reconcile.fold import PassResult
 
 
 class Effect(StrEnum):
@@ -33,7 +40,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One cluster's part in a pass. `reason` is CamelCase, `message` for people; `actions` were done in the cluster.
+    """One cluster's part in a pass. `message` is for people; `actions` were done in the cluster.
     `duration_s` includes waiting for Palette's rate limits and for a place among the clusters in flight.
     """
 
@@ -41,7 +48,7 @@ class Change:
     name: str
     project: str
     effects: tuple[Effect, ...]
-    reason: str
+    reason: Reason
     message: str
     actions: tuple[Action, ...] = ()
     duration_s: float = 0.0
@@ -82,11 +89,11 @@ class PassReport:
 
 
 def change_of(
-    before: ClusterRecord | None, after: ClusterRecord, *, worked: Worked, due: Due, dry_run: bool
+    before: ClusterRecord | None, after: ClusterRecord, *, worked: ClusterResult, due: Due, dry_run: bool
 ) -> Change | None:
     """Tell what working on a cluster changed; None where it only proved that all is well."""
     effects: list[Effect] = []
-    if isinstance(worked.verdict, Failed):
+    if isinstance(worked.verdict, AccessFailed):
         effects.append(Effect.FAILED)
     if before is None:
         effects.append(Effect.PUBLISHED)
@@ -99,7 +106,7 @@ def change_of(
         effects.append(Effect.REPAIRED)
     if not effects:
         return None
-    failed = worked.verdict if isinstance(worked.verdict, Failed) else None
+    failed = worked.verdict if isinstance(worked.verdict, AccessFailed) else None
     return Change(
         uid=after.uid,
         name=after.name,
@@ -119,11 +126,11 @@ def palette_change(before: ClusterRecord | None, after: ClusterRecord) -> Change
             after.uid, after.name, project_of(after), (Effect.PUBLISHED,), after.access.reason, after.access.message
         )
     return Change(
-        after.uid, after.name, project_of(after), (Effect.UPDATED,), "PaletteChanged", _difference(before, after)
+        after.uid, after.name, project_of(after), (Effect.UPDATED,), Reason.PALETTE_CHANGED, _difference(before, after)
     )
 
 
-def drop_of(record: ClusterRecord, reason: str) -> Change:
+def drop_of(record: ClusterRecord, reason: Reason) -> Change:
     return Change(record.uid, record.name, project_of(record), (Effect.DROPPED,), reason, _DROPPED.get(reason, ""))
 
 
@@ -133,20 +140,20 @@ def held_of(record: ClusterRecord, passes: int) -> Change:
         record.name,
         project_of(record),
         (Effect.HELD,),
-        "PruneHeld",
+        Reason.PRUNE_HELD,
         f"missed by {passes} of {PASSES} passes; --allow-prune drops it now",
     )
 
 
 _DROPPED = {
-    "Disappeared": "Palette lists it no more",
-    "Deleting": "Palette is deleting it",
-    "Deleted": "Palette has deleted it",
-    "ProjectExcluded": "its project is not selected",
-    "TagExcluded": "a tag excludes it",
-    "TagNotIncluded": "no included tag",
-    "TenantScopeExcluded": "tenant-scoped clusters are excluded",
-    "VirtualExcluded": "virtual clusters are excluded",
+    Reason.DISAPPEARED: "Palette lists it no more",
+    Reason.DELETING: "Palette is deleting it",
+    Reason.DELETED: "Palette has deleted it",
+    Reason.PROJECT_EXCLUDED: "its project is not selected",
+    Reason.TAG_EXCLUDED: "a tag excludes it",
+    Reason.TAG_NOT_INCLUDED: "no included tag",
+    Reason.TENANT_SCOPE_EXCLUDED: "tenant-scoped clusters are excluded",
+    Reason.VIRTUAL_EXCLUDED: "virtual clusters are excluded",
 }
 
 
@@ -156,3 +163,51 @@ def project_of(record: ClusterRecord) -> str:
 
 def _difference(before: ClusterRecord, after: ClusterRecord) -> str:
     return ", ".join(one.name for one in fields(after) if getattr(before, one.name) != getattr(after, one.name))
+
+
+def report_of(
+    context: PassContext,
+    before: Before,
+    discovery: Discovery,
+    selection: Selection,
+    pruning: Pruning,
+    result: PassResult,
+) -> PassReport:
+    """Return the report of a pass as far as it has come."""
+    head, publisher = before.state.head, context.ports.publisher
+    version_before = head.version if head else 0
+    return PassReport(
+        instance=context.instance,
+        pass_id=context.pass_id,
+        started_at=context.now,
+        duration_s=time.monotonic() - context.started,
+        version_before=version_before,
+        version=publisher.version if publisher is not None else version_before,
+        discovered=sum(len(listing.clusters) for listing in discovery.listings),
+        clusters=len(result.records) + len(result.kept),
+        due=result.due,
+        access=result.access,
+        changes=context.ledger.changes,
+        problems=tuple(f"{one.name}: {one.error}" for one in discovery.listings if one.error),
+        notes=_notes(before, discovery, selection, result),
+        held=sum(uid in selection.disappeared for uid in pruning.held),
+        skipped=result.skipped,
+        palette_requests=context.ports.client.requests,
+        kube_requests=context.requests.total,
+        error=discovery.error,
+    )
+
+
+def _notes(before: Before, discovery: Discovery, selection: Selection, result: PassResult) -> tuple[str, ...]:
+    notes = [
+        "the API key may not list tenant-scoped clusters (NotPermitted)"
+        for listing in discovery.listings
+        if listing.not_permitted
+    ]
+    if selection.unresolved:
+        notes.append(f"{len(selection.unresolved)} clusters left alone: their project is unknown")
+    if result.skipped:
+        notes.append(f"{result.skipped} clusters were due and not worked on; the next pass takes them")
+    if not before.state.trusted:
+        notes.append("the snapshot in Redis was refused (digest or mac does not fit); everything was read anew")
+    return tuple(notes)

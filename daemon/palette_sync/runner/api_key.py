@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from palette_sync.palette import PaletteClient
-    from palette_sync.runner.standing import Standing
+    from palette_sync.runner.status import RunnerStatus
 
 log = structlog.get_logger(__name__)
 
@@ -23,18 +23,18 @@ log = structlog.get_logger(__name__)
 class KeyWatch:
     """Writes what it learns into `standing`. `unknown`: the last look failed, and the next listing asks again."""
 
-    def __init__(self, instance: str, standing: Standing, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, instance: str, status: RunnerStatus, *, clock: Callable[[], datetime]) -> None:
         self.unknown = False
         self._instance = instance
-        self._standing = standing
+        self._status = status
         self._clock = clock
         self._warned: tuple[datetime, timedelta] | None = None
 
     async def look(self, client: PaletteClient, name: str | None) -> None:
         """Learn when the key of that `api_key_name` ends, and warn of it 14, 7 and 1 days ahead."""
-        standing = self._standing
-        if standing.key_name != name:
-            standing.key_name, standing.key_expires_at = name, None
+        status = self._status
+        if status.key_name != name:
+            status.key_name, status.key_expires_at = name, None
         self.unknown = False
         if name is None:
             return
@@ -44,7 +44,7 @@ class KeyWatch:
             self.unknown = True
             log.warning("api_key_unknown", instance=self._instance, reason=str(error))
             return
-        standing.key_expires_at = None if key is None else key.expiry
+        status.key_expires_at = None if key is None else key.expiry
         if key is None:
             log.warning("api_key_unknown", instance=self._instance, reason="no key of that api_key_name is listed")
         elif key.expiry is not None:
@@ -52,11 +52,11 @@ class KeyWatch:
 
     def facts(self) -> Mapping[str, object]:
         """For the status document in Redis."""
-        standing = self._standing
-        if standing.key_name is None:
+        status = self._status
+        if status.key_name is None:
             return {}
-        ends = {"expires_at": format_time(standing.key_expires_at)} if standing.key_expires_at else {}
-        return {"api_key": {"name": standing.key_name, **ends}}
+        ends = {"expires_at": format_time(status.key_expires_at)} if status.key_expires_at else {}
+        return {"api_key": {"name": status.key_name, **ends}}
 
     def _warn(self, expiry: datetime) -> None:
         left = expiry - self._clock()

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from palette_sync.core.candidates import Candidates
+from palette_sync.core.reasons import Reason
 from palette_sync.events import Interrupted, in_turns, unless, wait_any
 from palette_sync.reconcile.run import run_pass
 from palette_sync.runner.api_key import KeyWatch
-from palette_sync.runner.mailbox import Mail, Mailbox
+from palette_sync.runner.mailbox import Mailbox, PassRequest
 from palette_sync.runner.refill import joined, lost_something, lost_versions, refill, reseal
-from palette_sync.runner.standing import Standing, State
+from palette_sync.runner.status import RunnerState, RunnerStatus
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, VersionConflict
 
@@ -53,7 +54,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class InstanceRuntime:
     """One configured instance, ready to be run; a reload replaces it between two passes.
 
     `ports` ties a pass together, given a client, the publisher and whether a token may be issued.
@@ -74,7 +75,7 @@ class Observer(Protocol):
 
     def pass_finished(self, report: PassReport, *, listed: bool) -> None: ...
 
-    def pass_failed(self, instance: str, reason: str) -> None: ...
+    def pass_failed(self, instance: str, reason: Reason) -> None: ...
 
     def settled(self, runner: Runner) -> None:
         """The runner's standing changed."""
@@ -86,31 +87,31 @@ class Runner:
 
     def __init__(
         self,
-        setting: Setting,
+        runtime: InstanceRuntime,
         observer: Observer,
         *,
         late: asyncio.Event,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.instance = setting.policy.instance
+        self.instance = runtime.policy.instance
         self.mailbox = Mailbox()
-        self.standing = Standing(key_name=setting.api_key_name)
-        self._setting = setting
+        self.status = RunnerStatus(key_name=runtime.api_key_name)
+        self._runtime = runtime
         self._observer = observer
         self._stopping = asyncio.Event()
         self._late = late
         self._clock = clock
         self._publisher: Publisher | None = None
-        self._memory: InstanceState | None = None
+        self._last_state: InstanceState | None = None
         # Epochs whose head does not hold all of the memory: it was being published when the store failed.
-        self._owing: set[int] = set()
+        self._unpublished_epochs: set[int] = set()
         self._rows: Rows = {}
         self._sealer: Sealer | None = None
         self._former: Lease | None = None
         self._troubles = 0
         self._store_failures = 0
         self._pause = SHORTEST_PAUSE
-        self._key = KeyWatch(self.instance, self.standing, clock=clock)
+        self._key = KeyWatch(self.instance, self.status, clock=clock)
 
     # -- from outside -----------------------------------------------------------------------------------------------
 
@@ -118,16 +119,16 @@ class Runner:
     def stopping(self) -> bool:
         return self._stopping.is_set()
 
-    def configure(self, setting: Setting, *, at_once: bool = True) -> None:
+    def configure(self, runtime: InstanceRuntime, *, at_once: bool = True) -> None:
         """Use another configuration from the next pass on. `at_once`: that pass is wanted now.
 
         Without it nothing of this instance's own changed, but what is around it may have: its share of the places, or
         what a file holds that the configuration names.
         """
-        self._setting = setting
+        self._runtime = runtime
         if at_once:
             self._publisher = None
-            self.mailbox.put(Mail(listing=True, key=True))
+            self.mailbox.put(PassRequest(listing=True, key=True))
 
     def stop(self) -> None:
         """Admit nothing more. What is admitted is finished, published, and then `run` returns."""
@@ -135,7 +136,7 @@ class Runner:
 
     def due_queue(self, most: int) -> list[tuple[datetime, str]]:
         """The next moments at which published clusters are due by themselves, with their uids."""
-        return self._view(self._memory).wakes(most) if self._memory is not None else []
+        return self._view(self._last_state).wakes(most) if self._last_state is not None else []
 
     async def run(self) -> None:
         """Hold the lease while it can be had, and pass whenever something is wanted. Returns once stopped."""
@@ -144,15 +145,15 @@ class Runner:
                 await self._hold()
         finally:
             self.mailbox.close()
-            self._stand(State.STOPPED)
+            self._stand(RunnerState.STOPPED)
 
     # -- the lease --------------------------------------------------------------------------------------------------
 
     async def _hold(self) -> None:
-        setting = self._setting
+        runtime = self._runtime
         try:
             lease = await Lease.acquire(
-                setting.store, self.instance, ttl=setting.lease_ttl, holder=setting.holder, former=self._former
+                runtime.store, self.instance, ttl=runtime.lease_ttl, holder=runtime.holder, former=self._former
             )
             self._former = lease
             async with lease:
@@ -163,10 +164,10 @@ class Runner:
                     log.warning("store_changed", instance=self.instance, reason=str(error))
                     await self._rest(SHORTEST_PAUSE)
         except LeaseHeld as error:
-            await self._stand_by(str(error), setting)
+            await self._stand_by(str(error), runtime)
         except (LeaseLost, Fenced) as error:
             log.warning("lease_lost", instance=self.instance, reason=str(error))
-            self._stand(State.STORELESS, str(error))  # whether somebody else leads now is found out next
+            self._stand(RunnerState.STORELESS, str(error))  # whether somebody else leads now is found out next
             await self._rest(SHORTEST_PAUSE)
         except Interrupted:
             return
@@ -175,14 +176,14 @@ class Runner:
         finally:
             self._publisher = None
 
-    async def _stand_by(self, holder: str, setting: Setting) -> None:
-        if self.standing.state is not State.STANDBY:
+    async def _stand_by(self, holder: str, runtime: InstanceRuntime) -> None:
+        if self.status.state is not RunnerState.STANDBY:
             log.info("standing_by", instance=self.instance, reason=holder)
-        if not self.standing.read:
+        if not self.status.read:
             with suppress(StoreError):
-                self.standing.settle(await setting.store.load(self.instance), now=self._clock())
-        self._stand(State.STANDBY, holder)
-        await self._rest(setting.lease_ttl / 2)
+                self.status.settle(await runtime.store.load(self.instance), now=self._clock())
+        self._stand(RunnerState.STANDBY, holder)
+        await self._rest(runtime.lease_ttl / 2)
 
     async def _wait_for_store(self, error: StoreError) -> None:
         """Redis is away, or cannot be used: say so once, keep what is known, and come back, less and less often."""
@@ -190,7 +191,7 @@ class Runner:
         self._store_failures += 1
         if self._store_failures == 1:
             log.warning("store_away", instance=self.instance, reason=str(error))
-        self._stand(State.STORELESS, str(error))
+        self._stand(RunnerState.STORELESS, str(error))
         await self._rest(pause)
 
     def _store_works(self) -> None:
@@ -199,12 +200,12 @@ class Runner:
         self._store_failures = 0
 
     async def _lead(self, lease: Lease) -> None:
-        self.standing.busy_since = self._clock()  # what is being published again is not given up in the middle
+        self.status.busy_since = self._clock()  # what is being published again is not given up in the middle
         try:
             await self._settle(await self._open(lease))
         finally:
-            self.standing.busy_since = None
-        self._stand(State.LEADING)
+            self.status.busy_since = None
+        self._stand(RunnerState.LEADING)
         if not self.mailbox.wanted.is_set():  # else the pass will show whether versions are taken too
             self._store_works()
         while not self._stopping.is_set():
@@ -218,83 +219,83 @@ class Runner:
 
         Raises Interrupted, StoreError; VersionConflict where that takes a new epoch.
         """
-        setting = self._setting
-        reading = setting.store.publisher(self.instance, epoch=lease.epoch, writer=setting.holder)
+        runtime = self._runtime
+        reading = runtime.store.publisher(self.instance, epoch=lease.epoch, writer=runtime.holder)
         publisher = await unless(self._stopping, reading, name=f"read:{self.instance}")
         # What the former keys sealed is opened by them, also where a reload has replaced them outright.
-        sealers = (setting.sealer, *(() if self._sealer is None else (self._sealer,)))
+        sealers = (runtime.sealer, *(() if self._sealer is None else (self._sealer,)))
         head = publisher.state.head
-        owes = head is not None and head.epoch in self._owing
-        if self._memory is not None and (owes or lost_something(publisher.state, self._memory)):
-            if lost_versions(publisher.state, self._memory, epoch=lease.epoch):
+        incomplete = head is not None and head.epoch in self._unpublished_epochs
+        if self._last_state is not None and (incomplete or lost_something(publisher.state, self._last_state)):
+            if lost_versions(publisher.state, self._last_state, epoch=lease.epoch):
                 raise VersionConflict(f"{self.instance}: Redis holds less than was published under this lease")
-            self._owing.add(lease.epoch)
-            await refill(publisher, self._memory, instance=self.instance, sealers=sealers, now=self._clock())
-        self._owing.clear()
-        if setting.sealer is not self._sealer:
+            self._unpublished_epochs.add(lease.epoch)
+            await refill(publisher, self._last_state, instance=self.instance, sealers=sealers, now=self._clock())
+        self._unpublished_epochs.clear()
+        if runtime.sealer is not self._sealer:
             await reseal(publisher, instance=self.instance, sealers=sealers, now=self._clock())
-            self._sealer = setting.sealer
+            self._sealer = runtime.sealer
         self._publisher = publisher
         return publisher
 
     # -- passes -----------------------------------------------------------------------------------------------------
 
-    async def _serve(self, mail: Mail, lease: Lease) -> None:
+    async def _serve(self, request: PassRequest, lease: Lease) -> None:
         """Do what the mail asks for. What could not be done goes back into the box."""
         skipped = False
-        self.standing.busy_since = self._clock()
+        self.status.busy_since = self._clock()
         try:
-            skipped = await self._pass(mail, lease)
+            skipped = await self._pass(request, lease)
             self._store_works()
             self._troubles = self._troubles + 1 if skipped else 0
         except VersionConflict:
-            self.mailbox.put(mail)
+            self.mailbox.put(request)
             raise
         except StoreError as error:
-            self.mailbox.put(mail)
-            self._observer.pass_failed(self.instance, type(error).__name__)
+            self.mailbox.put(request)
+            self._observer.pass_failed(self.instance, error.reason)
             raise
         except Interrupted:
-            self.mailbox.put(mail)
+            self.mailbox.put(request)
         except Exception as error:  # a bug in a pass must not end the daemon
-            log.exception("pass_failed", instance=self.instance, reason="InternalError")
+            log.exception("pass_failed", instance=self.instance, reason=Reason.INTERNAL_ERROR)
             self._publisher = None
-            self.standing.error = f"{type(error).__name__}; the log has the traceback"
-            self._observer.pass_failed(self.instance, "InternalError")
-            for answer in mail.answers:
+            self.status.error = f"{type(error).__name__}; the log has the traceback"
+            self._observer.pass_failed(self.instance, Reason.INTERNAL_ERROR)
+            for answer in request.answers:
                 answer.cancel()
             self._troubles += 1
             skipped = True
         finally:
-            self.standing.busy_since = None
+            self.status.busy_since = None
             self._observer.settled(self)
         if skipped:
-            await self._again(mail)
+            await self._again(request)
 
-    async def _again(self, mail: Mail) -> None:
+    async def _again(self, request: PassRequest) -> None:
         """What was wanted is still to be done: after a pause that grows, so that nothing spins."""
         pause = TROUBLE_PAUSES[min(self._troubles, len(TROUBLE_PAUSES)) - 1]
         await self._rest(pause)
-        self.mailbox.put(replace(mail, answers=()))
+        self.mailbox.put(replace(request, answers=()))
 
-    async def _pass(self, mail: Mail, lease: Lease) -> bool:
+    async def _pass(self, request: PassRequest, lease: Lease) -> bool:
         """Returns whether something that was due was left out."""
         skipped = False
-        wish, setting = mail.wish, self._setting
+        options, runtime = request.options, self._runtime
         unpublished: list[Unpublished] = []
-        if wish is not None and not wish.known_only:
-            self.standing.attempted_at = self._clock()
+        if options is not None and not options.known_only:
+            self.status.attempted_at = self._clock()
             self._observer.settled(self)
         publisher = self._publisher
-        if publisher is None or (wish is not None and not wish.known_only):
+        if publisher is None or (options is not None and not options.known_only):
             # Read anew for each listing: what somebody else changed in Redis is seen, and mended.
             publisher = await self._open(lease)
         # Through the fence, before anything is issued that could not be published.
         await publisher.remember(now=self._clock())
-        async with setting.open_client() as client:
-            if wish is not None:
+        async with runtime.open_client() as client:
+            if options is not None:
                 ports = replace(
-                    setting.ports(client, publisher, lambda: lease.sound),
+                    runtime.ports(client, publisher, lambda: lease.sound),
                     stopping=self._stopping,
                     late=self._late,
                     facts=self._key.facts,
@@ -302,31 +303,33 @@ class Runner:
                     keep=unpublished.append,
                 )
                 try:
-                    report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), wish=wish, rows=self._rows)
+                    report, self._rows = await run_pass(
+                        ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows
+                    )
                 finally:
                     self._remember(publisher)  # also what arrived before it failed
-                    self._owe(unpublished, lease)
+                    self._remember_unpublished(unpublished, lease)
                 skipped = report.skipped > 0
-                await self._finished(report, publisher, listed=not wish.known_only)
-                for answer in mail.answers:
+                await self._finished(report, publisher, listed=not options.known_only)
+                for answer in request.answers:
                     if not answer.done():
                         answer.set_result(report)
-            if mail.key or (self._key.unknown and wish is not None and not wish.known_only):
-                look = self._key.look(client, setting.api_key_name)
+            if request.key or (self._key.unknown and options is not None and not options.known_only):
+                look = self._key.look(client, runtime.api_key_name)
                 await unless(self._stopping, look, name=f"key:{self.instance}")
                 status = {**publisher.state.status, **self._key.facts()}
                 await publisher.remember(now=self._clock(), status=status)
         return skipped
 
     async def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
-        standing = self.standing
-        standing.passes += 1
+        status = self.status
+        status.passes += 1
         if self._troubles:
-            standing.error = None  # a pass works again
+            status.error = None  # a pass works again
         if listed:
-            standing.error, standing.held = report.error, report.held
+            status.error, status.held = report.error, report.held
             if report.error is None:
-                standing.succeeded_at = self._clock()
+                status.succeeded_at = self._clock()
         self._pause = SHORTEST_PAUSE if listed or report.due else min(2 * self._pause, LONGEST_PAUSE)
         await self._settle(publisher)
         self.mailbox.forget_nudge()
@@ -356,33 +359,33 @@ class Runner:
         """Remember what is published, and when something in it will be due."""
         self._remember(publisher)
         state, now = publisher.state, self._clock()
-        self.standing.settle(state, now=now)
+        self.status.settle(state, now=now)
         wake = min([moment async for moment, _ in in_turns(self._view(state).all_wakes())], default=None)
-        self.standing.wakes_at = None if wake is None else max(wake, now + timedelta(seconds=self._pause))
+        self.status.wakes_at = None if wake is None else max(wake, now + timedelta(seconds=self._pause))
         self._observer.settled(self)
 
     def _remember(self, publisher: Publisher) -> None:
         state = publisher.state
         if state.head is not None and state.trusted:
-            self._memory = state
+            self._last_state = state
 
-    def _owe(self, unpublished: Sequence[Unpublished], lease: Lease) -> None:
+    def _remember_unpublished(self, unpublished: Sequence[Unpublished], lease: Lease) -> None:
         """Remember what the store did not take, so that nothing of it is issued again."""
-        memory, setting = self._memory, self._setting
-        if not unpublished or memory is None or memory.head is None:
+        last_state, runtime = self._last_state, self._runtime
+        if not unpublished or last_state is None or last_state.head is None:
             return
-        self._owing |= {memory.head.epoch, lease.epoch}
+        self._unpublished_epochs |= {last_state.head.epoch, lease.epoch}
         for rest in unpublished:
-            memory = joined(memory, rest, instance=self.instance, sealer=setting.sealer)
-        self._memory = memory
+            last_state = joined(last_state, rest, instance=self.instance, sealer=runtime.sealer)
+        self._last_state = last_state
 
     def _view(self, state: InstanceState) -> Candidates:
-        return Candidates(self._setting.policy, state, self._rows, now=self._clock())
+        return Candidates(self._runtime.policy, state, self._rows, now=self._clock())
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
-    def _stand(self, state: State, detail: str = "") -> None:
-        self.standing.state, self.standing.detail = state, detail
+    def _stand(self, state: RunnerState, detail: str = "") -> None:
+        self.status.state, self.status.detail = state, detail
         self._observer.settled(self)
 
     async def _rest(self, seconds: float) -> None:

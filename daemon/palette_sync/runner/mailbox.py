@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from palette_sync.reconcile.ports import Wish
+from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.report import PassReport
 
-Answer = asyncio.Future[PassReport]
+ReportFuture = asyncio.Future[PassReport]
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class PassRequest:
     """What was in a mailbox when it was emptied. `key`: look when the API key expires."""
 
     listing: bool = False
@@ -20,18 +20,18 @@ class Mail:
     resync: bool = False
     allow_prune: bool = False
     key: bool = False
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[ReportFuture, ...] = ()
 
     @property
-    def wish(self) -> Wish | None:
+    def options(self) -> PassOptions | None:
         """The pass that is wanted, if one is. What an operator asks for always lists Palette."""
         lists = self.listing or self.resync or self.allow_prune
         if not (lists or self.known):
             return None
-        return Wish(resync=self.resync, allow_prune=self.allow_prune, known_only=not lists)
+        return PassOptions(resync=self.resync, allow_prune=self.allow_prune, known_only=not lists)
 
-    def join(self, other: Mail) -> Mail:
-        return Mail(
+    def join(self, other: PassRequest) -> PassRequest:
+        return PassRequest(
             listing=self.listing or other.listing,
             known=self.known or other.known,
             resync=self.resync or other.resync,
@@ -49,49 +49,49 @@ class Mailbox:
     """
 
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
-    _mail: Mail = Mail()
+    _pending: PassRequest = PassRequest()
 
     @property
-    def mail(self) -> Mail:
+    def pending(self) -> PassRequest:
         """What is in the box."""
-        return self._mail
+        return self._pending
 
     def tick(self) -> None:
         """The clock says that Palette may be listed."""
-        self.put(Mail(listing=True))
+        self.put(PassRequest(listing=True))
 
     def nudge(self) -> None:
         """Something among the known clusters may be due."""
-        self.put(Mail(known=True))
+        self.put(PassRequest(known=True))
 
     def check_key(self) -> None:
         """It is time to look when the API key expires."""
-        self.put(Mail(key=True))
+        self.put(PassRequest(key=True))
 
     def resync(self) -> None:
         """An operator wants everything verified now."""
-        self.put(Mail(resync=True))
+        self.put(PassRequest(resync=True))
 
-    def ask(self, *, allow_prune: bool = False) -> Answer:
+    def ask(self, *, allow_prune: bool = False) -> ReportFuture:
         """A resync with an answer: the report of a pass that began after this call. Cancelled where none will be."""
-        answer: Answer = asyncio.get_running_loop().create_future()
-        self.put(Mail(resync=True, allow_prune=allow_prune, answers=(answer,)))
+        answer: ReportFuture = asyncio.get_running_loop().create_future()
+        self.put(PassRequest(resync=True, allow_prune=allow_prune, answers=(answer,)))
         return answer
 
-    def put(self, mail: Mail) -> None:
-        self._mail = self._mail.join(mail)
+    def put(self, request: PassRequest) -> None:
+        self._pending = self._pending.join(request)
         self.wanted.set()
 
-    def take(self) -> Mail:
+    def take(self) -> PassRequest:
         """Empty the box: what arrives from now on is for the next pass."""
-        mail, self._mail = self._mail, Mail()
+        request, self._pending = self._pending, PassRequest()
         self.wanted.clear()
-        return mail
+        return request
 
     def forget_nudge(self) -> None:
         """What is due was computed anew just now, so an older hint of it means nothing."""
-        self._mail = replace(self._mail, known=False)
-        if self._mail == Mail():
+        self._pending = replace(self._pending, known=False)
+        if self._pending == PassRequest():
             self.wanted.clear()
 
     def close(self) -> None:

@@ -27,57 +27,60 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-def lost_something(found: InstanceState, memory: InstanceState) -> bool:
+def lost_something(found: InstanceState, remembered: InstanceState) -> bool:
     """Whether what was found in the store is worth less than what this process remembers.
 
     Order is (epoch, version). Something newer was published by another writer, which then knew more.
     """
-    if memory.head is None or not memory.trusted:
+    if remembered.head is None or not remembered.trusted:
         return False
     if found.head is None or not found.trusted:
         return True
-    return (found.head.epoch, found.head.version) < (memory.head.epoch, memory.head.version)
+    return (found.head.epoch, found.head.version) < (remembered.head.epoch, remembered.head.version)
 
 
-def lost_versions(found: InstanceState, memory: InstanceState, *, epoch: int) -> bool:
+def lost_versions(found: InstanceState, remembered: InstanceState, *, epoch: int) -> bool:
     """Whether the store lost versions of this `epoch`, which readers have seen: their numbers must not come again."""
-    if memory.head is None or memory.head.epoch != epoch:
+    if remembered.head is None or remembered.head.epoch != epoch:
         return False
-    return found.head is None or (found.head.epoch, found.head.version) < (epoch, memory.head.version)
+    return found.head is None or (found.head.epoch, found.head.version) < (epoch, remembered.head.version)
 
 
-def joined(memory: InstanceState, rest: Unpublished, *, instance: str, sealer: Sealer) -> InstanceState:
+def joined(remembered: InstanceState, rest: Unpublished, *, instance: str, sealer: Sealer) -> InstanceState:
     """The memory with what a pass could not publish, as if it had."""
-    credentials = dict(memory.credentials)
+    credentials = dict(remembered.credentials)
     for uid, one in rest.rotated.items():
         if one is None:
             credentials.pop(uid, None)
         else:
             sealed = sealer.seal(instance, uid, one.token)
             credentials[uid] = SealedCredential(one.issued_at, one.renew_at, one.expires_at, sealed)
-    work = {uid: one for uid, one in rest.work.items() if one is not None}
+    memory = {uid: one for uid, one in rest.memory.items() if one is not None}
     return replace(
-        memory, records={**memory.records, **rest.put}, credentials=credentials, work={**memory.work, **work}
+        remembered,
+        records={**remembered.records, **rest.put},
+        credentials=credentials,
+        memory={**remembered.memory, **memory},
     )
 
 
 async def refill(
-    publisher: Publisher, memory: InstanceState, *, instance: str, sealers: Sequence[Sealer], now: datetime
+    publisher: Publisher, remembered: InstanceState, *, instance: str, sealers: Sequence[Sealer], now: datetime
 ) -> None:
     """Publish `memory`. A token that none of the `sealers` opens is left out, and issued anew. Raises StoreError."""
-    tokens = _opened(instance, memory, sealers)
+    tokens = _opened(instance, remembered, sealers)
     await publisher.publish(
         now=now,
-        put=memory.records,
-        drop=publisher.state.records.keys() - memory.records.keys(),
+        put=remembered.records,
+        drop=publisher.state.records.keys() - remembered.records.keys(),
         rotated=tokens,
-        complete=bool(memory.head and memory.head.complete),
-        work=memory.work,
-        scopes=memory.scopes,
-        issuers=memory.issuers,
-        status=memory.status,
+        complete=bool(remembered.head and remembered.head.complete),
+        memory=remembered.memory,
+        scopes=remembered.scopes,
+        issuers=remembered.issuers,
+        status=remembered.status,
     )
-    log.warning("store_refilled", instance=instance, clusters=len(memory.records), credentials=len(tokens))
+    log.warning("store_refilled", instance=instance, clusters=len(remembered.records), credentials=len(tokens))
 
 
 async def reseal(publisher: Publisher, *, instance: str, sealers: Sequence[Sealer], now: datetime) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from palette_sync.core.documents import encode_document
-from palette_sync.core.memory_codec import encode_issuer, encode_scope, encode_work
+from palette_sync.core.memory_codec import encode_issuer, encode_memory, encode_scope
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from palette_sync.core.model import IssuerMetadata, ScopeStatus, Work
+    from palette_sync.core.model import ClusterMemory, IssuerMetadata, ScopeStatus
 
 MOST_CHANGES = 500  # per version: put, drop and rotated together; 4 to 6 ms at the server
 
@@ -30,23 +30,23 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class InstanceMemory:
     """What the daemon remembers, encoded; an empty `status` leaves the one that is there."""
 
-    work: Edits = field(default_factory=dict)
+    clusters: Edits = field(default_factory=dict)
     scopes: Edits = field(default_factory=dict)
     issuers: Edits = field(default_factory=dict)
     status: bytes = b""
 
 
 def memory_of(
-    work: Mapping[str, Work | None],
+    clusters: Mapping[str, ClusterMemory | None],
     scopes: Mapping[str, ScopeStatus | None],
     issuers: Mapping[str, IssuerMetadata | None],
     status: Mapping[str, object],
-) -> Memory:
-    return Memory(
-        work={uid: encode_work(one) if one else None for uid, one in work.items()},
+) -> InstanceMemory:
+    return InstanceMemory(
+        clusters={uid: encode_memory(one) if one else None for uid, one in clusters.items()},
         scopes={uid: encode_scope(one) if one else None for uid, one in scopes.items()},
         issuers={url: encode_issuer(one) if one else None for url, one in issuers.items()},
         status=encode_document("status", status) if status else b"",
@@ -76,18 +76,18 @@ def split(wanted: Batch) -> Iterator[Batch]:
         yield Batch(put, tuple(drop), rotated)
 
 
-def in_parts(memory: Memory) -> list[Memory]:
+def in_parts(memory: InstanceMemory) -> list[InstanceMemory]:
     """Cut a large memory so that no single write holds up the server; the last part carries the status."""
     parts = []
-    work = dict(memory.work)
-    while len(work) > MOST_CHANGES:
-        parts.append(Memory(work={uid: work.pop(uid) for uid in list(work)[:MOST_CHANGES]}))
-    return [*parts, replace(memory, work=work)]
+    clusters = dict(memory.clusters)
+    while len(clusters) > MOST_CHANGES:
+        parts.append(InstanceMemory(clusters={uid: clusters.pop(uid) for uid in list(clusters)[:MOST_CHANGES]}))
+    return [*parts, replace(memory, clusters=clusters)]
 
 
-def memory_arguments(memory: Memory, *, dropped: Collection[str] = ()) -> list[Any]:
-    work = {**dict.fromkeys(dropped), **memory.work}
-    return [*edits_of(work), *edits_of(memory.scopes), *edits_of(memory.issuers), memory.status]
+def memory_arguments(memory: InstanceMemory, *, dropped: Collection[str] = ()) -> list[Any]:
+    clusters = {**dict.fromkeys(dropped), **memory.clusters}
+    return [*edits_of(clusters), *edits_of(memory.scopes), *edits_of(memory.issuers), memory.status]
 
 
 def edits_of(edits: Mapping[str, bytes | None]) -> list[Any]:

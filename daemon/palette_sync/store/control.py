@@ -36,7 +36,7 @@ class Verb(StrEnum):
     RELOAD = "reload"
 
 
-class Word(StrEnum):
+class AnswerStatus(StrEnum):
     """What an answer says: heard, done as asked, or failed."""
 
     ACCEPTED = "accepted"
@@ -59,7 +59,7 @@ class Request:
 class Answer:
     """`text` is for people, `document` for programs."""
 
-    word: Word
+    word: AnswerStatus
     text: str = ""
     document: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,7 +78,7 @@ async def ask(store: Store, sealer: Sealer, instance: str, verb: Verb, *, by: st
             told = _answer(entry, sealer, request)
             if told is not None:
                 yield told
-                if told.word is not Word.ACCEPTED:
+                if told.word is not AnswerStatus.ACCEPTED:
                     return
         if not found:
             yield None
@@ -92,14 +92,14 @@ async def answer(store: Store, sealer: Sealer, request: Request, told: Answer) -
     await store.append_control(request.instance, {**fields, "mac": mac}, keep=KEEP)
 
 
-class Desk:
+class RequestReader:
     """Reads the requests of all instances that a process leads, each request once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._last: dict[str, str] = {}
         self._seen: dict[str, int] = {}
-        self.spoilt: dict[str, str] = {}  # streams that cannot be read, with the reason
+        self.unreadable_streams: dict[str, str] = {}  # streams that cannot be read, with the reason
 
     async def wait(self, instances: Collection[str], sealer: Callable[[], Sealer]) -> list[Request]:
         """Wait some seconds for requests that are genuine and fresh. Raises StoreError.
@@ -108,7 +108,7 @@ class Desk:
         """
         for gone in self._last.keys() - set(instances):
             del self._last[gone]
-            self.spoilt.pop(gone, None)
+            self.unreadable_streams.pop(gone, None)
         for new in set(instances) - self._last.keys():
             # What was asked while nobody led the instance still counts, as long as it is fresh.
             self._last[new] = f"{max(0, await self._store.server_time() - FRESH_MS)}-0"
@@ -133,8 +133,8 @@ class Desk:
 
     async def _read(self) -> list[tuple[str, str, dict[str, str]]]:
         """New entries of all streams. One that somebody else spoilt makes the others no deafer. Raises StoreError."""
-        entries = await self._one_by_one(self.spoilt.keys() & self._last.keys())  # it may have been mended
-        sound = {instance: last for instance, last in self._last.items() if instance not in self.spoilt}
+        entries = await self._one_by_one(self.unreadable_streams.keys() & self._last.keys())  # it may have been mended
+        sound = {instance: last for instance, last in self._last.items() if instance not in self.unreadable_streams}
         if entries or not sound:
             return entries
         try:
@@ -150,11 +150,11 @@ class Desk:
         for instance in instances:
             try:
                 entries += await self._store.read_control({instance: self._last[instance]}, wait=0.001)
-                self.spoilt.pop(instance, None)
+                self.unreadable_streams.pop(instance, None)
             except StoreUnavailable:
                 raise
             except StoreError as error:
-                self.spoilt[instance] = str(error)
+                self.unreadable_streams[instance] = str(error)
         return entries
 
 
@@ -170,14 +170,14 @@ def _answer(entry: Mapping[str, str], sealer: Sealer, request: Request) -> Answe
         return None
     fields = _answer_fields(entry)
     try:
-        return Answer(Word(fields["word"]), fields["text"], orjson.loads(fields["document"]))
+        return Answer(AnswerStatus(fields["word"]), fields["text"], orjson.loads(fields["document"]))
     except ValueError:
         return None
 
 
 def _ends(entry: Mapping[str, str], sealer: Sealer, instance: str) -> bool:
     """Whether an answer says that the request was dealt with; one that was only accepted before a restart was not."""
-    return entry.get("word") in {Word.DONE, Word.FAILED} and _genuine_answer(entry, sealer, instance)
+    return entry.get("word") in {AnswerStatus.DONE, AnswerStatus.FAILED} and _genuine_answer(entry, sealer, instance)
 
 
 def _genuine_answer(entry: Mapping[str, str], sealer: Sealer, instance: str) -> bool:

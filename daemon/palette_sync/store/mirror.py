@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import decode_object
-from palette_sync.core.memory_codec import decode_issuer, decode_scope, decode_work
+from palette_sync.core.memory_codec import decode_issuer, decode_memory, decode_scope
 from palette_sync.core.model import InstanceState
 from palette_sync.core.snapshot_codec import decode_credential, decode_record
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from palette_sync.core.model import Head
-    from palette_sync.store.batches import Batch, Memory
+    from palette_sync.store.batches import Batch, InstanceMemory
 
     T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Mirror:
         # Where nothing is published nothing counts: the first version clears what lies there.
         self._records = dict(found.records) if published else {}
         self._credentials = dict(found.credentials) if published else {}
-        self._work = dict(found.work)
+        self._memory = dict(found.memory)
         self._scopes = dict(found.scopes)
         self._issuers = dict(found.issuers)
         self._status = found.status
@@ -47,14 +47,14 @@ class Mirror:
             trusted=self._trusted,
             records=dict(self._records),
             credentials=dict(self._credentials),
-            work=dict(self._work),
+            memory=dict(self._memory),
             scopes=dict(self._scopes),
             issuers=dict(self._issuers),
             status=self._status,
             problems=self._problems,
         )
 
-    def version(self, head: Head, batch: Batch, memory: Memory, *, signed: bool) -> None:
+    def version(self, head: Head, batch: Batch, memory: InstanceMemory, *, signed: bool) -> None:
         """A version arrived."""
         self._head = head
         if signed:
@@ -63,14 +63,14 @@ class Mirror:
         _edit(self._credentials, {**batch.rotated, **dict.fromkeys(batch.drop)}, decode_credential)
         self._remember(memory, dropped=batch.drop)
 
-    def memory(self, memory: Memory, now: datetime) -> None:
+    def memory(self, memory: InstanceMemory, now: datetime) -> None:
         """A write without a version arrived."""
         if self._head is not None:
             self._head = replace(self._head, checked_at=now)
         self._remember(memory)
 
-    def _remember(self, memory: Memory, *, dropped: Iterable[str] = ()) -> None:
-        _edit(self._work, {**dict.fromkeys(dropped), **memory.work}, decode_work)
+    def _remember(self, memory: InstanceMemory, *, dropped: Iterable[str] = ()) -> None:
+        _edit(self._memory, {**dict.fromkeys(dropped), **memory.clusters}, decode_memory)
         _edit(self._scopes, memory.scopes, decode_scope)
         _edit(self._issuers, memory.issuers, decode_issuer)
         if memory.status:

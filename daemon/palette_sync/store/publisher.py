@@ -21,6 +21,7 @@ import orjson
 
 from palette_sync.core.documents import DocumentError, format_time
 from palette_sync.core.model import SCHEMA, Access, AccessState, Head, SealedCredential
+from palette_sync.core.reasons import Reason
 from palette_sync.core.snapshot_codec import (
     decode_credential,
     digest,
@@ -32,7 +33,7 @@ from palette_sync.core.snapshot_codec import (
 from palette_sync.store.batches import (
     MOST_CHANGES,
     Batch,
-    Memory,
+    InstanceMemory,
     edits_of,
     in_parts,
     memory_arguments,
@@ -50,12 +51,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.model import (
+        ClusterMemory,
         ClusterRecord,
         Credential,
         InstanceState,
         IssuerMetadata,
         ScopeStatus,
-        Work,
     )
     from palette_sync.store.connect import Link
     from palette_sync.store.keys import Keys
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
 
 CHANGES_LENGTH = 10_000
 LONGEST_VERSION = 16  # digits; a longer one was not written by a publisher
-DISTRUSTED = "SnapshotRefused"
+DISTRUSTED = Reason.SNAPSHOT_REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class _Version:
     step: _Step
     head: Head
     batch: Batch
-    memory: Memory
+    memory: InstanceMemory
 
 
 class Publisher:
@@ -147,7 +148,7 @@ class Publisher:
         drop: Collection[str] = (),
         rotated: Mapping[str, Credential | None] | None = None,
         complete: bool | None = None,
-        work: Mapping[str, Work | None] | None = None,
+        memory: Mapping[str, ClusterMemory | None] | None = None,
         scopes: Mapping[str, ScopeStatus | None] | None = None,
         issuers: Mapping[str, IssuerMetadata | None] | None = None,
         status: Mapping[str, object] | None = None,
@@ -168,15 +169,15 @@ class Publisher:
             wanted = await self._wanted(put or {}, drop, rotated or {})
             if status or complete is not None:
                 wanted = await self._disown(wanted, now)
-            memory = memory_of(work or {}, scopes or {}, issuers or {}, status or {})
-            await self._write(wanted, memory, complete=complete, now=now)
+            remembered = memory_of(memory or {}, scopes or {}, issuers or {}, status or {})
+            await self._write(wanted, remembered, complete=complete, now=now)
             return self.version
 
     async def remember(
         self,
         *,
         now: datetime,
-        work: Mapping[str, Work | None] | None = None,
+        memory: Mapping[str, ClusterMemory | None] | None = None,
         scopes: Mapping[str, ScopeStatus | None] | None = None,
         issuers: Mapping[str, IssuerMetadata | None] | None = None,
         status: Mapping[str, object] | None = None,
@@ -184,7 +185,7 @@ class Publisher:
         """Move `checked_at` and the memory through the same fence, without a version. Raises as `publish` does."""
         async with self._turn:
             await self._settle()
-            for part in in_parts(memory_of(work or {}, scopes or {}, issuers or {}, status or {})):
+            for part in in_parts(memory_of(memory or {}, scopes or {}, issuers or {}, status or {})):
                 await self._send_memory(part, now)
 
     # -- what is wanted ---------------------------------------------------------------------------------------------
@@ -214,9 +215,9 @@ class Publisher:
         if both:
             raise ValueError(f"both put and dropped: {', '.join(sorted(both))}")
         known = (self._at.hashes.keys() | put.keys()) - set(drop)
-        lonely = {uid for uid, credential in rotated.items() if credential is not None} - known
-        if lonely:
-            raise ValueError(f"credentials without a record: {', '.join(sorted(lonely))}")
+        orphaned = {uid for uid, credential in rotated.items() if credential is not None} - known
+        if orphaned:
+            raise ValueError(f"credentials without a record: {', '.join(sorted(orphaned))}")
 
     async def _rotations(self, rotated: Mapping[str, Credential | None]) -> dict[str, bytes | None]:
         before = await self._fetch(self._keys.credentials(self._instance), list(rotated))
@@ -264,7 +265,7 @@ class Publisher:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    async def _write(self, wanted: Batch, memory: Memory, *, complete: bool | None, now: datetime) -> None:
+    async def _write(self, wanted: Batch, memory: InstanceMemory, *, complete: bool | None, now: datetime) -> None:
         batches = list(split(wanted))
         moved = complete is not None and complete != self._at.complete
         resigned = not self._at.signed and not self._at.tainted
@@ -277,9 +278,13 @@ class Publisher:
             await self._send_memory(rest, now)
         for position, batch in enumerate(batches, start=1):
             last = position == len(batches)
-            await self._send_version(batch, rest if last else Memory(), complete=complete if last else None, now=now)
+            await self._send_version(
+                batch, rest if last else InstanceMemory(), complete=complete if last else None, now=now
+            )
 
-    async def _send_version(self, batch: Batch, memory: Memory, *, complete: bool | None, now: datetime) -> None:
+    async def _send_version(
+        self, batch: Batch, memory: InstanceMemory, *, complete: bool | None, now: datetime
+    ) -> None:
         was = await self._was(batch, now)
         hashes = self._at.hashes | {uid: record_hash(raw) for uid, raw in batch.put.items()}
         for uid in batch.drop:
@@ -312,7 +317,7 @@ class Publisher:
         step = _Step(str(version), fingerprint, hashes, tainted, signed=not tainted, complete=stands)
         await self._send(arguments, _Version(step, head, batch, memory))
 
-    async def _send_memory(self, memory: Memory, now: datetime) -> None:
+    async def _send_memory(self, memory: InstanceMemory, now: datetime) -> None:
         await self._send([*self._fence(now), "memory", *memory_arguments(memory)], None)
         self._mirror.memory(memory, now.replace(microsecond=0))
 
@@ -409,7 +414,7 @@ class Publisher:
         was = {}
         for uid, raw in before.items():
             if (record_hash(raw) if raw is not None else None) != self._at.hashes.get(uid):
-                await self._send_memory(Memory(), now)  # a writer that was fenced off learns that, not this
+                await self._send_memory(InstanceMemory(), now)  # a writer that was fenced off learns that, not this
                 raise VersionConflict(f"{self._instance}: the record of {uid} in Redis was changed by somebody else")
             was[uid] = record_in_history(raw) if raw is not None else None
         return zlib.compress(orjson.dumps(was, option=orjson.OPT_SORT_KEYS))

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from palette_sync.core.documents import DocumentError, decode_object, encode_document
-from palette_sync.core.memory_codec import decode_issuer, decode_scope, decode_work
+from palette_sync.core.memory_codec import decode_issuer, decode_memory, decode_scope
 from palette_sync.core.model import InstanceState
 from palette_sync.core.snapshot_codec import (
     UnknownSchemaError,
@@ -44,7 +44,7 @@ class Stored:
     head: Mapping[bytes, bytes] = field(default_factory=dict)
     clusters: Mapping[bytes, bytes] = field(default_factory=dict)
     credentials: Mapping[bytes, bytes] = field(default_factory=dict)
-    work: Mapping[bytes, bytes] = field(default_factory=dict)
+    memory: Mapping[bytes, bytes] = field(default_factory=dict)
     scopes: Mapping[bytes, bytes] = field(default_factory=dict)
     issuers: Mapping[bytes, bytes] = field(default_factory=dict)
     status: bytes | None = None
@@ -63,7 +63,7 @@ class Loaded:
     hashes: Mapping[str, str] = field(default_factory=dict)
     unreadable: frozenset[str] = frozenset()
     credentials: Mapping[str, str] = field(default_factory=dict)
-    work: Mapping[str, str] = field(default_factory=dict)
+    memory: Mapping[str, str] = field(default_factory=dict)
 
 
 NOTHING = Loaded(InstanceState())
@@ -86,7 +86,7 @@ async def read(instance: str, stored: Stored, sealer: Sealer, *, last: Loaded = 
 
 async def _read(instance: str, stored: Stored, sealer: Sealer, last: Loaded) -> Loaded:
     problems: list[str] = []
-    work, work_hashes = await _each("work", stored.work, decode_work, problems, last.state.work, last.work)
+    memory, memory_hashes = await _each("work", stored.memory, decode_memory, problems, last.state.memory, last.memory)
     scopes, _ = await _each("scope", stored.scopes, decode_scope, problems)
     issuers, _ = await _each("issuer", stored.issuers, decode_issuer, problems)
     status = _status(stored.status, problems)
@@ -94,8 +94,10 @@ async def _read(instance: str, stored: Stored, sealer: Sealer, last: Loaded) -> 
     version = fields.get("version", "")
     if not version:
         # Records without a head were never published whole, or the head was evicted: the next version begins anew.
-        memory = InstanceState(work=work, scopes=scopes, issuers=issuers, status=status, problems=tuple(problems))
-        return Loaded(memory, work=work_hashes)
+        unpublished = InstanceState(
+            memory=memory, scopes=scopes, issuers=issuers, status=status, problems=tuple(problems)
+        )
+        return Loaded(unpublished, memory=memory_hashes)
     raw = {uid.decode(): value for uid, value in stored.clusters.items()}
     hashes = {uid: record_hash(value) async for uid, value in in_turns(raw.items())}
     head, doubts = _head(instance, fields, hashes, sealer)
@@ -117,14 +119,14 @@ async def _read(instance: str, stored: Stored, sealer: Sealer, last: Loaded) -> 
         trusted=not doubts,
         records=records,
         credentials=credentials,
-        work=work,
+        memory=memory,
         scopes=scopes,
         issuers=issuers,
         status=status,
         problems=(*doubts, *problems),
     )
     unreadable = frozenset(raw.keys() - records.keys())
-    return Loaded(state, version, hashes, unreadable, credential_hashes, work_hashes)
+    return Loaded(state, version, hashes, unreadable, credential_hashes, memory_hashes)
 
 
 def _head(

@@ -7,7 +7,6 @@ Times are UNIX seconds; what is an age is computed when it is read, so that a da
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from palette_sync.core.model import AccessState
+from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Effect, PassReport
 
 if TYPE_CHECKING:
@@ -25,13 +25,10 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-INTERNAL_ERROR = "InternalError"
-OTHER = "Other"
 # From a quiet pass to a cold start of thousands of clusters behind Palette's rate limit, in seconds.
 DURATION_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 OUTCOMES = ("ok", "partial", "failed", "aborted")
 _INSTANCE = "palette_instance"
-_REASON = re.compile(r"[A-Z][A-Za-z]{1,39}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +106,7 @@ class Metrics:
         for change in report.changes:
             for effect in change.effects:
                 effects[effect].inc()
-        self._unexpected.labels(name).inc(sum(change.reason == INTERNAL_ERROR for change in report.changes))
+        self._unexpected.labels(name).inc(sum(change.reason is Reason.INTERNAL_ERROR for change in report.changes))
         if listed:
             self._observe_listing(report)
 
@@ -132,14 +129,14 @@ class Metrics:
         """When the last pass that lists Palette began; told as it begins, so that one that hangs shows."""
         _set(self._attempt, instance, at.timestamp() if at is not None else None)
 
-    def observe_failure(self, instance: str, reason: str) -> None:
-        """A pass that ended without a report. `reason` is CamelCase; any other text is counted as `Other`.
+    def observe_failure(self, instance: str, reason: Reason) -> None:
+        """A pass that ended without a report.
 
         What the last pass told of clusters stays: it is what is published.
         """
         self._children(self._passes, instance, OUTCOMES)["aborted"].inc()
-        self._failures.labels(instance, reason if _REASON.fullmatch(reason) else OTHER).inc()
-        self._unexpected.labels(instance).inc(reason == INTERNAL_ERROR)
+        self._failures.labels(instance, reason.value).inc()
+        self._unexpected.labels(instance).inc(reason is Reason.INTERNAL_ERROR)
 
     def first_lapse(self, instance: str, at: datetime | None, *, renewals_failing: int | None = None) -> None:
         """When the first of an instance's tokens lapses, None = it has none that does; and how many fail to renew,

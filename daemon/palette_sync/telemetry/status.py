@@ -7,68 +7,68 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import format_time
 from palette_sync.core.expiry import warning_due
-from palette_sync.runner.standing import Standing, State
+from palette_sync.runner.status import RunnerState, RunnerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
 
-SERVED = frozenset({State.LEADING, State.STANDBY})
+SERVED = frozenset({RunnerState.LEADING, RunnerState.STANDBY})
 
 
-def instance_document(standing: Standing, now: datetime) -> dict[str, object]:
+def instance_document(status: RunnerStatus, now: datetime) -> dict[str, object]:
     """What one runner knows of its instance; absent where it does not know. Times are RFC 3339, ages in seconds."""
     document: dict[str, object | None] = {
-        "state": standing.state.value,
-        "detail": standing.detail or None,
-        "ready": standing.read,
-        "version": standing.version or None,
-        "complete": standing.complete,
-        "access": dict(standing.access),
-        "passes": standing.passes,
-        "busy_since": _time(standing.busy_since),
-        "attempted_at": _time(standing.attempted_at),
-        "succeeded_at": _time(standing.succeeded_at),
-        "success_age_s": _seconds(now - standing.succeeded_at) if standing.succeeded_at else None,
-        "error": standing.error,
-        "scopes_failing": dict(standing.scopes_failing) or None,
-        "prune_held": standing.held,
-        "first_lapse_at": _time(standing.first_lapse),
-        "first_lapse_s": _seconds(standing.first_lapse - now) if standing.first_lapse else None,
-        "renewals_failing": standing.renewals_failing,
-        "wakes_at": _time(standing.wakes_at),
-        "api_key_name": standing.key_name,
-        "api_key_expires_at": _time(standing.key_expires_at),
+        "state": status.state.value,
+        "detail": status.detail or None,
+        "ready": status.read,
+        "version": status.version or None,
+        "complete": status.complete,
+        "access": dict(status.access),
+        "passes": status.passes,
+        "busy_since": _time(status.busy_since),
+        "attempted_at": _time(status.attempted_at),
+        "succeeded_at": _time(status.succeeded_at),
+        "success_age_s": _seconds(now - status.succeeded_at) if status.succeeded_at else None,
+        "error": status.error,
+        "scopes_failing": dict(status.scopes_failing) or None,
+        "prune_held": status.held,
+        "first_lapse_at": _time(status.first_lapse),
+        "first_lapse_s": _seconds(status.first_lapse - now) if status.first_lapse else None,
+        "renewals_failing": status.renewals_failing,
+        "wakes_at": _time(status.wakes_at),
+        "api_key_name": status.key_name,
+        "api_key_expires_at": _time(status.key_expires_at),
     }
     return {name: value for name, value in document.items() if value is not None}
 
 
-def status_line(standings: Mapping[str, Standing], now: datetime) -> str:
+def status_line(statuses: Mapping[str, RunnerStatus], now: datetime) -> str:
     """One line that a person understands, shown by `systemctl status`. Times, no ages: it is told when it changes."""
-    if not standings:
+    if not statuses:
         return "no instance is configured"
     parts = []
-    waiting = [f"{name}: {one.detail or one.state.value}" for name, one in standings.items() if one.state not in SERVED]
+    waiting = [f"{name}: {one.detail or one.state.value}" for name, one in statuses.items() if one.state not in SERVED]
     if waiting:
         parts.append("; ".join(waiting))
     access: Counter[str] = Counter()
-    for one in standings.values():
+    for one in statuses.values():
         access.update(one.access)
     told = ", ".join(f"{count} {state}" for state, count in sorted(access.items())) or "none published yet"
-    parts.append(f"{len(standings)} instances, {access.total()} clusters ({told})")
-    failing = [f"{name}: {one.error}" for name, one in standings.items() if one.error]
+    parts.append(f"{len(statuses)} instances, {access.total()} clusters ({told})")
+    failing = [f"{name}: {one.error}" for name, one in statuses.items() if one.error]
     parts += failing
-    standby = sum(one.state is State.STANDBY for one in standings.values())
+    standby = sum(one.state is RunnerState.STANDBY for one in statuses.values())
     if standby:
         parts.append(f"standing by for {standby}")
-    listing = [one for one in standings.values() if one.state is not State.STANDBY]
+    listing = [one for one in statuses.values() if one.state is not RunnerState.STANDBY]
     listed = [one.succeeded_at for one in listing if one.succeeded_at]
     if listed and len(listed) == len(listing):
         parts.append(f"all listed since {format_time(min(listed))}")
-    lapses = [one.first_lapse for one in standings.values() if one.first_lapse]
+    lapses = [one.first_lapse for one in statuses.values() if one.first_lapse]
     if lapses:
         parts.append(f"first token ends {format_time(min(lapses))}")
-    for name, one in standings.items():
+    for name, one in statuses.items():
         if one.key_expires_at is not None and warning_due(one.key_expires_at - now) is not None:
             parts.append(f"{name}: the API key ends {format_time(one.key_expires_at)}")
     return "; ".join(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import socket
@@ -12,20 +11,21 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from palette_sync.cli.opening import StartError, open_store, sealer_of, utc_now
+from palette_sync.assembly.store import StartError, open_store, sealer_of, utc_now
 from palette_sync.core.fold import Presentation
 from palette_sync.core.model import AuthMode, Secret
-from palette_sync.core.plan import Desired
+from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import PRESETS, PolicyRule
 from palette_sync.core.select import AuthRule, Filters
 from palette_sync.palette import Limits, PaletteClient, Recorder, UnusableSettings
 from palette_sync.reconcile.names import NameBook
 from palette_sync.reconcile.ports import Ports
-from palette_sync.runner import Setting
+from palette_sync.runner import InstanceRuntime
 from palette_sync.store.seal import SealError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
@@ -69,6 +69,8 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
             rules=rules_of(settings),
             adopt=rbac.adopt,
             token_source=token.source,
+            labels=rbac.labels,
+            annotations=rbac.annotations,
         ),
         token=TokenPolicy(token.validity, token.rotate_every, token.overlap),
         presentation=Presentation(
@@ -148,13 +150,13 @@ def reconfigured(shared: Shared, settings: Settings) -> Shared:
     return replace(shared, settings=settings, sealer=sealer_of(settings), limits=limits)
 
 
-def setting_of(
+def runtime_of(
     shared: Shared,
     name: str,
     *,
     recorder: Recorder,
     kube_recorder: Callable[[str, str], None] = lambda _api, _outcome: None,
-) -> Setting:
+) -> InstanceRuntime:
     """One instance for its runner. `recorder` and `kube_recorder` count requests to Palette and to clusters.
 
     Raises StartError where its client cannot be made.
@@ -167,7 +169,7 @@ def setting_of(
         made = ports_of(shared, name, client, publisher=publisher, may_issue=may_issue)
         return replace(made, kube_recorder=kube_recorder)
 
-    return Setting(
+    return InstanceRuntime(
         policy=policy_of(name, settings),
         store=shared.store,
         sealer=shared.sealer,

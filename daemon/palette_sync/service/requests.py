@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from palette_sync.cli.composition import Shared
-from palette_sync.store.control import Answer, Desk, Request, Verb, Word, answer
+from palette_sync.store.control import Answer, AnswerStatus, Request, RequestReader, Verb, answer
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from palette_sync.assembly.instance import Shared
     from palette_sync.reconcile.report import PassReport
-    from palette_sync.runner.mailbox import Answer as Promise
+    from palette_sync.runner.mailbox import ReportFuture
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ class Commanded(Protocol):
         """The instances whose lease this process holds."""
         ...
 
-    def ask(self, instance: str, *, allow_prune: bool) -> Promise | None:
+    def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         """None where the instance is not run any more."""
         ...
 
@@ -44,7 +44,7 @@ class Commanded(Protocol):
 
 async def serve_requests(daemon: Commanded) -> None:
     """Hear and answer until cancelled. Redis away is borne."""
-    desk = Desk(daemon.shared.store)
+    desk = RequestReader(daemon.shared.store)
     deaf: dict[str, str] = {}
     async with asyncio.TaskGroup() as group:
         while True:
@@ -57,9 +57,9 @@ async def serve_requests(daemon: Commanded) -> None:
             except StoreError:
                 await asyncio.sleep(PAUSE)  # the runners tell that Redis is away
                 continue
-            for instance in desk.spoilt.keys() - deaf.keys():
-                log.warning("requests_unheard", instance=instance, reason=desk.spoilt[instance])
-            deaf = dict(desk.spoilt)
+            for instance in desk.unreadable_streams.keys() - deaf.keys():
+                log.warning("requests_unheard", instance=instance, reason=desk.unreadable_streams[instance])
+            deaf = dict(desk.unreadable_streams)
             if len(deaf) == len(led):
                 await asyncio.sleep(PAUSE)
             for request in found:
@@ -69,17 +69,21 @@ async def serve_requests(daemon: Commanded) -> None:
 async def _serve(daemon: Commanded, request: Request) -> None:
     log.info("request_received", instance=request.instance, action=request.verb.value, by=request.by)
     try:
-        await _answer(daemon, request, Answer(Word.ACCEPTED))
+        await _answer(daemon, request, Answer(AnswerStatus.ACCEPTED))
         if request.verb is Verb.RELOAD:
             problems = await daemon.reload()
-            outcome = Answer(Word.FAILED, "; ".join(problems)) if problems else Answer(Word.DONE, "reloaded")
+            outcome = (
+                Answer(AnswerStatus.FAILED, "; ".join(problems)) if problems else Answer(AnswerStatus.DONE, "reloaded")
+            )
         else:
             outcome = await _resync(daemon, request)
         await _answer(daemon, request, outcome)
     except asyncio.CancelledError:
         # A resync may still be under way: what it does is done, but nobody will tell.
         with suppress(StoreError):
-            await _answer(daemon, request, Answer(Word.FAILED, "the daemon is stopping; ask again when it is back"))
+            await _answer(
+                daemon, request, Answer(AnswerStatus.FAILED, "the daemon is stopping; ask again when it is back")
+            )
         raise
     except StoreError as error:
         log.warning("request_unanswered", instance=request.instance, reason=str(error))
@@ -88,12 +92,12 @@ async def _serve(daemon: Commanded, request: Request) -> None:
 async def _resync(daemon: Commanded, request: Request) -> Answer:
     promise = daemon.ask(request.instance, allow_prune=request.verb is Verb.ALLOW_PRUNE)
     if promise is None:
-        return Answer(Word.FAILED, "a reload has just removed this instance")
+        return Answer(AnswerStatus.FAILED, "a reload has just removed this instance")
     await asyncio.wait({promise})
     if promise.cancelled():
-        return Answer(Word.FAILED, "the pass could not be run; see the daemon's log")
+        return Answer(AnswerStatus.FAILED, "the pass could not be run; see the daemon's log")
     report = promise.result()
-    return Answer(Word.FAILED if report.failed else Word.DONE, told(report), summary(report))
+    return Answer(AnswerStatus.FAILED if report.failed else AnswerStatus.DONE, told(report), summary(report))
 
 
 async def _answer(daemon: Commanded, request: Request, given: Answer) -> None:

@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from palette_sync.core.expiry import warning_due
-from palette_sync.core.model import AccessState, Head, InstanceState, ScopeStatus, Work
-from palette_sync.runner import Standing, State
+from palette_sync.core.model import AccessState, ClusterMemory, Head, InstanceState, ScopeStatus
+from palette_sync.runner import RunnerState, RunnerStatus
 from palette_sync.runner.refill import lost_something
 from palette_sync.telemetry.status import instance_document, status_line
 from unit.builders import HOUR, MINUTE, NOW, access, credential, record, records
@@ -27,10 +27,10 @@ def head(epoch: int = 5, version: int = 7, *, complete: bool = True) -> Head:
 PUBLISHED = InstanceState(head=head())
 
 
-def settled(state: InstanceState, **before: Any) -> Standing:
-    standing = Standing(**before)
-    standing.settle(state, now=NOW)
-    return standing
+def settled(state: InstanceState, **before: Any) -> RunnerStatus:
+    status = RunnerStatus(**before)
+    status.settle(state, now=NOW)
+    return status
 
 
 # -- core.expiry -----------------------------------------------------------------------------------------------------
@@ -52,14 +52,14 @@ def test_the_end_of_a_key_is_told_two_weeks_one_week_and_one_day_ahead(left: tim
     assert warning_due(left) == (None if due is None else due * DAY)
 
 
-# -- runner.standing -------------------------------------------------------------------------------------------------
+# -- runner.status -------------------------------------------------------------------------------------------------
 
 
 def test_an_empty_store_says_nothing_about_a_runner() -> None:
     known = settled(PUBLISHED, access={"ready": 3})
     known.settle(InstanceState(records=records(record())), now=NOW)
 
-    assert settled(InstanceState()) == Standing()
+    assert settled(InstanceState()) == RunnerStatus()
     assert (known.read, known.version) == (True, 7)
 
 
@@ -80,13 +80,13 @@ def test_what_is_published_shows_in_the_standing() -> None:
         },
     )
 
-    standing = settled(state)
+    status = settled(state)
 
-    assert (standing.read, standing.version, standing.complete) == (True, 7, False)
-    assert standing.access == {"ready": 2, "failed": 1}
-    assert standing.scopes_failing == {"team-b": "503"}
-    assert standing.first_lapse == NOW + 2 * HOUR
-    assert standing.renewals_failing == 0
+    assert (status.read, status.version, status.complete) == (True, 7, False)
+    assert status.access == {"ready": 2, "failed": 1}
+    assert status.scopes_failing == {"team-b": "503"}
+    assert status.first_lapse == NOW + 2 * HOUR
+    assert status.renewals_failing == 0
 
 
 def test_tokens_that_never_expire_have_no_first_lapse() -> None:
@@ -103,18 +103,22 @@ def test_a_token_that_belongs_to_no_record_raises_no_alarm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("renew_at", "work", "count"),
+    ("renew_at", "memory", "count"),
     [
-        pytest.param(NOW, Work(failures=1), 1, id="due and failing"),
-        pytest.param(NOW, Work(), 0, id="due, and not tried yet"),
-        pytest.param(NOW + MINUTE, Work(failures=1), 1, id="within the minute in which passes renew it already"),
-        pytest.param(NOW + 2 * MINUTE, Work(failures=1), 0, id="a failed check while the token is young"),
+        pytest.param(NOW, ClusterMemory(failures=1), 1, id="due and failing"),
+        pytest.param(NOW, ClusterMemory(), 0, id="due, and not tried yet"),
+        pytest.param(
+            NOW + MINUTE, ClusterMemory(failures=1), 1, id="within the minute in which passes renew it already"
+        ),
+        pytest.param(NOW + 2 * MINUTE, ClusterMemory(failures=1), 0, id="a failed check while the token is young"),
         pytest.param(NOW, None, 0, id="nothing is remembered"),
     ],
 )
-def test_a_renewal_fails_when_the_token_is_past_its_renewal_time(renew_at: Any, work: Work | None, count: int) -> None:
-    memory = {"c1": work} if work is not None else {}
-    state = replace(PUBLISHED, credentials={"c1": credential(renew_at=renew_at)}, work=memory)
+def test_a_renewal_fails_when_the_token_is_past_its_renewal_time(
+    renew_at: Any, memory: ClusterMemory | None, count: int
+) -> None:
+    remembered = {"c1": memory} if memory is not None else {}
+    state = replace(PUBLISHED, credentials={"c1": credential(renew_at=renew_at)}, memory=remembered)
 
     assert settled(state).renewals_failing == count
 
@@ -146,8 +150,8 @@ def test_the_store_lost_something(found: InstanceState, memory: InstanceState, *
 
 # -- telemetry.status ------------------------------------------------------------------------------------------------
 
-LISTED = Standing(
-    state=State.LEADING,
+LISTED = RunnerStatus(
+    state=RunnerState.LEADING,
     read=True,
     passes=4,
     version=7,
@@ -188,7 +192,7 @@ def test_the_document_of_a_runner_tells_times_and_ages() -> None:
 
 
 def test_the_document_leaves_out_what_a_runner_does_not_know() -> None:
-    assert instance_document(Standing(), NOW) == {
+    assert instance_document(RunnerStatus(), NOW) == {
         "state": "starting",
         "ready": False,
         "complete": False,
@@ -204,11 +208,11 @@ def test_a_token_that_has_lapsed_shows_as_negative_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("standings", "line"),
+    ("statuses", "line"),
     [
         pytest.param({}, "no instance is configured", id="nothing is configured"),
         pytest.param(
-            {"prod": Standing()},
+            {"prod": RunnerStatus()},
             "prod: starting; 1 instances, 0 clusters (none published yet)",
             id="just started",
         ),
@@ -219,7 +223,10 @@ def test_a_token_that_has_lapsed_shows_as_negative_seconds() -> None:
             id="all is well",
         ),
         pytest.param(
-            {"prod": replace(LISTED, error="401 from Palette"), "nonprod": Standing(State.STANDBY, "held by other")},
+            {
+                "prod": replace(LISTED, error="401 from Palette"),
+                "nonprod": RunnerStatus(RunnerState.STANDBY, "held by other"),
+            },
             "2 instances, 4 clusters (1 degraded, 3 ready); prod: 401 from Palette; standing by for 1; "
             "all listed since 2026-03-01T11:58:00Z; first token ends 2026-03-01T13:00:00Z",
             id="a failing listing and a standby",
@@ -227,8 +234,8 @@ def test_a_token_that_has_lapsed_shows_as_negative_seconds() -> None:
         pytest.param(
             {
                 "prod": replace(LISTED, first_lapse=None),
-                "nonprod": Standing(State.LEADING),
-                "dev": Standing(State.STANDBY, succeeded_at=NOW),
+                "nonprod": RunnerStatus(RunnerState.LEADING),
+                "dev": RunnerStatus(RunnerState.STANDBY, succeeded_at=NOW),
             },
             "3 instances, 4 clusters (1 degraded, 3 ready); standing by for 1",
             id="one that was never listed, so not all are",
@@ -239,14 +246,14 @@ def test_a_token_that_has_lapsed_shows_as_negative_seconds() -> None:
             id="an API key that ends soon",
         ),
         pytest.param(
-            {"prod": Standing(State.STORELESS, "Redis cannot be reached")},
+            {"prod": RunnerStatus(RunnerState.STORELESS, "Redis cannot be reached")},
             "prod: Redis cannot be reached; 1 instances, 0 clusters (none published yet)",
             id="what keeps it from serving stands first",
         ),
     ],
 )
-def test_the_status_line_of(standings: dict[str, Standing], line: str) -> None:
-    assert status_line(standings, NOW) == line
+def test_the_status_line_of(statuses: dict[str, RunnerStatus], line: str) -> None:
+    assert status_line(statuses, NOW) == line
 
 
 def test_the_status_line_stays_the_same_while_nothing_happens() -> None:

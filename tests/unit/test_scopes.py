@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from palette_sync.core.model import TENANT_SCOPE, Listing, ScopeStatus
-from palette_sync.core.standing import held_before, scopes_after, whole
+from palette_sync.core.scopes import held_before, scopes_after, whole
 from unit.builders import NOW, TEAM_A, TEAM_B, discovery, listing
 
 EARLIER = NOW - timedelta(hours=1)

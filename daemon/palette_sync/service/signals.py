@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from palette_sync.cli.early import KEPT
 from palette_sync.events import EVENT
+from palette_sync.service.early_signals import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,22 +10,22 @@ import os
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import structlog
 
 from palette_sync import __version__
-from palette_sync.cli import signals
-from palette_sync.cli.collector import Collector
-from palette_sync.cli.composition import Shared, reconfigured, setting_of
-from palette_sync.cli.exits import Exit
-from palette_sync.cli.opening import StartError, utc_now
-from palette_sync.cli.requests import serve_requests
-from palette_sync.clock import Clock
+from palette_sync.assembly.instance import Shared, reconfigured, runtime_of
+from palette_sync.assembly.store import StartError, utc_now
 from palette_sync.config import ConfigError, load
 from palette_sync.core.documents import format_time
 from palette_sync.events import Interrupted, unless, wait_any
-from palette_sync.runner import Runner, State
+from palette_sync.runner import Runner, RunnerState
+from palette_sync.service import signals
+from palette_sync.service.clock import Clock
+from palette_sync.service.garbage_collection import Collector
+from palette_sync.service.requests import serve_requests
 from palette_sync.store.redis import StoreError, StoreUnavailable
 from palette_sync.store.seal import SealKeyError
 from palette_sync.telemetry.endpoint import Endpoint
@@ -38,11 +38,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from palette_sync.config import Settings
+    from palette_sync.core.reasons import Reason
     from palette_sync.reconcile.report import PassReport
-    from palette_sync.runner.instance import Setting
-    from palette_sync.runner.mailbox import Answer
+    from palette_sync.runner.instance import InstanceRuntime
+    from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.service.systemd import Notifier
     from palette_sync.telemetry.metrics import Metrics
-    from palette_sync.telemetry.systemd import Notifier
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,13 @@ START_TIMEOUT = 30.0  # seconds more that the supervisor is asked for while Redi
 REDIS_PAUSE = 2.0  # seconds between two attempts to reach Redis at start-up
 NUDGE = 5.0  # seconds between two such requests
 QUEUE = 10  # entries of a due queue that a dump shows
+
+
+class Outcome(Enum):
+    """How a run ended: `STOPPED` as asked, after a drain; `CRASHED` by a bug, after a drain of what still ran."""
+
+    STOPPED = "stopped"
+    CRASHED = "crashed"
 
 
 @dataclass
@@ -86,8 +94,8 @@ class Service:
         self._orphaned: tuple[str, ...] = ()
         self._early_resync = False
 
-    async def run(self) -> Exit:
-        """Exit 0 after a drain, 1 after a crash. Raises EndpointError, StartError, StoreError."""
+    async def run(self) -> Outcome:
+        """Run until asked to stop, or until a task crashes. Raises EndpointError, StartError, StoreError."""
         async with AsyncExitStack() as stack:
             self._arm = stack.enter_context(signals.watchdog())
             if self.shared.settings.http.listen:
@@ -104,10 +112,10 @@ class Service:
             )
             if not await self._redis_answers():
                 log.info("daemon_stopped", reason="asked to")
-                return Exit.OK
+                return Outcome.STOPPED
             self._group = group = await stack.enter_async_context(asyncio.TaskGroup())
             for name in self.shared.settings.instances:
-                self._add(name, self._setting(self.shared, name))
+                self._add(name, self._runtime(self.shared, name))
                 if self._early_resync:
                     self._running[name].runner.mailbox.resync()
             side = [
@@ -124,18 +132,18 @@ class Service:
                 task.cancel()
             await self._drain(side)
         log.info("daemon_stopped", reason="crash" if self._failed.is_set() else "asked to")
-        return Exit.FAILED if self._failed.is_set() else Exit.OK
+        return Outcome.CRASHED if self._failed.is_set() else Outcome.STOPPED
 
     # -- runners ----------------------------------------------------------------------------------------------------
 
-    def _add(self, name: str, setting: Setting) -> None:
-        runner = Runner(setting, self, late=self._late)
+    def _add(self, name: str, runtime: InstanceRuntime) -> None:
+        runner = Runner(runtime, self, late=self._late)
         task = self._group.create_task(self._guarded(runner.run()), name=f"runner:{name}")
         self._running[name] = _Running(runner, task)
         self._schedule(runner)
 
-    def _setting(self, shared: Shared, name: str) -> Setting:
-        return setting_of(
+    def _runtime(self, shared: Shared, name: str) -> InstanceRuntime:
+        return runtime_of(
             shared, name, recorder=self._metrics.recorder(name), kube_recorder=self._metrics.kube_recorder(name)
         )
 
@@ -158,7 +166,7 @@ class Service:
     @staticmethod
     def _stop_runner(running: _Running) -> None:
         running.runner.stop()
-        if running.runner.standing.busy_since is None:
+        if running.runner.status.busy_since is None:
             running.task.cancel()  # it only waits
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
@@ -180,34 +188,34 @@ class Service:
     def pass_finished(self, report: PassReport, *, listed: bool) -> None:
         self._metrics.observe(report, listed=listed)
 
-    def pass_failed(self, instance: str, reason: str) -> None:
+    def pass_failed(self, instance: str, reason: Reason) -> None:
         self._metrics.observe_failure(instance, reason)
 
     def settled(self, runner: Runner) -> None:
         """Its standing changed: wake it when something is due, and tell whoever looks."""
-        name, standing = runner.instance, runner.standing
+        name, status = runner.instance, runner.status
         if self._running.get(name) is None or self._running[name].runner is not runner:
             return
-        if standing.state is State.STANDBY:
+        if status.state is RunnerState.STANDBY:
             self._metrics.forget(name)  # who leads tells of it
-        self._metrics.leading(name, standing.state is State.LEADING)
+        self._metrics.leading(name, status.state is RunnerState.LEADING)
         self._clock.at(
-            f"due:{name}", standing.wakes_at if standing.state is State.LEADING else None, runner.mailbox.nudge
+            f"due:{name}", status.wakes_at if status.state is RunnerState.LEADING else None, runner.mailbox.nudge
         )
-        if standing.state in {State.LEADING, State.STORELESS}:
-            self._metrics.attempted(name, standing.attempted_at)
-            self._metrics.first_lapse(name, standing.first_lapse, renewals_failing=standing.renewals_failing)
-            self._metrics.api_key(name, standing.key_expires_at)
+        if status.state in {RunnerState.LEADING, RunnerState.STORELESS}:
+            self._metrics.attempted(name, status.attempted_at)
+            self._metrics.first_lapse(name, status.first_lapse, renewals_failing=status.renewals_failing)
+            self._metrics.api_key(name, status.key_expires_at)
         self._moved.set()
-        if all(one.runner.standing.busy_since is None for one in self._running.values()):
+        if all(one.runner.status.busy_since is None for one in self._running.values()):
             self._collector.rest()
 
-    # -- what signals and requests do (cli.requests.Commanded) ------------------------------------------------------
+    # -- what signals and requests do (requests.Commanded) ------------------------------------------------------------
 
     def led(self) -> Collection[str]:
-        return [name for name, one in self._running.items() if one.runner.standing.state is State.LEADING]
+        return [name for name, one in self._running.items() if one.runner.status.state is RunnerState.LEADING]
 
-    def ask(self, instance: str, *, allow_prune: bool) -> Answer | None:
+    def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         running = self._running.get(instance)
         return running.runner.mailbox.ask(allow_prune=allow_prune) if running else None
 
@@ -245,7 +253,7 @@ class Service:
             try:
                 settings = await asyncio.to_thread(load, self._path)
                 shared = reconfigured(self.shared, settings)
-                made = {name: self._setting(shared, name) for name in settings.instances}
+                made = {name: self._runtime(shared, name) for name in settings.instances}
                 self._rejected = []
             except (ConfigError, StartError, SealKeyError) as error:
                 self._rejected = getattr(error, "problems", [str(error)])
@@ -261,7 +269,7 @@ class Service:
                 self._notifier.ready(self._line())
             return self._rejected
 
-    def _apply(self, shared: Shared, made: Mapping[str, Setting]) -> None:
+    def _apply(self, shared: Shared, made: Mapping[str, InstanceRuntime]) -> None:
         before, self.shared = self.shared, shared
         old, new = before.settings, shared.settings
         configure_logging(level=new.service.log_level, style=new.service.log_format)
@@ -308,9 +316,9 @@ class Service:
         if not self._running:
             return ["Redis has not answered yet"]
         return [
-            f"{name}: no snapshot was published or read yet ({one.runner.standing.detail or 'starting'})"
+            f"{name}: no snapshot was published or read yet ({one.runner.status.detail or 'starting'})"
             for name, one in self._running.items()
-            if not one.runner.standing.read
+            if not one.runner.status.read
         ]
 
     def metrics(self) -> tuple[bytes, str]:
@@ -326,20 +334,20 @@ class Service:
             "state": "stopping" if self._stop.is_set() else "ready" if self._ready else "starting",
             "config": {"loaded_at": format_time(self._loaded_at), "rejected": self._rejected},
             "orphaned": list(self._orphaned),
-            "instances": {name: instance_document(one.runner.standing, now) for name, one in self._running.items()},
+            "instances": {name: instance_document(one.runner.status, now) for name, one in self._running.items()},
         }
 
     def dump(self) -> None:
         """SIGUSR2: the state of everything, one line each."""
         log.info("state_dump", **self.status(), jobs=self._clock.next_runs())
         for name, one in self._running.items():
-            mail = one.runner.mailbox.mail
+            pending = one.runner.mailbox.pending
             queue = [{"at": format_time(at), "cluster": uid} for at, uid in one.runner.due_queue(QUEUE)]
             log.info(
                 "state_dump_instance",
                 instance=name,
-                mailbox={word: getattr(mail, word) for word in ("listing", "known", "resync", "allow_prune", "key")},
-                waiting_answers=len(mail.answers),
+                mailbox={word: getattr(pending, word) for word in ("listing", "known", "resync", "allow_prune", "key")},
+                waiting_answers=len(pending.answers),
                 due=queue,
             )
         for name, where in signals.tasks():
@@ -377,7 +385,7 @@ class Service:
 
     async def _announce(self) -> None:
         """READY once Redis answers and every runner stands; until then ask for patience."""
-        while not all(one.runner.standing.state in SERVED for one in self._running.values()):
+        while not all(one.runner.status.state in SERVED for one in self._running.values()):
             self._moved.clear()
             self._notifier.extend_timeout(START_TIMEOUT)
             self._tell()
@@ -405,8 +413,8 @@ class Service:
 
     def _line(self) -> str:
         rejected = f"the configuration was rejected: {self._rejected[0]}; " if self._rejected else ""
-        standings = {name: one.runner.standing for name, one in self._running.items()}
-        return rejected + status_line(standings, utc_now())
+        statuses = {name: one.runner.status for name, one in self._running.items()}
+        return rejected + status_line(statuses, utc_now())
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from palette_sync.core.model import InstanceState
 
 
-class State(StrEnum):
+class RunnerState(StrEnum):
     """`storeless`: Redis is away, cannot be used, or took the lease away; what is known stays in memory.
 
     `standby` is said only where another process is seen to lead.
@@ -30,14 +30,14 @@ class State(StrEnum):
 
 
 @dataclass
-class Standing:
+class RunnerStatus:
     """`attempted_at` and `succeeded_at` speak of passes that list Palette; an age is told from them, not a constant OK.
 
     `read`: a snapshot was published or read, so readers have something. `first_lapse` is when the first published token
     ends, `renewals_failing` how many should have been renewed and could not be, `wakes_at` when something known is due.
     """
 
-    state: State = State.STARTING
+    state: RunnerState = RunnerState.STARTING
     detail: str = ""
     read: bool = False
     busy_since: datetime | None = None
@@ -67,7 +67,7 @@ class Standing:
         ends = [one.expires_at for uid, one in state.credentials.items() if uid in state.records]
         self.first_lapse = min((end for end in ends if end is not None), default=None)
         self.renewals_failing = sum(
-            renews_from(one) <= now and state.work[uid].failures > 0
+            renews_from(one) <= now and state.memory[uid].failures > 0
             for uid, one in state.credentials.items()
-            if uid in state.work
+            if uid in state.memory
         )

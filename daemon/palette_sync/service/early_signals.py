@@ -1,7 +1,7 @@
 """Signals for the daemon that come while it still starts are kept, not deadly: their default action ends a process.
 
 Imported first, and imports nothing heavy. SIGTERM and SIGINT stay as they are. The mask is lifted once the handlers
-stand (`cli.signals`); a child process would inherit it, and lifts it for itself (`store.embedded`).
+stand (`service.signals`); a child process would inherit it, and lifts it for itself (`store.embedded`).
 """
 
 from __future__ import annotations

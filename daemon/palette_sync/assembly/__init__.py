@@ -1,0 +1,1 @@
+"""Turns settings into parts. `store` is light; `instance` loads Palette, Kubernetes and the pass."""

@@ -1,0 +1,289 @@
+"""The five objects that give access to a cluster: what they should look like, and how one that stands there differs.
+
+This is the one place that knows what palette-sync writes: `kube.objects` turns a `Wanted` into JSON, and `core.plan`
+decides what to do where `drift` finds a difference. Pure.
+
+What the API server or others add (defaults, further labels and annotations, a service account's `secrets`) is no
+difference. So is a service account whose `automountServiceAccountToken` is not set: it may have been adopted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+from palette_sync.core.model import MANAGED_BY
+from palette_sync.core.rbac import PolicyRule, normalise
+from palette_sync.core.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+GENERATION_LABEL = "palette-sync/generation"
+LEGACY_LABEL = "palette-sync/legacy"
+SERVICE_ACCOUNT_ANNOTATION = "kubernetes.io/service-account.name"
+TOKEN_SECRET_TYPE = "kubernetes.io/service-account-token"
+OPAQUE = "Opaque"
+
+Adopt = Literal["never", "matching", "always"]
+TokenSource = Literal["request", "secret"]
+
+
+class Kind(StrEnum):
+    NAMESPACE = "Namespace"
+    SERVICE_ACCOUNT = "ServiceAccount"
+    SECRET = "Secret"
+    CLUSTER_ROLE = "ClusterRole"
+    CLUSTER_ROLE_BINDING = "ClusterRoleBinding"
+    TOKEN = "Token"
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the configuration wants to stand in every cluster of an instance.
+
+    `labels` and `annotations` are the operator's own; every object that palette-sync makes carries them.
+    """
+
+    namespace: str
+    service_account: str
+    secret: str
+    cluster_role: str
+    cluster_role_binding: str
+    rules: tuple[PolicyRule, ...]
+    adopt: Adopt = "matching"
+    token_source: TokenSource = "request"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def secret_type(self) -> str:
+        return OPAQUE if self.token_source == "request" else TOKEN_SECRET_TYPE
+
+
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_KEY = re.compile(rf"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_NAME}")
+_LABEL_VALUE = re.compile(rf"({_NAME})?")
+_LARGEST_ANNOTATIONS = 16 * 1024  # bytes; Kubernetes allows 256 KiB for all annotations of an object
+
+
+def metadata_problem(what: str, key: str, value: str) -> str | None:
+    """Why an operator's label or annotation cannot be put on objects; None where it can. `what` is `labels` or
+    `annotations`. The syntax is Kubernetes' own (kubernetes.io, "Labels and Selectors", "Annotations").
+    """
+    if not _KEY.fullmatch(key):
+        return f"{key!r} is not a valid key: an optional DNS prefix and '/', then at most 63 letters, digits, - _ ."
+    if key.partition("/")[0] in _OUR_PREFIXES or key in {MANAGED_BY_LABEL, SERVICE_ACCOUNT_ANNOTATION}:
+        return f"{key!r} is set by palette-sync itself"
+    if what == "labels" and not _LABEL_VALUE.fullmatch(value):
+        return f"the value of {key!r} is not a valid label value: at most 63 letters, digits, - _ ."
+    if what == "annotations" and len(value.encode()) > _LARGEST_ANNOTATIONS:
+        return f"the value of {key!r} is longer than {_LARGEST_ANNOTATIONS} bytes"
+    return None
+
+
+_OUR_PREFIXES = frozenset({"palette-sync", "palette-sync.io"})
+
+
+# -- what stands in a cluster ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """The part of an object's metadata that decisions and preconditions need."""
+
+    uid: str
+    resource_version: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def manager(self) -> str | None:
+        return self.labels.get(MANAGED_BY_LABEL)
+
+    @property
+    def ours(self) -> bool:
+        return self.manager == MANAGED_BY
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedNamespace:
+    meta: Meta
+    terminating: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedServiceAccount:
+    """`automount` is None where the field is not set."""
+
+    meta: Meta
+    automount: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedSecret:
+    """A Secret without its data; `empty` says whether it holds any."""
+
+    name: str
+    meta: Meta
+    type: str
+    service_account: str | None = None
+    empty: bool = True
+
+    @property
+    def legacy(self) -> bool:
+        return LEGACY_LABEL in self.meta.labels
+
+    @property
+    def generation(self) -> int:
+        number = self.meta.labels.get(GENERATION_LABEL, "")
+        return int(number) if re.fullmatch("[0-9]{1,9}", number) else 1
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRole:
+    meta: Meta
+    rules: tuple[PolicyRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedBinding:
+    """`role` is (kind, name) of the roleRef; `subjects` are (kind, namespace, name)."""
+
+    meta: Meta
+    role: tuple[str, str]
+    subjects: frozenset[tuple[str, str, str]]
+
+
+ObservedObject = ObservedNamespace | ObservedServiceAccount | ObservedSecret | ObservedRole | ObservedBinding
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What stands in the cluster. `unreadable`: kinds that the credential in use may not read; they are not judged."""
+
+    namespace: ObservedNamespace | None = None
+    service_account: ObservedServiceAccount | None = None
+    secrets: tuple[ObservedSecret, ...] = ()
+    cluster_role: ObservedRole | None = None
+    cluster_role_binding: ObservedBinding | None = None
+    unreadable: frozenset[Kind] = frozenset()
+
+
+# -- what should stand there -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One object as it should stand, complete enough to be created.
+
+    `role` is (kind, name) of a binding's roleRef, `subjects` are (kind, namespace, name), `type` is a Secret's,
+    `automount` a service account's. `namespace` is None for what lives in no namespace.
+    """
+
+    kind: Kind
+    name: str
+    namespace: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    automount: bool | None = None
+    type: str | None = None
+    rules: tuple[PolicyRule, ...] = ()
+    role: tuple[str, str] | None = None
+    subjects: frozenset[tuple[str, str, str]] = frozenset()
+
+
+def wanted_namespace(desired: Desired) -> Wanted:
+    return Wanted(Kind.NAMESPACE, desired.namespace, None, _labels(desired), desired.annotations)
+
+
+def wanted_service_account(desired: Desired) -> Wanted:
+    return Wanted(
+        Kind.SERVICE_ACCOUNT,
+        desired.service_account,
+        desired.namespace,
+        _labels(desired),
+        desired.annotations,
+        automount=False,
+    )
+
+
+def wanted_secret(desired: Desired, name: str, generation: int) -> Wanted:
+    """One generation of the Secret that holds or binds the token."""
+    annotations = dict(desired.annotations)
+    if desired.token_source == "secret":
+        annotations[SERVICE_ACCOUNT_ANNOTATION] = desired.service_account
+    labels = {**_labels(desired), GENERATION_LABEL: str(generation)}
+    return Wanted(Kind.SECRET, name, desired.namespace, labels, annotations, type=desired.secret_type)
+
+
+def wanted_legacy_secret(desired: Desired, name: str) -> Wanted:
+    """A token Secret of another tool: it is marked as ours and as legacy, and otherwise left as it is."""
+    return Wanted(Kind.SECRET, name, desired.namespace, {MANAGED_BY_LABEL: MANAGED_BY, LEGACY_LABEL: "true"})
+
+
+def wanted_cluster_role(desired: Desired) -> Wanted:
+    return Wanted(
+        Kind.CLUSTER_ROLE, desired.cluster_role, None, _labels(desired), desired.annotations, rules=desired.rules
+    )
+
+
+def wanted_cluster_role_binding(desired: Desired) -> Wanted:
+    return Wanted(
+        Kind.CLUSTER_ROLE_BINDING,
+        desired.cluster_role_binding,
+        None,
+        _labels(desired),
+        desired.annotations,
+        role=(Kind.CLUSTER_ROLE.value, desired.cluster_role),
+        subjects=frozenset({(Kind.SERVICE_ACCOUNT.value, desired.namespace, desired.service_account)}),
+    )
+
+
+def _labels(desired: Desired) -> dict[str, str]:
+    return {**desired.labels, MANAGED_BY_LABEL: MANAGED_BY}
+
+
+# -- how it differs --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How an object differs from what is wanted. `message` says it for people."""
+
+    reason: Reason
+    message: str
+
+
+def drift(wanted: Wanted, observed: ObservedObject) -> Drift | None:
+    """Return the first difference in what the object means, then in its metadata; None where there is none."""
+    return meaning_drift(wanted, observed) or metadata_drift(wanted, observed.meta)
+
+
+def meaning_drift(wanted: Wanted, observed: ObservedObject) -> Drift | None:
+    """The difference in what the object does: rules, roleRef, subjects, automounting."""
+    match observed:
+        case ObservedRole() if normalise(observed.rules) != normalise(wanted.rules):
+            return Drift(Reason.ROLE_DRIFTED, "its rules differ from the configured ones")
+        case ObservedBinding() if observed.role != wanted.role:
+            return Drift(Reason.ROLE_REF_CHANGED, f"binds {observed.role[0][:63]} {observed.role[1][:63]}")
+        case ObservedBinding() if observed.subjects != wanted.subjects:
+            return Drift(Reason.SUBJECTS_DRIFTED, "its subjects differ")
+        case ObservedServiceAccount(automount=True) if wanted.automount is False:
+            return Drift(Reason.ACCOUNT_DRIFTED, "it mounts its token into pods")
+    return None
+
+
+def metadata_drift(wanted: Wanted, meta: Meta) -> Drift | None:
+    """Labels and annotations that are wanted and absent or different; what others added is left alone."""
+    for what, expected, found in (
+        ("label", wanted.labels, meta.labels),
+        ("annotation", wanted.annotations, meta.annotations),
+    ):
+        wrong = sorted(key for key, value in expected.items() if found.get(key) != value)
+        if wrong:
+            return Drift(Reason.METADATA_DRIFTED, f"the {what} {wrong[0]} is missing or differs")
+    return None

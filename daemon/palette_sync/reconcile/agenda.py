@@ -1,0 +1,96 @@
+"""What a pass knows before it does anything: what is published, and which clusters are due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from palette_sync.core.candidates import Candidates
+from palette_sync.core.due import RENEW_AHEAD
+from palette_sync.core.reasons import Reason
+from palette_sync.events import in_turns
+from palette_sync.reconcile.cluster import DueCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from palette_sync.core.due import Candidate, Due
+    from palette_sync.core.model import ClusterRecord, Discovery, InstanceState
+    from palette_sync.core.select import Selection
+    from palette_sync.reconcile.context import PassContext
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was published before the pass.
+
+    `records` have neither server nor auth where the snapshot is not trusted; `state` is as it was read. `candidates`
+    decides what is due among them.
+    """
+
+    state: InstanceState
+    records: Mapping[str, ClusterRecord]
+    candidates: Candidates
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """What a pass is going to do. `candidates` are the chosen clusters, by uid; `due` is worked on.
+
+    `state_changed` are the uids that are due because Palette reports another state.
+    """
+
+    candidates: Mapping[str, Candidate]
+    due: tuple[DueCluster, ...]
+    state_changed: frozenset[str]
+
+
+async def load(context: PassContext) -> Before:
+    """Read what is published. Raises StoreError."""
+    publisher = context.ports.publisher
+    state = publisher.state if publisher is not None else await context.ports.store.load(context.instance)
+    records = dict(state.records)
+    if not state.trusted:
+        # Neither an address nor a credential of such a snapshot may be used. Names and prune counts may.
+        log.error("snapshot_refused", instance=context.instance, problems=state.problems[:5])
+        records = {uid: replace(one, server=None, auth=None) for uid, one in records.items()}
+    known = replace(state, records=records)
+    return Before(state, records, Candidates(context.policy, known, context.rows, now=context.now))
+
+
+async def find_due(context: PassContext, before: Before, discovery: Discovery, selection: Selection) -> Agenda:
+    """Find the clusters on which something is due, each with its opened token."""
+    options, candidates = context.options, before.candidates
+    chosen = [candidates.listed(cluster) async for cluster in in_turns(selection.chosen.values())]
+    kept = [candidates.published(uid) for uid in sorted(selection.kept)]
+    if options.known_only:
+        chosen, kept = kept, []
+    found = candidates.issuers_due(chosen)
+    async for candidate in in_turns(chosen):
+        if one := candidates.due(candidate, resync=options.resync, ahead=RENEW_AHEAD):
+            found[candidate.cluster.uid] = one
+    if discovery.tenant_uid:  # Palette accepts the API key, so an admin kubeconfig can be had
+        for candidate in kept:
+            one = candidates.due(candidate, resync=options.resync, ahead=RENEW_AHEAD)
+            if one is not None and one.urgent:
+                found[candidate.cluster.uid] = one
+    return Agenda(
+        candidates={candidate.cluster.uid: candidate for candidate in chosen},
+        due=tuple(
+            _opened(context, candidate, found[candidate.cluster.uid])
+            for candidate in (*chosen, *kept)
+            if candidate.cluster.uid in found
+        ),
+        state_changed=frozenset(uid for uid, one in found.items() if one.reason is Reason.STATE_CHANGED),
+    )
+
+
+def _opened(context: PassContext, candidate: Candidate, due: Due) -> DueCluster:
+    token = None
+    if candidate.credential is not None:
+        token = context.ports.open_token(candidate.cluster.uid, candidate.credential.sealed)
+    return DueCluster(candidate, due, token)

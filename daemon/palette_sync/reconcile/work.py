@@ -1,0 +1,91 @@
+"""Work on all due clusters concurrently, and publish what comes of them while the others are still at work."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from palette_sync.fanout import fan_out
+from palette_sync.reconcile.cluster import ClusterWorker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Sequence
+
+    from palette_sync.fanout import Outcome
+    from palette_sync.reconcile.cluster import ClusterResult, DueCluster
+    from palette_sync.reconcile.context import PassContext
+    from palette_sync.reconcile.fold import Folding
+    from palette_sync.reconcile.issuers import Issuers
+
+UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may take, waiting for its limits included
+
+
+async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issuers, folding: Folding) -> None:
+    """Work on all clusters that are due; fold and publish each as it is done. Raises StoreError."""
+    if not due:
+        return
+    ports, done = context.ports, 0
+
+    def on_done(outcome: Outcome[DueCluster, ClusterResult]) -> None:
+        nonlocal done
+        done += 1
+        ports.progress("working on clusters", done, len(due))
+        folding.fold(outcome)
+
+    ports.progress("working on clusters", 0, len(due))
+    async with _first_error(), asyncio.TaskGroup() as group:
+        if context.publishing is not None:
+            group.create_task(context.publishing.run(), name=f"publish:{context.instance}")
+        work = fan_out(
+            due,
+            _worker(context, issuers),
+            # Twice the slots: half may wait for Palette's rate limit while the others work.
+            limit=asyncio.Semaphore(2 * ports.concurrency),
+            timeout=UNIT_TIMEOUT + context.policy.cluster_timeout.total_seconds(),
+            stopping=ports.stopping,
+            done=on_done,
+            name=f"cluster:{context.instance}",
+        )
+        try:
+            await _until_late(work, context, group)
+            folding.skipped += len(due) - done
+        finally:
+            if context.publishing is not None:
+                context.publishing.close()
+
+
+def _worker(context: PassContext, issuers: Issuers) -> ClusterWorker:
+    return ClusterWorker(
+        policy=context.policy,
+        client=context.ports.client,
+        issuers=issuers,
+        slots=asyncio.Semaphore(context.ports.concurrency),
+        may_issue=context.may_issue,
+        now=context.now,
+        requests=context.requests,
+        dry_run=context.dry_run,
+    )
+
+
+async def _until_late(work: Coroutine[Any, Any, object], context: PassContext, group: asyncio.TaskGroup) -> None:
+    """Wait for `work`, and cancel the rest of it once the drain is late. What is done was folded already."""
+    if context.ports.late is None:
+        await work
+        return
+    working = group.create_task(work, name=f"work:{context.instance}")
+    lateness = group.create_task(context.ports.late.wait(), name=f"late:{context.instance}")
+    await asyncio.wait({working, lateness}, return_when=asyncio.FIRST_COMPLETED)
+    lateness.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.wait({working})
+
+
+@asynccontextmanager
+async def _first_error() -> AsyncIterator[None]:
+    """Let the first error leave a TaskGroup as itself."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
