@@ -1,6 +1,7 @@
 import type { ClusterDetails } from '@backstage/plugin-kubernetes-node';
 import { interpret, type Offered, type Policy, type Withheld, type WithheldReason } from './mapping';
 import { Slices } from './slices';
+import type { ClusterRecord } from './snapshot/decode';
 import type { Entry, Snapshot } from './snapshot/snapshot';
 
 /** A cluster that is known but not handed out. */
@@ -12,6 +13,7 @@ export interface WithheldCluster extends Withheld {
 interface InstanceView {
   readonly offered: readonly Offered[];
   readonly withheld: readonly WithheldCluster[];
+  readonly known: readonly ClusterRecord[];
 }
 
 /** What is handed out of an instance, and what is not, at one moment. */
@@ -42,17 +44,27 @@ export class Directory {
     await this.#refreshing;
   }
 
-  /** Fresh copies of all clusters whose credential lives at `now`: the Kubernetes plugin changes what it is given. */
-  clusters(now: number): ClusterDetails[] {
-    const found: ClusterDetails[] = [];
+  /** All clusters whose credential is valid at `now`. Not to be changed: hand out `copyOf` them. */
+  offered(now: number): Offered[] {
+    const found: Offered[] = [];
     for (const view of this.#views.values()) {
-      for (const { details, expiresAt } of view.offered) {
-        if (expiresAt === undefined || now < expiresAt) {
-          found.push({ ...details, authMetadata: { ...details.authMetadata } });
+      for (const one of view.offered) {
+        if (one.expiresAt === undefined || now < one.expiresAt) {
+          found.push(one);
         }
       }
     }
     return found;
+  }
+
+  /** Fresh copies of all clusters whose credential is valid at `now`. */
+  clusters(now: number): ClusterDetails[] {
+    return this.offered(now).map(copyOf);
+  }
+
+  /** The records of all clusters that the filter chooses, also of those that are withheld now. */
+  get known(): ClusterRecord[] {
+    return [...this.#views.values()].flatMap(view => view.known);
   }
 
   withheld(now: number): WithheldCluster[] {
@@ -96,10 +108,14 @@ export class Directory {
   async #viewOf(instance: string, taken: Map<string, string>, slices: Slices): Promise<InstanceView> {
     const offered: Offered[] = [];
     const withheld: WithheldCluster[] = [];
+    const known: ClusterRecord[] = [];
     const snapshot = this.#snapshots.get(instance);
     for (const entry of [...(snapshot?.entries.values() ?? []), ...(snapshot?.kept.values() ?? [])]) {
       const cluster = entry.record?.name ?? entry.uid;
       const verdict = this.#verdictOn(entry);
+      if (entry.record !== undefined && this.#policy.chosen(entry.record)) {
+        known.push(entry.record);
+      }
       if ('withheld' in verdict) {
         withheld.push({ instance, cluster, ...verdict.withheld });
       } else if (taken.has(cluster)) {
@@ -111,7 +127,7 @@ export class Directory {
       }
       await slices.pause();
     }
-    return { offered, withheld };
+    return { offered, withheld, known };
   }
 
   #verdictOn(entry: Entry): ReturnType<typeof interpret> {
@@ -123,4 +139,9 @@ export class Directory {
     this.#verdicts.set(entry, verdict);
     return verdict;
   }
+}
+
+/** The Kubernetes plugin changes the details that it receives, so each call gets its own. */
+export function copyOf({ details }: Offered): ClusterDetails {
+  return { ...details, authMetadata: { ...details.authMetadata } };
 }

@@ -3,6 +3,8 @@ import {
   ANNOTATION_KUBERNETES_OIDC_TOKEN_PROVIDER,
 } from '@backstage/plugin-kubernetes-common';
 import type { ClusterDetails } from '@backstage/plugin-kubernetes-node';
+import type { DashboardSettings } from './config';
+import { dashboardOf } from './dashboard';
 import type { ClusterRecord } from './snapshot/decode';
 import type { Entry } from './snapshot/snapshot';
 
@@ -20,6 +22,7 @@ export type WithheldReason =
   | 'ServerNameDiffers'
   | 'InsecureServer'
   | 'DuplicateName'
+  | 'Maintenance'
   | 'Filtered'
   | 'Unreadable';
 
@@ -31,15 +34,17 @@ export interface Withheld {
 /** A cluster that may be handed out until `expiresAt` (absent = for as long as the record stands). */
 export interface Offered {
   readonly details: ClusterDetails;
+  readonly record: ClusterRecord;
   readonly expiresAt?: number;
 }
 
 /** What the configuration says about serving. */
 export interface Policy {
   readonly chosen: (record: ClusterRecord) => boolean;
-  readonly oidcTokenProviders: ReadonlySet<string>;
+  readonly underMaintenance: (record: ClusterRecord) => boolean;
+  readonly servesOidc: (provider: string) => boolean;
   readonly withholdUnreachable: boolean;
-  readonly dashboardLinks: boolean;
+  readonly dashboard: DashboardSettings;
 }
 
 type Verdict = { readonly offered: Offered } | { readonly withheld: Withheld };
@@ -55,6 +60,9 @@ export function interpret(entry: Entry, policy: Policy): Verdict {
   }
   if (!policy.chosen(record)) {
     return withhold('Filtered', 'paletteSync.filter leaves it out');
+  }
+  if (policy.underMaintenance(record)) {
+    return withhold('Maintenance', 'one of its tags is in paletteSync.maintenanceTags');
   }
   const wrong = accessProblem(record, policy) ?? serverProblem(record);
   if (wrong !== undefined) {
@@ -110,26 +118,26 @@ function offerServiceAccount(record: ClusterRecord, entry: Entry, policy: Policy
     [ANNOTATION_KUBERNETES_AUTH_PROVIDER]: 'serviceAccount',
     serviceAccountToken: credential.token,
   };
-  const offered = { details: detailsOf(record, authMetadata, policy) };
+  const offered = { details: detailsOf(record, authMetadata, policy), record };
   return { offered: credential.expiresAt === undefined ? offered : { ...offered, expiresAt: credential.expiresAt } };
 }
 
 function offerOidc(record: ClusterRecord, provider: string, policy: Policy): Verdict {
-  if (!policy.oidcTokenProviders.has(provider)) {
+  if (!policy.servesOidc(provider)) {
     return withhold(
       'OidcProviderNotConfigured',
-      `it needs a user's token of the provider ${provider}; once users can log in with it, add ${provider} to paletteSync.oidcTokenProviders`,
+      `it needs a user's token of the provider ${provider}, which is not in paletteSync.oidcTokenProviders`,
     );
   }
   const authMetadata = {
     [ANNOTATION_KUBERNETES_AUTH_PROVIDER]: 'oidc',
     [ANNOTATION_KUBERNETES_OIDC_TOKEN_PROVIDER]: provider,
   };
-  return { offered: { details: detailsOf(record, authMetadata, policy) } };
+  return { offered: { details: detailsOf(record, authMetadata, policy), record } };
 }
 
 function detailsOf(record: ClusterRecord, authMetadata: Record<string, string>, policy: Policy): ClusterDetails {
-  const { server, dashboardUrl } = record;
+  const { server } = record;
   return {
     name: record.name,
     ...(record.title && { title: record.title }),
@@ -138,7 +146,7 @@ function detailsOf(record: ClusterRecord, authMetadata: Record<string, string>, 
     skipTLSVerify: false,
     skipMetricsLookup: record.skipMetricsLookup,
     ...(server?.caData !== undefined && { caData: server.caData }),
-    ...(policy.dashboardLinks && dashboardUrl !== undefined && { dashboardUrl }),
+    ...dashboardOf(record, policy.dashboard),
   };
 }
 

@@ -37,7 +37,13 @@ export type AccessState = 'ready' | 'degraded' | 'failed' | 'pending';
 
 export type RecordAuth =
   | { readonly provider: 'serviceAccount' }
-  | { readonly provider: 'oidc'; readonly tokenProvider: string };
+  | {
+      readonly provider: 'oidc';
+      readonly tokenProvider: string;
+      /** Whose tokens the cluster accepts, and made for which client. */
+      readonly issuerUrl: string;
+      readonly clientId: string;
+    };
 
 export interface ClusterRecord {
   readonly uid: string;
@@ -204,7 +210,14 @@ function serverOf(fields: Fields): NonNullable<ClusterRecord['server']> {
 
 function authOf(fields: Fields): RecordAuth {
   const provider = fields.word('provider', ['serviceAccount', 'oidc']);
-  return provider === 'oidc' ? { provider, tokenProvider: fields.name('oidc_token_provider') } : { provider };
+  return provider === 'oidc'
+    ? {
+        provider,
+        tokenProvider: fields.name('oidc_token_provider'),
+        issuerUrl: fields.text('issuer_url'),
+        clientId: fields.text('client_id'),
+      }
+    : { provider };
 }
 
 function paletteOf(fields: Fields): ClusterRecord['palette'] {

@@ -11,9 +11,10 @@ import { SEAL_LINE } from './published';
 
 export const SERVE_ALL: Policy = {
   chosen: () => true,
-  oidcTokenProviders: new Set(),
+  underMaintenance: () => false,
+  servesOidc: () => false,
   withholdUnreachable: true,
-  dashboardLinks: true,
+  dashboard: { links: true },
 };
 
 /** A tail with a directory behind it, as the module puts them together. */

@@ -38,10 +38,14 @@ describe('good configuration', () => {
     assert.equal(settings?.redisAddress().label, 'cache.example:6379');
     assert.equal(settings?.prefix, 'palette-sync');
     assert.equal(settings?.instances, undefined);
-    assert.deepEqual(settings?.oidcTokenProviders, []);
+    assert.equal(settings?.oidcTokenProviders, undefined);
     assert.equal(settings?.withholdUnreachable, true);
     assert.equal(settings?.maxSnapshotAgeMs, 3_600_000);
-    assert.equal(settings?.dashboardLinks, true);
+    assert.deepEqual(settings?.dashboard, { links: true });
+    assert.deepEqual(settings?.locator, { fallback: 'all', fallbackLimit: 50 });
+    assert.deepEqual(settings?.fetching, { clusterTimeoutMs: 5_000, concurrency: 32 });
+    assert.equal(settings?.visibility, 'all');
+    assert(Object.values(settings?.extensionPoints ?? {}).every(Boolean));
   });
 
   test('an empty list of instances means all', () => {
@@ -116,6 +120,34 @@ describe('configuration that cannot be used is told by key, with the remedy, and
       [/certFile and keyFile belong together/],
     ],
     ['a flag that is a word', { ...GOOD, dashboardLinks: 'maybe' }, [/dashboardLinks: /]],
+    ['an unknown fallback', { ...GOOD, locator: { fallback: 'some' } }, [/locator\.fallback: is not one of all, none/]],
+    ['a limit of 0', { ...GOOD, locator: { fallbackLimit: 0 } }, [/fallbackLimit: is not a whole number above 0/]],
+    ['an unknown visibility', { ...GOOD, visibility: 'mine' }, [/visibility: is not one of all, catalog/]],
+    [
+      'a deadline that no cluster meets',
+      { ...GOOD, clusterTimeout: '1ms' },
+      [/clusterTimeout: is shorter than 100 ms/],
+    ],
+    [
+      'an unknown extension point',
+      { ...GOOD, extensionPoints: { router: true } },
+      [/extensionPoints\.router: is not known/],
+    ],
+    [
+      'an unknown placeholder',
+      { ...GOOD, dashboard: { url: 'https://x/{nmae}' } },
+      [/dashboard\.url: \{nmae\} is not a placeholder; known are \{name\}/],
+    ],
+    [
+      'a dashboard without a scheme',
+      { ...GOOD, dashboard: { url: '{name}.example' } },
+      [/dashboard\.url: is not a URL/],
+    ],
+    [
+      'a list for a dashboard parameter',
+      { ...GOOD, dashboard: { parameters: { a: ['b'] } } },
+      [/dashboard\.parameters\.a: is not a string, a number, true or false/],
+    ],
   ] as const) {
     test(what, () => {
       const problems = problemsOf(section);
