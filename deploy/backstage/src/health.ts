@@ -1,4 +1,9 @@
+import type { ExtensionPointName } from './config';
 import type { Directory, WithheldCluster } from './directory';
+import type { ExtensionPointState } from './extensionPoints';
+import type { OpenCircuit } from './fetching/fetcher';
+import type { LocatorCounts } from './locator/locator';
+import type { LeftOutCount } from './oidc/leftOut';
 import type { InstanceState, LinkState } from './snapshot/tail';
 
 /** The answer of the health route. Holds names, reasons and what the daemon says of them (which may name a host), no token. */
@@ -14,6 +19,14 @@ export interface Health {
   readonly withheldNotListed: number;
   /** Names of ours that another cluster locator uses too; those clusters of ours are withheld. */
   readonly duplicates: readonly string[];
+  /** OIDC clusters that page queries did not ask, because the caller had no token for them. */
+  readonly leftOut: readonly LeftOutCount[];
+  /** Clusters that missed their deadline twice and are asked again only every 30 s. */
+  readonly notAnswering: readonly { readonly cluster: string; readonly since: string }[];
+  /** How entities got their clusters. */
+  readonly located: LocatorCounts;
+  /** Which extension points of the Kubernetes plugin this module has. */
+  readonly extensionPoints: Readonly<Partial<Record<ExtensionPointName, ExtensionPointState>>>;
 }
 
 export interface InstanceHealth {
@@ -38,9 +51,18 @@ export interface HealthSources {
   readonly link?: LinkState;
   readonly instances: readonly InstanceState[];
   readonly directory?: Directory;
-  readonly duplicates: readonly string[];
+  readonly extensions?: HealthExtensions;
   readonly maxSnapshotAgeMs: number;
   readonly now: number;
+}
+
+/** What the parts in the extension points know. */
+export interface HealthExtensions {
+  readonly states: Health['extensionPoints'];
+  readonly leftOut: { readonly counts: readonly LeftOutCount[] };
+  readonly supplier?: { readonly duplicates: readonly string[] } | undefined;
+  readonly locator?: { readonly counts: LocatorCounts } | undefined;
+  readonly fetcher?: { readonly openCircuits: readonly OpenCircuit[] } | undefined;
 }
 
 const MOST_LISTED = 200;
@@ -75,7 +97,31 @@ export function healthOf(sources: HealthSources): Health {
     instances,
     withheld: withheld.slice(0, MOST_LISTED),
     withheldNotListed: Math.max(0, withheld.length - MOST_LISTED),
-    duplicates: sources.duplicates,
+    ...extensionHealth(sources.extensions),
+  };
+}
+
+/** For callers who may not see every cluster: counts stay, names go. */
+export function withoutNames(health: Health): Health {
+  return {
+    ...health,
+    withheld: [],
+    withheldNotListed: health.withheld.length + health.withheldNotListed,
+    duplicates: [],
+    notAnswering: [],
+  };
+}
+
+function extensionHealth(
+  extensions: HealthExtensions | undefined,
+): Pick<Health, 'duplicates' | 'leftOut' | 'notAnswering' | 'located' | 'extensionPoints'> {
+  const open = extensions?.fetcher?.openCircuits ?? [];
+  return {
+    duplicates: extensions?.supplier?.duplicates ?? [],
+    leftOut: extensions?.leftOut.counts ?? [],
+    notAnswering: open.slice(0, MOST_LISTED).map(({ cluster, since }) => ({ cluster, since: iso(since) })),
+    located: extensions?.locator?.counts ?? {},
+    extensionPoints: extensions?.states ?? {},
   };
 }
 

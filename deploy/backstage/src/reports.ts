@@ -17,17 +17,17 @@ export class Reports {
     private readonly maxSnapshotAgeMs: number,
   ) {}
 
-  tell(instances: readonly InstanceState[], now: number): void {
+  report(instances: readonly InstanceState[], now: number): void {
     for (const state of instances) {
       if (state.snapshot !== undefined) {
-        this.#tellCounts(state, now);
-        this.#tellUnknownKeys(state);
-        this.#tellAge(state, now);
+        this.#reportCounts(state, now);
+        this.#reportUnknownKeys(state);
+        this.#reportAge(state, now);
       }
     }
   }
 
-  #tellCounts({ name, snapshot }: InstanceState, now: number): void {
+  #reportCounts({ name, snapshot }: InstanceState, now: number): void {
     const { served, withheld } = this.directory.counts(name, now);
     const reasons = Object.entries(withheld).map(([reason, count]) => `${count} ${reason}`);
     const text = `${served} clusters served${reasons.length > 0 ? `, withheld: ${reasons.join(', ')}` : ''}`;
@@ -37,7 +37,7 @@ export class Reports {
     }
   }
 
-  #tellUnknownKeys({ name, snapshot }: InstanceState): void {
+  #reportUnknownKeys({ name, snapshot }: InstanceState): void {
     const counts = new Map<string, number>();
     for (const { credential } of snapshot?.entries.values() ?? []) {
       const kid = credential?.refused?.kid;
@@ -56,7 +56,7 @@ export class Reports {
     }
   }
 
-  #tellAge(state: InstanceState, now: number): void {
+  #reportAge(state: InstanceState, now: number): void {
     const { name } = state;
     const isStale = (ageOf(state, now) ?? 0) > this.maxSnapshotAgeMs;
     if (isStale && !this.#stale.has(name)) {

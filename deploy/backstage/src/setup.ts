@@ -1,5 +1,7 @@
 import type { LoggerService } from '@backstage/backend-plugin-api';
+import type { Config } from '@backstage/config';
 import { InputError } from '@backstage/errors';
+import { readCatalogSettings } from './catalog/settings';
 import { ROOT, SettingsError } from './config';
 
 /**
@@ -26,4 +28,15 @@ export function checkedSettings<T>(
   const problem = `app-config has no section ${ROOT}, so no cluster of Palette is shown; add ${ROOT}.redis.url and ${ROOT}.sealKeys`;
   logger.warn(`palette-sync: ${problem}`);
   return { problem };
+}
+
+/** What the catalog module does with clusters, which this module has to know, too. */
+export function catalogFacts(root: Config): { readonly type: string; readonly projectsAreSystems: boolean } {
+  try {
+    const { type, projectAs } = readCatalogSettings(root);
+    return { type, projectsAreSystems: projectAs !== 'tag' };
+  } catch {
+    // The catalog module, if it is installed, reports what is wrong in its own section.
+    return { type: 'kubernetes-cluster', projectsAreSystems: false };
+  }
 }

@@ -79,7 +79,7 @@ describe('beside other clusters', () => {
 
     assert.deepEqual(await clustersIn(backstage, 2), ['alpha-1', 'alpha-2']);
     await backstage.clusters();
-    assert.equal(backstage.logger.count(/the name alpha-1 is taken/), 1);
+    assert.equal(backstage.logger.count(/has the name alpha-1, too/), 1);
     assert.deepEqual((await backstage.health<Health>()).body.duplicates, ['alpha-1']);
   });
 
@@ -151,8 +151,14 @@ describe('beside other clusters', () => {
     const backstage = await start({ paletteSync, features: [kubernetesPlugin(), other, installed()] });
 
     assert.deepEqual(await backstage.clusters(), ['theirs']);
-    assert.equal(backstage.logger.count(/another module already supplies clusters.*remove the other/), 1);
-    assert.match((await backstage.health<Health>()).body.problems.join(), /another module already supplies clusters/);
+    assert.equal(
+      backstage.logger.count(/another module already uses the extension point clusterSupplier.*remove that module/),
+      1,
+    );
+    assert.match(
+      (await backstage.health<Health>()).body.problems.join(),
+      /extension point clusterSupplier .*no cluster of Palette is shown/,
+    );
   });
 });
 

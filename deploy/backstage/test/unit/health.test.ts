@@ -26,7 +26,6 @@ const SOURCES: HealthSources = {
   setupProblems: [],
   link: { connected: true, since: NOW - HOUR },
   instances: [ALPHA],
-  duplicates: [],
   maxSnapshotAgeMs: HOUR,
   now: NOW,
 };

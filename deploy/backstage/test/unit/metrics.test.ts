@@ -39,6 +39,10 @@ test('counts, ages and the connection are reported until it is ended', () => {
     withheld: [],
     withheldNotListed: 0,
     duplicates: [],
+    leftOut: [],
+    notAnswering: [],
+    located: {},
+    extensionPoints: {},
   };
 
   const end = reportMetrics(() => health);

@@ -40,7 +40,7 @@ class Told {
   async after(state: InstanceState, now = NOW): Promise<string[]> {
     const before = this.logger.lines.length;
     await this.#directory.update(state.name, state.snapshot!);
-    this.#reports.tell([state], now);
+    this.#reports.report([state], now);
     return this.logger.lines.slice(before);
   }
 }
