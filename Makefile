@@ -143,4 +143,4 @@ lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files 
 .PHONY: clean
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
-		deploy/backstage*/{node_modules,dist,.build,.packed}
+		deploy/backstage*/{node_modules,dist,.build,.packed} deploy/backstage/test/backstage-oldest/{node_modules,.build,.packed}

@@ -3,7 +3,12 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { inspect } from 'node:util';
 import { createBackendModule } from '@backstage/backend-plugin-api';
 import { ConfigReader } from '@backstage/config';
-import { kubernetesClusterSupplierExtensionPoint } from '@backstage/plugin-kubernetes-node';
+import {
+  kubernetesClusterSupplierExtensionPoint,
+  kubernetesFetcherExtensionPoint,
+  kubernetesObjectsProviderExtensionPoint,
+  kubernetesServiceLocatorExtensionPoint,
+} from '@backstage/plugin-kubernetes-node';
 import { entityOf } from '../../src/catalog/entities';
 import { readCatalogSettings } from '../../src/catalog/settings';
 import type { Health } from '../../src/health';
@@ -159,6 +164,100 @@ describe('beside other clusters', () => {
       (await backstage.health<Health>()).body.problems.join(),
       /extension point clusterSupplier .*no cluster of Palette is shown/,
     );
+  });
+});
+
+/** A module of somebody else that uses one extension point, with a part that answers nothing. */
+const OTHERS = {
+  serviceLocator: createBackendModule({
+    pluginId: 'kubernetes',
+    moduleId: 'another',
+    register(registration) {
+      registration.registerInit({
+        deps: { point: kubernetesServiceLocatorExtensionPoint },
+        async init({ point }) {
+          point.addServiceLocator({ getClustersByEntity: async () => ({ clusters: [] }) });
+        },
+      });
+    },
+  }),
+  objectsProvider: createBackendModule({
+    pluginId: 'kubernetes',
+    moduleId: 'another',
+    register(registration) {
+      registration.registerInit({
+        deps: { point: kubernetesObjectsProviderExtensionPoint },
+        async init({ point }) {
+          const nothing = async () => ({ items: [] });
+          point.addObjectsProvider({ getKubernetesObjectsByEntity: nothing, getCustomResourcesByEntity: nothing });
+        },
+      });
+    },
+  }),
+  fetcher: createBackendModule({
+    pluginId: 'kubernetes',
+    moduleId: 'another',
+    register(registration) {
+      registration.registerInit({
+        deps: { point: kubernetesFetcherExtensionPoint },
+        async init({ point }) {
+          const nothing = async () => ({ errors: [], responses: [] });
+          point.addFetcher({ fetchObjectsForService: nothing, fetchPodMetricsByNamespaces: nothing });
+        },
+      });
+    },
+  }),
+} as const;
+
+describe('another module that uses the extension point', () => {
+  for (const [point, other] of Object.entries(OTHERS)) {
+    test(`${point} before this one keeps it, and health says what is missing and how to choose`, async () => {
+      const backstage = await start({ paletteSync, features: [kubernetesPlugin(), other, installed()] });
+
+      assert.deepEqual(await clustersIn(backstage, 2), ['alpha-1', 'alpha-2']);
+      assert.deepEqual(await backstage.workloads(), []);
+      const { status, body } = await backstage.health<Health>();
+      assert.equal(status, 200);
+      assert.equal(body.status, 'degraded');
+      assert.match(body.problems.join(), new RegExp(`${point} .*remove that module, or set .*${point}: false`));
+      assert.equal(body.extensionPoints[point as keyof typeof OTHERS], 'taken');
+    });
+
+    test(`${point} may have it if the configuration says so`, async () => {
+      const backstage = await start({
+        paletteSync: { ...paletteSync, extensionPoints: { [point]: false } },
+        features: [kubernetesPlugin(), installed(), other],
+      });
+
+      assert.deepEqual(await clustersIn(backstage, 2), ['alpha-1', 'alpha-2']);
+      assert.deepEqual(await backstage.workloads(), []);
+      const { body } = await backstage.health<Health>();
+      assert.equal(body.status, 'ok');
+      assert.equal(body.extensionPoints[point as keyof typeof OTHERS], 'off');
+    });
+  }
+
+  test('objectsProvider: OIDC clusters are withheld then, unless their provider is named', async () => {
+    const mixed = randomPrefix();
+    const auth = { provider: 'oidc', oidc_token_provider: 'corp', issuer_url: 'https://i', client_id: 'c' };
+    await new Publisher(redis, 'alpha', mixed).publish({
+      put: [ONE, cluster(3, { auth })],
+      tokens: { [ONE.uid]: 'canary-token-1' },
+    });
+    const settings = {
+      ...paletteSync,
+      redis: { url: valkey.url, prefix: mixed },
+      extensionPoints: { objectsProvider: false },
+    };
+    const careful = await start({ paletteSync: settings });
+    assert.deepEqual(await clustersIn(careful, 1), ['alpha-1']);
+    assert.equal((await careful.health<Health>()).body.withheld[0]?.reason, 'OidcProviderNotConfigured');
+
+    const named = await start({ paletteSync: { ...settings, oidcTokenProviders: ['corp'] } });
+    assert.deepEqual(await clustersIn(named, 2), ['alpha-1', 'alpha-3']);
+
+    const mixing = await start({ paletteSync: { ...settings, extensionPoints: {} } });
+    assert.deepEqual(await clustersIn(mixing, 2), ['alpha-1', 'alpha-3']);
   });
 });
 
