@@ -27,6 +27,7 @@ export class Directory {
   readonly #policy: Policy;
   readonly #snapshots = new Map<string, Snapshot>();
   #views = new Map<string, InstanceView>();
+  #known: ReadonlyMap<string, ClusterRecord> = new Map();
   #refreshing: Promise<void> = Promise.resolve();
   // Entries never change, so what was made of one holds for as long as it is in use.
   readonly #verdicts = new WeakMap<Entry, ReturnType<typeof interpret>>();
@@ -62,9 +63,9 @@ export class Directory {
     return this.offered(now).map(copyOf);
   }
 
-  /** The records of all clusters that the filter chooses, also of those that are withheld now. */
-  get known(): ClusterRecord[] {
-    return [...this.#views.values()].flatMap(view => view.known);
+  /** All clusters that the filter chooses, by name in lower case, also those that are withheld now. */
+  get known(): ReadonlyMap<string, ClusterRecord> {
+    return this.#known;
   }
 
   withheld(now: number): WithheldCluster[] {
@@ -103,6 +104,9 @@ export class Directory {
       views.set(instance, await this.#viewOf(instance, taken, slices));
     }
     this.#views = views;
+    this.#known = new Map(
+      [...views.values()].flatMap(view => view.known.map(record => [record.name.toLowerCase(), record] as const)),
+    );
   }
 
   async #viewOf(instance: string, taken: Map<string, string>, slices: Slices): Promise<InstanceView> {

@@ -7,7 +7,7 @@ import type {
 } from '@backstage/plugin-kubernetes-node';
 import { currentCall } from '../call';
 import type { Directory } from '../directory';
-import { CLUSTER_ANNOTATION, type SelectedBy, selectionOf } from './selection';
+import { CLUSTER_ANNOTATION, type KnownCluster, type SelectedBy, selectionOf } from './selection';
 
 export interface LocatorOptions {
   /** Backstage's own locator. Absent if its configuration is wrong: then the fallback is all clusters. */
@@ -40,14 +40,21 @@ export class SelectiveLocator implements KubernetesServiceLocator {
     entity: Entity,
     context: ServiceLocatorRequestContext,
   ): Promise<{ clusters: ClusterDetails[] }> {
-    const { clusterSupplier, directory, systems } = this.options;
+    const { clusterSupplier, systems } = this.options;
     const clusters = await clusterSupplier.getClusters({ credentials: context.credentials });
-    const selection = selectionOf(entity, [...(directory?.known ?? []), ...clusters], { systems });
+    const selection = selectionOf(entity, this.#known(clusters), { systems });
     if (selection === undefined) {
       return this.#fallback(entity, context, clusters);
     }
     this.#count(selection.by);
     return { clusters: clusters.filter(({ name }) => selection.names.has(name.toLowerCase())) };
+  }
+
+  /** Also those of ours that this caller does not get now: an entity that selects one of them must not get all others. */
+  #known(clusters: readonly ClusterDetails[]): ReadonlyMap<string, KnownCluster> {
+    const ours = this.options.directory?.known ?? new Map<string, KnownCluster>();
+    const others = clusters.map(({ name }) => name.toLowerCase()).filter(name => !ours.has(name));
+    return others.length === 0 ? ours : new Map([...ours, ...others.map(name => [name, {}] as const)]);
   }
 
   async #fallback(

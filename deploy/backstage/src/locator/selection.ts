@@ -8,8 +8,12 @@ export const PROJECT_ANNOTATION = 'palette-sync.io/project';
 
 /** What the selection has to know of a cluster. */
 export interface KnownCluster {
+  readonly project?: Project;
+}
+
+interface Project {
+  readonly uid: string;
   readonly name: string;
-  readonly project?: { readonly uid: string; readonly name: string };
 }
 
 export type SelectedBy = 'cluster annotation' | 'relation' | 'project annotation' | 'system';
@@ -28,59 +32,75 @@ const INVERSE = 'dependencyOf';
 /**
  * Which clusters an entity selects, by the first of these that it has: the cluster annotation, relations to the Resources
  * of clusters, the project annotation, and (with `systems`) a System named like a Palette project. Undefined if it has none
- * of them. Letter case does not count, since the catalog lowers it in references. Pure.
+ * of them. `known` holds the clusters by their name in lower case: letter case does not count, since the catalog lowers it
+ * in references. Pure.
  */
 export function selectionOf(
   entity: Entity | undefined,
-  known: Iterable<KnownCluster>,
+  known: ReadonlyMap<string, KnownCluster>,
   { systems }: { readonly systems: boolean },
 ): Selection | undefined {
   const annotations = entity?.metadata?.annotations ?? {};
-  const clusters = [...known];
-  const named = annotations[CLUSTER_ANNOTATION];
-  if (typeof named === 'string' && named.trim() !== '') {
-    return select(
-      'cluster annotation',
-      clusters,
-      matcher(named, ({ name }) => [name]),
-    );
+  const clusters = listOf(annotations[CLUSTER_ANNOTATION]);
+  if (clusters.length > 0) {
+    return { by: 'cluster annotation', names: namesMatching(clusters, known) };
   }
-  const related = namesOf(entity, 'resource');
-  const isRelated = ({ name }: KnownCluster) => related.has(name.toLowerCase());
-  if (clusters.some(isRelated)) {
-    return select('relation', clusters, isRelated);
+  const related = [...namesOf(entity, 'resource')].filter(name => known.has(name));
+  if (related.length > 0) {
+    return { by: 'relation', names: new Set(related) };
   }
-  const project = annotations[PROJECT_ANNOTATION];
-  if (typeof project === 'string' && project.trim() !== '') {
-    return select('project annotation', clusters, matcher(project, projectNames));
+  const projects = listOf(annotations[PROJECT_ANNOTATION]);
+  if (projects.length > 0) {
+    const globs = projects.map(project => new Glob(project));
+    const names = namesOfProjects(known, ({ name, uid }) => anyMatches(globs, [name.toLowerCase(), uid.toLowerCase()]));
+    return { by: 'project annotation', names };
   }
   const inSystem = systems ? namesOf(entity, 'system') : new Set<string>();
-  const isOfSystem = (one: KnownCluster) => one.project !== undefined && inSystem.has(entityName(one.project.name));
-  return clusters.some(isOfSystem) ? select('system', clusters, isOfSystem) : undefined;
+  const ofSystem =
+    inSystem.size > 0 ? namesOfProjects(known, ({ name }) => inSystem.has(entityName(name))) : new Set<string>();
+  return ofSystem.size > 0 ? { by: 'system', names: ofSystem } : undefined;
 }
 
-function select(by: SelectedBy, clusters: readonly KnownCluster[], fits: (one: KnownCluster) => boolean): Selection {
-  return { by, names: new Set(clusters.filter(fits).map(({ name }) => name.toLowerCase())) };
-}
-
-function matcher(
-  list: string,
-  textsOf: (cluster: KnownCluster) => readonly string[],
-): (cluster: KnownCluster) => boolean {
-  const patterns = list.slice(0, MOST_CHARACTERS).toLowerCase().split(',');
-  const globs = patterns
+function listOf(annotation: unknown): string[] {
+  const text = typeof annotation === 'string' ? annotation.slice(0, MOST_CHARACTERS).toLowerCase() : '';
+  return text
+    .split(',')
     .map(pattern => pattern.trim())
-    .filter(pattern => pattern !== '')
-    .map(pattern => new Glob(pattern));
-  return cluster =>
-    anyMatches(
-      globs,
-      textsOf(cluster).map(text => text.toLowerCase()),
-    );
+    .filter(pattern => pattern !== '');
 }
 
-function projectNames({ project }: KnownCluster): string[] {
-  return project === undefined ? [] : [project.name, project.uid];
+function namesMatching(patterns: readonly string[], known: ReadonlyMap<string, KnownCluster>): Set<string> {
+  const names = new Set(patterns.filter(pattern => known.has(pattern)));
+  const globs = patterns.filter(pattern => /[*?[]/.test(pattern)).map(pattern => new Glob(pattern));
+  if (globs.length > 0) {
+    for (const name of known.keys()) {
+      if (anyMatches(globs, [name])) {
+        names.add(name);
+      }
+    }
+  }
+  return names;
+}
+
+/** The names of the clusters whose project is chosen; each project is judged once. */
+function namesOfProjects(
+  known: ReadonlyMap<string, KnownCluster>,
+  chooses: (project: Project) => boolean,
+): Set<string> {
+  const verdicts = new Map<string, boolean>();
+  const names = new Set<string>();
+  for (const [name, { project }] of known) {
+    if (project === undefined) {
+      continue;
+    }
+    const key = `${project.uid} ${project.name}`;
+    const verdict = verdicts.get(key) ?? chooses(project);
+    verdicts.set(key, verdict);
+    if (verdict) {
+      names.add(name);
+    }
+  }
+  return names;
 }
 
 /** The names of the entities of one kind that `entity` has relations to, in whatever namespace, in lower case. */

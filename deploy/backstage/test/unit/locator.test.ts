@@ -6,12 +6,13 @@ import { duringCall } from '../../src/call';
 import { type LocatorOptions, SelectiveLocator } from '../../src/locator/locator';
 import { type KnownCluster, selectionOf } from '../../src/locator/selection';
 
-const KNOWN: KnownCluster[] = [
+const CLUSTERS: (KnownCluster & { name: string })[] = [
   { name: 'prod-EU', project: { uid: 'p1', name: 'Web Shop' } },
   { name: 'prod-us', project: { uid: 'p1', name: 'Web Shop' } },
   { name: 'dev-1', project: { uid: 'p2', name: 'Lab' } },
   { name: 'tenant-1' },
 ];
+const KNOWN = new Map(CLUSTERS.map(one => [one.name.toLowerCase(), one]));
 
 function entity(annotations: Record<string, string>, relations: [type: string, targetRef: string][] = []): Entity {
   return {
@@ -80,7 +81,7 @@ describe('an entity selects clusters', () => {
 });
 
 describe('the locator', () => {
-  const clusters: ClusterDetails[] = KNOWN.map(({ name }) => ({ name, url: 'https://x', authMetadata: {} }));
+  const clusters: ClusterDetails[] = CLUSTERS.map(({ name }) => ({ name, url: 'https://x', authMetadata: {} }));
   const context = { objectTypesToFetch: new Set<never>(), customResources: [], credentials: {} as never };
   const defaults: KubernetesServiceLocator = { getClustersByEntity: async () => ({ clusters: clusters.slice(0, 3) }) };
 
