@@ -50,6 +50,13 @@ $(ADAPTER)/node_modules/.installed: $(ADAPTER)/package.json $(ADAPTER)/package-l
 		echo "SKIPPED, for better-sqlite3 cannot be built here: the test of the login with OIDC"
 	@touch $@
 
+OLDEST := $(ADAPTER)/test/backstage-oldest
+
+$(OLDEST)/node_modules/.installed: $(OLDEST)/package.json $(OLDEST)/package-lock.json $(OLDEST)/.npmrc
+	@echo "installing the oldest supported Backstage for the adapter's tests (about half a minute, 400 MB)"
+	@cd $(OLDEST) && npm ci --ignore-scripts --silent
+	@touch $@
+
 .PHONY: install
 install: $(VENV)/.runtime ## install the daemon into .venv
 
@@ -65,8 +72,8 @@ test: $(VENV)/.dev ## run all tests, with coverage
 
 .PHONY: test-backstage
 ifeq ($(NODE),yes)
-test-backstage: $(VENV)/.runtime $(ADAPTER)/node_modules/.installed ## test the adapter, in a real Backstage backend
-	@cd $(ADAPTER) && npm run --silent test
+test-backstage: $(VENV)/.runtime $(ADAPTER)/node_modules/.installed $(OLDEST)/node_modules/.installed ## test the adapter, in real Backstage backends, newest and oldest
+	@cd $(ADAPTER) && npm run --silent test && sh test/support/oldest.sh
 else
 test-backstage:
 	@$(call NO_NODE,the tests of the Backstage adapter)

@@ -4,16 +4,17 @@ import {
   type BackendFeature,
   coreServices,
   createServiceFactory,
+  type HttpAuthService,
   type RootHttpRouterService,
 } from '@backstage/backend-plugin-api';
 import { mockCredentials, mockServices, startTestBackend } from '@backstage/backend-test-utils';
 import type { Entity } from '@backstage/catalog-model';
-import { catalogServiceRef } from '@backstage/plugin-catalog-node';
+import { type CatalogService, catalogServiceRef } from '@backstage/plugin-catalog-node';
 import { catalogServiceMock } from '@backstage/plugin-catalog-node/testUtils';
 import type { JsonObject } from '@backstage/types';
 import { CapturingLogger } from './logger';
 import { ONE_REQUEST } from './processes';
-import { PACKAGE } from './repository';
+import { packedFolder } from './repository';
 
 /** The packages of this project for the backend. */
 export const PACKAGES = {
@@ -23,12 +24,12 @@ export const PACKAGES = {
 
 /** Where `npm run packed` unpacks a package as `npm pack` makes it. */
 export function unpacked(plugin: keyof typeof PACKAGES): string {
-  return join(PACKAGE, '.packed', 'node_modules', PACKAGES[plugin]);
+  return join(packedFolder(), 'node_modules', PACKAGES[plugin]);
 }
 
 /** What `import(name)` returns from the packed packages. The default is the module of the Kubernetes plugin. */
 export async function installed(name: string = PACKAGES.kubernetes): Promise<{ default: BackendFeature }> {
-  const from = createRequire(join(PACKAGE, '.packed', 'package.json'));
+  const from = createRequire(join(packedFolder(), 'package.json'));
   return from(name) as { default: BackendFeature };
 }
 
@@ -61,19 +62,51 @@ export async function kubernetesPlugin(): Promise<{ default: BackendFeature }> {
 /** Entities that choose pods of the simulated shop by label, as components in a catalog do. */
 export const CART = component('cart');
 
-function component(app: string): Entity {
+/** A component whose pods are those of the cart. `targets` are the references of what it depends on. */
+export function component(name: string, annotations: Record<string, string> = {}, ...targets: string[]): Entity {
   return {
     apiVersion: 'backstage.io/v1alpha1',
     kind: 'Component',
-    metadata: { name: app, annotations: { 'backstage.io/kubernetes-label-selector': `app=${app}` } },
+    metadata: { name, annotations: { 'backstage.io/kubernetes-label-selector': 'app=cart', ...annotations } },
+    relations: targets.map(targetRef => ({ type: 'dependsOn', targetRef })),
     spec: { type: 'service', owner: 'team', lifecycle: 'production' },
   };
 }
 
+/**
+ * The mock, but as Backstage's own service it reads the credentials of a request once: the proxy of older releases asks
+ * again after it has replaced the request's authorization by that of the cluster.
+ */
+const HTTP_AUTH = createServiceFactory({
+  service: coreServices.httpAuth,
+  deps: { plugin: coreServices.pluginMetadata },
+  factory({ plugin }) {
+    const inner = mockServices.httpAuth({
+      pluginId: plugin.getId(),
+      defaultCredentials: mockCredentials.none(),
+    });
+    const known = new WeakMap<object, ReturnType<HttpAuthService['credentials']>>();
+    return {
+      credentials: ((request, options) => {
+        const credentials = known.get(request) ?? inner.credentials(request, options as never);
+        known.set(request, credentials as ReturnType<HttpAuthService['credentials']>);
+        return credentials;
+      }) as HttpAuthService['credentials'],
+      issueUserCookie: inner.issueUserCookie,
+    };
+  },
+});
+
 export interface ClusterPods {
   readonly cluster: { readonly name: string; readonly title?: string };
   readonly pods: string[];
-  readonly errors: { errorType: string; statusCode?: number }[];
+  readonly errors: PageError[];
+}
+
+export interface PageError {
+  readonly errorType: string;
+  readonly statusCode?: number;
+  readonly message?: string;
 }
 
 /** A real Backstage backend with the real Kubernetes plugin. */
@@ -100,6 +133,8 @@ export class Backstage {
     readonly entities?: Entity[];
     /** The catalog locator then fails at each call. */
     readonly brokenCatalog?: boolean;
+    /** Instead of what the catalog would answer. */
+    readonly getEntities?: CatalogService['getEntities'];
   }): Promise<Backstage> {
     const logger = options.logger ?? new CapturingLogger();
     const data = {
@@ -116,6 +151,9 @@ export class Backstage {
       ...(options.paletteSync !== undefined && { paletteSync: options.paletteSync }),
     } as JsonObject;
     const catalog = catalogServiceMock({ entities: [CART, ...(options.entities ?? [])] });
+    if (options.getEntities) {
+      catalog.getEntities = options.getEntities;
+    }
     if (options.brokenCatalog) {
       catalog.getEntities = async () => Promise.reject(new Error('the catalog is away'));
     }
@@ -123,7 +161,7 @@ export class Backstage {
       features: [
         ...(options.features ?? [kubernetesPlugin(), installed()]),
         mockServices.rootConfig.factory({ data }),
-        mockServices.httpAuth.factory({ defaultCredentials: mockCredentials.none() }),
+        HTTP_AUTH,
         mockServices.permissions.factory({ result: (options.permission ?? 'ALLOW') as never }),
         createServiceFactory({ service: catalogServiceRef, deps: {}, factory: () => catalog }),
         createServiceFactory({ service: coreServices.rootLogger, deps: {}, factory: () => logger }),
@@ -168,12 +206,13 @@ export class Backstage {
   }
 
   /** What the Kubernetes page of a component shows. */
-  async workloads(auth: unknown = {}): Promise<ClusterPods[]> {
-    const body = { entityRef: 'component:default/cart', auth };
+  async workloads(auth: unknown = {}, component = 'cart', headers?: Record<string, string>): Promise<ClusterPods[]> {
+    const body = { entityRef: `component:default/${component}`, auth };
     const { items } = await this.json<{ items: WorkloadItem[] }>(
       'POST',
       '/api/kubernetes/resources/workloads/query',
       body,
+      headers,
     );
     return items
       .map(({ cluster, resources, errors }) => ({
@@ -201,5 +240,5 @@ export class Backstage {
 interface WorkloadItem {
   cluster: { name: string; title?: string };
   resources: { type: string; resources: { metadata: { name: string } }[] }[];
-  errors: { errorType: string; statusCode?: number }[];
+  errors: PageError[];
 }
