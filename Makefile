@@ -11,6 +11,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # The lock files are whole, so nothing is resolved again: pip would take an extra (coverage[toml]) for unpinned.
 LOCKED := $(PIP) install --no-deps --require-hashes
+# The whole Backstage, frontend and backend, in which a browser opens the page.
+UI := deploy/backstage-ui
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 # The Backstage adapter needs Node >= 20.19; where there is none, what concerns it is skipped, and that is said.
 ADAPTER := deploy/backstage
 NODE := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2019 ? 1 : 0)' 2>/dev/null && echo yes)
@@ -20,7 +23,7 @@ PYTEST_ARGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "palette-sync needs Python 3.11 or newer; none was found" >&2; exit 1; }
@@ -74,6 +77,22 @@ test-backstage: $(VENV)/.runtime $(ADAPTER)/node_modules/.installed $(OLDEST)/no
 else
 test-backstage:
 	@$(call NO_NODE,the tests of the Backstage adapter)
+endif
+
+$(UI)/node_modules/.installed: $(UI)/package.json $(UI)/package-lock.json $(UI)/.npmrc $(wildcard $(UI)/packages/*/package.json)
+	@echo "installing a whole Backstage for the test in a browser (about three minutes, 1.3 GB)"
+	@cd $(UI) && npm ci --ignore-scripts --silent && npm rebuild --silent better-sqlite3 >/dev/null
+	@touch $@
+
+.PHONY: test-backstage-ui
+ifeq ($(and $(NODE),$(CHROMIUM)),)
+test-backstage-ui:
+	@echo "SKIPPED, for there is no Node 20.19 or newer, or no Chromium here (CHROMIUM=path): the test of the page in a browser"
+else
+test-backstage-ui: $(VENV)/.runtime $(ADAPTER)/node_modules/.installed $(UI)/node_modules/.installed ## test the page in a headless Chromium, over a whole Backstage (heavy; not part of test)
+	@cd deploy/backstage-frontend && npm run --silent lint && npm run --silent test
+	@$(UI)/packed.sh
+	@cd $(ADAPTER) && npm run --silent compile && CHROMIUM=$(CHROMIUM) node --test --test-timeout=1200000 --test-reporter=spec .build/test/ui/page.js
 endif
 
 .PHONY: demo-backstage

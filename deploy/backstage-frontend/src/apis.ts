@@ -31,8 +31,6 @@ export type AuthDeps = {
 /**
  * Creates the API of an OIDC auth provider of the backend. `id` is its name under `auth.providers`, `title` is shown to the
  * user who is asked to log in.
- *
- * @public
  */
 export function createOidcAuthApi(deps: AuthDeps, id = 'oidc', title = 'OpenID Connect'): OAuth2 {
   const { configApi, discoveryApi, oauthRequestApi } = deps;

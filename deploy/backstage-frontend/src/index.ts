@@ -6,7 +6,7 @@
 import { type AnyApiFactory, createApiFactory } from '@backstage/core-plugin-api';
 import { authProviders, oidcAuth } from './factories.js';
 
-export { createOidcAuthApi, oidcAuthApiRef } from './apis.js';
+export { oidcAuthApiRef } from './apis.js';
 export { type IdTokens, OptionalOidcAuthProviders } from './optionalOidc.js';
 
 /**

@@ -1,12 +1,15 @@
+import type { KubernetesRequestBody } from '@backstage/plugin-kubernetes-common';
 import type { KubernetesAuthProvidersApi } from '@backstage/plugin-kubernetes-react';
 
-/** The part of Backstage's OpenIdConnectApi that is needed here. */
+/**
+ * The part of Backstage's OpenIdConnectApi that is needed here.
+ *
+ * @public
+ */
 export interface IdTokens {
   /** With `optional`, returns an empty string instead of asking the user to log in. */
   getIdToken(options?: { optional?: boolean }): Promise<string>;
 }
-
-type RequestBody = Parameters<KubernetesAuthProvidersApi['decorateRequestBodyForAuth']>[1];
 
 const OIDC = 'oidc.';
 
@@ -28,7 +31,11 @@ export class OptionalOidcAuthProviders implements KubernetesAuthProvidersApi {
     this.#apiOf = options.apiOf;
   }
 
-  async decorateRequestBodyForAuth(authProvider: string, requestBody: RequestBody): Promise<RequestBody> {
+  /** Returns the body with the user's token, or unchanged if there is none. */
+  async decorateRequestBodyForAuth(
+    authProvider: string,
+    requestBody: KubernetesRequestBody,
+  ): Promise<KubernetesRequestBody> {
     const provider = oidcProvider(authProvider);
     if (provider === undefined) {
       return this.#others.decorateRequestBodyForAuth(authProvider, requestBody);
@@ -39,7 +46,7 @@ export class OptionalOidcAuthProviders implements KubernetesAuthProvidersApi {
       return requestBody;
     }
     const { auth } = requestBody;
-    const tokens = auth?.['oidc'] as Record<string, string> | undefined;
+    const tokens = auth?.oidc as Record<string, string> | undefined;
     return { ...requestBody, auth: { ...auth, oidc: { ...tokens, [provider]: token } } };
   }
 

@@ -6,6 +6,8 @@ import type { AddressInfo } from 'node:net';
 export interface Client {
   readonly id: string;
   readonly secret: string;
+  /** What ID tokens and metadata name as the issuer. Default: the address of this server. */
+  readonly issuer?: string;
 }
 
 /** Signs ID tokens. `claims` hold issuer, audience and nonce. */
@@ -50,11 +52,15 @@ export class OidcProvider {
   }
 
   get issuer(): string {
+    return this.client.issuer ?? this.#address;
+  }
+
+  get #address(): string {
     return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
   }
 
   get metadataUrl(): string {
-    return `${this.issuer}/.well-known/openid-configuration`;
+    return `${this.#address}/.well-known/openid-configuration`;
   }
 
   async stop(): Promise<void> {
@@ -64,7 +70,7 @@ export class OidcProvider {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '/', this.issuer);
+    const url = new URL(request.url ?? '/', this.#address);
     const json = (status: number, body: unknown) =>
       response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
     if (url.pathname === '/.well-known/openid-configuration') {
@@ -86,10 +92,10 @@ export class OidcProvider {
   #metadata(): object {
     return {
       issuer: this.issuer,
-      authorization_endpoint: `${this.issuer}/authorize`,
-      token_endpoint: `${this.issuer}/token`,
-      userinfo_endpoint: `${this.issuer}/userinfo`,
-      jwks_uri: `${this.issuer}/jwks`,
+      authorization_endpoint: `${this.#address}/authorize`,
+      token_endpoint: `${this.#address}/token`,
+      userinfo_endpoint: `${this.#address}/userinfo`,
+      jwks_uri: `${this.#address}/jwks`,
       response_types_supported: ['code'],
       subject_types_supported: ['public'],
       id_token_signing_alg_values_supported: [this.signer.algorithm],

@@ -56,7 +56,7 @@ const PORTS = [10_000, 32_000] as const;
  * A free port, kept from other test processes for as long as this one lives, also while the server on it is down: its
  * namesake of UDP, which no server here uses, is held.
  */
-async function ownPort(): Promise<number> {
+export async function ownPort(): Promise<number> {
   for (;;) {
     const port = randomInt(...PORTS);
     const claim = createSocket('udp4').unref();
@@ -79,7 +79,7 @@ async function ownPort(): Promise<number> {
   }
 }
 
-async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+export async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
     child.kill(signal);
     await once(child, 'exit');
@@ -87,7 +87,7 @@ async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void>
 }
 
 /** Begins a program and waits until a whole line of what it writes says that it is ready. */
-async function started(
+export async function started(
   command: string,
   args: string[],
   ready: RegExp,
