@@ -25,9 +25,13 @@ export function reportMetrics(health: () => Health): () => void {
   const connected = meter.createObservableGauge('palette_sync.adapter.redis.connected', {
     description: '1 while there is a connection to Redis',
   });
+  const notAnswering = meter.createObservableGauge('palette_sync.adapter.clusters.not_answering', {
+    description: 'Clusters that missed their deadline twice and are asked again only every 30 s',
+  });
   const observe: BatchObservableCallback = result => {
-    const { instances, redis } = health();
+    const { instances, notAnswering: silent, redis } = health();
     result.observe(connected, redis?.connected ? 1 : 0);
+    result.observe(notAnswering, silent.length);
     for (const one of instances) {
       result.observe(clusters, one.served, { instance: one.name, state: 'served' });
       for (const [reason, count] of Object.entries(one.withheld)) {
@@ -40,7 +44,7 @@ export function reportMetrics(health: () => Health): () => void {
       result.observe(reloads, one.reloads, { instance: one.name });
     }
   };
-  const instruments: Observable[] = [clusters, age, refused, reloads, connected];
+  const instruments: Observable[] = [clusters, age, refused, reloads, connected, notAnswering];
   meter.addBatchObservableCallback(observe, instruments);
   return () => meter.removeBatchObservableCallback(observe, instruments);
 }

@@ -40,7 +40,7 @@ test('counts, ages and the connection are reported until it is ended', () => {
     withheldNotListed: 0,
     duplicates: [],
     leftOut: [],
-    notAnswering: [],
+    notAnswering: [{ cluster: 'alpha-1', since: '' }],
     located: {},
     extensionPoints: {},
   };
@@ -59,6 +59,7 @@ test('counts, ages and the connection are reported until it is ended', () => {
 
   assert.deepEqual(seen, [
     'redis.connected  1',
+    'clusters.not_answering  1',
     'clusters alpha/served 2',
     'clusters alpha/AccessPending 1',
     'snapshot.age alpha 60',
