@@ -1,6 +1,6 @@
 /**
  * Measures the adapter against a real Valkey that holds generated snapshots. `npm run bench -- --json` prints the rows for
- * programs; the exit code is 1 where a budget is missed.
+ * programs; the exit code is 1 if a budget is exceeded. `--only=change`, `load` or `page` runs one part.
  */
 import { once } from 'node:events';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -19,7 +19,7 @@ import { percentile, type Row, row } from './rows';
 const CHANGES = 200;
 const CALLS = 2_000;
 const LOADS = 5;
-const BATCH = 500; // as many changes as a version of the daemon holds at most
+const BATCH = 500; // the most changes that the daemon puts into one version
 
 async function fill(publisher: Publisher, count: number): Promise<void> {
   for (let first = 1; first <= count; first += BATCH / 2) {
@@ -33,7 +33,7 @@ function tokenOf(uid: string, generation: number): string {
   return `${uid}.${generation}.${'x'.repeat(900)}`;
 }
 
-/** Another thread writes, so that writing does not hold up the loop that is measured. */
+/** Writes in another thread, so that writing does not block the event loop that is measured. */
 async function writer(): Promise<void> {
   const { url, prefix } = workerData as { url: string; prefix: string };
   const redis = await RedisConnection.open(parseRedisUrl(url), {});
@@ -113,7 +113,7 @@ async function fullLoad(url: string): Promise<Row[]> {
     lag.enable();
     const before = performance.now();
     const reader = new Following(url, prefix);
-    // Polled rarely, so that the polling is not what is measured.
+    // Poll rarely, so that polling is not measured.
     while (reader.version() !== version || reader.directory.clusters(0).length < 10_000) {
       await sleep(20);
     }

@@ -11,7 +11,7 @@ export { ROOT, SettingsError, typeProblem } from './values';
 
 /** The section `paletteSync` of app-config, checked. */
 export interface Settings {
-  /** Read anew at each connecting, so that a password in `urlFile` may change. Throws an Error without secrets. */
+  /** Reads the file again at each connection, so that a password in `urlFile` may change. Throws an Error without secrets. */
   readonly redisAddress: () => RedisAddress;
   readonly redisTls: RedisTls;
   readonly prefix: string;
@@ -79,7 +79,7 @@ const DEFAULT_CLUSTER_TIMEOUT_MS = 5_000;
 const DEFAULT_CONCURRENCY = 32;
 const DEFAULT_FALLBACK_LIMIT = 50;
 
-/** Returns undefined where there is no such section. Throws SettingsError. */
+/** Returns undefined if the section is missing. Throws SettingsError. */
 export function readSettings(root: Config): Settings | undefined {
   if (!root.has(ROOT)) {
     return undefined;
@@ -238,7 +238,7 @@ class Reader {
     const key = this.#values.file('redis.tls.keyFile')?.text;
     const serverName = this.#values.text('redis.tls.serverName');
     if ((cert === undefined) !== (key === undefined)) {
-      this.#values.wrong('redis.tls', 'certFile and keyFile belong together');
+      this.#values.wrong('redis.tls', 'needs certFile and keyFile together');
     }
     return { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }), ...(serverName && { serverName }) };
   }
@@ -270,7 +270,7 @@ class Reader {
         this.#values.wrong(keys !== undefined ? 'sealKeys' : 'sealKeysFile', (error as Error).message);
       }
     }
-    return new Unsealed(); // never used: a problem was told
+    return new Unsealed(); // never used, because a problem was recorded
   }
 
   #refuseUnknownKeys(): void {

@@ -4,7 +4,7 @@ import { Slices } from './slices';
 import type { ClusterRecord } from './snapshot/decode';
 import type { Entry, Snapshot } from './snapshot/snapshot';
 
-/** A cluster that is known but not handed out. */
+/** A cluster that is known and not offered to Backstage. */
 export interface WithheldCluster extends Withheld {
   readonly instance: string;
   readonly cluster: string;
@@ -16,36 +16,36 @@ interface InstanceView {
   readonly known: readonly ClusterRecord[];
 }
 
-/** What is handed out of an instance, and what is not, at one moment. */
+/** How many clusters of an instance are offered and withheld at one moment. */
 export interface Counts {
   readonly served: number;
   readonly withheld: Readonly<Partial<Record<WithheldReason, number>>>;
 }
 
-/** All instances as Backstage sees them. Kept up to date beside the requests, so that these only copy. */
+/** The clusters of all instances as Backstage sees them. Updated in the background, so that requests only copy. */
 export class Directory {
   readonly #policy: Policy;
   readonly #snapshots = new Map<string, Snapshot>();
   #views = new Map<string, InstanceView>();
   #known: ReadonlyMap<string, ClusterRecord> = new Map();
   #refreshing: Promise<void> = Promise.resolve();
-  // Entries never change, so what was made of one holds for as long as it is in use.
+  // Entries never change, so the verdict on one stays valid.
   readonly #verdicts = new WeakMap<Entry, ReturnType<typeof interpret>>();
 
   constructor(policy: Policy) {
     this.#policy = policy;
   }
 
-  /** Takes over an instance's snapshot. */
+  /** Replaces the snapshot of an instance. */
   async update(instance: string, snapshot: Snapshot): Promise<void> {
     this.#snapshots.set(instance, snapshot);
-    // One after the other, because a name taken in one instance is withheld in the next.
+    // One after the other, because a name in one instance withholds the same name in the next.
     const refresh = () => this.#refresh();
     this.#refreshing = this.#refreshing.then(refresh, refresh);
     await this.#refreshing;
   }
 
-  /** All clusters whose credential is valid at `now`. Not to be changed: hand out `copyOf` them. */
+  /** All clusters whose credential is valid at `now`. Callers must not change them; `copyOf` makes a copy for Backstage. */
   offered(now: number): Offered[] {
     const found: Offered[] = [];
     for (const view of this.#views.values()) {
@@ -74,7 +74,7 @@ export class Directory {
       found.push(...view.withheld);
       for (const { details, expiresAt } of view.offered) {
         if (expiresAt !== undefined && now >= expiresAt) {
-          const message = `its token lapsed at ${new Date(expiresAt).toISOString()} and no newer one was published; see the daemon`;
+          const message = `its token expired at ${new Date(expiresAt).toISOString()} and no newer one was published; check the daemon`;
           found.push({ instance, cluster: details.name, reason: 'CredentialExpired', message });
         }
       }
@@ -89,11 +89,11 @@ export class Directory {
       withheld[reason] = (withheld[reason] ?? 0) + 1;
     }
     const offered = view?.offered ?? [];
-    const lapsed = offered.filter(({ expiresAt }) => expiresAt !== undefined && now >= expiresAt).length;
-    if (lapsed > 0) {
-      withheld.CredentialExpired = lapsed;
+    const expired = offered.filter(({ expiresAt }) => expiresAt !== undefined && now >= expiresAt).length;
+    if (expired > 0) {
+      withheld.CredentialExpired = expired;
     }
-    return { served: offered.length - lapsed, withheld };
+    return { served: offered.length - expired, withheld };
   }
 
   async #refresh(): Promise<void> {

@@ -32,6 +32,6 @@ function address(settings: Settings): ReturnType<Settings['redisAddress']> {
   try {
     return settings.redisAddress();
   } catch {
-    throw new RedisUnavailable('paletteSync.redis.urlFile cannot be read, or holds no URL of Redis any more');
+    throw new RedisUnavailable('paletteSync.redis.urlFile cannot be read, or no longer holds a URL of Redis');
   }
 }

@@ -9,8 +9,8 @@ export const HEALTH_PATH = '/palette-sync/health';
 type Handler = Parameters<HttpRouterService['use']>[0];
 
 /**
- * Answers who may read the list of clusters (`kubernetes.clusters.read`), since the answer names clusters too: 200 while
- * there is something to show, 503 while there is nothing. All other requests go on to the plugin.
+ * Serves the health route to callers with the permission `kubernetes.clusters.read`, because the answer names clusters.
+ * The status is 200 while there are clusters to show, else 503. All other requests go on to the plugin.
  */
 export function healthHandler(options: {
   readonly health: () => Health;

@@ -8,7 +8,7 @@ import { dashboardOf } from './dashboard';
 import type { ClusterRecord } from './snapshot/decode';
 import type { Entry } from './snapshot/snapshot';
 
-/** Why a cluster is not handed to Backstage. Reasons are stable; they appear in the health answer and in metrics. */
+/** Why Backstage does not get a cluster. Reasons are stable: they appear on the health route and in metrics. */
 export type WithheldReason =
   | 'AccessPending'
   | 'AccessFailed'
@@ -31,14 +31,14 @@ export interface Withheld {
   readonly message: string;
 }
 
-/** A cluster that may be handed out until `expiresAt` (absent = for as long as the record stands). */
+/** A cluster that Backstage may have until `expiresAt` (absent = as long as the record exists). */
 export interface Offered {
   readonly details: ClusterDetails;
   readonly record: ClusterRecord;
   readonly expiresAt?: number;
 }
 
-/** What the configuration says about serving. */
+/** The parts of the configuration that decide which clusters Backstage gets. */
 export interface Policy {
   readonly chosen: (record: ClusterRecord) => boolean;
   readonly underMaintenance: (record: ClusterRecord) => boolean;
@@ -50,8 +50,8 @@ export interface Policy {
 type Verdict = { readonly offered: Offered } | { readonly withheld: Withheld };
 
 /**
- * Decides whether Backstage may have a cluster, and as what. Whatever would make the Kubernetes plugin hang, answer 500 for
- * all clusters or send a token elsewhere is withheld here. Expiry is the caller's to check, at each call.
+ * Decides whether Backstage gets a cluster, and with which details. Withholds every cluster that would make the Kubernetes
+ * plugin hang, answer 500 for all clusters or send a token to the wrong server. The caller checks `expiresAt` at each call.
  */
 export function interpret(entry: Entry, policy: Policy): Verdict {
   const { record } = entry;
@@ -75,20 +75,20 @@ export function interpret(entry: Entry, policy: Policy): Verdict {
 
 function accessProblem(record: ClusterRecord, policy: Policy): Withheld | undefined {
   const { state, reason, message } = record.access;
-  const told = message ? `${reason}: ${message}` : reason;
+  const text = message ? `${reason}: ${message}` : reason;
   if (reason === 'Unreachable' && state !== 'pending' && policy.withholdUnreachable) {
-    return { reason: 'Unreachable', message: told };
+    return { reason: 'Unreachable', message: text };
   }
   if (state === 'pending') {
-    return { reason: 'AccessPending', message: told };
+    return { reason: 'AccessPending', message: text };
   }
-  return state === 'failed' ? { reason: 'AccessFailed', message: told } : undefined;
+  return state === 'failed' ? { reason: 'AccessFailed', message: text } : undefined;
 }
 
 function serverProblem(record: ClusterRecord): Withheld | undefined {
   const { server } = record;
   if (server === undefined || record.auth === undefined) {
-    return { reason: 'NoServer', message: 'its record names no API server or no way to log in yet' };
+    return { reason: 'NoServer', message: 'its record has no API server or no way to log in yet' };
   }
   const url = URL.canParse(server.url) ? new URL(server.url) : undefined;
   if (url?.protocol !== 'https:' || url.username || url.password) {
@@ -98,8 +98,7 @@ function serverProblem(record: ClusterRecord): Withheld | undefined {
   if (server.tlsServerName !== undefined && server.tlsServerName.toLowerCase() !== host) {
     return {
       reason: 'ServerNameDiffers',
-      message:
-        'its certificate is for another name than its address, and Backstage cannot be told to check another name',
+      message: 'its certificate is for another name than its address, and Backstage cannot check another name',
     };
   }
   return undefined;

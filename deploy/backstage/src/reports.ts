@@ -4,7 +4,7 @@ import { ageOf } from './health';
 import type { Sealer } from './seal';
 import type { InstanceState } from './snapshot/tail';
 
-/** Says in the log what changed for an operator, once each: counts, unknown seal keys, a daemon that no longer looks. */
+/** Logs changes that concern an operator, once each: counts, unknown seal keys, a daemon that stopped reading Palette. */
 export class Reports {
   readonly #counts = new Map<string, string>();
   readonly #kids = new Set<string>();
@@ -63,10 +63,10 @@ export class Reports {
       this.#stale.add(name);
       const minutes = Math.round((ageOf(state, now) ?? 0) / 60_000);
       this.logger.warn(
-        `palette-sync: ${name}: the daemon has not looked for ${minutes} min; see whether it runs. The clusters stay; their tokens lapse in time`,
+        `palette-sync: ${name}: the daemon has not read Palette for ${minutes} min; check whether it runs. The clusters stay until their tokens expire`,
       );
     } else if (!isStale && this.#stale.delete(name)) {
-      this.logger.info(`palette-sync: ${name}: the daemon looks again`);
+      this.logger.info(`palette-sync: ${name}: the daemon reads Palette again`);
     }
   }
 }

@@ -43,7 +43,7 @@ before(async () => {
   paletteSync = { redis: { url: `${valkey.url}`, prefix }, sealKeys: SEAL_LINE };
 });
 
-/** What a test began ends with it, also where it failed: else the file would not end. */
+/** Stopped after each test, also after a failed one: else this file would never end. */
 const running: Backstage[] = [];
 
 async function start(options: Parameters<typeof Backstage.start>[0]): Promise<Backstage> {
@@ -79,7 +79,7 @@ describe('beside other clusters', () => {
     assert.deepEqual(await clustersIn(backstage, 3), ['alpha-1', 'alpha-2', 'static']);
   });
 
-  test('of two clusters of one name the static one stays, which is said once and shown on the health route', async () => {
+  test('of two clusters of one name the static one stays, which is logged once and shown on the health route', async () => {
     const backstage = await start({ paletteSync, kubernetes: methods({ ...STATIC, name: 'alpha-1' }) });
 
     assert.deepEqual(await clustersIn(backstage, 2), ['alpha-1', 'alpha-2']);
@@ -95,7 +95,7 @@ describe('beside other clusters', () => {
       { ...LOCATOR, clusterLocatorMethods: [{ type: 'nonsense' }] },
     ],
   ] as const) {
-    test(`${what}: ours are shown, and the remedy is said`, async () => {
+    test(`${what}: ours are shown, and the remedy is logged`, async () => {
       const backstage = await start({ paletteSync, kubernetes });
 
       assert.deepEqual(await clustersIn(backstage, 2), ['alpha-1', 'alpha-2']);
@@ -138,7 +138,7 @@ describe('beside other clusters', () => {
     assert.deepEqual((await backstage.health<Health>()).body.duplicates, []);
   });
 
-  test('another module that supplies clusters keeps its place, and the way out is said', async () => {
+  test('another module that supplies clusters keeps the extension point, and the remedy is logged', async () => {
     const other = createBackendModule({
       pluginId: 'kubernetes',
       moduleId: 'another',
@@ -167,7 +167,7 @@ describe('beside other clusters', () => {
   });
 });
 
-/** A module of somebody else that uses one extension point, with a part that answers nothing. */
+/** Modules of others that use one extension point and answer nothing. */
 const OTHERS = {
   serviceLocator: createBackendModule({
     pluginId: 'kubernetes',
@@ -296,7 +296,7 @@ describe('configuration', () => {
     assertExplained(backstage.logger.text);
   });
 
-  test('that is missing: said once, and Backstage has its other clusters', async () => {
+  test('that is missing: logged once, and Backstage has its other clusters', async () => {
     const backstage = await start({ kubernetes: methods(STATIC) });
 
     assert.deepEqual(await backstage.clusters(), ['static']);
@@ -314,7 +314,7 @@ describe('configuration', () => {
   });
 });
 
-test('an expired token is not served, which the health route tells', async () => {
+test('an expired token is not served, and the health route says so', async () => {
   const expired = randomPrefix();
   const past = '2020-01-01T00:00:00Z';
   await new Publisher(redis, 'alpha', expired).publish({
@@ -331,17 +331,17 @@ test('an expired token is not served, which the health route tells', async () =>
   assert.equal((await backstage.health<Health>()).body.withheld[0]?.reason, 'CredentialExpired');
 });
 
-test('a daemon that has not looked for long is warned of once, and the clusters stay', async () => {
+test('a warning is logged once if the daemon has not read Palette for long, and the clusters stay', async () => {
   const backstage = await start({ paletteSync: { ...paletteSync, maxSnapshotAge: { milliseconds: 1 } } });
   await clustersIn(backstage, 2);
 
-  await until('the warning', () => backstage.logger.count(/alpha: the daemon has not looked for/) === 1);
+  await until('the warning', () => backstage.logger.count(/alpha: the daemon has not read Palette for/) === 1);
   assert.equal((await backstage.health<Health>()).body.status, 'degraded');
   assert.equal((await backstage.clusters()).length, 2);
 });
 
 test('stopping the backend closes the connections to Redis', async () => {
-  // All connections but the one that asks: what a connection did last says nothing of whether it stands.
+  // All connections except the one that runs this command.
   const others = async () => {
     const list = String(await redis.command(['CLIENT', 'LIST']))
       .trim()

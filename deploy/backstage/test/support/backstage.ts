@@ -34,8 +34,8 @@ export async function installed(name: string = PACKAGES.kubernetes): Promise<{ d
 }
 
 /**
- * Starts a test backend. Backends end the process with exit code 0 when nothing is left to do, which would hide how the
- * tests of a file went: that listener is taken away.
+ * Starts a test backend. A backend ends the process with exit code 0 when nothing is left to do, which would hide failed
+ * tests, so that listener is removed.
  */
 export async function startedBackend(
   options: Parameters<typeof startTestBackend>[0],
@@ -48,7 +48,7 @@ export async function startedBackend(
   return backend;
 }
 
-/** For a backend whose start fails: the HTTP server of a test backend would stay open then, and keep the process alive. */
+/** For a backend whose start fails: its HTTP server would stay open and keep the process alive. */
 export const NO_HTTP_SERVER = createServiceFactory({
   service: coreServices.rootHttpRouter,
   deps: {},

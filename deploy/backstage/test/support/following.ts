@@ -17,7 +17,7 @@ export const SERVE_ALL: Policy = {
   dashboard: { links: true },
 };
 
-/** A tail with a directory behind it, as the module puts them together. */
+/** A tail that updates a directory, as in the module. */
 export class Following {
   readonly logger = new CapturingLogger();
   readonly directory = new Directory(SERVE_ALL);

@@ -15,7 +15,7 @@ function found(marker: string): string {
 
 /** This package. */
 export const PACKAGE = found('config.d.ts');
-/** Where `npm run packed` unpacks the packages of this project: beside the Backstage that a test runs with. */
+/** Where `npm run packed` unpacks the packages of this project, beside the Backstage that a test uses. */
 export function packedFolder(): string {
   return join(found('.packed'), '.packed');
 }

@@ -28,7 +28,7 @@ function problemsOf(paletteSync: unknown): readonly string[] {
 }
 
 describe('good configuration', () => {
-  test('none at all', () => {
+  test('without the section there are no settings', () => {
     assert.equal(readSettings(new ConfigReader({})), undefined);
   });
 
@@ -62,7 +62,7 @@ describe('good configuration', () => {
     });
   }
 
-  test('files instead of values; the URL is read anew at each connecting', () => {
+  test('files instead of values; the URL is read again at each connection', () => {
     const folder = temporaryFolder();
     const [urlFile, sealKeysFile] = [join(folder.path, 'url'), join(folder.path, 'keys')];
     writeFileSync(urlFile, 'redis://one.example\n');
@@ -77,8 +77,8 @@ describe('good configuration', () => {
   });
 });
 
-describe('configuration that cannot be used is told by key, with the remedy, and without secrets', () => {
-  for (const [what, section, told] of [
+describe('an invalid configuration: each problem has its key and remedy, and no secret', () => {
+  for (const [what, section, reported] of [
     ['an empty section', {}, [/redis: url is missing/, /sealKeys: is missing; write sealKeys/]],
     [
       'an empty URL, as of a variable that is empty',
@@ -89,35 +89,35 @@ describe('configuration that cannot be used is told by key, with the remedy, and
     ['empty keys', { ...GOOD, sealKeys: '' }, [/^paletteSync\.sealKeys: is empty$/]],
     ['an empty name of an instance', { ...GOOD, instances: [''] }, [/instances: holds an empty string/]],
     ['a prefix that no daemon has', { ...GOOD, redis: { ...GOOD.redis, prefix: '{a}' } }, [/prefix: may hold letters/]],
-    ['no section but a word', 'yes', [/is not a section/]],
-    ['a word for a part', { ...GOOD, redis: 'redis://canary' }, [/redis: is string, but must be object/]],
-    [
-      'a URL that is none',
-      { ...GOOD, redis: { url: 'canary://x' } },
-      [/redis\.url: cannot be understood; write redis:/],
-    ],
+    ['a word instead of the section', 'yes', [/is not a section/]],
+    ['a word instead of a part', { ...GOOD, redis: 'redis://canary' }, [/redis: is string, but must be object/]],
+    ['an invalid URL', { ...GOOD, redis: { url: 'canary://x' } }, [/redis\.url: cannot be understood; write redis:/]],
     [
       'url and urlFile',
       { ...GOOD, redis: { ...GOOD.redis, urlFile: '/x' } },
       [/not both/, /urlFile: \/x cannot be read \(ENOENT\)/],
     ],
-    ['a key that is none', { ...GOOD, sealKeys: 'k canary' }, [/sealKeys: line 1: its second word/]],
+    ['an invalid key', { ...GOOD, sealKeys: 'k canary' }, [/sealKeys: line 1: its second word/]],
     ['seal and sealKeys', { ...GOOD, seal: 'none' }, [/sealKeys and seal exclude each other/]],
     ['another seal', { redis: GOOD.redis, seal: 'canary' }, [/seal: may only be none/]],
     ['a number for a string', { ...GOOD, redis: { url: 5 } }, [/redis\.url: is number, but must be string/]],
     ['a string for a list', { ...GOOD, instances: 'alpha' }, [/instances: is string, but must be string-array/]],
-    ['an odd name of an instance', { ...GOOD, instances: ['alpha', 'Prod-EU'] }, [/instances: "Prod-EU": names are/]],
+    [
+      'an invalid name of an instance',
+      { ...GOOD, instances: ['alpha', 'Prod-EU'] },
+      [/instances: "Prod-EU": names are/],
+    ],
     [
       'a typo',
       { ...GOOD, oidcTokenProvider: ['x'] },
       [/oidcTokenProvider: is not known; known are .*oidcTokenProviders/],
     ],
     ['a typo further in', { ...GOOD, filter: { tags: ['x'] } }, [/filter\.tags: is not known/]],
-    ['a duration that is none', { ...GOOD, maxSnapshotAge: 'soon' }, [/maxSnapshotAge: is not a duration; write '1h'/]],
+    ['an invalid duration', { ...GOOD, maxSnapshotAge: 'soon' }, [/maxSnapshotAge: is not a duration; write '1h'/]],
     [
       'a certificate without a key',
       { ...GOOD, redis: { ...GOOD.redis, tls: { certFile: __filename } } },
-      [/certFile and keyFile belong together/],
+      [/needs certFile and keyFile together/],
     ],
     ['a flag that is a word', { ...GOOD, dashboardLinks: 'maybe' }, [/dashboardLinks: /]],
     ['an unknown fallback', { ...GOOD, locator: { fallback: 'some' } }, [/locator\.fallback: is not one of all, none/]],
@@ -152,7 +152,7 @@ describe('configuration that cannot be used is told by key, with the remedy, and
     test(what, () => {
       const problems = problemsOf(section);
 
-      for (const pattern of told) {
+      for (const pattern of reported) {
         assert(
           problems.some(problem => pattern.test(problem)),
           `${pattern} in ${JSON.stringify(problems)}`,
@@ -165,11 +165,11 @@ describe('configuration that cannot be used is told by key, with the remedy, and
     });
   }
 
-  test('what is empty is told once', () => {
+  test('an empty value is reported once', () => {
     assert.equal(problemsOf({ ...GOOD, redis: { url: '' } }).length, 1);
   });
 
-  test('all problems are told at once', () => {
+  test('all problems are reported at once', () => {
     assert.equal(problemsOf({ redis: {}, sealKeys: '', instances: ['A'], typo: 1 }).length, 4);
   });
 });

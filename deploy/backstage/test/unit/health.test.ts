@@ -31,7 +31,7 @@ const SOURCES: HealthSources = {
 };
 
 describe('health', () => {
-  test('is ok with a snapshot and a daemon that looks', () => {
+  test('is ok with a snapshot and a running daemon', () => {
     const health = healthOf(SOURCES);
 
     assert.equal(health.status, 'ok');
@@ -40,7 +40,7 @@ describe('health', () => {
     assert.equal(health.instances[0]?.version, 7);
   });
 
-  test('tells all that is wrong', () => {
+  test('lists all problems', () => {
     const { problems } = healthOf({
       ...SOURCES,
       setupProblems: ['the configuration is not valid', 'another module supplies clusters'],
@@ -53,10 +53,10 @@ describe('health', () => {
   for (const [what, changes, status, problem] of [
     ['Redis away', { link: { connected: false, since: NOW, error: 'Redis is away' } }, 'degraded', /^Redis is away$/],
     [
-      'a daemon that no longer looks',
+      'a daemon that stopped',
       { now: NOW + 2 * HOUR },
       'degraded',
-      /alpha: the daemon has not looked for 121 min/,
+      /alpha: the daemon has not read Palette for 121 min/,
     ],
     [
       'a refusal',

@@ -108,7 +108,7 @@ describe('the locator', () => {
     assert.deepEqual(await namesFor(entity({})), ['prod-EU', 'prod-us', 'dev-1']);
   });
 
-  test('falls back to all clusters where that one cannot be made, or to none', async () => {
+  test('falls back to all clusters if that one cannot be made, or to none', async () => {
     const { defaults: _none, ...options } = { ...{ defaults }, fallback: 'all' as const };
     const bare = new SelectiveLocator({
       ...options,
@@ -121,7 +121,7 @@ describe('the locator', () => {
     assert.deepEqual(await namesFor(entity({}), { fallback: 'none' }), []);
   });
 
-  test('cuts the fallback at its limit, which the page says', async () => {
+  test('cuts the fallback at its limit, and the page says so', async () => {
     const notices: string[] = [];
     const made = locator({ fallbackLimit: 2 });
 

@@ -30,7 +30,7 @@ function server(changes: Record<string, unknown>): Record<string, unknown> {
 }
 
 function access(state: string, reason: string): Record<string, unknown> {
-  return { access: { state, reason, message: 'as told', since: '2027-01-15T07:00:00Z' } };
+  return { access: { state, reason, message: 'by the daemon', since: '2027-01-15T07:00:00Z' } };
 }
 
 const OIDC = {
@@ -56,7 +56,7 @@ describe('what Backstage is handed', () => {
     assert.equal(verdict.offered.expiresAt, 2_000);
   });
 
-  test('of a cluster with OIDC, whose provider is configured; a token that it has too stays here', () => {
+  test('of a cluster with OIDC of a provider that is served; the token of its service account is left out', () => {
     const verdict = interpret(entry(OIDC), { ...SERVE_ALL, servesOidc: provider => provider === 'spectrocloud' });
 
     assert('offered' in verdict);
@@ -67,7 +67,7 @@ describe('what Backstage is handed', () => {
     assert.equal(verdict.offered.expiresAt, undefined);
   });
 
-  test('without links, a title or a CA, where there are none', () => {
+  test('without links, title or CA if there are none', () => {
     const bare = entry({ title: '', ...server({ ca_data: undefined }) });
 
     const verdict = interpret(bare, { ...SERVE_ALL, dashboard: { links: false } });

@@ -62,7 +62,7 @@ describe('the unified view', () => {
     assert.deepEqual(namesOf(await supplier.getClusters(USER)), ['static', 'gke', 'alpha-1', 'alpha-2']);
   });
 
-  test('asks the default suppliers each time, for the user who asks', async () => {
+  test('asks the default suppliers at each call, with its credentials', async () => {
     const asked: unknown[] = [];
     const defaults: KubernetesClustersSupplier = {
       getClusters: async options => {
@@ -89,7 +89,7 @@ describe('the unified view', () => {
     assert.equal(second?.authMetadata['serviceAccountToken'], 'token-1');
   });
 
-  test('withholds ours where a default cluster has the name, and says it once', async () => {
+  test('withholds ours if a default cluster has the name, and logs it once', async () => {
     const logger = new CapturingLogger();
     const defaults = { getClusters: async () => theirs('alpha-1') };
     const supplier = new UnifiedClustersSupplier({ defaults, directory: await directory(1, 2), logger });
@@ -130,7 +130,7 @@ describe('the unified view', () => {
     ],
     ['never answers', () => new Promise<never>(() => {})],
   ] as const) {
-    test(`a default supplier that ${what} costs its own clusters, and is said once`, async () => {
+    test(`a default supplier that ${what} costs its own clusters, and is logged once`, async () => {
       const logger = new CapturingLogger();
       const supplier = new UnifiedClustersSupplier({
         defaults: { getClusters },
@@ -147,7 +147,7 @@ describe('the unified view', () => {
     });
   }
 
-  test('a default supplier that works again is told, and told again when it fails again', async () => {
+  test('a default supplier that works again is logged, and its next failure, too', async () => {
     const logger = new CapturingLogger();
     let broken = true;
     const defaults = { getClusters: async () => (broken ? Promise.reject(new Error('x')) : theirs('static')) };
@@ -164,7 +164,7 @@ describe('the unified view', () => {
 });
 
 describe('the directory', () => {
-  test('hands out nothing whose token has lapsed, without being told', async () => {
+  test('stops offering a cluster at the moment its token expires', async () => {
     const made = new Directory(SERVE_ALL);
     await made.update('alpha', snapshot([1], { expiresAt: 5_000 }));
 

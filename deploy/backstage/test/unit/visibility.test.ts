@@ -64,7 +64,7 @@ test('the catalog is asked once in 10 s for each user', async () => {
   assert.equal(catalog.asked.length, 3);
 });
 
-test('services see all clusters, and callers without a login none', async () => {
+test('services see all clusters, and callers without a login see none', async () => {
   const catalog = new Catalog();
   const { visibility: one } = visibility(catalog);
   const service = { principal: { type: 'service', subject: 'plugin:kubernetes' } } as unknown as BackstageCredentials;
