@@ -5,15 +5,21 @@ A generated part of a page stands between `<!-- generated: NAME -->` and `<!-- e
 
 from __future__ import annotations
 
+import hmac
+import html
+import json
 import re
 import sys
+from base64 import urlsafe_b64decode
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from palette_sync.core.reasons import Reason, Shown
+from palette_sync.core.snapshot_codec import record_hash
+from palette_sync.store.seal import MAC_INFO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 ROOT = Path(__file__).parents[1]
 _GROUPS = {
@@ -43,9 +49,160 @@ def _table(reasons: Iterable[Reason]) -> str:
     return "\n".join(["| reason | meaning | what palette-sync does | what you can do |", "|---|---|---|---|", *rows])
 
 
+SCHEMAS = ROOT / "daemon" / "palette_sync" / "schemas"
+EXAMPLE = ROOT / "tests" / "contract" / "snapshots" / "one-cluster.json"
+# The order of the page, with the title of each document. A former record in the history repeats the record.
+_DOCUMENTS = {
+    "head": "Head",
+    "cluster-record": "Record",
+    "credential": "Credential",
+    "change": "Change",
+    "history": "History",
+    "work": "Memory of a cluster",
+    "scope": "Scope",
+    "issuer": "Issuer",
+    "status": "Status",
+    "lease": "Lease",
+    "control": "Control",
+}
+_PATTERNS = {
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$": "time",
+    "^(0|[1-9][0-9]{0,17})$": "number as text",
+    "^[0-9]+$": "number as text",
+    "^[0-9a-f]{64}$": "64 hex digits",
+    "^([0-9a-f]{64})?$": "64 hex digits, or empty",
+    "^[0-9a-f]{16}$": "16 hex digits",
+}
+
+
+def documents() -> str:
+    """The contract's documents: a table of members for each schema."""
+    if {path.stem for path in SCHEMAS.glob("*.json")} != _DOCUMENTS.keys():
+        raise ValueError("the page names other documents than there are schemas")
+    record = {(path, node["description"]) for path, node, _ in _members(_schema("cluster-record"))}
+    parts = []
+    for name, title in _DOCUMENTS.items():
+        schema = _schema(name)
+        parts += [
+            f"### {title}",
+            "",
+            f"{_meaning(schema)} Schema: [{name}](../daemon/palette_sync/schemas/{name}.json).",
+            "",
+        ]
+        kinds = schema["anyOf"] if name == "control" else [schema]
+        for kind in kinds:
+            rows = [
+                f"| `{path}` | {_type(node)}{'' if required else ', optional'} | {_meaning(node)} |"
+                for path, node, required in _members(kind)
+                if name != "history" or (path.removeprefix("was.*."), node["description"]) not in record
+            ]
+            heading = "member" if kind is schema else f"{kind['title'].lower()}"
+            parts += [f"| {heading} | type | meaning |", "|---|---|---|", *rows, ""]
+    return "\n".join(parts).rstrip()
+
+
+def _schema(name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads((SCHEMAS / f"{name}.json").read_text())
+    return schema
+
+
+def _members(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Yield every member below a schema: its path, its own schema, and whether it is always there."""
+    seen: set[str] = set()
+    for branch in (schema, *schema.get("oneOf", ()), *schema.get("anyOf", ())):
+        for name, node in branch.get("properties", {}).items():
+            if node is False or name in seen or "description" not in node:
+                continue
+            seen.add(name)
+            required = name in branch.get("required", ()) and (branch is schema or name in schema.get("required", ()))
+            yield f"{path}{name}", node, required
+            yield from _members(node, f"{path}{name}.")
+    if isinstance(schema.get("items"), dict):
+        yield from _members(schema["items"], f"{path.removesuffix('.')}[].")
+    if isinstance(named := schema.get("additionalProperties"), dict):
+        if "description" in named:
+            yield f"{path}*", named, False
+        yield from _members(named, f"{path}*.")
+
+
+def _meaning(node: dict[str, Any]) -> str:
+    text = node["description"].removesuffix(" RFC 3339, UTC, whole seconds.")
+    return html.escape(text, quote=False).replace("|", "\\|")
+
+
+def _type(node: dict[str, Any]) -> str:
+    if "const" in node:
+        return f"`{node['const']}`"
+    if "enum" in node:
+        return ", ".join(f"`{word}`" for word in node["enum"])
+    kind: str = node.get("type", "string")
+    if kind == "array":
+        return f"list of {_type(node['items'])}s"
+    return _PATTERNS.get(node.get("pattern", ""), kind)
+
+
+def reader() -> str:
+    """The line of the ACL file for readers, one rule group per line."""
+    lines = (ROOT / "deploy" / "redis" / "users.acl").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("user palette-sync-reader ")]
+    words = [word for word in line.split() if not word.startswith("#")]
+    keys = next(number for number, word in enumerate(words) if word.startswith("~"))
+    commands = words.index("-@all")
+    rows = [" ".join(words[:keys]), *words[keys:commands], " ".join(words[commands:])]
+    return "\n".join(["```", *rows, "```"])
+
+
+def example() -> str:
+    """The worked example: what Redis holds, and each step from there to the mac and the token."""
+    golden = json.loads(EXAMPLE.read_text())
+    redis, (key_line,) = golden["redis"], golden["keys"]
+    head, instance = redis["head"], golden["instance"]
+    ((uid, record),) = redis["clusters"].items()
+    credential = redis["credentials"][uid]
+    header, _, iv, ciphertext, tag = json.loads(credential)["sealed"].split(".")
+    (change,) = redis["changes"]
+    parts = [
+        ("The seal key, as a line of the file of keys:", [key_line]),
+        ("The mac key that is derived from it, in hex:", [_mac_key(_unpadded(key_line.split()[1])).hex()]),
+        ("`{golden:alpha}:head`:", [f"{name}: {head[name]}" for name in sorted(head)]),
+        (f"`{{golden:alpha}}:clusters`, field `{uid}`:", [record]),
+        (f"`{{golden:alpha}}:credentials`, field `{uid}`:", [credential]),
+        (
+            f"`{{golden:alpha}}:changes`, entry `{change['id']}`:",
+            [f"{name}: {change['fields'][name]}" for name in sorted(change["fields"])],
+        ),
+        ("The one line that is hashed for the digest, with a TAB:", [f"{uid}\t{record_hash(record.encode())}"]),
+        ("Its SHA-256 is the digest:", [head["digest"]]),
+        (
+            "The text of the mac:",
+            ["|".join((head["schema"], instance, head["epoch"], head["version"], head["digest"]))],
+        ),
+        ("Its HMAC-SHA256 with the mac key is the mac:", [head["mac"]]),
+        ("The protected header of the sealed token, decoded:", [_unpadded(header).decode()]),
+        (
+            "Initialization vector, ciphertext and tag, in hex:",
+            [_unpadded(iv).hex(), _unpadded(ciphertext).hex(), _unpadded(tag).hex()],
+        ),
+        ("The token:", [golden["expected"]["clusters"][uid]["token"]]),
+    ]
+    return "\n\n".join("\n".join([text, "", "```", *lines, "```"]) for text, lines in parts)
+
+
+def _mac_key(seal_key: bytes) -> bytes:
+    """HKDF (RFC 5869) with SHA-256, without salt: extract, and the one block of expand."""
+    return hmac.digest(hmac.digest(bytes(32), seal_key, "sha256"), MAC_INFO + b"\x01", "sha256")
+
+
+def _unpadded(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "reasons"): reasons_of_records,
     ("docs/reasons.md", "reasons"): all_reasons,
+    ("docs/redis-contract.md", "documents"): documents,
+    ("docs/redis-contract.md", "reader"): reader,
+    ("docs/redis-contract.md", "example"): example,
 }
 
 

@@ -11,6 +11,8 @@ import asyncio
 import os
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CHUNK = 64 * 1024
+
+
+class RequestOutcome(StrEnum):
+    """What came of a request, as the label of a metric."""
+
+    OK = "ok"
+    CANCELLED = "cancelled"  # the caller's patience ended first
+    CONFLICT = "conflict"
+    ERROR = "error"
+    INCOMPLETE = "incomplete"
+    MALFORMED = "malformed"
+    NOT_FOUND = "not-found"
+    NOT_PERMITTED = "not-permitted"
+    RATE_LIMITED = "rate-limited"
+    REJECTED = "rejected"
+    SERVER_FAILURE = "server-failure"
+    TENANT_MISMATCH = "tenant-mismatch"
+    UNAUTHORIZED = "unauthorized"
+    UNREACHABLE = "unreachable"
+    UNUSABLE_SETTINGS = "unusable-settings"
 
 
 class Cause(StrEnum):
@@ -129,6 +151,15 @@ async def request(
     except (aiohttp.ClientError, ConnectionError, OSError, ValueError) as error:
         # ValueError: aiohttp's parsers raise it for some garbage; the text of either may hold what was received.
         raise TransportError(Cause.BROKEN, f"the connection to {host} broke: {type(error).__name__}") from None
+
+
+def http_date(text: str) -> datetime | None:
+    """Read a date of a header (RFC 9110, 5.6.7); None where it is not a date."""
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, IndexError, OverflowError):
+        return None
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when
 
 
 def _said(error: OSError) -> str:

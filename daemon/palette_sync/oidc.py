@@ -7,10 +7,8 @@ keys, RFC 7517; cache headers after RFC 9111. Nothing secret is sent, and no red
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
@@ -18,9 +16,12 @@ import orjson
 from yarl import URL
 
 from palette_sync.core.model import IssuerMetadata
-from palette_sync.http import TransportError, open_session, request
+from palette_sync.http import TransportError, http_date, open_session, request
+from palette_sync.tls import NotACertificate, trusting
 
 if TYPE_CHECKING:
+    import ssl
+
     import aiohttp
 
 WELL_KNOWN = "/.well-known/openid-configuration"
@@ -99,14 +100,10 @@ def _check_issuer(url: str) -> str:
     return parsed.host_port_subcomponent
 
 
-def _trust(ca_pem: str | None, host: str) -> ssl.SSLContext | bool:
-    """Without a CA of its own an issuer shares the one context of the system's trust: loading that takes 20 ms."""
-    if ca_pem is None:
-        return True
+def _trust(ca_pem: str | None, host: str) -> ssl.SSLContext:
     try:
-        # An empty text would be taken for "the system's trust", a blank one is refused.
-        return ssl.create_default_context(cadata=ca_pem or " ")
-    except (ssl.SSLError, ValueError, TypeError):  # TypeError: a text that is not ASCII
+        return trusting(ca_pem)
+    except NotACertificate:
         raise IssuerRefused(f"the CA configured for the issuer {host} is no PEM certificate") from None
 
 
@@ -191,9 +188,9 @@ def _life(headers: Mapping[str, str], now: datetime) -> timedelta:
     if "max-age" in control:
         return timedelta(seconds=max(0, _seconds(control["max-age"]) - _seconds(headers.get("Age", ""))))
     if "Expires" in headers:
-        expires = _http_date(headers["Expires"])
+        expires = http_date(headers["Expires"])
         # An Expires that is no date, such as 0, means "already over".
-        return expires - (_http_date(headers.get("Date", "")) or now) if expires else timedelta(0)
+        return expires - (http_date(headers.get("Date", "")) or now) if expires else timedelta(0)
     return timedelta.max
 
 
@@ -208,11 +205,3 @@ def _seconds(text: str) -> int:
         return 0
     # Ten digits are enough, and thousands of them Python refuses to read.
     return min(int(text.lstrip("0")[:10] or "0"), 10**9)
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, IndexError, OverflowError):
-        return None
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when

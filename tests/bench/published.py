@@ -12,7 +12,8 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from palette_sync.assembly.instance import open_shared, policy_of
+from palette_sync.assembly.instance import open_shared
+from palette_sync.assembly.policy import policy_of
 from palette_sync.config import load
 from palette_sync.core.fold import AccessGained, fold_memory, fold_record
 from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, Credential, Secret, Server, ServiceAccountAuth
@@ -71,7 +72,9 @@ async def publish_all(simulator: Simulator, config: Path) -> None:
                     expires_at=expires_at,
                 )
                 memory[uid] = fold_memory(ClusterMemory(), verdict, key=key, desired=verdict.desired, now=now)
-            async with await Lease.acquire(shared.store, name, ttl=60, holder="bench:0") as lease:
+            async with await Lease.acquire(
+                shared.store.link, shared.store.keys, name, ttl=60, holder="bench:0"
+            ) as lease:
                 publisher = await shared.store.publisher(name, epoch=lease.epoch, writer="bench:0")
                 await publisher.publish(put=put, rotated=rotated, memory=memory, complete=True, now=now)
 

@@ -165,9 +165,9 @@ async def test_a_writer_that_was_overtaken_publishes_nothing_more(stage_of: Any)
     await stage.run()
     store = stage.shared.store
     async with client_of("alpha", stage.settings.instances["alpha"], stage.shared.limits) as client:
-        async with await Lease.acquire(store, "alpha", ttl=15, holder="one:1") as lease:
+        async with await Lease.acquire(store.link, store.keys, "alpha", ttl=15, holder="one:1") as lease:
             publisher = await store.publisher("alpha", epoch=lease.epoch, writer="one")
-        async with await Lease.acquire(store, "alpha", ttl=15, holder="two:2"):
+        async with await Lease.acquire(store.link, store.keys, "alpha", ttl=15, holder="two:2"):
             before = await stage.state()
             added = await stage.simulator.world.add_cluster("alpha", None, "late")
             ports = ports_of(stage.shared, "alpha", client, publisher=publisher, clock=stage.clock)
@@ -183,7 +183,7 @@ async def test_nothing_is_issued_once_the_lease_is_lost(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
     async with (
         client_of("alpha", stage.settings.instances["alpha"], stage.shared.limits) as client,
-        await Lease.acquire(stage.shared.store, "alpha", ttl=15, holder="one:1") as lease,
+        await Lease.acquire(stage.shared.store.link, stage.shared.store.keys, "alpha", ttl=15, holder="one:1") as lease,
     ):
         publisher = await stage.shared.store.publisher("alpha", epoch=lease.epoch, writer="one")
         ports = ports_of(stage.shared, "alpha", client, publisher=publisher, clock=stage.clock, may_issue=lambda: False)
@@ -204,7 +204,7 @@ async def test_redis_killed_during_a_pass_loses_nothing_that_was_published(stage
         async with (
             open_shared(settings) as shared,
             client_of("alpha", settings.instances["alpha"], shared.limits) as client,
-            await Lease.acquire(shared.store, "alpha", ttl=1, holder="test:1") as lease,
+            await Lease.acquire(shared.store.link, shared.store.keys, "alpha", ttl=1, holder="test:1") as lease,
         ):
             publisher = await shared.store.publisher("alpha", epoch=lease.epoch, writer="test")
 

@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 
 INSTANCE = "alpha"
 NOW = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
-# Separators of every layer between two languages, and what encoders, decoders and sorters like to get wrong.
+# Separators of every layer between two languages, and characters that encoders, decoders and sorters get wrong.
 ODD = ["\x00", "\x1f", "\x7f", "\t", "\n", '"', "\\", "\u2028", "\ufeff", "\uffff", "ü", "e\u0301", "\U0001f6f0"]
 ALPHABET = [*"abcXYZ019-_.:/ ,;|={}[]", *ODD, "__proto__"]
 
@@ -115,7 +115,7 @@ async def main(url: str, prefix: str, seal_line: str, *numbers: str) -> None:
     records: dict[str, ClusterRecord] = {}
     credentials: dict[str, Credential] = {}
     async with Store.open(url, prefix=prefix, sealer=SealKeys.from_lines(seal_line)) as store:
-        lease = await Lease.acquire(store, INSTANCE, ttl=600, holder="tests")
+        lease = await Lease.acquire(store.link, store.keys, INSTANCE, ttl=600, holder="tests")
         publisher = await store.publisher(INSTANCE, epoch=lease.epoch, writer="tests:1")
         for turn in range(versions):
             new = [dice.record(turn * count + number) for number in range(count)]

@@ -1,6 +1,6 @@
 """Writes the golden snapshots: `python tests/contract/regenerate_snapshots.py`.
 
-Each file holds an instance as Redis would hold it, the seal keys of a reader, and what that reader must make of it. The
+Each file holds an instance as Redis would hold it, the seal keys of a reader, and what that reader must find. The
 project's own writer makes them on a real server, with a fixed epoch, time and JWE initialization vectors, so that the
 files are the same each time. Readers in every language are tested against them.
 """
@@ -52,7 +52,7 @@ Golden = dict[str, Any]
 
 
 class FixedSealKeys(SealKeys):
-    """Seals with an initialization vector taken from the content, which only test data may do."""
+    """Seals with an initialization vector derived from the content, which is acceptable for test data only."""
 
     def seal(self, instance: str, uid: str, token: Secret) -> str:
         header = {"alg": "dir", "enc": "A256GCM", "kid": "golden", "instance": instance, "uid": uid}
@@ -134,12 +134,16 @@ async def generate() -> dict[str, str]:
             "basic": await capture(server.url, sealer, [records], everything, complete=True),
             "empty-complete": await capture(server.url, sealer, [{}], {}, complete=True),
             "incomplete": await capture(server.url, sealer, [{READY: records[READY]}], {}, complete=None),
+            "one-cluster": await capture(
+                server.url, sealer, [{READY: records[READY]}], {READY: credential(READY)}, complete=True
+            ),
             "unsealed": await capture(server.url, bare, [records], everything, complete=True),
             "several-versions": await capture(
                 server.url, sealer, [{READY: records[READY]}, {OIDC: records[OIDC]}], {}, complete=True
             ),
         }
     golden["incomplete"]["about"] = "the first pass is not over: a reader keeps clusters that it knows and this lacks"
+    golden["one-cluster"]["about"] = "one cluster and its token: the example of docs/redis-contract.md"
     golden["unsealed"] |= {"about": 'written with seal = "none": bare tokens, no mac', "keys": []}
     golden["tampered-record"] = tampered(golden["basic"])
     golden["tampered-digest"] = tampered(golden["basic"], with_digest=True)
@@ -166,7 +170,7 @@ async def capture(
     *,
     complete: bool | None,
 ) -> Golden:
-    """Publish the versions one after the other, and read back what then lies in Redis."""
+    """Publish the versions one after the other, and read back what Redis then holds."""
     client: Any = aioredis.Redis.from_url(url, decode_responses=True)
     await client.flushall()
     async with Store.open(url, prefix="golden", sealer=sealer, history=0) as store:
@@ -221,7 +225,7 @@ def copy(golden: Golden) -> Golden:
 
 
 def refused(golden: Golden, about: str, reason: str) -> Golden:
-    """The same state, which a reader must refuse as a whole and for this reason."""
+    """The same state, which a reader must refuse as a whole, with the reason."""
     return copy(golden) | {"about": about, "expected": {"accepted": False, "reason": reason}}
 
 

@@ -614,9 +614,12 @@ async def test_the_keys_expiry_is_read_by_name() -> None:
         "spec": {"expiry": "2027-01-01T00:00:00Z", "user": {"uid": "u1"}},
         "status": {"isActive": True},
     }
-    async with rig(lambda _: reply({"items": [item]})) as one:
-        found = await palette.api_key_expiry(one.client, "mine", user_uid="u1")
+    of_another = {**item, "spec": {"expiry": "2026-06-01T00:00:00Z", "user": {"uid": "u2"}}}
+    user = {"orgName": "acme", "tenantUid": "t1", "userUid": "u1"}
+    answers = {"/v1/users/info": user, "/v1/apiKeys": {"items": [of_another, item]}}
+    async with rig(lambda request: reply(answers[request.path])) as one:
+        found = await palette.api_key_expiry(one.client, "mine")
         missing = await palette.api_key_expiry(one.client, "other")
 
-    assert found == palette.ApiKeyInfo("mine", datetime(2027, 1, 1, tzinfo=UTC), active=True)
+    assert found == palette.ApiKeyInfo("mine", datetime(2027, 1, 1, tzinfo=UTC))
     assert missing is None

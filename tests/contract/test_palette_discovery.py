@@ -106,10 +106,10 @@ async def test_everything_is_found_in_its_scope(world: World) -> None:
 
 
 async def test_it_costs_one_request_per_page_and_two_before(world: World) -> None:
-    found = await world.discover()
+    await world.discover()
 
     log = world.sim.requests
-    assert found.requests == 6
+    assert world.client.requests == 6
     assert log.count("palette") == 6
     assert log.count("palette", path_regex="search") == 4
     assert next(iter(log.entries)).path == INFO

@@ -1,8 +1,9 @@
-"""The JSON Schemas in the package describe what the store really writes, and refuse what it never would."""
+"""The JSON Schemas in the package describe what the store writes, and refuse what it never writes."""
 
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from datetime import timedelta
 from importlib.resources import files
@@ -87,6 +88,36 @@ def test_there_is_a_valid_schema_for_every_document() -> None:
         check(name, GOOD[name] | {"a key to come": 1})
 
 
+def undescribed(node: object, path: str) -> list[str]:
+    """The members of a schema that have no description."""
+    if isinstance(node, list):
+        return [found for number, one in enumerate(node) for found in undescribed(one, f"{path}{number}")]
+    if not isinstance(node, dict):
+        return []
+    lacking = []
+    for name, member in node.get("properties", {}).items():
+        if member is not False and not re.match(r"[A-Z0-9a-z].*\.$", member.get("description", "")):
+            lacking.append(f"{path}.{name}")
+        lacking += undescribed(member, f"{path}.{name}")
+    for word in ("items", "additionalProperties", "anyOf", "oneOf"):
+        lacking += undescribed(node.get(word), f"{path}.{word}")
+    return lacking
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_every_member_is_described(name: str) -> None:
+    assert SCHEMAS[name]["description"].endswith(".")
+    assert undescribed(SCHEMAS[name], name) == []
+
+
+def test_a_former_record_differs_from_a_record_in_its_server_only() -> None:
+    record = {key: SCHEMAS["cluster-record"][key] for key in ("type", "properties", "required")}
+    former = SCHEMAS["history"]["properties"]["was"]["additionalProperties"]["anyOf"][2]
+
+    assert {**former["properties"], "server": None} == {**record["properties"], "server": None}
+    assert (former["type"], former["required"]) == (record["type"], record["required"])
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -121,14 +152,14 @@ def test_what_is_never_written_is_refused(name: str, change: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("name", sorted(GOOD))
-def test_every_required_member_is_missed(name: str) -> None:
+def test_a_document_without_a_required_member_is_refused(name: str) -> None:
     for member in SCHEMAS[name].get("required", ()):
         document = {key: value for key, value in GOOD[name].items() if key != member}
         assert not Draft202012Validator(SCHEMAS[name]).is_valid(document), member
 
 
 @given(strategies.records)
-def test_every_record_is_valid_and_so_is_its_past(record: ClusterRecord) -> None:
+def test_every_record_is_valid_and_so_is_its_history(record: ClusterRecord) -> None:
     raw = codec.encode_record(record)
 
     check("cluster-record", json.loads(raw))
@@ -148,7 +179,10 @@ def test_every_credential_is_valid(sealed: SealedCredential) -> None:
 
 
 async def test_everything_in_redis_is_valid(store: Store, valkey_url: str) -> None:
-    async with await Lease.acquire(store, "alpha", ttl=30, holder="h:1") as lease, raw_client(valkey_url) as raw:
+    async with (
+        await Lease.acquire(store.link, store.keys, "alpha", ttl=30, holder="h:1") as lease,
+        raw_client(valkey_url) as raw,
+    ):
         publisher = await store.publisher("alpha", epoch=lease.epoch, writer="h:1")
         await publisher.publish(now=NOW, put=records(3), rotated={"u00000": credential()}, complete=True)
         await publisher.publish(

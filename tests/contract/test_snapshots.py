@@ -1,4 +1,4 @@
-"""The golden snapshots are current, and our own reader makes of each what it says there."""
+"""The golden snapshots are current, and our own reader finds in each what it expects."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from palette_sync.store.redis import StoreError
 from palette_sync.store.seal import SealError, SealKeys, Unsealed
 
 FILES = sorted(DIRECTORY.glob("*.json"))
-REASONS = {"digest": "the digest does not fit", "mac": "the mac does not fit", "count": "evicted or tampered with"}
+REASONS = {"digest": "the digest does not match", "mac": "the mac does not match", "count": "evicted or tampered with"}
 NAMES = {
     *("basic", "empty-complete", "incomplete", "tampered-record", "foreign-seal-key", "moved-token", "unknown-schema"),
-    *("tampered-digest", "missing-record", "rotated-seal-key", "several-versions", "unsealed"),
+    *("tampered-digest", "missing-record", "one-cluster", "rotated-seal-key", "several-versions", "unsealed"),
 }
 
 
@@ -31,7 +31,7 @@ async def test_the_snapshots_are_current() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-async def test_our_reader_makes_of_a_snapshot_what_it_says(path: Path) -> None:
+async def test_our_reader_finds_what_a_snapshot_expects(path: Path) -> None:
     golden = _golden(path)
     sealer = SealKeys.from_lines("\n".join(golden["keys"])) if golden["keys"] else Unsealed()
     stored = Stored(**{part: _bytes(golden["redis"][part]) for part in ("head", "clusters", "credentials")})

@@ -1,4 +1,4 @@
-"""What an installation gives to the daemon: a Palette, a Redis with its users, secrets as files, a supervisor."""
+"""An installation of the daemon: a simulated Palette, a Redis with its users, secrets as files, a supervisor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from deploy.users_server import PLACEHOLDER, USERS, WRITER, serving
 from e2e.command import environment, simulation
-from integration.ports import reserved_port
+from e2e.daemon import Daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,16 +24,11 @@ class Installation:
 
     config: Path
     secrets: Path
-    port: int
-
-    @property
-    def listen(self) -> str:
-        return f"127.0.0.1:{self.port}"
 
 
 @contextmanager
 def installation(folder: Path) -> Iterator[Installation]:
-    """One simulated Palette with three clusters, and a Redis that lets in the writer of the shipped ACL file alone."""
+    """One simulated Palette with three clusters, and a Redis that admits only the writer of the shipped ACL file."""
     password = secrets.token_hex(16)
     hashed = "#" + hashlib.sha256(password.encode()).hexdigest()
     users = USERS.read_text().replace(f"{WRITER} on {PLACEHOLDER}", f"{WRITER} on {hashed}")
@@ -46,24 +41,24 @@ def installation(folder: Path) -> Iterator[Installation]:
         (files / "instances__alpha__api_key").write_text((world / "alpha.api-key").read_text())
         (files / "seal__keys").write_text((world / "seal.keys").read_text())
         (files / "redis__url").write_text(f"unix://{WRITER}:{password}@{server}\n")
-        with reserved_port() as port:
-            yield Installation(config, files, port)
+        yield Installation(config, files)
 
 
 @contextmanager
-def started(command: Sequence[str | Path], variables: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A command as a supervisor starts it: leader of a session of its own, no standard input."""
-    with subprocess.Popen(
-        [*map(str, command)],
-        env=environment(**variables),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
+def started(command: Sequence[str | Path], variables: Mapping[str, str], *, log: Path) -> Iterator[Daemon]:
+    """A command as a supervisor starts it: leader of a session of its own, no standard input, its output in a log."""
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [*map(str, command)],
+            env=environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
-            yield process
+            yield Daemon(process, log)
         finally:
             process.kill()
-            process.communicate()

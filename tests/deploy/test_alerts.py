@@ -9,7 +9,9 @@ import pytest
 
 from deploy.exposed import asked, exposed
 from deploy.places import DEPLOY, documents
-from palette_sync.config.settings import TokenSettings, parse_duration
+from palette_sync.config.settings import TokenSettings
+from palette_sync.config.values import parse_duration
+from palette_sync.core.expiry import WARN_BEFORE
 
 (DOCUMENT,) = documents(DEPLOY / "prometheus/alerts.yaml")
 RULES: dict[str, dict[str, Any]] = {rule["alert"]: rule for group in DOCUMENT["groups"] for rule in group["rules"]}
@@ -48,3 +50,10 @@ def test_renewals_are_told_long_before_a_token_lapses() -> None:
 
     assert lapse
     assert left.total_seconds() > 4 * int(lapse.group(1))
+
+
+def test_the_alert_on_api_keys_fires_when_the_daemon_begins_to_warn() -> None:
+    texts = [rule["expr"] for rule in RULES.values() if "api_key_expiry" in rule["expr"]]
+
+    assert texts
+    assert all(f"- time() < {max(WARN_BEFORE).days} * 86400" in text for text in texts)

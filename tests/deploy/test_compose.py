@@ -19,9 +19,11 @@ from e2e.command import environment, simulation
 from e2e.daemon import until
 from palette_sync.cli.main import app
 from palette_sync.config import load
-from palette_sync.config.settings import ServiceSettings, parse_duration
+from palette_sync.config.settings import ServiceSettings
+from palette_sync.config.values import parse_duration
 from palette_sync.store.redis import Store
 from palette_sync.store.seal import SealKeys
+from palette_sync.store.server import server_facts
 
 COMPOSE = ROOT / "docker-compose.yml"
 LIVE, DEMO = "live", "demo"
@@ -175,7 +177,7 @@ def test_the_servers_options_are_those_that_check_asks_for(
 
         async def facts() -> Any:
             async with Store.open(f"unix://{WRITER}:any@{socket}", prefix="palette-sync", sealer=seal_keys) as store:
-                return await store.server_facts()
+                return await server_facts(store.link, store.keys)
 
         found = asyncio.run(facts())
     assert (found.eviction, found.append_only, found.denied) == ("noeviction", True, ())

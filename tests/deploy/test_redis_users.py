@@ -1,4 +1,4 @@
-"""`deploy/redis/users.acl` in a real server: each user can do its work and nothing else, and no password is known."""
+"""`deploy/redis/users.acl` in a real server: each user can do its work and nothing else, and nobody logs in as is."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from deploy.users_server import PLACEHOLDER, READER, USERS, WRITER, serving
 from integration.store_builders import NOW, credential, records, until
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Store, StoreError
+from palette_sync.store.server import server_facts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -75,7 +76,7 @@ async def opened(server: Server, user: str, seal_keys: SealKeys) -> AsyncIterato
 async def published(server: Server, seal_keys: SealKeys, instance: str) -> AsyncIterator[Store]:
     """A snapshot of three clusters, written by the writer."""
     async with opened(server, WRITER, seal_keys) as store:
-        async with await Lease.acquire(store, instance, ttl=10, holder="test:1") as lease:
+        async with await Lease.acquire(store.link, store.keys, instance, ttl=10, holder="test:1") as lease:
             publisher = await store.publisher(instance, epoch=lease.epoch, writer="test:1")
             put = {uid: replace(one, instance=instance) for uid, one in records(3).items()}
             await publisher.publish(
@@ -100,13 +101,13 @@ async def denied(client: Any, command: str) -> bool:
 
 async def test_the_writer_does_everything_the_daemon_does(server: Server, seal_keys: SealKeys) -> None:
     async with published(server, seal_keys, "alpha") as store:
-        lease = await Lease.acquire(store, "alpha", ttl=10, holder="test:2")
+        lease = await Lease.acquire(store.link, store.keys, "alpha", ttl=10, holder="test:2")
         publisher = await store.publisher("alpha", epoch=lease.epoch, writer="test:2")
 
         version = await publisher.publish(now=NOW, drop=["u00000"], rotated={"u00001": None})
-        await publisher.remember(now=NOW, memory={"u00001": None}, status={"pass": 2})
-        renewed = await store.renew_lease("alpha", lease.value, 10, lease.epoch)
-        given_back = await store.give_lease_back("alpha", lease.value)
+        await publisher.write_unversioned(now=NOW, memory={"u00001": None}, status={"pass": 2})
+        renewed = await lease.renew()
+        given_back = await lease.release()
 
         state = await store.load("alpha")
         assert (version, renewed, given_back) == (2, True, True)
@@ -118,7 +119,7 @@ async def test_the_writer_does_everything_the_daemon_does(server: Server, seal_k
 
 async def test_the_writer_is_denied_nothing_that_check_asks_about(server: Server, seal_keys: SealKeys) -> None:
     async with opened(server, WRITER, seal_keys) as store:
-        facts = await store.server_facts()
+        facts = await server_facts(store.link, store.keys)
 
     assert facts.denied == ()
     assert facts.user == WRITER
@@ -170,7 +171,7 @@ async def test_the_reader_is_woken_by_a_change(server: Server, seal_keys: SealKe
                 return (await writer.info("clients"))["blocked_clients"] > 0
 
             await until(is_blocked)
-        lease = await Lease.acquire(store, "waking", ttl=10, holder="test:3")
+        lease = await Lease.acquire(store.link, store.keys, "waking", ttl=10, holder="test:3")
         publisher = await store.publisher("waking", epoch=lease.epoch, writer="test:3")
         await publisher.publish(now=NOW, drop=["u00000"])
 
@@ -215,14 +216,14 @@ async def test_the_reader_does_not_see_the_daemons_own_keys(server: Server, what
 @pytest.mark.parametrize(
     "key", ["session:1", "palette-sync", "palette-sync:other", "{palette-sync-test:alpha}:head", "{other:alpha}:head"]
 )
-async def test_keys_of_others_are_out_of_reach(server: Server, user: str, key: str) -> None:
+async def test_keys_of_other_programs_are_denied(server: Server, user: str, key: str) -> None:
     async with client_of(server, user) as client:
         assert await denied(client, f"HGETALL {key}")
         assert await denied(client, f"HSET {key} a b")
         assert await denied(client, f"EVAL return(redis.call('GET',KEYS[1])) 1 {key}")
 
 
-async def test_a_script_of_the_writer_reaches_no_undeclared_key_of_others(server: Server) -> None:
+async def test_a_script_of_the_writer_cannot_reach_keys_of_other_programs(server: Server) -> None:
     async with client_of(server, WRITER) as client:
         with pytest.raises(exceptions.ResponseError, match="ACL failure in script"):
             await client.execute_command("EVAL", "return redis.call('GET', 'session:1')", "0")
@@ -232,12 +233,12 @@ async def test_a_script_of_the_writer_reaches_no_undeclared_key_of_others(server
 
 @pytest.mark.parametrize("user", [WRITER, READER])
 @pytest.mark.parametrize("command", DANGEROUS)
-async def test_nobody_may_endanger_the_server(server: Server, user: str, command: str) -> None:
+async def test_dangerous_commands_are_denied(server: Server, user: str, command: str) -> None:
     async with client_of(server, user) as client:
         assert await denied(client, command)
 
 
-async def test_who_does_not_log_in_gets_nothing(server: Server) -> None:
+async def test_without_a_login_everything_is_denied(server: Server) -> None:
     reader, writer = await asyncio.open_unix_connection(server.socket)
     for command in ("PING", "INFO", "SMEMBERS palette-sync:instances", "ACL WHOAMI"):
         writer.write(f"{command}\r\n".encode())
@@ -254,7 +255,7 @@ async def test_the_file_as_shipped_lets_nobody_in(seal_keys: SealKeys, user: str
                 await store.ping()
 
 
-def test_the_file_holds_nothing_that_an_older_server_refuses() -> None:
+def test_the_file_has_no_syntax_that_an_older_server_refuses() -> None:
     """Only Redis 8.8 began to skip comments; selectors and %R~ came with 7.0."""
     lines = [line for line in USERS.read_text().splitlines() if line]
     assert [line.split()[:2] for line in lines] == [["user", "default"], ["user", WRITER], ["user", READER]]

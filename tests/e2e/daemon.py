@@ -24,11 +24,11 @@ from e2e.command import COMMAND, environment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LOOK = 0.02  # seconds between two looks at what has no event
+LOOK = 0.02  # seconds between two looks at a state that has no event
 
 
 def until(holds: Callable[[], Any], *, within: float = 40.0) -> Any:
-    """Look again and again until `holds` says something true, and return it."""
+    """Call `holds` until it returns something true, and return that."""
     ends_at = time.monotonic() + within
     while not (found := holds()):
         assert time.monotonic() < ends_at, "it did not happen in time"
@@ -37,8 +37,9 @@ def until(holds: Callable[[], Any], *, within: float = 40.0) -> Any:
 
 
 class Supervisor:
-    """The receiving end of sd_notify. It reads all the time: a queue of unread datagrams is short, and what does not
-    fit is lost, for the daemon never waits. Without a path its address is an abstract one.
+    """The receiving end of sd_notify. Without a path its address is an abstract one.
+
+    A thread reads all the time: the queue of unread datagrams is short, and the daemon drops what does not fit.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -54,7 +55,7 @@ class Supervisor:
 
     @property
     def address(self) -> str:
-        """As the daemon is told it."""
+        """The address in the form of NOTIFY_SOCKET."""
         return self._address.replace("\0", "@")
 
     def _listen(self) -> None:
@@ -71,7 +72,7 @@ class Supervisor:
             one.sendto(word.encode(), self._address)
 
     def hear(self, name: str) -> list[str]:
-        """Wait until something is said under a name, after all that was heard before; the names until then."""
+        """Wait until something is sent under a name, after all that was heard before; return the names until then."""
         with self._read:
 
             def until_then() -> int:
@@ -79,12 +80,12 @@ class Supervisor:
                 return 1 + next(found, -1)
 
             end = self._read.wait_for(until_then, 40)
-            assert end, f"the supervisor was not told {name}: {self.notified[self._heard :]}"
+            assert end, f"the supervisor was not sent {name}: {self.notified[self._heard :]}"
             said, self._heard = self.notified[self._heard : end], end
         return [word for one in said for word in one]
 
     def catch_up(self) -> None:
-        """Until everything was read that was sent before."""
+        """Wait until everything that was sent before has been read."""
         with self._read:
             mark = self._marks + 1
         self._send("MARK")
@@ -182,13 +183,13 @@ class Daemon:
 
     @property
     def notified(self) -> list[dict[str, str]]:
-        """Everything that the supervisor was told so far."""
+        """Everything that was sent to the supervisor so far."""
         assert self.supervisor is not None
         self.supervisor.catch_up()
         return list(self.supervisor.notified)
 
-    def told(self, name: str) -> list[str]:
-        """What the supervisor was told under a name, such as STATUS."""
+    def sent(self, name: str) -> list[str]:
+        """The values that were sent to the supervisor under a name, such as STATUS."""
         return [one[name] for one in self.notified if name in one]
 
 
@@ -198,7 +199,7 @@ def daemon(
 ) -> Iterator[Daemon]:
     """`palette-sync run` until the block ends. `code`: Python that is run before, in the same process.
 
-    `supervised`: with a notify socket, whose datagrams `told` returns; `watchdog`: seconds that it allows.
+    `supervised`: with a notify socket, whose datagrams `sent` returns; `watchdog`: seconds that it allows.
     """
     log = Path(f"{config}.{time.monotonic_ns()}.log")
     variables = {"PALETTE_SYNC_HTTP__LISTEN": "127.0.0.1:0", "PALETTE_SYNC_SERVICE__LOG_FORMAT": "json"} | variables

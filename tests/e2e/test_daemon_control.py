@@ -1,4 +1,4 @@
-"""Asking a running daemon: `resync`, `reload` and `status`, its endpoint; and what none of it ever tells."""
+"""Requests to a running daemon: `resync`, `reload`, `status`, its endpoint; and no secret in any answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from e2e.conftest import World
 
 
-def test_resync_and_reload_reach_the_daemon_and_tell_what_came_of_it(
+def test_resync_and_reload_reach_the_daemon_and_return_the_result(
     world_of: Callable[..., World], redis: dict[str, str]
 ) -> None:
     world = world_of("--instances", "2", "--clusters", "6")
@@ -53,7 +53,7 @@ def test_resync_and_reload_reach_the_daemon_and_tell_what_came_of_it(
         assert run.stop() == 0
 
 
-def test_a_reload_that_is_rejected_is_told_to_who_asked(
+def test_the_caller_of_a_rejected_reload_gets_its_problems(
     world_of: Callable[..., World], redis: dict[str, str], tmp_path: Path
 ) -> None:
     world = world_of("--instances", "1", "--clusters", "1")
@@ -88,7 +88,7 @@ def test_allow_prune_drops_what_is_held(world_of: Callable[..., World], redis: d
         assert run.stop() == 0
 
 
-def test_nobody_who_answers_is_told_with_what_to_look_at(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+def test_a_missing_answer_is_reported_with_what_to_check(world_of: Callable[..., World], redis: dict[str, str]) -> None:
     world = world_of("--instances", "1", "--clusters", "1")
 
     alone = palette_sync("resync", "--config", world.config, "--wait", "1s", **redis)
@@ -96,7 +96,7 @@ def test_nobody_who_answers_is_told_with_what_to_look_at(world_of: Callable[...,
     assert "is `palette-sync run` up" in alone.out
     wrong = palette_sync("resync", "--config", world.config, "--wait", "soon", **redis)
     assert wrong.code == 78
-    assert "is no duration" in wrong.err
+    assert "is not a duration" in wrong.err
     nowhere = palette_sync("status", "--config", world.config, PALETTE_SYNC_HTTP__LISTEN="127.0.0.1:1")
     assert nowhere.code == 1
     assert "is `palette-sync run` up here?" in nowhere.err
@@ -111,7 +111,7 @@ def test_status_shows_how_it_stands(world_of: Callable[..., World], redis: dict[
     with daemon(world.config, **redis) as run:
         for name in ("alpha", "bravo"):
             run.wait_for("pass_finished", instance=name)
-            # Looked up by a tick of its own, which may come after the first pass.
+            # Its own tick looks it up, which may come after the first pass.
             until(lambda name=name: "api_key_expires_at" in run.status(name))
         until(run.idle)
         listen = {"PALETTE_SYNC_HTTP__LISTEN": run.url.removeprefix("http://")}
@@ -127,19 +127,21 @@ def test_status_shows_how_it_stands(world_of: Callable[..., World], redis: dict[
 
         assert run.get("/metrics")[0] == 200
         assert run.metric("palette_sync_clusters")['palette_instance="alpha",state="ready"'] == 3.0
+        verified = 'palette_instance="alpha",reason="Verified",state="ready"'
+        assert run.metric("palette_sync_clusters_by_reason")[verified] == 3.0
         assert run.metric("palette_sync_api_key_expiry_timestamp_seconds")['palette_instance="alpha"'] > 1.8e9
         assert run.get("/nothing")[0] == 404
         assert run.stop() == 0
 
 
-def test_an_address_that_is_taken_is_told(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+def test_an_address_that_is_taken_is_reported(world_of: Callable[..., World], redis: dict[str, str]) -> None:
     world = world_of("--instances", "1", "--clusters", "1")
     with daemon(world.config, **redis) as run:
         taken = {**redis, "PALETTE_SYNC_HTTP__LISTEN": run.url.removeprefix("http://")}
         with daemon(world.config, **taken) as second:
             assert second.end() == 1
             assert 'choose another address, or "" for none' in second.text
-        run.wait_for("daemon_ready")  # from before its handlers stand, SIGTERM ends it at once
+        run.wait_for("daemon_ready")  # before its handlers are installed, SIGTERM ends it at once
         assert run.stop() == 0
 
 
@@ -156,7 +158,7 @@ def test_a_palette_that_is_down_from_the_start_is_not_ready(
         assert code == 503
         assert text.startswith("alpha: no snapshot was published or read yet")
         assert run.get("/livez")[0] == 200
-        until(lambda: any("alpha: " in told for told in run.told("STATUS")))
+        until(lambda: any("alpha: " in line for line in run.sent("STATUS")))
 
         world.control("DELETE", "/faults")
         run.send(signal.SIGUSR1)
@@ -170,7 +172,7 @@ def secret_redis(tmp_path: Path) -> ValkeyProcess:
 
 
 def process_list() -> str:
-    """Every command line on this machine, as `ps` shows them."""
+    """All command lines on this machine, as `ps` shows them."""
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it ended meanwhile
@@ -186,7 +188,7 @@ async def test_no_secret_shows_in_log_metrics_status_or_process_list(
     redis = {
         "PALETTE_SYNC_REDIS__URL": secret_redis.url,
         "PALETTE_SYNC_SERVICE__LOG_LEVEL": "debug",
-        "PALETTE_SYNC_SERVICE__LEASE_TTL": "5s",  # by whose end it is noticed that Redis is away
+        "PALETTE_SYNC_SERVICE__LEASE_TTL": "5s",  # when it expires, the daemon notices that Redis is down
     }
     canaries = {"canary-redis-password"}
     for file in (*world.config.parent.glob("*.api-key"), world.config.parent / "seal.keys"):
@@ -195,7 +197,7 @@ async def test_no_secret_shows_in_log_metrics_status_or_process_list(
         with daemon(world.config, supervised=True, **redis) as run:
             for name in ("alpha", "bravo"):
                 await asyncio.to_thread(run.wait_for, "pass_finished", instance=name)
-            # Everything that can go wrong with a kubeconfig and an answer, so that errors are told of it.
+            # Everything that can go wrong with a kubeconfig and an answer, so that it shows in errors.
             world.control("POST", "/faults", {"target": "palette", "kind": "garbage", "path": "Kubeconfig"})
             for uid in world.clusters(oidc=False)[:2]:
                 world.control("POST", f"/clusters/{uid}/revoke-tokens")
@@ -220,7 +222,7 @@ async def test_no_secret_shows_in_log_metrics_status_or_process_list(
                 "metrics": run.get("/metrics")[1],
                 "status": run.get("/status.json")[1],
                 "readyz": run.get("/readyz")[1],
-                "supervisor": json.dumps([run.told("STATUS"), run.notified]),
+                "supervisor": json.dumps([run.sent("STATUS"), run.notified]),
                 "process list": process_list(),
             }
             run.send(signal.SIGTERM)

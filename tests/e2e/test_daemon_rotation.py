@@ -87,12 +87,12 @@ async def test_a_renewal_that_fails_keeps_the_living_token_and_raises_the_alarm(
         world.control("PATCH", f"/clusters/{uid}", {"token_cap": 30})
     with daemon(world.config, **redis) as run:
         await asyncio.to_thread(run.wait_for, "pass_finished", access={"ready": 2})
-        # An answer that is not asked for again: retries could last longer than what is left of a life.
+        # A status that is not retried: retries could last longer than the token.
         world.control("POST", "/faults", {"target": "palette", "kind": "status", "status": 403})
 
         failed = await asyncio.to_thread(run.wait_for, "cluster_changed", reason="KubeconfigForbidden")
         assert failed["action"] == ["failed", "updated"]
-        await asyncio.to_thread(until, lambda: "degraded" in run.status("alpha")["access"])  # it is published by then
+        await asyncio.to_thread(until, lambda: "degraded" in run.status("alpha")["access"])  # published by then
         async with reader(world.config, **redis) as look:
             state = await look.state()
             assert "degraded" in {record.access.state.value for record in state.records.values()}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from e2e.conftest import World
 
 SLOW = "120ms"
-# Longer than any test: what must end a daemon is then seen to end it, and not the time.
+# Longer than any test, so that a daemon is ended by what the test does, and not by a timeout.
 PATIENT = {"PALETTE_SYNC_SERVICE__GRACE": "5m", "PALETTE_SYNC_SERVICE__DEADLINE": "10m"}
 
 
@@ -90,7 +90,7 @@ def test_a_drain_gives_up_a_listing_that_hangs_at_once(world_of: Callable[..., W
     world = world_of("--instances", "1", "--clusters", "2")
     begins = "^/v1/users/info"
     world.control("POST", "/faults", {"target": "palette", "kind": "hang", "path": begins})
-    # A listing that is not given up lasts until the client has no more patience, a minute.
+    # A listing that is not interrupted lasts until the client's deadline, a minute.
     with daemon(world.config, **redis, **PATIENT) as run:
         until(lambda: world.requests("palette", path_regex=begins))
         assert run.stop() == 0
@@ -128,8 +128,9 @@ def test_a_loop_that_hangs_is_ended_at_the_deadline_with_stacks(
 ) -> None:
     world = world_of("--instances", "1", "--clusters", "2")
     hang = (
-        "import time, palette_sync.service.daemon as service\n"
-        "service.Service._stop_runner = staticmethod(lambda running: time.sleep(600))\n"
+        "import time\n"
+        "from palette_sync.service.runners import Runners\n"
+        "Runners.stop_all = lambda self: time.sleep(600)\n"
     )
     variables = {**redis, "PALETTE_SYNC_SERVICE__GRACE": "1s", "PALETTE_SYNC_SERVICE__DEADLINE": "2s"}
     with daemon(world.config, code=hang, **variables) as run:
@@ -195,7 +196,7 @@ def test_an_instance_whose_clusters_and_palette_hang_delays_no_other(
         run.wait_for("pass_finished", instance="charlie", access={"ready": 8})
         until(lambda: world.requests("kube", instance="alpha"))
         until(lambda: world.requests("palette", instance="bravo"))
-        run.send(signal.SIGUSR1)  # once more, now that the others hang: who began first is left to the clock
+        run.send(signal.SIGUSR1)  # again, now that the others hang: the first passes have no fixed order
         run.wait_for("pass_finished", instance="charlie", access={"ready": 8}, count=2)
         assert "busy_since" in run.status("alpha")
         assert "busy_since" in run.status("bravo")
@@ -209,12 +210,12 @@ def test_an_instance_whose_clusters_and_palette_hang_delays_no_other(
         }
 
 
-def test_an_exception_in_a_pass_is_borne(world_of: Callable[..., World], redis: dict[str, str]) -> None:
+def test_an_exception_in_a_pass_does_not_end_the_daemon(world_of: Callable[..., World], redis: dict[str, str]) -> None:
     world = world_of("--instances", "2", "--clusters", "4")
     bug = (
         "import palette_sync.runner.instance as instance\n"
         "original = instance.run_pass\n"
-        "instance.TROUBLE_PAUSES = (600.0,)\n"  # so that it comes once
+        "instance.RETRY_PAUSES = (600.0,)\n"  # so that it happens once
         "async def run_pass(ports, **kwargs):\n"
         "    if ports.policy.instance == 'alpha': raise ValueError('a bug')\n"
         "    return await original(ports, **kwargs)\n"
@@ -245,8 +246,8 @@ def test_reload_keeps_what_runs_when_the_file_is_broken_and_adds_an_instance_whe
         run.send(signal.SIGHUP)
         rejected = run.wait_for("config_rejected")
         assert "did you mean 'refresh_interval'?" in rejected["problems"][0]
-        until(lambda: len(run.told("READY")) == 2)
-        assert "the configuration was rejected" in run.told("STATUS")[-1]
+        until(lambda: len(run.sent("READY")) == 2)
+        assert "the configuration was rejected" in run.sent("STATUS")[-1]
         assert list(run.status()["instances"]) == ["alpha"]
         assert run.status()["config"]["rejected"]
 
@@ -255,9 +256,9 @@ def test_reload_keeps_what_runs_when_the_file_is_broken_and_adds_an_instance_whe
         reloaded = run.wait_for("config_reloaded")
         assert (reloaded["added"], reloaded["changed"], reloaded["removed"]) == (["bravo"], [], [])
         run.wait_for("pass_finished", instance="bravo")
-        until(lambda: len(run.told("READY")) == 3)
-        assert len(run.told("RELOADING")) == 2
-        assert "rejected" not in run.told("STATUS")[-1]
+        until(lambda: len(run.sent("READY")) == 3)
+        assert len(run.sent("RELOADING")) == 2
+        assert "rejected" not in run.sent("STATUS")[-1]
 
         world.config.write_text(whole[:start] + whole[end:])
         run.send(signal.SIGHUP)
@@ -271,15 +272,18 @@ def test_reload_keeps_what_runs_when_the_file_is_broken_and_adds_an_instance_whe
     assert "orphaned" in listed.out
 
 
-def test_an_instance_that_a_reload_leaves_alone_has_the_places_of_a_removed_one(
+def test_an_instance_that_a_reload_leaves_alone_gets_the_concurrency_of_a_removed_one(
     world_of: Callable[..., World], redis: dict[str, str]
 ) -> None:
     world = world_of("--instances", "2", "--clusters", "40")
     world.all_by_token()
     whole = world.config.read_text()
-    places = {"PALETTE_SYNC_SERVICE__CONCURRENCY": "16", "PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT": "10m"}
-    with daemon(world.config, **redis, **places) as run:
-        for name in ("alpha", "bravo"):  # what a removed instance has begun would still be finished, and counted
+    variables = {"PALETTE_SYNC_SERVICE__CONCURRENCY": "16", "PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT": "10m"}
+    with daemon(world.config, **redis, **variables) as run:
+        for name in (
+            "alpha",
+            "bravo",
+        ):  # a pass that bravo has begun would finish and count
             run.wait_for("pass_finished", instance=name, access={"ready": 20})
         world.config.write_text(whole[: whole.index("[instances.bravo]")] + whole[whole.index("[redis]") :])
         run.send(signal.SIGHUP)
@@ -351,10 +355,10 @@ async def test_a_reload_makes_no_daemon_ready_that_is_not(
                 run.send(signal.SIGHUP)
                 run.wait_for("config_reloaded", count=count)
 
-            assert run.told("READY") == []
+            assert run.sent("READY") == []
             await raw.delete(f"{{{prefix}:alpha}}:head")
             run.wait_for("daemon_ready")
-            until(lambda: run.told("READY") == ["1"])
+            until(lambda: run.sent("READY") == ["1"])
             assert run.stop() == 0
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from e2e.conftest import World
 
 QUICK = {"PALETTE_SYNC_SERVICE__LEASE_TTL": "2s"}
-# Where it matters who leads: longer than a busy machine keeps a daemon from renewing it.
+# For tests of who leads: longer than a busy machine can delay the renewal of a lease.
 LASTING = {"PALETTE_SYNC_SERVICE__LEASE_TTL": "8s"}
 
 
@@ -49,7 +49,7 @@ async def test_redis_that_comes_back_empty_is_filled_from_memory_and_no_token_is
         assert run.status("alpha")["first_lapse_s"] > 0
         assert run.get("/readyz")[0] == 200
         assert run.get("/livez")[0] == 200
-        run.send(signal.SIGUSR1)  # a promise that is kept later
+        run.send(signal.SIGUSR1)  # answered once Redis is back
         valkey.start()
 
         await asyncio.to_thread(run.wait_for, "store_refilled")
@@ -133,8 +133,8 @@ def test_a_daemon_that_was_stopped_for_longer_than_its_lease_writes_nothing_and_
         assert first.stop() == 0
 
 
-def test_start_up_asks_for_patience_while_redis_hangs(world_of: Callable[..., World]) -> None:
-    """It takes connections and never answers, as a process that is stopped does."""
+def test_start_up_asks_for_more_time_while_redis_hangs(world_of: Callable[..., World]) -> None:
+    """Redis accepts connections and never answers, like a stopped process."""
     world = world_of("--instances", "1", "--clusters", "1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         redis = {
@@ -142,21 +142,21 @@ def test_start_up_asks_for_patience_while_redis_hangs(world_of: Callable[..., Wo
             "PALETTE_SYNC_REDIS__TIMEOUT": "60s",
         }
         with daemon(world.config, supervised=True, **redis) as run:
-            until(lambda: len(run.told("EXTEND_TIMEOUT_USEC")) >= 2)
+            until(lambda: len(run.sent("EXTEND_TIMEOUT_USEC")) >= 2)
             assert run.events("waiting_for_store") == [], "it still waits for the first answer"
             assert run.stop() == 0
 
 
-def test_start_up_waits_for_redis_and_tells_the_supervisor(
+def test_start_up_waits_for_redis_and_notifies_the_supervisor(
     world_of: Callable[..., World], valkey: ValkeyProcess
 ) -> None:
     world = world_of("--instances", "1", "--clusters", "2")
     redis = {"PALETTE_SYNC_REDIS__URL": valkey.url}
     with daemon(world.config, supervised=True, watchdog=2.0, **redis) as run:
         run.wait_for("waiting_for_store")
-        assert until(lambda: run.told("STATUS"))[0].startswith("waiting for Redis: ping: Redis at ")
-        until(lambda: run.told("EXTEND_TIMEOUT_USEC"))
-        assert run.told("READY") == []
+        assert until(lambda: run.sent("STATUS"))[0].startswith("waiting for Redis: ping: Redis at ")
+        until(lambda: run.sent("EXTEND_TIMEOUT_USEC"))
+        assert run.sent("READY") == []
         assert run.get("/livez")[0] == 200
         assert run.get("/readyz")[0] == 503
         assert run.metric("palette_sync_leading") == {'palette_instance="alpha"': 0}
@@ -164,13 +164,13 @@ def test_start_up_waits_for_redis_and_tells_the_supervisor(
 
         valkey.start()
         run.wait_for("pass_finished", access={"ready": 2})
-        until(lambda: run.told("READY"))
-        until(lambda: len(run.told("WATCHDOG")) > 2)
-        until(lambda: any("1 instances, 2 clusters (2 ready)" in told for told in run.told("STATUS")))
+        until(lambda: run.sent("READY"))
+        until(lambda: len(run.sent("WATCHDOG")) > 2)
+        until(lambda: any("1 instances, 2 clusters (2 ready)" in line for line in run.sent("STATUS")))
         assert run.get("/readyz")[0] == 200
         assert run.metric("palette_sync_leading") == {'palette_instance="alpha"': 1}
         assert run.stop() == 0
-        assert run.told("STOPPING") == ["1"]
+        assert run.sent("STOPPING") == ["1"]
 
 
 def test_sigterm_while_waiting_for_redis_ends_it(world_of: Callable[..., World], valkey: ValkeyProcess) -> None:

@@ -31,7 +31,7 @@ def test_a_pass_works_against_another_address_by_what_was_written_alone(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--latency", "soon"), '--latency is no duration; write for example "90s"'),
+        (("--latency", "soon"), '--latency is not a duration; write for example "90s"'),
         (("--listen", "0.0.0.0"), "host must say by which name"),
         (("--listen", "nowhere"), "listen is no IPv4 address"),
         (("--host", "a b"), "host is no name"),

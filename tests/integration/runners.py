@@ -1,16 +1,17 @@
-"""Runners on a stage: told what to do by their mailboxes alone, watched through an observer."""
+"""Runners on a stage: driven by their mailboxes alone, watched through an observer."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from integration.store_builders import until
+from integration.store_builders import Proxy, until
 from palette_sync.assembly.instance import runtime_of
 from palette_sync.runner import Runner, RunnerState
 from palette_sync.store import lease
+from palette_sync.store.redis import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pytest
 
     from integration.stage import Stage
+    from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner import InstanceRuntime
 
@@ -29,14 +31,14 @@ class NoRecorder:
 
 
 class Watcher:
-    """Keeps what a runner told. `on_settled` and `on_finished` may raise or act in its turn."""
+    """Keeps what a runner reported. `on_status` and `on_finished` may raise, or act while the runner waits."""
 
     def __init__(self) -> None:
         self.reports: list[PassReport] = []
         self.listed: list[bool] = []
         self.failed: list[str] = []
         self.states: list[RunnerState] = []
-        self.on_settled: Callable[[Runner], None] = lambda _: None
+        self.on_status: Callable[[Runner], None] = lambda _: None
         self.on_finished: Callable[[PassReport], None] = lambda _: None
 
     def pass_finished(self, report: PassReport, *, listed: bool) -> None:
@@ -47,14 +49,14 @@ class Watcher:
     def pass_failed(self, instance: str, reason: str) -> None:
         self.failed.append(reason)
 
-    def settled(self, runner: Runner) -> None:
+    def status_changed(self, runner: Runner) -> None:
         if not self.states or self.states[-1] is not runner.status.state:
             self.states.append(runner.status.state)
-        self.on_settled(runner)
+        self.on_status(runner)
 
 
 def runtime(stage: Stage, instance: str = "alpha", **changes: Any) -> InstanceRuntime:
-    """The configured instance, with a lease that outlasts any stall; `changes` are fields of `Setting`."""
+    """The configured instance, with a lease that outlasts any stall; `changes` are fields of `InstanceRuntime`."""
     made = runtime_of(stage.shared, instance, recorder=NoRecorder())
     return replace(made, **({"lease_ttl": 600.0, "holder": "test:1"} | changes))
 
@@ -74,7 +76,7 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Running:
-    """A runner at work, and what it told."""
+    """A runner at work, and what it reported."""
 
     def __init__(self, stage: Stage, given: InstanceRuntime, watcher: Watcher) -> None:
         self.late = asyncio.Event()
@@ -128,3 +130,60 @@ async def running(
 def issued(stage: Stage) -> dict[str, int]:
     """How many tokens each cluster's API server granted."""
     return {uid: one.tokens.issued for uid, one in stage.simulator.world.clusters.items() if one.tokens.issued}
+
+
+async def flush(raw: Any, stage: Stage) -> None:
+    """Lose everything that belongs to this stage; other tests share the server."""
+    keys = [key async for key in raw.scan_iter(match=f"*{stage.settings.redis.prefix}*", count=1000)]
+    await raw.delete(*keys)
+
+
+async def dump(raw: Any, stage: Stage) -> dict[bytes, bytes]:
+    keys = [key async for key in raw.scan_iter(match=f"*{stage.settings.redis.prefix}*", count=1000)]
+    return {key: await raw.dump(key) for key in keys}
+
+
+async def restore(raw: Any, kept: dict[bytes, bytes]) -> None:
+    for key, value in kept.items():
+        await raw.restore(key, 0, value)
+
+
+async def through(stage: Stage, proxy: Proxy) -> Store:
+    """The stage's store, seen through a proxy."""
+    return Store.open(proxy.url, prefix=stage.settings.redis.prefix, sealer=stage.shared.sealer)
+
+
+class Around:
+    """Stands around a Palette client; what a subclass does not have is the client's own."""
+
+    def __init__(self, client: PaletteClient) -> None:
+        self._client = client
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._client.__aexit__(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+class Gate:
+    """Holds up a call of Palette's clients from when it is `reached` until the gate is `opened`; listings search."""
+
+    def __init__(self, call: str = "post_json") -> None:
+        self.reached, self.opened = asyncio.Event(), asyncio.Event()
+        self._call = call
+
+    def before(self, client: PaletteClient) -> Any:
+        around = Around(client)
+
+        async def held_up(*given: Any, **named: Any) -> Any:
+            self.reached.set()
+            await self.opened.wait()
+            return await getattr(client, self._call)(*given, **named)
+
+        setattr(around, self._call, held_up)
+        return around

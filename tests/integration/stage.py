@@ -1,4 +1,4 @@
-"""A stage for passes: simulated instances and clusters, a real Valkey, and our own composition between them."""
+"""A stage for passes: simulated instances and clusters, a real Valkey, and our own assembly between them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from palette_sync.assembly.instance import Shared, client_of, open_shared, ports_of
+from palette_sync.assembly.instance import Shared, client_of, open_shared, policies_of, ports_of
 from palette_sync.config import load
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.kube.kubeconfig import BearerToken
@@ -67,7 +67,7 @@ class Stage:
         assert old in text
         config.write_text(text.replace(old, new) if old else text + new)
         self.settings = load(config, environ=environment(self.settings.redis.prefix, config.read_text()))
-        self.shared = replace(self.shared, settings=self.settings)
+        self.shared = replace(self.shared, settings=self.settings, policies=policies_of(self.settings))
 
     async def run(self, instance: str = "alpha", *, rows: Rows | None = None, **options: bool) -> PassReport:
         """One pass under a lease, as `once` does it. The request log then holds this pass alone.
@@ -77,7 +77,9 @@ class Stage:
         self.simulator.requests.reset()
         async with (
             client_of(instance, self.settings.instances[instance], self.shared.limits) as client,
-            await Lease.acquire(self.shared.store, instance, ttl=LEASE, holder="test") as lease,
+            await Lease.acquire(
+                self.shared.store.link, self.shared.store.keys, instance, ttl=LEASE, holder="test"
+            ) as lease,
         ):
             publisher = await self.shared.store.publisher(instance, epoch=lease.epoch, writer="test")
             ports = ports_of(self.shared, instance, client, publisher=publisher, clock=self.clock)

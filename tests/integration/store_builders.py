@@ -64,15 +64,15 @@ def credential(token: str = "canary-token") -> Credential:
 
 
 async def writer(store: Store, instance: str = "alpha") -> Publisher:
-    """A publisher under a new epoch; the lease runs out by itself or is given back at once."""
-    lease = await Lease.acquire(store, instance, ttl=30, holder="test:1")
-    await store.give_lease_back(instance, lease.value)
+    """A publisher under a new epoch, whose lease is released at once."""
+    lease = await Lease.acquire(store.link, store.keys, instance, ttl=30, holder="test:1")
+    await lease.release()
     return await store.publisher(instance, epoch=lease.epoch, writer="test:1")
 
 
 @asynccontextmanager
 async def raw_client(url: str) -> AsyncIterator[Any]:
-    """Redis as somebody else sees it."""
+    """A plain client, as another program would use it."""
     client: Any = aioredis.Redis.from_url(url)
     try:
         yield client
@@ -81,9 +81,9 @@ async def raw_client(url: str) -> AsyncIterator[Any]:
 
 
 async def until(holds: Callable[[], Any]) -> Any:
-    """Look again and again until `holds` (a function or coroutine function) says something true, and return it.
+    """Call `holds` (a function or coroutine function) until it returns something true, and return that.
 
-    What never comes is ended by the time that a test may take, so that a machine that stalls ends nothing.
+    Only the time limit of a test ends the wait, so that a slow machine does not.
     """
     while True:
         found = holds()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from palette_sync.telemetry.endpoint import INDEX, MOST_CONNECTIONS, Endpoint, EndpointError
+from palette_sync.telemetry.endpoint import INDEX, MAX_CONNECTIONS, Endpoint, EndpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,7 +102,7 @@ async def test_after_the_end_nobody_listens() -> None:
         await get(endpoint.url, "/livez")
 
 
-async def test_an_address_in_use_is_told_with_what_to_do() -> None:
+async def test_an_address_in_use_is_reported_with_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         listen = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(EndpointError) as caught:
@@ -116,7 +116,7 @@ async def test_an_address_in_use_is_told_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:70000", "203.0.113.9:1"])
-async def test_an_address_that_is_none_of_this_machine_is_told(listen: str) -> None:
+async def test_an_address_of_another_machine_is_reported(listen: str) -> None:
     with pytest.raises(EndpointError, match=f"cannot listen at {listen}"):
         await Endpoint(listen, Daemon()).__aenter__()
 
@@ -136,12 +136,12 @@ async def test_who_only_holds_connections_open_uses_up_no_files_and_keeps_nobody
     async with AsyncExitStack() as held, Endpoint("127.0.0.1:0", Daemon()) as endpoint:
         host, port = endpoint.url.removeprefix("http://").split(":")
         readers = []
-        for _ in range(4 * MOST_CONNECTIONS):
+        for _ in range(4 * MAX_CONNECTIONS):
             reader, writer = await asyncio.open_connection(host, int(port))
             held.callback(writer.close)
             readers.append(reader)
 
-        for reader in readers[: 3 * MOST_CONNECTIONS]:
+        for reader in readers[: 3 * MAX_CONNECTIONS]:
             assert await reader.read() == b""  # it was closed
         assert (await get(endpoint.url, "/livez"))[0] == 200
         assert not readers[-1].at_eof()

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from palette_sync.assembly.instance import policy_of
-from palette_sync.core.model import AccessState, AuthMode, ServiceAccountAuth
+from palette_sync.core.model import AccessState, AuthMode, ServiceAccountAuth, ca_data_of
 from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Effect
 from palette_sync.simulator import Fault
 from palette_sync.store.lease import Lease
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from integration.stage import Stage
     from palette_sync.simulator.world import SimCluster
 
@@ -259,15 +261,47 @@ async def test_a_fingerprint_in_the_former_form_makes_no_cluster_due_and_is_repl
     policy = policy_of("alpha", stage.settings.instances["alpha"])
     former = policy.former_fingerprint(AuthMode.SERVICE_ACCOUNT)
     memory = (await stage.state()).memory[cluster.uid]
-    async with await Lease.acquire(stage.shared.store, "alpha", ttl=60, holder="test") as lease:
+    async with await Lease.acquire(
+        stage.shared.store.link, stage.shared.store.keys, "alpha", ttl=60, holder="test"
+    ) as lease:
         publisher = await stage.shared.store.publisher("alpha", epoch=lease.epoch, writer="test")
-        await publisher.remember(now=stage.clock(), memory={cluster.uid: replace(memory, desired=former)})
+        await publisher.write_unversioned(now=stage.clock(), memory={cluster.uid: replace(memory, desired=former)})
 
     assert (await stage.run()).due == 0
     assert (await stage.state()).memory[cluster.uid].desired == former
 
     await stage.run(resync=True)
     assert (await stage.state()).memory[cluster.uid].desired == policy.fingerprint(AuthMode.SERVICE_ACCOUNT)
+
+
+@pytest.mark.parametrize("oidc_share", [0.0, 1.0], ids=["service account", "OIDC"])
+async def test_a_rule_gives_a_cluster_the_ca_that_its_kubeconfig_lacks(stage_of: Any, oidc_share: float) -> None:
+    extra = "[defaults.auth]\nmode = 'auto'\n"
+    stage = await stage_of(projects=1, clusters=1, oidc_share=oidc_share, extra=extra)
+    cluster = next(iter(stage.simulator.world.clusters.values()))
+    cluster.skips_verification = True
+
+    await stage.run()
+    record = await stage.record(cluster.uid)
+    assert record.access.reason is Reason.INSECURE_TLS
+    assert "[defaults.trust]" in record.access.message
+
+    (stage.directory / "edge-ca.pem").write_text(cluster.ca_pem)
+    stage.reconfigure("", f"[defaults.trust]\nrules = [{{ cluster = '{cluster.name}', ca_file = 'edge-ca.pem' }}]\n")
+    await stage.run(resync=True)
+
+    record = await stage.record(cluster.uid)
+    assert record.access.state is AccessState.READY
+    assert record.server is not None
+    assert record.server.ca_data == ca_data_of(cluster.ca_pem), "readers verify with it too"
+    assert (await stage.run()).due == 0
+    assert (await stage.run(rows=stage.rows, known_only=True)).due == 0
+    assert (await stage.run(known_only=True)).due == 0, "a restarted daemon knows it from the record"
+
+    stage.reconfigure(f"rules = [{{ cluster = '{cluster.name}', ca_file = 'edge-ca.pem' }}]", "rules = []")
+    report = await stage.run()
+    assert report.due == 1, "taking the rule away is a change"
+    assert (await stage.record(cluster.uid)).access.reason is Reason.INSECURE_TLS
 
 
 async def test_adopt_never_makes_a_namesake_a_conflict(stage_of: Any) -> None:
@@ -482,3 +516,85 @@ async def test_a_moved_api_server_is_found_by_the_new_kubeconfig(stage_of: Any) 
     assert before.server is not None
     assert record.server.ca_data != before.server.ca_data
     assert await stage.pods(cluster.uid) > 0
+
+
+# -- a token that is proven dead is never published ------------------------------------------------------------------
+
+
+def admin_file_forbidden(stage: Stage, cluster: SimCluster) -> None:
+    stage.simulator.world.set_admin_download(cluster.uid, allowed=False)
+
+
+def palette_fails(stage: Stage, cluster: SimCluster) -> None:
+    stage.simulator.faults.add(Fault(target="palette", path=".*Kubeconfig", kind="status", status=500))
+
+
+def palette_hangs_up(stage: Stage, cluster: SimCluster) -> None:
+    stage.simulator.faults.add(Fault(target="palette", path=".*Kubeconfig", kind="drop"))
+
+
+def admin_is_refused(stage: Stage, cluster: SimCluster) -> None:
+    stage.simulator.faults.add(
+        Fault(target="kube", cluster=cluster.uid, path=".*/namespaces/backstage-system$", kind="status", status=401)
+    )
+
+
+def writes_are_forbidden(stage: Stage, cluster: SimCluster) -> None:
+    stage.simulator.faults.add(
+        Fault(target="kube", cluster=cluster.uid, path=".*/token$", method="POST", kind="status", status=403)
+    )
+
+
+def server_fails(stage: Stage, cluster: SimCluster) -> None:
+    stage.simulator.faults.add(
+        Fault(target="kube", cluster=cluster.uid, path=".*/token$", method="POST", kind="status", status=500)
+    )
+
+
+FAILURES = [admin_file_forbidden, palette_fails, palette_hangs_up, admin_is_refused, writes_are_forbidden, server_fails]
+
+
+@pytest.mark.parametrize("due", ["verification", "renewal"])
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_dead_token_is_never_published_whatever_keeps_it_from_being_replaced(
+    stage_of: Any, failure: Callable[[Stage, SimCluster], None], due: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palette_sync.kube.tokens.PROOF_PAUSES", (0.0,))
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    cluster.tokens.revoke_all()
+    failure(stage, cluster)
+    if due == "renewal":
+        stage.advance(hours=17)
+
+    await stage.run(resync=due == "verification")
+
+    state = await stage.state()
+    access = state.records[cluster.uid].access
+    assert cluster.uid not in state.credentials
+    assert access.state is AccessState.FAILED
+    assert "refuses the published token, and it could not be replaced" in access.message
+
+    stage.simulator.faults.clear()
+    stage.simulator.world.set_admin_download(cluster.uid, allowed=True)
+    await stage.run(resync=True)
+    assert (await stage.record(cluster.uid)).access.state is AccessState.READY
+    assert await stage.pods(cluster.uid) > 0
+
+
+# A refused admin is left out: the simulator cannot refuse the admin's credential and let the published token pass.
+@pytest.mark.parametrize("failure", [one for one in FAILURES if one is not admin_is_refused])
+async def test_a_token_that_lives_stays_published_while_it_cannot_be_renewed(
+    stage_of: Any, failure: Callable[[Stage, SimCluster], None]
+) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    await stage.run()
+    before = (await stage.state()).credentials[cluster.uid]
+    failure(stage, cluster)
+    stage.advance(hours=17)
+
+    await stage.run()
+
+    state = await stage.state()
+    assert state.credentials[cluster.uid] == before
+    assert state.records[cluster.uid].access.state is AccessState.DEGRADED

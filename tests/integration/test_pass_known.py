@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from integration.stage import LEASE
-from palette_sync.assembly.instance import Stop, client_of, ports_of
+from palette_sync.assembly.instance import client_of, ports_of
 from palette_sync.core.model import AccessState
 from palette_sync.events import Interrupted
 from palette_sync.reconcile.issuers import RETRY
+from palette_sync.reconcile.ports import Stop
 from palette_sync.reconcile.run import run_pass
 from palette_sync.simulator import Fault
 from palette_sync.store.lease import Lease
@@ -41,7 +42,7 @@ async def set_renewals(stage: Stage, moments: dict[str, timedelta], *, life: tim
         expires = one.expires_at if life is None else one.issued_at + life
         return Credential(token, one.issued_at, now + moments[uid], expires)
 
-    async with await Lease.acquire(store, "alpha", ttl=LEASE, holder="test:1") as lease:
+    async with await Lease.acquire(store.link, store.keys, "alpha", ttl=LEASE, holder="test:1") as lease:
         publisher = await store.publisher("alpha", epoch=lease.epoch, writer="test:1")
         tokens = {uid: moved(uid, one) for uid, one in publisher.state.credentials.items() if uid in moments}
         await publisher.publish(now=now, rotated=tokens)
@@ -290,7 +291,9 @@ async def test_an_interrupted_listing_leaves_everything_as_it_was(stage_of: Any)
 
     async with (
         client_of("alpha", stage.settings.instances["alpha"], stage.shared.limits) as client,
-        await Lease.acquire(stage.shared.store, "alpha", ttl=LEASE, holder="test:1") as lease,
+        await Lease.acquire(
+            stage.shared.store.link, stage.shared.store.keys, "alpha", ttl=LEASE, holder="test:1"
+        ) as lease,
     ):
         publisher = await stage.shared.store.publisher("alpha", epoch=lease.epoch, writer="test")
         ports = ports_of(

@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from integration.stage import LEASE
-from palette_sync.assembly.instance import Stop, client_of, ports_of
+from palette_sync.assembly.instance import client_of, ports_of
 from palette_sync.core.model import AccessState
+from palette_sync.reconcile.ports import Stop
 from palette_sync.reconcile.run import run_pass
 from palette_sync.simulator import Fault
 from palette_sync.store.lease import Lease
@@ -29,7 +30,9 @@ async def run_until(stage: Stage, *, stop_at: int, late: bool) -> PassReport:
 
     async with (
         client_of("alpha", stage.settings.instances["alpha"], stage.shared.limits) as client,
-        await Lease.acquire(stage.shared.store, "alpha", ttl=LEASE, holder="test:1") as lease,
+        await Lease.acquire(
+            stage.shared.store.link, stage.shared.store.keys, "alpha", ttl=LEASE, holder="test:1"
+        ) as lease,
     ):
         publisher = await stage.shared.store.publisher("alpha", epoch=lease.epoch, writer="test")
         ports = ports_of(

@@ -1,4 +1,4 @@
-"""What this process remembers is published again into a store that lost it, with every token that still opens."""
+"""A store that lost data is refilled with what this process remembers, and with every token that still opens."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import pytest_asyncio
 from structlog.testing import capture_logs
 
-from integration.store_builders import NOW, credential, raw_client, records, writer
+from integration.store_builders import NOW, credential, records, writer
 from palette_sync.core.model import ClusterMemory, IssuerMetadata, ScopeStatus
 from palette_sync.core.snapshot_codec import encode_credential
 from palette_sync.runner.refill import refill, reseal
@@ -17,17 +16,9 @@ from palette_sync.store.redis import Store
 from palette_sync.store.seal import SealKeys, Unsealed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from palette_sync.core.model import InstanceState
 
 LATER = NOW + timedelta(hours=1)
-
-
-@pytest_asyncio.fixture
-async def raw(valkey_url: str) -> AsyncIterator[Any]:
-    async with raw_client(valkey_url) as client:
-        yield client
 
 
 async def published(store: Store) -> InstanceState:
@@ -50,7 +41,7 @@ async def lose(raw: Any, prefix: str) -> None:
     await raw.delete(*[key async for key in raw.scan_iter(match=f"*{prefix}*", count=1000)])
 
 
-async def test_an_empty_store_is_filled_with_all_that_is_remembered(
+async def test_an_empty_store_is_filled_with_everything_that_is_remembered(
     store: Store, raw: Any, prefix: str, seal_keys: SealKeys
 ) -> None:
     memory = await published(store)
@@ -95,9 +86,7 @@ async def test_a_token_that_no_key_opens_is_left_out(store: Store, raw: Any, pre
     assert found.records == memory.records
 
 
-async def test_what_an_older_store_still_lists_and_the_memory_does_not_is_dropped(
-    store: Store, seal_keys: SealKeys
-) -> None:
+async def test_a_cluster_that_only_an_older_store_lists_is_dropped(store: Store, seal_keys: SealKeys) -> None:
     memory = await published(store)
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(5), rotated={"u00004": credential()})
@@ -108,8 +97,8 @@ async def test_what_an_older_store_still_lists_and_the_memory_does_not_is_droppe
     assert (found.records, found.credentials.keys()) == (memory.records, {"u00000", "u00001"})
 
 
-async def test_a_token_without_a_record_stops_nothing(raw: Any, prefix: str, valkey_url: str) -> None:
-    """Whoever can write Redis can put an old credential back; the daemon must not end for that."""
+async def test_a_token_without_a_record_is_left_out(raw: Any, prefix: str, valkey_url: str) -> None:
+    """Anybody who can write to Redis can put an old credential back; that must not end the daemon."""
     old = SealKeys.generate_line("old")
     before, both = SealKeys.from_lines(old), SealKeys.from_lines(f"{SealKeys.generate_line('new')}\n{old}")
     async with Store.open(valkey_url, prefix=prefix, sealer=before) as store:
@@ -129,9 +118,7 @@ async def test_a_token_without_a_record_stops_nothing(raw: Any, prefix: str, val
         assert (await store.load("alpha")).credentials.keys() == {"u00000", "u00001"}
 
 
-async def test_a_snapshot_that_was_tampered_with_is_vouched_for_again(
-    store: Store, raw: Any, seal_keys: SealKeys
-) -> None:
+async def test_a_snapshot_that_was_tampered_with_is_trusted_again(store: Store, raw: Any, seal_keys: SealKeys) -> None:
     memory = await published(store)
     key = store.keys.clusters("alpha")
     await raw.hset(key, "u00001", (await raw.hget(key, "u00001")).replace(b"10.0.0.1", b"6.6.6.6"))
@@ -146,7 +133,7 @@ async def test_a_snapshot_that_was_tampered_with_is_vouched_for_again(
     assert found.credentials.keys() == memory.credentials.keys()
 
 
-async def test_a_memory_that_was_never_whole_does_not_claim_to_be(
+async def test_an_incomplete_snapshot_is_refilled_as_incomplete(
     store: Store, raw: Any, prefix: str, seal_keys: SealKeys
 ) -> None:
     memory = await published(store)
@@ -159,7 +146,7 @@ async def test_a_memory_that_was_never_whole_does_not_claim_to_be(
     assert (await store.load("alpha")).head.complete is False  # type: ignore[union-attr]
 
 
-async def test_exchanged_keys_seal_tokens_anew_once(valkey_url: str, prefix: str) -> None:
+async def test_after_a_replacement_of_keys_tokens_are_sealed_again_once(valkey_url: str, prefix: str) -> None:
     old, new = SealKeys.generate_line("old"), SealKeys.generate_line("new")
     before, both, after = (SealKeys.from_lines(lines) for lines in (old, f"{new}\n{old}", new))
     async with Store.open(valkey_url, prefix=prefix, sealer=before) as store:
@@ -180,7 +167,7 @@ async def test_exchanged_keys_seal_tokens_anew_once(valkey_url: str, prefix: str
         assert publisher.version == version, "once is enough"
 
 
-async def test_an_empty_store_and_one_that_is_not_trusted_are_not_sealed_anew(
+async def test_an_empty_store_and_one_that_is_not_trusted_are_not_sealed_again(
     store: Store, raw: Any, seal_keys: SealKeys
 ) -> None:
     empty = await writer(store)
@@ -195,7 +182,7 @@ async def test_an_empty_store_and_one_that_is_not_trusted_are_not_sealed_anew(
     assert tampered.version == 1
 
 
-async def test_a_token_that_no_key_opens_is_removed_so_that_it_is_issued_anew(store: Store) -> None:
+async def test_a_token_that_no_key_opens_is_removed_so_that_a_new_one_is_issued(store: Store) -> None:
     memory = await published(store)
     stranger = SealKeys.from_lines(SealKeys.generate_line("other"))
     publisher = await writer(store)
@@ -210,7 +197,7 @@ async def test_a_token_that_no_key_opens_is_removed_so_that_it_is_issued_anew(st
     ]
 
 
-async def test_what_the_former_keys_sealed_is_opened_by_them(store: Store, seal_keys: SealKeys) -> None:
+async def test_the_former_keys_open_what_they_sealed(store: Store, seal_keys: SealKeys) -> None:
     memory = await published(store)
     publisher = await writer(store)
 

@@ -1,4 +1,4 @@
-"""Redis URLs, TLS files and Sentinel: what is understood, and that no password is ever shown."""
+"""Redis URLs, TLS files and Sentinel: which URLs are accepted, and that no password is ever shown."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from palette_sync.simulator.certificates import Authority, SharedKeys, server_co
 from palette_sync.store.connect import Address, parse_url
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.errors import StoreMisconfigured
-from palette_sync.store.redis import ServerFacts, Store, StoreError, StoreUnavailable
+from palette_sync.store.redis import Store, StoreError, StoreUnavailable
 from palette_sync.store.seal import SealKeys, Unsealed
+from palette_sync.store.server import ServerFacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
         ),
     ],
 )
-def test_a_url_is_understood(url: str, address: Address) -> None:
+def test_a_url_is_parsed(url: str, address: Address) -> None:
     assert parse_url(url) == address
     assert "password" not in repr(parse_url(url))
 
@@ -77,33 +78,33 @@ def test_a_url_is_understood(url: str, address: Address) -> None:
         "redis+sentinel://:canary@a,/main",
     ],
 )
-def test_another_url_is_refused_without_being_quoted(url: str) -> None:
+def test_an_invalid_url_is_refused_without_quoting_it(url: str) -> None:
     with pytest.raises(StoreMisconfigured, match=r"redis\.url cannot be understood") as caught:
         Store.open(url, prefix="p", sealer=Unsealed())
 
     assert "canary" not in str(caught.value)
 
 
-def test_a_tls_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_tls_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"redis.ca_file: .*ca.pem is not a file"):
         Store.open("rediss://h", prefix="p", sealer=Unsealed(), ca_file=tmp_path / "ca.pem")
 
 
 @pytest.mark.parametrize("setting", ["ca_file", "cert_file"])
-def test_a_tls_file_that_holds_something_else_is_named(tmp_path: Path, setting: str) -> None:
+def test_a_tls_file_without_a_certificate_is_named(tmp_path: Path, setting: str) -> None:
     (tmp_path / "file.pem").write_text("no certificate")
 
-    with pytest.raises(StoreMisconfigured, match=rf"redis.{setting}: .*file.pem .*hold.* no certificate"):
+    with pytest.raises(StoreMisconfigured, match=rf"redis.{setting}: .*file.pem .*not hold a certificate"):
         Store.open("rediss://h", prefix="p", sealer=Unsealed(), **{setting: tmp_path / "file.pem"})
 
 
-async def test_a_server_that_is_not_there_is_told_in_the_words_of_the_system() -> None:
+async def test_an_absent_server_is_reported_with_the_systems_error() -> None:
     async with Store.open("redis://127.0.0.1:1", prefix="p", sealer=Unsealed()) as store:
         with pytest.raises(StoreUnavailable, match=r"Redis at 127\.0\.0\.1:1 cannot be reached \(Connection refused\)"):
             await store.ping()
 
 
-async def test_a_server_that_does_not_answer_over_tls_may_speak_none() -> None:
+async def test_a_timeout_over_tls_hints_at_a_server_without_tls() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -116,7 +117,7 @@ async def test_a_server_that_does_not_answer_over_tls_may_speak_none() -> None:
             await store.ping()
 
 
-async def test_a_database_that_is_not_there_is_told() -> None:
+async def test_a_missing_database_is_reported() -> None:
     async with (
         EmbeddedValkey() as valkey,
         Store.open(f"{valkey.url}?db=99", prefix="p", sealer=Unsealed()) as store,
@@ -125,7 +126,7 @@ async def test_a_database_that_is_not_there_is_told() -> None:
             await store.ping()
 
 
-async def test_a_server_without_tls_is_no_tls_server(tmp_path: Path) -> None:
+async def test_a_server_without_tls_is_unavailable_over_tls(tmp_path: Path) -> None:
     async def plain(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"-ERR no TLS here\r\n")
         writer.close()
@@ -170,7 +171,7 @@ async def test_a_master_is_found_by_sentinel(sentinel: int) -> None:
 
 async def answers(store: Store) -> bool:
     try:
-        await store.wait_ready(0)
+        await store.ping()
     except StoreUnavailable:
         return False
     return True
@@ -187,11 +188,11 @@ async def answers(store: Store) -> bool:
         ("redis", "unstable", True),
     ],
 )
-def test_old_servers_are_told_apart(name: str, version: str, supported: bool) -> None:  # noqa: FBT001 - a table
+def test_old_servers_are_recognised(name: str, version: str, supported: bool) -> None:  # noqa: FBT001 - a table
     assert ServerFacts(name, version).supported is supported
 
 
-async def test_two_databases_of_one_server_are_apart() -> None:
+async def test_two_databases_of_one_server_are_separate() -> None:
     async with EmbeddedValkey() as server:
         async with Store.open(server.url, prefix="p", sealer=Unsealed()) as store:
             await (await writer(store)).publish(now=NOW, put=records(1))
@@ -201,7 +202,7 @@ async def test_two_databases_of_one_server_are_apart() -> None:
 
 @pytest.mark.parametrize("steps", range(12))
 async def test_no_cancellation_is_swallowed(store: Store, steps: int) -> None:
-    """Wherever in a command it comes; `asyncio.wait_for` inside redis-py swallows some on Python 3.11."""
+    """At any point of a command; `asyncio.wait_for` inside redis-py swallows some on Python 3.11."""
     await store.ping()
     begun: list[int] = []
 
@@ -230,7 +231,7 @@ async def test_no_cancellation_is_swallowed(store: Store, steps: int) -> None:
         pytest.param("127.0.0.2", True, False, id="a certificate for another host"),
     ],
 )
-async def test_a_server_is_talked_to_only_if_its_certificate_verifies(
+async def test_commands_are_sent_only_if_the_servers_certificate_verifies(
     tmp_path: Path, *, host: str, trusted: bool, answers: bool
 ) -> None:
     authority, other = Authority("redis"), Authority("redis")

@@ -1,4 +1,4 @@
-"""Requests to the daemon through Redis: only who holds the seal key is heard, each request once; answers come back."""
+"""Requests to the daemon through Redis: accepted only with a seal key, each one once, and answered."""
 
 from __future__ import annotations
 
@@ -27,27 +27,31 @@ async def raw(valkey_url: str) -> AsyncIterator[Any]:
         yield client
 
 
-async def served(desk: RequestReader, sealer: SealKeys | Unsealed, *instances: str) -> list[Request]:
+async def requests_of(reader: RequestReader, sealer: SealKeys | Unsealed, *instances: str) -> list[Request]:
     """Wait for the first request."""
-    while not (found := await desk.wait(instances, lambda: sealer)):
+    while not (found := await reader.wait(instances, lambda: sealer)):
         pass
     return found
 
 
-async def test_a_request_is_heard_and_answered(store: Store, seal_keys: SealKeys, raw: Any) -> None:
-    desk = RequestReader(store)
+async def test_a_request_is_received_and_answered(store: Store, seal_keys: SealKeys, raw: Any) -> None:
+    reader = RequestReader(store.link, store.keys)
 
     async def daemon() -> Request:
-        (request,) = await served(desk, seal_keys, "alpha", "bravo")
-        await answer(store, seal_keys, request, Answer(AnswerStatus.ACCEPTED))
-        await answer(store, seal_keys, request, Answer(AnswerStatus.DONE, "as asked", {"version": 7}))
+        (request,) = await requests_of(reader, seal_keys, "alpha", "bravo")
+        await answer(store.link, store.keys, seal_keys, request, Answer(AnswerStatus.ACCEPTED))
+        await answer(store.link, store.keys, seal_keys, request, Answer(AnswerStatus.DONE, "as asked", {"version": 7}))
         return request
 
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(daemon())
-        told = [one async for one in ask(store, seal_keys, "bravo", Verb.RESYNC, by="a test") if one is not None]
+        found = [
+            one
+            async for one in ask(store.link, store.keys, seal_keys, "bravo", Verb.RESYNC, by="a test")
+            if one is not None
+        ]
 
-    assert told == [Answer(AnswerStatus.ACCEPTED), Answer(AnswerStatus.DONE, "as asked", {"version": 7})]
+    assert found == [Answer(AnswerStatus.ACCEPTED), Answer(AnswerStatus.DONE, "as asked", {"version": 7})]
     request = serving.result()
     assert (request.instance, request.verb, request.by) == ("bravo", Verb.RESYNC, "a test")
     schema = json.loads(files("palette_sync.schemas").joinpath("control.json").read_text())
@@ -58,81 +62,81 @@ async def test_a_request_is_heard_and_answered(store: Store, seal_keys: SealKeys
 
 
 async def begin(store: Store, sealer: SealKeys | Unsealed, verb: Verb = Verb.RESYNC) -> None:
-    """Send a request and wait for no answer."""
-    client, key = store._link.client, store.keys.control("alpha")
+    """Send a request without waiting for an answer."""
+    client, key = store.link.client, store.keys.control("alpha")
     before = await client.xlen(key)
 
     async def sent() -> bool:
         return await client.xlen(key) > before
 
-    asking = ask(store, sealer, "alpha", verb, by="a test")
+    asking = ask(store.link, store.keys, sealer, "alpha", verb, by="a test")
     waiting = asyncio.ensure_future(anext(asking))
     await until(sent)
     waiting.cancel()
     await asyncio.wait([waiting])
 
 
-async def test_a_request_made_while_nobody_listened_is_heard_once(store: Store, seal_keys: SealKeys) -> None:
+async def test_a_request_sent_before_the_daemon_reads_is_received_once(store: Store, seal_keys: SealKeys) -> None:
     await begin(store, seal_keys)
-    desk = RequestReader(store)
+    reader = RequestReader(store.link, store.keys)
 
-    assert len(await desk.wait(["alpha"], lambda: seal_keys)) == 1
+    assert len(await reader.wait(["alpha"], lambda: seal_keys)) == 1
 
-    await answer(store, seal_keys, Request("alpha", "other", Verb.RESYNC, 0, ""), Answer(AnswerStatus.DONE))
-    assert await desk.wait(["alpha"], lambda: seal_keys) == []
+    await answer(
+        store.link, store.keys, seal_keys, Request("alpha", "other", Verb.RESYNC, 0, ""), Answer(AnswerStatus.DONE)
+    )
+    assert await reader.wait(["alpha"], lambda: seal_keys) == []
 
 
-async def test_a_request_that_was_answered_before_a_restart_is_not_heard_again(
+async def test_a_request_that_was_answered_before_a_restart_is_not_received_again(
     store: Store, seal_keys: SealKeys
 ) -> None:
     await begin(store, seal_keys)
-    (request,) = await RequestReader(store).wait(["alpha"], lambda: seal_keys)
-    await answer(store, seal_keys, request, Answer(AnswerStatus.DONE))
+    (request,) = await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)
+    await answer(store.link, store.keys, seal_keys, request, Answer(AnswerStatus.DONE))
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == []
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("request", "allow-prune"), ("by", "somebody else"), ("at", "0"), ("id", "another"), ("mac", "")],
 )
-async def test_a_changed_request_is_not_heard(
-    store: Store, seal_keys: SealKeys, raw: Any, name: str, value: str
-) -> None:
+async def test_a_changed_request_is_ignored(store: Store, seal_keys: SealKeys, raw: Any, name: str, value: str) -> None:
     await begin(store, seal_keys)
     key = store.keys.control("alpha")
     ((_, fields),) = await raw.xrange(key)
     await raw.delete(key)
     await raw.xadd(key, {**fields, name.encode(): value})
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == []
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
 
 
-async def test_a_request_moved_to_another_instance_is_not_heard(store: Store, seal_keys: SealKeys, raw: Any) -> None:
+async def test_a_request_copied_to_another_instance_is_ignored(store: Store, seal_keys: SealKeys, raw: Any) -> None:
     await begin(store, seal_keys)
     ((_, fields),) = await raw.xrange(store.keys.control("alpha"))
     await raw.xadd(store.keys.control("bravo"), fields)
 
-    assert await RequestReader(store).wait(["bravo"], lambda: seal_keys) == []
+    assert await RequestReader(store.link, store.keys).wait(["bravo"], lambda: seal_keys) == []
 
 
-async def test_a_request_by_who_knows_a_newer_key_too_is_heard(store: Store, seal_keys: SealKeys) -> None:
-    """Keys are exchanged by a reload, which must be possible to ask for once the new key stands in the file."""
+async def test_a_request_from_a_sender_with_a_newer_key_too_is_received(store: Store, seal_keys: SealKeys) -> None:
+    """A reload replaces keys, so it must be possible to request one once the new key is in the file."""
     old = SealKeys.generate_line("old")
     both = SealKeys.from_lines(f"{SealKeys.generate_line('new')}\n{old}")
     await begin(store, both)
 
-    assert len(await RequestReader(store).wait(["alpha"], lambda: SealKeys.from_lines(old))) == 1
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == []
+    assert len(await RequestReader(store.link, store.keys).wait(["alpha"], lambda: SealKeys.from_lines(old))) == 1
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
 
 
-async def test_a_request_with_another_key_is_not_heard(store: Store, seal_keys: SealKeys) -> None:
+async def test_a_request_with_another_key_is_ignored(store: Store, seal_keys: SealKeys) -> None:
     await begin(store, SealKeys.from_lines(SealKeys.generate_line("foreign")))
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == []
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
 
 
-async def test_an_old_request_written_again_is_not_heard(store: Store, seal_keys: SealKeys, raw: Any) -> None:
+async def test_an_old_request_that_is_replayed_is_ignored(store: Store, seal_keys: SealKeys, raw: Any) -> None:
     await begin(store, seal_keys)
     key = store.keys.control("alpha")
     ((entry_id, fields),) = await raw.xrange(key)
@@ -140,19 +144,19 @@ async def test_an_old_request_written_again_is_not_heard(store: Store, seal_keys
     later = int(entry_id.partition(b"-")[0]) + 61_000
     await raw.xadd(key, fields, id=f"{later}-0")
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == []
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
 
 
-async def test_garbage_on_the_stream_is_passed_over(store: Store, seal_keys: SealKeys, raw: Any) -> None:
+async def test_malformed_entries_are_skipped(store: Store, seal_keys: SealKeys, raw: Any) -> None:
     key = store.keys.control("alpha")
     await raw.xadd(key, {"id": "x", "request": "explode", "at": "now", "mac": b"\xff\xfe"})
     await raw.xadd(key, {secrets.token_hex(4): "noise"})
     await begin(store, seal_keys)
 
-    assert len(await RequestReader(store).wait(["alpha"], lambda: seal_keys)) == 1
+    assert len(await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)) == 1
 
 
-async def test_a_forged_answer_is_not_believed(store: Store, seal_keys: SealKeys, raw: Any) -> None:
+async def test_a_forged_answer_is_ignored(store: Store, seal_keys: SealKeys, raw: Any) -> None:
     key = store.keys.control("alpha")
 
     async def forger() -> None:
@@ -163,8 +167,8 @@ async def test_a_forged_answer_is_not_believed(store: Store, seal_keys: SealKeys
 
     async with asyncio.TaskGroup() as group:
         group.create_task(forger())
-        async for told in ask(store, seal_keys, "alpha", Verb.RESYNC, by="a test"):
-            assert told is None
+        async for found in ask(store.link, store.keys, seal_keys, "alpha", Verb.RESYNC, by="a test"):
+            assert found is None
             if await raw.xlen(key) == 2:
                 break
 
@@ -173,62 +177,62 @@ async def test_without_seal_keys_requests_work_unauthenticated(valkey_url: str, 
     async with Store.open(valkey_url, prefix=prefix, sealer=Unsealed()) as store:
         await begin(store, Unsealed())
 
-        assert len(await RequestReader(store).wait(["alpha"], Unsealed)) == 1
+        assert len(await RequestReader(store.link, store.keys).wait(["alpha"], Unsealed)) == 1
 
 
-async def test_redis_away_is_an_error_for_both_sides(seal_keys: SealKeys) -> None:
+async def test_an_unavailable_redis_is_an_error_for_both_sides(seal_keys: SealKeys) -> None:
     async with Store.open("redis://127.0.0.1:1/0", prefix="p", sealer=seal_keys) as store:
         with pytest.raises(StoreUnavailable):
-            await RequestReader(store).wait(["alpha"], lambda: seal_keys)
+            await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)
         with pytest.raises(StoreUnavailable):
-            await anext(ask(store, seal_keys, "alpha", Verb.RESYNC, by=""))
+            await anext(ask(store.link, store.keys, seal_keys, "alpha", Verb.RESYNC, by=""))
 
 
-async def test_a_request_that_was_only_accepted_before_a_restart_is_heard_again(
+async def test_a_request_that_was_only_accepted_before_a_restart_is_received_again(
     store: Store, seal_keys: SealKeys
 ) -> None:
     await begin(store, seal_keys)
-    (request,) = await RequestReader(store).wait(["alpha"], lambda: seal_keys)
-    await answer(store, seal_keys, request, Answer(AnswerStatus.ACCEPTED))
+    (request,) = await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)
+    await answer(store.link, store.keys, seal_keys, request, Answer(AnswerStatus.ACCEPTED))
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == [request]
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == [request]
 
 
 async def test_a_forged_answer_suppresses_no_request(store: Store, seal_keys: SealKeys) -> None:
     await begin(store, seal_keys)
-    (request,) = await RequestReader(store).wait(["alpha"], lambda: seal_keys)
+    (request,) = await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)
     stranger = SealKeys.from_lines(SealKeys.generate_line("foreign"))
-    await answer(store, stranger, request, Answer(AnswerStatus.DONE))
+    await answer(store.link, store.keys, stranger, request, Answer(AnswerStatus.DONE))
 
-    assert await RequestReader(store).wait(["alpha"], lambda: seal_keys) == [request]
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == [request]
 
 
-async def test_a_stream_that_somebody_spoilt_makes_no_other_deaf(store: Store, seal_keys: SealKeys, raw: Any) -> None:
+async def test_an_unreadable_stream_does_not_block_the_others(store: Store, seal_keys: SealKeys, raw: Any) -> None:
     await raw.set(store.keys.control("bravo"), "no stream")
-    desk = RequestReader(store)
+    reader = RequestReader(store.link, store.keys)
     await begin(store, seal_keys)
 
-    assert [request.instance for request in await served(desk, seal_keys, "alpha", "bravo")] == ["alpha"]
-    assert list(desk.unreadable_streams) == ["bravo"]
+    assert [request.instance for request in await requests_of(reader, seal_keys, "alpha", "bravo")] == ["alpha"]
+    assert list(reader.unreadable_streams) == ["bravo"]
 
     await raw.delete(store.keys.control("bravo"))
     await raw.delete(store.keys.control("alpha"))
     await begin(store, seal_keys)
-    assert len(await served(desk, seal_keys, "alpha", "bravo")) == 1
-    assert desk.unreadable_streams == {}, "it was mended meanwhile"
+    assert len(await requests_of(reader, seal_keys, "alpha", "bravo")) == 1
+    assert reader.unreadable_streams == {}, "it was repaired meanwhile"
 
 
-async def test_a_genuine_request_that_somebody_writes_once_more_is_not_heard_again(
+async def test_an_authentic_request_that_is_replayed_is_not_received_again(
     store: Store, seal_keys: SealKeys, raw: Any
 ) -> None:
-    desk, key = RequestReader(store), store.keys.control("alpha")
+    reader, key = RequestReader(store.link, store.keys), store.keys.control("alpha")
     await begin(store, seal_keys, Verb.ALLOW_PRUNE)
-    (heard,) = await served(desk, seal_keys, "alpha")
+    (received,) = await requests_of(reader, seal_keys, "alpha")
     ((_, fields),) = await raw.xrange(key)
 
     await raw.xadd(key, fields)
     await begin(store, seal_keys)
 
-    (next_one,) = await served(desk, seal_keys, "alpha")
-    assert next_one.id != heard.id
+    (next_one,) = await requests_of(reader, seal_keys, "alpha")
+    assert next_one.id != received.id
     assert next_one.verb is Verb.RESYNC

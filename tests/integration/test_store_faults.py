@@ -19,8 +19,10 @@ from redis import exceptions
 
 from integration.store_builders import NOW, Proxy, credential, raw_client, record, records, until, writer
 from palette_sync.core.model import ClusterMemory
+from palette_sync.store import fenced_writer
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.redis import Store, StoreError, StoreUnavailable, VersionConflict
+from palette_sync.store.server import foreign_keys, server_facts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -71,19 +73,19 @@ async def test_a_version_that_never_arrived_is_sent_again(through: Store, proxy:
     assert proxy.lost == 1
 
 
-async def test_an_attempt_that_arrives_late_does_not_pass_for_the_next_one(
+async def test_an_attempt_that_arrives_late_is_not_mistaken_for_the_next_one(
     through: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both would make the same version of the same records; only the later one holds the second token."""
     publisher = await writer(through)
     await publisher.publish(now=NOW, put=records(2))
-    real, late = publisher._script, list[Any]()
+    real, late = fenced_writer._PUBLISH_SCRIPT, list[Any]()
 
     async def lost(_client: Any, keys: Any, arguments: Any) -> Any:
         late[:] = [keys, arguments]
         raise exceptions.ConnectionError
 
-    monkeypatch.setattr(publisher, "_script", lost)
+    monkeypatch.setattr(fenced_writer, "_PUBLISH_SCRIPT", lost)
     with pytest.raises(StoreUnavailable):
         await publisher.publish(now=NOW, rotated={"u00000": credential("one")})
 
@@ -91,14 +93,14 @@ async def test_an_attempt_that_arrives_late_does_not_pass_for_the_next_one(
         await real(client, *late)
         return await real(client, keys, arguments)
 
-    monkeypatch.setattr(publisher, "_script", behind_the_late_one)
+    monkeypatch.setattr(fenced_writer, "_PUBLISH_SCRIPT", behind_the_late_one)
     with pytest.raises(VersionConflict):
         await publisher.publish(now=NOW, rotated={"u00000": credential("one"), "u00001": credential("two")})
 
     assert (await through.load("alpha")).credentials.keys() == {"u00000"}
 
 
-async def test_a_cancelled_publish_is_found_out_about_by_the_next(through: Store, proxy: Proxy) -> None:
+async def test_the_next_publish_finds_out_about_a_cancelled_one(through: Store, proxy: Proxy) -> None:
     publisher = await writer(through)
     await publisher.publish(now=NOW, put=records(1))
     proxy.hold = b"EVALSHA"
@@ -134,13 +136,13 @@ async def test_a_cancelled_command_does_not_mix_up_answers(through: Store, proxy
         assert await through.instances() == {"alpha"}
 
 
-async def test_a_server_that_hangs_is_unavailable_and_later_fine(
+async def test_a_server_that_hangs_is_unavailable_until_it_answers_again(
     proxy: Proxy, prefix: str, seal_keys: SealKeys
 ) -> None:
     async with Store.open(proxy.url, prefix=prefix, sealer=seal_keys, timeout=2) as store:
         proxy.hold = b"PING"
         with pytest.raises(StoreUnavailable, match="did not answer in time"):
-            await store.wait_ready(0)
+            await store.link.once("ping", lambda: store.link.client.execute_command("PING"))
         proxy.release.set()
         await store.ping()
 
@@ -153,18 +155,7 @@ async def test_an_absent_server_is_unavailable_and_named(prefix: str, seal_keys:
     assert caught.value.__cause__ is None
 
 
-async def test_waiting_ends_when_the_server_comes(
-    prefix: str, seal_keys: SealKeys, valkey_url: str, tmp_path: Path
-) -> None:
-    late = Proxy(valkey_url, tmp_path)
-    async with Store.open(late.url, prefix=prefix, sealer=seal_keys) as store:
-        waiting = asyncio.create_task(store.wait_ready(3600))
-        await asyncio.sleep(0)
-        async with late:
-            await waiting
-
-
-async def test_the_scripts_come_back_after_the_server_forgot_them(store: Store, valkey_url: str) -> None:
+async def test_scripts_are_loaded_again_after_the_server_lost_them(store: Store, valkey_url: str) -> None:
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(1))
     async with raw_client(valkey_url) as raw:
@@ -182,7 +173,7 @@ async def test_a_lost_store_is_an_error_that_names_no_token(store: Store, valkey
     assert "canary" not in repr(caught.value)
 
 
-# ---- a server of one's own ------------------------------------------------------------------------------------------
+# ---- the embedded server --------------------------------------------------------------------------------------------
 
 
 async def test_an_embedded_server_listens_on_no_port_and_leaves_nothing(prefix: str, seal_keys: SealKeys) -> None:
@@ -191,7 +182,7 @@ async def test_an_embedded_server_listens_on_no_port_and_leaves_nothing(prefix: 
         await store.ping()
         async with raw_client(server.url) as raw:
             assert (await raw.config_get("port"))["port"] == "0"
-        facts = await store.server_facts()
+        facts = await server_facts(store.link, store.keys)
         pid = server.pid
 
     assert (facts.name, facts.role, facts.eviction, facts.append_only) == ("valkey", "master", "noeviction", False)
@@ -215,7 +206,7 @@ async def test_data_survives_in_a_directory_that_only_one_may_serve(
             assert await publisher.publish(now=NOW, put=records(version)) == version
 
 
-async def test_who_looks_into_a_served_directory_sees_its_data_and_leaves_the_server_running(
+async def test_a_second_process_on_a_served_directory_sees_its_data_and_leaves_the_server_running(
     prefix: str, seal_keys: SealKeys, tmp_path: Path
 ) -> None:
     async with (
@@ -235,17 +226,17 @@ async def test_who_looks_into_a_served_directory_sees_its_data_and_leaves_the_se
         assert successor.pid != pid, "with its daemon gone the directory is served anew"
 
 
-async def test_a_lock_that_names_a_server_that_is_gone_is_told(tmp_path: Path) -> None:
+async def test_a_lock_that_names_a_dead_server_is_reported(tmp_path: Path) -> None:
     lock = (tmp_path / "palette-sync.lock").open("a+")
     fcntl.flock(lock, fcntl.LOCK_EX)
     lock.write(str(tmp_path / "gone"))
     lock.flush()
 
-    with lock, pytest.raises(StoreUnavailable, match=r"another process serves the data in .*, and is not ready yet"):
+    with lock, pytest.raises(StoreUnavailable, match=r"another process serves the data in .*, but is not ready yet"):
         await EmbeddedValkey(directory=tmp_path).__aenter__()
 
 
-async def test_a_directory_whose_server_is_not_ready_yet_is_told(tmp_path: Path) -> None:
+async def test_a_directory_whose_server_is_not_ready_yet_is_reported(tmp_path: Path) -> None:
     lock = (tmp_path / "palette-sync.lock").open("a+")
     fcntl.flock(lock, fcntl.LOCK_EX)
 
@@ -253,19 +244,19 @@ async def test_a_directory_whose_server_is_not_ready_yet_is_told(tmp_path: Path)
         await EmbeddedValkey(directory=tmp_path).__aenter__()
 
 
-async def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+async def test_an_unusable_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(StoreError, match="cannot keep data in"):
         await EmbeddedValkey(directory=tmp_path / "file").__aenter__()
 
 
-async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+async def test_a_server_that_does_not_start_is_reported_with_its_log(tmp_path: Path) -> None:
     data = tmp_path / "appendonlydir"
     data.mkdir()
     (data / "appendonly.aof.manifest").write_text("nonsense")
 
-    with pytest.raises(StoreUnavailable, match="ended while starting"):
+    with pytest.raises(StoreUnavailable, match="exited during its start"):
         await EmbeddedValkey(directory=tmp_path).__aenter__()
 
 
@@ -334,7 +325,7 @@ async def test_a_server_killed_in_the_middle_of_publishing_comes_back_whole(
         assert await (await writer(store)).publish(now=LATER, put=records(1)) == state.head.version + 1
 
 
-async def test_a_publisher_goes_on_after_its_server_was_restarted(
+async def test_a_publisher_continues_after_its_server_was_restarted(
     prefix: str, seal_keys: SealKeys, tmp_path: Path
 ) -> None:
     link = tmp_path / "current.sock"
@@ -369,12 +360,12 @@ def login(url: str, user: str, password: str) -> str:
     return url.replace("unix://", f"unix://{user}:{password}@")
 
 
-async def test_a_wrong_password_is_told_without_it(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_wrong_password_is_reported_without_showing_it(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     await admin.execute_command("ACL", "SETUSER", "writer", "on", ">right", "~*", "+@all")
 
     async with Store.open(login(url, "writer", "right"), prefix="p", sealer=seal_keys) as store:
-        assert (await store.server_facts()).user == "writer"
+        assert (await server_facts(store.link, store.keys)).user == "writer"
     async with Store.open(login(url, "writer", "canary-pw"), prefix="p", sealer=seal_keys) as store:
         with pytest.raises(StoreError, match="refuses the login") as caught:
             await store.ping()
@@ -382,7 +373,7 @@ async def test_a_wrong_password_is_told_without_it(guarded: tuple[str, Any], sea
         assert "canary" not in str(caught.value)
 
 
-async def test_a_server_that_asks_for_a_login_says_so(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_missing_login_is_reported(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     async with Store.open(login(url, "admin", "pw"), prefix="p", sealer=seal_keys) as store:
         await admin.execute_command("ACL", "SETUSER", "admin", "on", ">pw", "~*", "+@all")
@@ -393,14 +384,14 @@ async def test_a_server_that_asks_for_a_login_says_so(guarded: tuple[str, Any], 
             await store.ping()
 
 
-async def test_missing_rights_are_listed_and_told(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_missing_rights_are_listed_and_reported(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     await admin.execute_command(
         "ACL", "SETUSER", "writer", "on", ">pw", "~p:*", "~{p:*", "+@all", "-xadd", "-hdel", "-smembers"
     )
 
     async with Store.open(login(url, "writer", "pw"), prefix="p", sealer=seal_keys) as store:
-        facts = await store.server_facts()
+        facts = await server_facts(store.link, store.keys)
         assert facts.denied == ("HDEL", "SMEMBERS", "XADD")
         with pytest.raises(StoreError, match="does not permit it"):
             await store.instances()
@@ -410,37 +401,39 @@ async def test_missing_rights_are_listed_and_told(guarded: tuple[str, Any], seal
         assert (await store.load("alpha")).head is None
 
 
-async def test_a_user_who_may_not_ask_for_rights_is_tried(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_user_who_may_not_query_the_acl_is_tested_with_eval(
+    guarded: tuple[str, Any], seal_keys: SealKeys
+) -> None:
     url, admin = guarded
     await admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~p:*", "~{p:*", "+@read", "+ping")
     await admin.execute_command("ACL", "SETUSER", "mute", "on", ">pw", "~p:*", "~{p:*", "+@all", "-acl")
 
     async with Store.open(login(url, "reader", "pw"), prefix="p", sealer=seal_keys) as store:
-        assert (await store.server_facts()).denied == ("EVAL",)
+        assert (await server_facts(store.link, store.keys)).denied == ("EVAL",)
     async with Store.open(login(url, "mute", "pw"), prefix="p", sealer=seal_keys) as store:
-        assert (await store.server_facts()).denied is None
+        assert (await server_facts(store.link, store.keys)).denied is None
 
 
-async def test_a_key_that_somebody_else_wrote_is_named(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_key_of_another_type_is_named(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     async with Store.open(url, prefix="p", sealer=seal_keys) as store:
         await (await writer(store)).publish(now=NOW, put=records(1))
-        assert await store.foreign_keys(["alpha", "bravo"]) == {}
+        assert await foreign_keys(store.link, store.keys, ["alpha", "bravo"]) == {}
         await admin.set("{p:bravo}:head", "x")
 
-        assert await store.foreign_keys(["alpha", "bravo"]) == {"{p:bravo}:head": "string"}
+        assert await foreign_keys(store.link, store.keys, ["alpha", "bravo"]) == {"{p:bravo}:head": "string"}
         for refused in (store.load, partial(writer, store)):
-            with pytest.raises(StoreError, match="answered WRONGTYPE: somebody else wrote one of our keys"):
+            with pytest.raises(StoreError, match="answered WRONGTYPE: another program wrote one of our keys"):
                 await refused("bravo")
 
 
-async def test_a_writer_with_all_rights_lacks_none(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_writer_with_all_rights_is_denied_nothing(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, _ = guarded
     async with Store.open(url, prefix="p", sealer=seal_keys) as store:
-        assert (await store.server_facts()).denied == ()
+        assert (await server_facts(store.link, store.keys)).denied == ()
 
 
-async def test_a_full_server_takes_no_half_version(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_full_server_stores_no_part_of_a_version(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     async with Store.open(url, prefix="p", sealer=seal_keys) as store:
         publisher = await writer(store)
@@ -458,7 +451,7 @@ async def test_a_full_server_takes_no_half_version(guarded: tuple[str, Any], sea
         assert await publisher.publish(now=LATER, put=records(5)) == 2
 
 
-async def test_a_replica_takes_no_writes_and_says_so(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
+async def test_a_replica_is_unavailable_for_writes(guarded: tuple[str, Any], seal_keys: SealKeys) -> None:
     url, admin = guarded
     async with Store.open(url, prefix="p", sealer=seal_keys) as store:
         publisher = await writer(store)
@@ -467,7 +460,7 @@ async def test_a_replica_takes_no_writes_and_says_so(guarded: tuple[str, Any], s
         with pytest.raises(StoreUnavailable, match="replica"):
             await publisher.publish(now=NOW, put={"u1": record("u1")})
         with suppress(StoreError):
-            assert (await store.server_facts()).role == "slave"
+            assert (await server_facts(store.link, store.keys)).role == "slave"
 
         await admin.execute_command("REPLICAOF", "NO", "ONE")
         assert await publisher.publish(now=NOW, put={"u1": record("u1")}) == 1

@@ -1,4 +1,4 @@
-"""What a publisher says that the store holds is what a reader finds there, whatever was written and however it went."""
+"""The state that a publisher reports equals what a reader finds, whatever was written and whatever failed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def through(proxy: Proxy, prefix: str, seal_keys: SealKeys) -> AsyncIterat
 
 
 async def agree(publisher: Publisher, store: Store) -> None:
-    """A reader's problems with a snapshot that is not trusted are his own; all else is equal."""
+    """Compare everything; in a snapshot that is not trusted, everything but the reader's problems."""
     found, mirrored = await store.load("alpha"), publisher.state
     if not found.trusted:
         found, mirrored = replace(found, problems=()), replace(mirrored, problems=())
@@ -89,10 +89,10 @@ class Scribe:
         return {"put": put, "drop": drop, "rotated": rotated, "complete": complete, **self.memory()}
 
     async def write(self, publisher: Publisher) -> None:
-        # A fraction of a second shows whether times are told as they are written.
+        # A fraction of a second shows whether the state has the times that are written.
         self.now += timedelta(seconds=61, microseconds=5)
         if self.draw.random() < 0.3:
-            await publisher.remember(now=self.now, **self.memory())
+            await publisher.write_unversioned(now=self.now, **self.memory())
         else:
             await publisher.publish(now=self.now, **self.version(set(publisher.state.records)))
 
@@ -112,7 +112,7 @@ async def test_after_any_writes_the_publishers_state_is_what_a_reader_finds(stor
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_it_holds_too_when_answers_and_requests_are_lost(through: Store, proxy: Proxy, seed: int) -> None:
+async def test_it_holds_when_answers_and_requests_are_lost(through: Store, proxy: Proxy, seed: int) -> None:
     scribe = Scribe(100 + seed)
     publisher = await writer(through)
     for step in range(10):
@@ -139,7 +139,7 @@ async def test_a_version_that_arrived_although_its_writer_gave_up_counts_once_it
     proxy.release.set()
 
     assert publisher.state == before, "nothing is known of it yet"
-    await publisher.remember(now=NOW, memory={"u00001": ClusterMemory(verified_at=NOW)})
+    await publisher.write_unversioned(now=NOW, memory={"u00001": ClusterMemory(verified_at=NOW)})
 
     assert publisher.state.records == records(2)
     await agree(publisher, through)
@@ -172,7 +172,7 @@ async def test_more_than_one_version_holds_becomes_several_and_the_mirror_keeps_
     assert len(publisher.state.memory) == len(publisher.state.credentials) == 20
 
 
-async def test_what_lies_there_without_a_head_counts_for_nothing(store: Store, raw: Any) -> None:
+async def test_records_without_a_head_are_ignored(store: Store, raw: Any) -> None:
     publisher = await writer(store)
     await publisher.publish(
         now=NOW, put=records(3), rotated={"u00001": credential()}, memory={"u00001": ClusterMemory(verified_at=NOW)}
@@ -181,7 +181,7 @@ async def test_what_lies_there_without_a_head_counts_for_nothing(store: Store, r
 
     successor = await writer(store)
     assert (successor.state.head, successor.state.records, successor.state.credentials) == (None, {}, {})
-    await successor.remember(now=NOW, memory={"u00002": ClusterMemory(failures=1, retry_at=NOW)})
+    await successor.write_unversioned(now=NOW, memory={"u00002": ClusterMemory(failures=1, retry_at=NOW)})
     await agree(successor, store)
     await successor.publish(now=NOW, put=records(1))
 
@@ -189,9 +189,7 @@ async def test_what_lies_there_without_a_head_counts_for_nothing(store: Store, r
     assert successor.state.memory.keys() == {"u00001", "u00002"}
 
 
-async def test_a_snapshot_that_was_not_trusted_is_so_again_once_all_of_it_was_written_anew(
-    store: Store, raw: Any
-) -> None:
+async def test_a_snapshot_is_trusted_again_once_all_of_it_was_written_anew(store: Store, raw: Any) -> None:
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(3), rotated={"u00001": credential()})
     await raw.hset(store.keys.head("alpha"), "mac", "0" * 64)
@@ -206,7 +204,7 @@ async def test_a_snapshot_that_was_not_trusted_is_so_again_once_all_of_it_was_wr
     await agree(mender, store)
 
 
-async def test_what_a_closing_pass_does_not_vouch_for_is_stripped_in_the_mirror_too(store: Store, raw: Any) -> None:
+async def test_records_that_a_closing_pass_strips_are_stripped_in_the_mirror_too(store: Store, raw: Any) -> None:
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(3), rotated={"u00001": credential()})
     await raw.hset(store.keys.clusters("alpha"), "u00002", b"garbage")
@@ -230,7 +228,7 @@ async def test_a_write_that_failed_changes_nothing_in_the_mirror(store: Store, r
     with pytest.raises(VersionConflict):
         await publisher.publish(now=NOW, put=records(3))
     with pytest.raises(VersionConflict):
-        await publisher.remember(now=NOW, memory={"u00001": ClusterMemory(failures=1)})
+        await publisher.write_unversioned(now=NOW, memory={"u00001": ClusterMemory(failures=1)})
     assert publisher.state == before
 
 
@@ -243,13 +241,14 @@ async def test_a_write_that_redis_never_saw_changes_nothing_in_the_mirror(
             publisher = await writer(store)
             await publisher.publish(now=NOW, put=records(2))
         before = publisher.state
-        for write in (publisher.publish(now=NOW, put=records(3)), publisher.remember(now=NOW, status={"x": 1})):
+        writes = publisher.publish(now=NOW, put=records(3)), publisher.write_unversioned(now=NOW, status={"x": 1})
+        for write in writes:
             with pytest.raises(StoreUnavailable):
                 await write
         assert publisher.state == before
 
 
-# -- the seal keys were exchanged ------------------------------------------------------------------------------------
+# -- the seal keys were replaced -------------------------------------------------------------------------------------
 
 
 async def test_a_snapshot_signed_with_an_older_key_is_signed_anew_by_the_next_closing_publish_and_once(
@@ -264,7 +263,7 @@ async def test_a_snapshot_signed_with_an_older_key_is_signed_anew_by_the_next_cl
         Store.open(valkey_url, prefix=prefix, sealer=after) as third,
     ):
         publisher = await writer(second)
-        await publisher.remember(now=NOW, memory={"u00000": ClusterMemory(verified_at=NOW)})
+        await publisher.write_unversioned(now=NOW, memory={"u00000": ClusterMemory(verified_at=NOW)})
         assert publisher.state.trusted
         assert not (await third.load("alpha")).trusted, "memory alone signs nothing"
 

@@ -45,7 +45,7 @@ def entries(reply: list[tuple[bytes, dict[bytes, bytes]]]) -> dict[str, dict[str
     return found
 
 
-async def test_an_empty_store_is_no_snapshot(store: Store) -> None:
+async def test_an_empty_store_has_no_snapshot(store: Store) -> None:
     state = await store.load("alpha")
 
     assert state.head is None
@@ -97,7 +97,7 @@ async def test_the_keys_are_those_of_the_contract(store: Store, raw: Any, prefix
     assert found == {f"{prefix}:instances", *(f"{{{prefix}:alpha}}:{part}" for part in parts)}
 
 
-async def test_no_token_lies_in_redis_in_the_clear(store: Store, raw: Any) -> None:
+async def test_no_token_is_in_redis_unencrypted(store: Store, raw: Any) -> None:
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(1), rotated={"u00000": credential()})
 
@@ -138,7 +138,7 @@ async def test_the_mac_can_be_computed_from_the_key_alone(valkey_url: str, prefi
     assert head["mac"] == hmac.new(derived, text.encode(), hashlib.sha256).hexdigest()
 
 
-async def test_each_version_tells_its_changes_and_what_was_before(store: Store, raw: Any) -> None:
+async def test_each_version_records_its_changes_and_the_former_records(store: Store, raw: Any) -> None:
     publisher = await writer(store)
     first = records(3)
     await publisher.publish(now=NOW, put=first)
@@ -175,7 +175,7 @@ async def test_a_rotation_alone_is_a_version_without_history(store: Store, raw: 
     assert list(entries(await raw.xrange(store.keys.history("alpha")))) == ["1-0"]
 
 
-async def test_nothing_changed_is_no_version(store: Store, raw: Any) -> None:
+async def test_without_a_change_there_is_no_new_version(store: Store, raw: Any) -> None:
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(2), rotated={"u00000": credential()}, complete=True)
     before = await store.load("alpha")
@@ -218,7 +218,7 @@ async def test_a_new_token_with_the_same_times_is_a_rotation(store: Store, seal_
     assert seal_keys.open("alpha", "u00000", state.credentials["u00000"].sealed) == Secret("another")
 
 
-async def test_the_memory_alone_writes_no_head_on_an_empty_store(store: Store) -> None:
+async def test_unversioned_documents_alone_write_no_head(store: Store) -> None:
     publisher = await writer(store)
 
     assert await publisher.publish(now=NOW, scopes={"p1": ScopeStatus("Shop", error="away", since=NOW)}) == 0
@@ -228,7 +228,7 @@ async def test_the_memory_alone_writes_no_head_on_an_empty_store(store: Store) -
     assert state.scopes["p1"].error == "away"
 
 
-async def test_zero_clusters_are_a_snapshot(store: Store) -> None:
+async def test_zero_clusters_are_a_valid_snapshot(store: Store) -> None:
     publisher = await writer(store)
 
     assert await publisher.publish(now=NOW, complete=True) == 1
@@ -239,7 +239,7 @@ async def test_zero_clusters_are_a_snapshot(store: Store) -> None:
     assert state.trusted
 
 
-async def test_complete_stays_until_it_is_said_otherwise(store: Store) -> None:
+async def test_complete_stays_until_it_is_changed(store: Store) -> None:
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(1))
     first = await store.load("alpha")
@@ -252,7 +252,7 @@ async def test_complete_stays_until_it_is_said_otherwise(store: Store) -> None:
     assert (first.head.complete, last.head.complete, last.head.version) == (False, True, 3)
 
 
-async def test_dropping_takes_credential_and_work_along(store: Store) -> None:
+async def test_dropping_removes_credential_and_memory_too(store: Store) -> None:
     publisher = await writer(store)
     await publisher.publish(
         now=NOW,
@@ -285,11 +285,11 @@ async def test_none_removes_from_credentials_and_memory(store: Store) -> None:
     assert state.head.version == 2
 
 
-async def test_remember_moves_memory_and_no_version(store: Store) -> None:
+async def test_write_unversioned_changes_memory_and_no_version(store: Store) -> None:
     publisher = await writer(store)
     await publisher.publish(now=NOW, put=records(1))
 
-    await publisher.remember(
+    await publisher.write_unversioned(
         now=LATER, memory={f"w{number}": ClusterMemory() for number in range(1200)}, status={"x": 1}
     )
 
@@ -369,7 +369,7 @@ async def test_an_old_epoch_is_fenced_off_for_every_write(store: Store) -> None:
     with pytest.raises(Fenced):
         await old.publish(now=LATER, put=records(2))
     with pytest.raises(Fenced):
-        await old.remember(now=LATER, memory={"u00000": ClusterMemory()})
+        await old.write_unversioned(now=LATER, memory={"u00000": ClusterMemory()})
 
     assert await store.load("alpha") == before
     assert await new.publish(now=LATER, put=records(2)) == 3
@@ -385,7 +385,7 @@ async def test_an_epoch_from_the_future_is_fenced_off_too(store: Store) -> None:
 
 async def test_two_writers_of_one_epoch_conflict(store: Store) -> None:
     one = await writer(store)
-    other = await store.publisher("alpha", epoch=one._epoch, writer="other")
+    other = await store.publisher("alpha", epoch=one._writer.epoch, writer="other")
     await one.publish(now=NOW, put=records(1))
 
     with pytest.raises(VersionConflict, match="somebody else has written"):
@@ -422,7 +422,7 @@ async def test_one_writer_used_by_many_tasks_loses_nothing(store: Store) -> None
     assert publisher.version == 30
 
 
-async def test_programming_errors_are_told_before_anything_is_written(store: Store) -> None:
+async def test_programming_errors_are_raised_before_anything_is_written(store: Store) -> None:
     publisher = await writer(store)
 
     with pytest.raises(ValueError, match="belongs to bravo/u1"):
@@ -435,7 +435,7 @@ async def test_programming_errors_are_told_before_anything_is_written(store: Sto
     assert (await store.load("alpha")).head is None
 
 
-# ---- what somebody else did to the store ----------------------------------------------------------------------------
+# ---- tampering, eviction and other programs -------------------------------------------------------------------------
 
 
 async def published(store: Store) -> None:
@@ -454,10 +454,10 @@ async def test_a_changed_record_makes_the_snapshot_untrusted(store: Store, raw: 
 
     state = await store.load("alpha")
     assert not state.trusted
-    assert state.problems == ("the digest does not fit the records",)
+    assert state.problems == ("the digest does not match the records",)
 
 
-async def test_a_changed_record_with_a_fitting_digest_lacks_the_mac(store: Store, raw: Any) -> None:
+async def test_a_changed_record_with_a_matching_digest_lacks_the_mac(store: Store, raw: Any) -> None:
     from palette_sync.core.snapshot_codec import digest, encode_record, record_hash
 
     await published(store)
@@ -468,11 +468,11 @@ async def test_a_changed_record_with_a_fitting_digest_lacks_the_mac(store: Store
 
     state = await store.load("alpha")
     assert not state.trusted
-    assert state.problems == ("the mac does not fit: written without one of the configured seal keys",)
+    assert state.problems == ("the mac does not match: written without one of the configured seal keys",)
 
 
 @pytest.mark.parametrize("field", ["epoch", "version"])
-async def test_a_moved_epoch_or_version_breaks_the_mac(store: Store, raw: Any, field: str) -> None:
+async def test_a_changed_epoch_or_version_breaks_the_mac(store: Store, raw: Any, field: str) -> None:
     await published(store)
     await raw.hincrby(store.keys.head("alpha"), field, 1)
 
@@ -498,7 +498,7 @@ async def test_a_token_moved_to_another_cluster_does_not_open(store: Store, raw:
         seal_keys.open("alpha", "u00001", state.credentials["u00001"].sealed)
 
 
-async def test_unreadable_memory_is_a_problem_and_no_doubt(store: Store, raw: Any) -> None:
+async def test_unreadable_memory_is_a_problem_and_leaves_the_snapshot_trusted(store: Store, raw: Any) -> None:
     await published(store)
     await raw.hset(store.keys.work("alpha"), "u00000", "{")
     await raw.hset(store.keys.credentials("alpha"), "u00001", "[]")
@@ -524,7 +524,7 @@ async def test_a_head_of_another_schema_is_not_interpreted_and_not_overwritten(s
         await writer(store)
 
 
-async def test_fields_that_are_no_text_are_told(store: Store, raw: Any) -> None:
+async def test_fields_that_are_not_utf8_are_reported(store: Store, raw: Any) -> None:
     await published(store)
     await raw.hset(store.keys.clusters("alpha"), b"\xff", "{}")
 
@@ -532,7 +532,7 @@ async def test_fields_that_are_no_text_are_told(store: Store, raw: Any) -> None:
         await store.load("alpha")
 
 
-async def test_an_unreadable_head_leaves_nothing_trusted_and_is_healed(store: Store, raw: Any) -> None:
+async def test_an_unreadable_head_is_not_trusted_and_is_repaired(store: Store, raw: Any) -> None:
     await published(store)
     await raw.hset(store.keys.head("alpha"), mapping={"version": "many", "digest": ""})
 
@@ -544,7 +544,7 @@ async def test_an_unreadable_head_leaves_nothing_trusted_and_is_healed(store: St
     assert (await store.load("alpha")).trusted
 
 
-async def test_records_without_a_head_are_begun_anew(store: Store, raw: Any) -> None:
+async def test_records_without_a_head_are_deleted_by_the_first_version(store: Store, raw: Any) -> None:
     await published(store)
     await raw.delete(store.keys.head("alpha"))
 
@@ -559,7 +559,7 @@ async def test_records_without_a_head_are_begun_anew(store: Store, raw: Any) -> 
     assert list(entries(await raw.xrange(store.keys.changes("alpha")))) == ["1-0"]
 
 
-async def test_a_stream_that_is_ahead_of_the_head_is_begun_anew(store: Store, raw: Any) -> None:
+async def test_a_stream_that_is_ahead_of_the_head_is_started_anew(store: Store, raw: Any) -> None:
     await published(store)
     await raw.xadd(store.keys.changes("alpha"), {"x": "y"}, id="99-0")
     await raw.xadd(store.keys.history("alpha"), {"x": "y"}, id="99-0")
@@ -570,7 +570,7 @@ async def test_a_stream_that_is_ahead_of_the_head_is_begun_anew(store: Store, ra
     assert list(entries(await raw.xrange(store.keys.history("alpha")))) == ["2-0"]
 
 
-async def test_a_key_of_another_kind_is_refused_before_anything_is_written(store: Store, raw: Any) -> None:
+async def test_a_key_of_another_type_is_refused_before_anything_is_written(store: Store, raw: Any) -> None:
     await published(store)
     publisher = await writer(store)
     await raw.delete(store.keys.issuers("alpha"))
@@ -615,7 +615,7 @@ async def test_an_untrusted_snapshot_is_signed_again_only_when_all_of_it_is_new(
     assert after.records == records(3)
 
 
-async def test_what_stays_unseen_after_tampering_loses_server_and_credential(store: Store, raw: Any) -> None:
+async def test_records_that_stay_unverified_after_tampering_lose_server_and_credential(store: Store, raw: Any) -> None:
     await published(store)
     evil = json.loads(await raw.hget(store.keys.clusters("alpha"), "u00001"))
     evil["server"]["url"] = "https://evil.example"
@@ -635,7 +635,7 @@ async def test_what_stays_unseen_after_tampering_loses_server_and_credential(sto
     assert state.credentials.keys() == {"u00000"}
 
 
-async def test_a_snapshot_under_a_forgotten_key_is_signed_again_without_any_change(
+async def test_a_snapshot_under_a_removed_key_is_signed_again_without_any_change(
     store: Store, valkey_url: str, prefix: str
 ) -> None:
     await published(store)
@@ -648,7 +648,7 @@ async def test_a_snapshot_under_a_forgotten_key_is_signed_again_without_any_chan
         assert (await opened.load("alpha")).trusted
 
 
-async def test_seal_none_works_whole(valkey_url: str, prefix: str) -> None:
+async def test_everything_works_without_sealing(valkey_url: str, prefix: str) -> None:
     async with Store.open(valkey_url, prefix=prefix, sealer=Unsealed()) as store:
         await published(store)
         state = await store.load("alpha")

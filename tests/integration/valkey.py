@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
+from integration.store_builders import raw_client
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.redis import Store
 from palette_sync.store.seal import SealKeys
@@ -75,3 +76,10 @@ def prefix() -> str:
 async def store(valkey_url: str, prefix: str, seal_keys: SealKeys) -> AsyncIterator[Store]:
     async with Store.open(valkey_url, prefix=prefix, sealer=seal_keys) as opened:
         yield opened
+
+
+@pytest_asyncio.fixture
+async def raw(valkey_url: str) -> AsyncIterator[Any]:
+    """A plain client of the server, to look at keys and to damage them."""
+    async with raw_client(valkey_url) as client:
+        yield client

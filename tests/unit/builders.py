@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from palette_sync.core.documents import format_time
 from palette_sync.core.due import Candidate
 from palette_sync.core.model import (
     TENANT_SCOPE,
@@ -16,6 +17,7 @@ from palette_sync.core.model import (
     ClusterMemory,
     ClusterRecord,
     Discovery,
+    Head,
     Listing,
     OidcAuth,
     PaletteFacts,
@@ -111,3 +113,19 @@ def tenant_listing(*clusters: Cluster, error: str | None = None, not_permitted: 
 
 def discovery(*listings: Listing, projects: tuple[Project, ...] | None = (TEAM_A, TEAM_B)) -> Discovery:
     return Discovery("tenant-uid", "acme", projects=projects, listings=listings)
+
+
+def head_fields(head: Head) -> dict[str, str]:
+    """The head as the fields of its Redis hash, as the publishing script writes them."""
+    return {
+        "schema": str(head.schema),
+        "epoch": str(head.epoch),
+        "version": str(head.version),
+        "digest": head.digest,
+        "mac": head.mac,
+        "clusters": str(head.clusters),
+        "complete": "1" if head.complete else "0",
+        "changed_at": format_time(head.changed_at),
+        "checked_at": format_time(head.checked_at),
+        "writer": head.writer,
+    }

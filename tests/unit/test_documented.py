@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 import palette_sync
 from palette_sync.core.reasons import Reason, Shown
@@ -156,3 +157,16 @@ def test_every_link_leads_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         if not re.match(r"[a-z]+:", target):
             assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
+
+
+def test_pre_commit_runs_what_make_lint_runs() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\nlint: ")[2].partition("\n\n")[0].splitlines()[1:]
+    variables = {"@": "", "$(BIN)": ".venv/bin", "$(MAKE)": "make"}
+    commands = [line.strip() for line in recipe]
+    for variable, value in variables.items():
+        commands = [command.replace(variable, value) for command in commands]
+    (repository,) = yaml.load((ROOT / ".pre-commit-config.yaml").read_text(), yaml.CSafeLoader)["repos"]
+
+    assert commands
+    assert [hook["entry"] for hook in repository["hooks"]] == commands
+    assert repository["repo"] == "local", "a hook from elsewhere could differ from what make lint runs"

@@ -18,6 +18,7 @@ from palette_sync.core.fold import (
     cluster_of,
     fold_memory,
     fold_record,
+    without_token,
 )
 from palette_sync.core.model import (
     AccessState,
@@ -251,7 +252,7 @@ def test_a_version_that_was_not_told_stays_known() -> None:
 
 
 @pytest.mark.parametrize("alive", [True, False], ids=["token alive", "token dead"])
-@pytest.mark.parametrize("verdict", [None, UNREACHABLE, NOT_READY, AccessFailed("TokenDead", "401", dead=True)])
+@pytest.mark.parametrize("verdict", [None, UNREACHABLE, NOT_READY, without_token(UNREACHABLE)])
 def test_no_failure_takes_the_last_good_server_auth_or_version_away(verdict: Verdict | None, *, alive: bool) -> None:
     before = record()
 

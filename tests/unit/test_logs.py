@@ -55,7 +55,7 @@ def test_what_looks_like_a_secret_is_masked_wherever_it_stands(value: object, se
 
 
 @pytest.mark.parametrize("text", ["monkeyJumper.service", "keyJ.txt", "eyJhbGciOiJkaXIifQ", "a.b.c.d.e.f.g.h"])
-def test_what_only_resembles_a_token_is_told(text: str) -> None:
+def test_text_that_only_resembles_a_token_is_kept(text: str) -> None:
     assert redact(None, "info", {"event": text}) == {"event": text}
 
 

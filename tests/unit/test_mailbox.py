@@ -22,8 +22,8 @@ mails = st.builds(
 FLAGS = ("listing", "known", "resync", "allow_prune", "key")
 
 
-def flags(mail: PassRequest) -> set[str]:
-    return {name for name in FLAGS if getattr(mail, name)}
+def flags(request: PassRequest) -> set[str]:
+    return {name for name in FLAGS if getattr(request, name)}
 
 
 def test_an_empty_box_wants_nothing() -> None:
@@ -34,7 +34,7 @@ def test_an_empty_box_wants_nothing() -> None:
     assert PassRequest().options is None
 
 
-def test_five_resyncs_are_one_mail() -> None:
+def test_five_resyncs_become_one_request() -> None:
     box = Mailbox()
     for _ in range(5):
         box.resync()
@@ -44,7 +44,7 @@ def test_five_resyncs_are_one_mail() -> None:
     assert box.take() == PassRequest()
 
 
-def test_ticks_nudges_and_key_checks_meet_in_one_mail() -> None:
+def test_ticks_nudges_and_key_checks_become_one_request() -> None:
     box = Mailbox()
     box.tick()
     box.nudge()
@@ -71,9 +71,9 @@ async def test_every_question_keeps_its_answer_and_one_permission_to_prune_is_en
     box = Mailbox()
     answers = [box.ask(), box.ask(allow_prune=True), box.ask()]
 
-    mail = box.take()
-    assert mail.answers == tuple(answers)
-    assert mail.options == PassOptions(resync=True, allow_prune=True)
+    request = box.take()
+    assert request.answers == tuple(answers)
+    assert request.options == PassOptions(resync=True, allow_prune=True)
 
 
 @given(mails, mails)
@@ -90,7 +90,7 @@ async def test_joining_keeps_the_answers_of_both_in_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mail", "options"),
+    ("asked", "options"),
     [
         pytest.param(PassRequest(listing=True), PassOptions(), id="a tick lists Palette"),
         pytest.param(PassRequest(known=True), PassOptions(known_only=True), id="a nudge looks at known clusters only"),
@@ -103,8 +103,8 @@ async def test_joining_keeps_the_answers_of_both_in_their_order() -> None:
         ),
     ],
 )
-def test_the_pass_that_is_wanted(mail: PassRequest, options: PassOptions | None) -> None:
-    assert mail.options == options
+def test_the_options_of_the_pass_that_is_asked_for(asked: PassRequest, options: PassOptions | None) -> None:
+    assert asked.options == options
 
 
 def test_an_older_nudge_is_forgotten_and_leaves_the_box_empty() -> None:

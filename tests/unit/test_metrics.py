@@ -1,4 +1,4 @@
-"""The figures: names and types as documented, no cluster as a label, ages computed when they are read."""
+"""Metrics: names and types as documented, no cluster as a label, ages computed at each scrape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 LATER = NOW + HOUR
-# Dashboards and alarms are built on these: a change here breaks them.
+# Dashboards and alerts use these names: a change breaks them.
 DOCUMENTED = {
     "palette_sync_leading": "gauge",
     "palette_sync_pass_attempt_timestamp_seconds": "gauge",
@@ -28,6 +28,7 @@ DOCUMENTED = {
     "palette_sync_passes": "counter",
     "palette_sync_pass_failures": "counter",
     "palette_sync_clusters": "gauge",
+    "palette_sync_clusters_by_reason": "gauge",
     "palette_sync_changes": "counter",
     "palette_sync_token_first_lapse_seconds": "gauge",
     "palette_sync_renewals_failing": "gauge",
@@ -84,7 +85,7 @@ def families(metrics: Metrics) -> dict[str, Metric]:
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    """The value of one series of `prod`, None where there is none."""
+    """The value of one series of `prod`, None if it does not exist."""
     wanted = {"palette_instance": "prod"} | labels
     found = [
         sample.value
@@ -102,6 +103,7 @@ def everything(metrics: Metrics) -> None:
     )
     metrics.observe_failure("prod", Reason.STORE_UNAVAILABLE)
     metrics.first_lapse("prod", LATER, renewals_failing=1)
+    metrics.clusters_by_reason("prod", {("ready", "Verified"): 2, ("failed", "Unreachable"): 1})
     metrics.api_key("prod", LATER)
     recorder = metrics.recorder("prod")
     recorder.request("/v1/users/info", "ok")
@@ -136,7 +138,7 @@ def test_a_process_that_has_not_passed_yet_claims_nothing(metrics: Metrics) -> N
     assert not [sample for family in families(metrics).values() for sample in family.samples]
 
 
-def test_a_pass_tells_when_it_was_and_what_it_found(metrics: Metrics) -> None:
+def test_a_pass_sets_its_times_and_what_it_found(metrics: Metrics) -> None:
     metrics.observe(report(held=6))
 
     assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
@@ -181,7 +183,7 @@ def test_a_pass_counts_under_one_outcome_and_the_others_are_there(
         pytest.param({}, True, True, 0, id="a whole pass"),
     ],
 )
-def test_success_and_completeness_are_told_apart(
+def test_success_and_completeness_are_different_times(
     metrics: Metrics, changes: dict[str, Any], *, success: bool, complete: bool, scopes: int
 ) -> None:
     metrics.observe(report(**changes))
@@ -228,7 +230,7 @@ def test_errors_that_only_a_bug_explains_are_counted_wherever_they_happen(metric
     assert value(metrics, "unexpected_errors_total") == 2
 
 
-def test_an_attempt_is_told_before_its_outcome(metrics: Metrics) -> None:
+def test_an_attempt_is_set_before_its_outcome(metrics: Metrics) -> None:
     metrics.observe(report())
     metrics.attempted("prod", LATER)
 
@@ -253,6 +255,14 @@ def test_the_time_to_the_first_lapse_is_computed_when_it_is_read(metrics: Metric
     time.now = LATER + MINUTE
     assert value(metrics, "token_first_lapse_seconds") == -60
     assert value(metrics, "renewals_failing") == 2
+
+
+def test_clusters_are_counted_by_reason_and_a_reason_that_no_cluster_has_loses_its_series(metrics: Metrics) -> None:
+    metrics.clusters_by_reason("prod", {("ready", "Verified"): 2, ("failed", "Unreachable"): 1})
+    metrics.clusters_by_reason("prod", {("ready", "Verified"): 3})
+
+    assert value(metrics, "clusters_by_reason", state="ready", reason="Verified") == 3
+    assert value(metrics, "clusters_by_reason", state="failed", reason="Unreachable") is None
 
 
 def test_what_is_not_known_is_no_series(metrics: Metrics) -> None:
@@ -295,6 +305,7 @@ def test_a_forgotten_instance_leaves_no_series_and_takes_no_others(metrics: Metr
     everything(metrics)
     metrics.observe(report(instance="prod-2"))
     metrics.first_lapse("prod-2", NOW + timedelta(days=1))
+    metrics.clusters_by_reason("prod-2", {("ready", "Verified"): 1})
 
     metrics.forget("prod")
     metrics.forget("never-seen")

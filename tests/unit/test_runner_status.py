@@ -27,9 +27,9 @@ def head(epoch: int = 5, version: int = 7, *, complete: bool = True) -> Head:
 PUBLISHED = InstanceState(head=head())
 
 
-def settled(state: InstanceState, **before: Any) -> RunnerStatus:
+def status_of(state: InstanceState, **before: Any) -> RunnerStatus:
     status = RunnerStatus(**before)
-    status.settle(state, now=NOW)
+    status.take_over(state, now=NOW)
     return status
 
 
@@ -42,13 +42,13 @@ def settled(state: InstanceState, **before: Any) -> RunnerStatus:
         pytest.param(15 * DAY, None, id="far away"),
         pytest.param(14 * DAY + MINUTE, None, id="just before the first warning"),
         pytest.param(14 * DAY, 14, id="two weeks ahead"),
-        pytest.param(8 * DAY, 14, id="between two and one week it was said already"),
+        pytest.param(8 * DAY, 14, id="between two weeks and one it was logged already"),
         pytest.param(7 * DAY, 7, id="a week ahead"),
         pytest.param(DAY, 1, id="the last day"),
         pytest.param(-DAY, 1, id="expired"),
     ],
 )
-def test_the_end_of_a_key_is_told_two_weeks_one_week_and_one_day_ahead(left: timedelta, due: int | None) -> None:
+def test_the_expiry_of_a_key_is_logged_two_weeks_one_week_and_one_day_ahead(left: timedelta, due: int | None) -> None:
     assert warning_due(left) == (None if due is None else due * DAY)
 
 
@@ -56,14 +56,14 @@ def test_the_end_of_a_key_is_told_two_weeks_one_week_and_one_day_ahead(left: tim
 
 
 def test_an_empty_store_says_nothing_about_a_runner() -> None:
-    known = settled(PUBLISHED, access={"ready": 3})
-    known.settle(InstanceState(records=records(record())), now=NOW)
+    known = status_of(PUBLISHED, access={"ready": 3})
+    known.take_over(InstanceState(records=records(record())), now=NOW)
 
-    assert settled(InstanceState()) == RunnerStatus()
+    assert status_of(InstanceState()) == RunnerStatus()
     assert (known.read, known.version) == (True, 7)
 
 
-def test_what_is_published_shows_in_the_standing() -> None:
+def test_what_is_published_shows_in_the_status() -> None:
     failed = record("c2", access=access(AccessState.FAILED, "Unreachable"))
     state = replace(
         PUBLISHED,
@@ -80,10 +80,11 @@ def test_what_is_published_shows_in_the_standing() -> None:
         },
     )
 
-    status = settled(state)
+    status = status_of(state)
 
     assert (status.read, status.version, status.complete) == (True, 7, False)
     assert status.access == {"ready": 2, "failed": 1}
+    assert status.reasons == {("ready", "Verified"): 2, ("failed", "Unreachable"): 1}
     assert status.scopes_failing == {"team-b": "503"}
     assert status.first_lapse == NOW + 2 * HOUR
     assert status.renewals_failing == 0
@@ -91,15 +92,15 @@ def test_what_is_published_shows_in_the_standing() -> None:
 
 def test_tokens_that_never_expire_have_no_first_lapse() -> None:
     published = replace(PUBLISHED, records=records(record()))
-    known = settled(replace(published, credentials={"c1": credential()}))
+    known = status_of(replace(published, credentials={"c1": credential()}))
     assert known.first_lapse is not None
-    known.settle(replace(published, credentials={"c1": credential(expires_at=None)}), now=NOW)
+    known.take_over(replace(published, credentials={"c1": credential(expires_at=None)}), now=NOW)
 
     assert known.first_lapse is None
 
 
 def test_a_token_that_belongs_to_no_record_raises_no_alarm() -> None:
-    assert settled(replace(PUBLISHED, credentials={"c1": credential()})).first_lapse is None
+    assert status_of(replace(PUBLISHED, credentials={"c1": credential()})).first_lapse is None
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_a_renewal_fails_when_the_token_is_past_its_renewal_time(
     remembered = {"c1": memory} if memory is not None else {}
     state = replace(PUBLISHED, credentials={"c1": credential(renew_at=renew_at)}, memory=remembered)
 
-    assert settled(state).renewals_failing == count
+    assert status_of(state).renewals_failing == count
 
 
 # -- runner.refill ---------------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ LISTED = RunnerStatus(
 )
 
 
-def test_the_document_of_a_runner_tells_times_and_ages() -> None:
+def test_the_document_of_a_runner_has_times_and_ages() -> None:
     document = instance_document(replace(LISTED, scopes_failing={"team-b": "503"}, busy_since=NOW), NOW)
 
     assert orjson.loads(orjson.dumps(document)) == {
@@ -257,7 +258,7 @@ def test_the_status_line_of(statuses: dict[str, RunnerStatus], line: str) -> Non
 
 
 def test_the_status_line_stays_the_same_while_nothing_happens() -> None:
-    """Nobody renews it each second, so it may hold no age."""
+    """It is not sent every second, so it must not contain an age."""
     line = status_line({"prod": LISTED}, NOW)
 
     assert status_line({"prod": LISTED}, NOW + HOUR) == line

@@ -1,4 +1,4 @@
-"""Sealing: opens in its own place with a known key only; keys rotate; errors hold no secret."""
+"""Sealing: a token opens for its cluster and with a known key only; keys rotate; errors hold no secret."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def header_of(sealed: str) -> dict[str, str]:
 
 
 def jwe(header: dict[str, object], key: bytes, plaintext: bytes) -> str:
-    """A JWE made by hand, as somebody else's library would."""
+    """A JWE made by hand, as another library would make it."""
 
     def b64(raw: bytes) -> str:
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
@@ -41,11 +41,11 @@ def jwe(header: dict[str, object], key: bytes, plaintext: bytes) -> str:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=50))
-def test_a_token_opens_where_it_was_sealed(token: str) -> None:
+def test_a_token_opens_for_its_cluster(token: str) -> None:
     assert KEYS.open("alpha", "u1", KEYS.seal("alpha", "u1", Secret(token))) == Secret(token)
 
 
-def test_the_header_names_key_instance_and_cluster_and_nothing_of_the_token() -> None:
+def test_the_header_names_key_instance_and_cluster_and_reveals_nothing_of_the_token() -> None:
     sealed = KEYS.seal("alpha", "u1", TOKEN)
 
     assert header_of(sealed) == {"alg": "dir", "enc": "A256GCM", "kid": "new", "instance": "alpha", "uid": "u1"}
@@ -89,7 +89,7 @@ def test_keys_rotate_without_a_gap() -> None:
 def test_the_key_of_the_example_is_refused() -> None:
     example = tomllib.loads((Path(__file__).parents[2] / "config.example.toml").read_text())
 
-    with pytest.raises(SealKeyError, match=r"line 1: the key of example is the one of config\.example\.toml"):
+    with pytest.raises(SealKeyError, match=r"line 1: the key example is the public one of config\.example\.toml"):
         SealKeys.from_lines(example["seal"]["keys"])
 
 
@@ -116,7 +116,7 @@ def test_a_jwe_of_another_kind_is_refused_although_its_key_is_right(change: dict
         KEYS.open("alpha", "u1", jwe(header, bytes(range(32)), b"hello"))
 
 
-def test_a_token_that_is_no_text_is_refused() -> None:
+def test_a_token_that_is_not_utf8_is_refused() -> None:
     header = {"alg": "dir", "enc": "A256GCM", "kid": "old", "instance": "alpha", "uid": "u1"}
 
     with pytest.raises(SealError):
@@ -124,12 +124,12 @@ def test_a_token_that_is_no_text_is_refused() -> None:
 
 
 @given(st.text(max_size=80))
-def test_whatever_lies_there_is_refused_by_an_error_of_ours(sealed: str) -> None:
+def test_anything_else_is_refused_with_a_seal_error(sealed: str) -> None:
     with pytest.raises(SealError):
         KEYS.open("alpha", "u1", sealed)
 
 
-def test_a_header_of_brackets_in_brackets_is_refused_by_an_error_of_ours() -> None:
+def test_a_deeply_nested_header_is_refused_with_a_seal_error() -> None:
     deep = base64.urlsafe_b64encode(b'{"kid":' * 100_000).decode() + "..a.b.c"
 
     with pytest.raises(SealError):
@@ -170,7 +170,7 @@ def test_the_mac_covers_instance_epoch_version_and_digest(changed: tuple[str, in
 
 
 @pytest.mark.parametrize("mac", ["", "0" * 64, "ü"])
-def test_a_mac_that_is_none_does_not_match(mac: str) -> None:
+def test_a_malformed_mac_does_not_match(mac: str) -> None:
     assert not KEYS.mac_matches("alpha", 1, 2, "d", mac)
 
 
@@ -181,18 +181,18 @@ SHORT = base64.urlsafe_b64encode(b"short").decode()
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "there is none"),
-        ("# only a comment\n\n", "there is none"),
-        ("canaryline", "line 1: a line is"),
-        (f"{OLD}\na b c-canary", "line 2: a line is"),
-        (f"# first\nk/1 {SHORT}", "line 2: the key id may hold"),
+        ("", "no key is configured"),
+        ("# only a comment\n\n", "no key is configured"),
+        ("canaryline", "line 1: a line consists of"),
+        (f"{OLD}\na b c-canary", "line 2: a line consists of"),
+        (f"# first\nk/1 {SHORT}", "line 2: the key id must have"),
         (f"k1 {SHORT}", "line 1: its second word is not base64url of 32 bytes"),
         ("k1 canary+canary!", "line 1: its second word is not base64url of 32 bytes"),
         (SWAPPED, "line 1: its second word is not base64url of 32 bytes"),
-        (f"{OLD}\n{OLD}", "line 2: the key id old stands there twice"),
+        (f"{OLD}\n{OLD}", "line 2: the key id old is used twice"),
     ],
 )
-def test_seal_keys_that_cannot_be_used_are_told_by_line_without_the_key(text: str, message: str) -> None:
+def test_unusable_seal_keys_are_reported_by_line_without_the_key(text: str, message: str) -> None:
     with pytest.raises(SealKeyError, match=message) as caught:
         SealKeys.from_lines(text)
 
@@ -201,7 +201,7 @@ def test_seal_keys_that_cannot_be_used_are_told_by_line_without_the_key(text: st
     assert SWAPPED.split()[0] not in str(caught.value)
 
 
-def test_comments_and_empty_lines_count_for_nothing() -> None:
+def test_comments_and_empty_lines_are_ignored() -> None:
     keys = SealKeys.from_lines(f"# made in 2026\n\n{NEW}  # in use\n{OLD}\n")
 
     assert repr(keys) == "SealKeys(new, old)"
@@ -216,12 +216,12 @@ def test_generated_lines_can_be_used_and_differ() -> None:
 
 
 @pytest.mark.parametrize("kid", ["", "a b", "x" * 65, "ü"])
-def test_a_key_id_that_no_line_can_hold_is_refused(kid: str) -> None:
-    with pytest.raises(SealKeyError, match="a key id is"):
+def test_an_invalid_key_id_is_refused(kid: str) -> None:
+    with pytest.raises(SealKeyError, match="a key id has"):
         SealKeys.generate_line(kid)
 
 
-def test_without_sealing_tokens_lie_bare_and_nothing_is_authenticated() -> None:
+def test_without_sealing_tokens_are_bare_and_nothing_is_authenticated() -> None:
     bare = Unsealed()
     sealed = bare.seal("alpha", "u1", TOKEN)
 
@@ -231,7 +231,7 @@ def test_without_sealing_tokens_lie_bare_and_nothing_is_authenticated() -> None:
     assert bare.mac_matches("alpha", 1, 2, "d", "anything")
 
 
-def test_sealed_and_bare_tokens_are_not_taken_for_each_other() -> None:
+def test_sealed_and_bare_tokens_are_not_mistaken_for_each_other() -> None:
     with pytest.raises(SealError, match="there is no key"):
         Unsealed().open("alpha", "u1", KEYS.seal("alpha", "u1", TOKEN))
     with pytest.raises(SealError):

@@ -1,4 +1,4 @@
-"""What the dump of a process tells of its tasks: where each one stands, and never a value."""
+"""The dump of a process shows where each task is, and never a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading an instance again: what did not change is not decoded again, and what did is judged as strictly as ever."""
+"""Reading an instance again: unchanged documents are not decoded again, and changed ones are verified as before."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from palette_sync.core.memory_codec import encode_memory
 from palette_sync.core.model import SCHEMA, ClusterMemory, Head
-from palette_sync.core.snapshot_codec import digest, encode_credential, encode_record, head_to_fields, record_hash
+from palette_sync.core.snapshot_codec import digest, encode_credential, encode_record, record_hash
 from palette_sync.events import TURN
 from palette_sync.store.read import Stored, read
 from palette_sync.store.seal import SealKeys
-from unit.builders import NOW, credential, record
+from unit.builders import NOW, credential, head_fields, record
 
 KEYS = SealKeys.from_lines(SealKeys.generate_line("test"))
 
@@ -34,14 +34,14 @@ def stored(*uids: str, version: int = 1, name: str = "prod-web") -> Stored:
         writer="host:1",
     )
     return Stored(
-        head={key.encode(): value.encode() for key, value in head_to_fields(head).items()},
+        head={key.encode(): value.encode() for key, value in head_fields(head).items()},
         clusters={uid.encode(): raw for uid, raw in clusters.items()},
         credentials={uid.encode(): encode_credential(credential()) for uid in uids},
-        memory={uid.encode(): encode_memory(ClusterMemory(verified_at=NOW)) for uid in uids},
+        work={uid.encode(): encode_memory(ClusterMemory(verified_at=NOW)) for uid in uids},
     )
 
 
-async def test_what_did_not_change_is_the_same_object() -> None:
+async def test_unchanged_documents_are_the_same_objects() -> None:
     first = await read("prod", stored("c1", "c2"), KEYS)
 
     again = await read("prod", stored("c1", "c2"), KEYS, last=first)
@@ -53,10 +53,10 @@ async def test_what_did_not_change_is_the_same_object() -> None:
         assert again.state.memory[uid] is first.state.memory[uid]
 
 
-async def test_what_changed_is_read() -> None:
+async def test_changed_documents_are_decoded() -> None:
     first = await read("prod", stored("c1", "c2"), KEYS)
     later = stored("c1", "c2", version=2, name="prod-shop")
-    later = replace(later, memory={**later.memory, b"c1": encode_memory(ClusterMemory(failures=3))})
+    later = replace(later, work={**later.work, b"c1": encode_memory(ClusterMemory(failures=3))})
 
     again = await read("prod", later, KEYS, last=first)
 
@@ -66,18 +66,18 @@ async def test_what_changed_is_read() -> None:
     assert again.state.memory["c2"] is first.state.memory["c2"]
 
 
-async def test_what_is_gone_is_gone() -> None:
+async def test_deleted_documents_are_gone() -> None:
     first = await read("prod", stored("c1", "c2"), KEYS)
 
     again = await read("prod", stored("c2", version=2), KEYS, last=first)
 
     assert again.state.records.keys() == {"c2"}
-    assert again.hashes.keys() == {"c2"}
+    assert again.record_hashes.keys() == {"c2"}
     assert again.state.credentials.keys() == {"c2"}
 
 
 @pytest.mark.parametrize("field", [b"digest", b"mac"])
-async def test_known_records_under_a_head_that_lies_are_not_trusted(field: bytes) -> None:
+async def test_known_records_under_a_forged_head_are_not_trusted(field: bytes) -> None:
     first = await read("prod", stored("c1"), KEYS)
     lying = stored("c1")
     lying = replace(lying, head={**lying.head, field: b"0" * 64})
@@ -87,8 +87,8 @@ async def test_known_records_under_a_head_that_lies_are_not_trusted(field: bytes
     assert not again.state.trusted
 
 
-async def test_a_document_that_cannot_be_read_is_told_each_time() -> None:
-    broken = replace(stored("c1"), credentials={b"c1": b"{}"}, memory={b"c1": b"["})
+async def test_a_document_that_cannot_be_decoded_is_reported_each_time() -> None:
+    broken = replace(stored("c1"), credentials={b"c1": b"{}"}, work={b"c1": b"["})
     first = await read("prod", broken, KEYS)
 
     again = await read("prod", broken, KEYS, last=first)
@@ -98,7 +98,7 @@ async def test_a_document_that_cannot_be_read_is_told_each_time() -> None:
     assert not again.state.credentials
 
 
-async def test_a_record_put_under_another_uid_is_no_record_of_it() -> None:
+async def test_a_record_copied_to_another_uid_is_refused() -> None:
     first = await read("prod", stored("c1", "c2"), KEYS)
     swapped = stored("c1", "c2")
     swapped = replace(swapped, clusters={b"c1": swapped.clusters[b"c2"], b"c2": swapped.clusters[b"c2"]})
@@ -109,7 +109,7 @@ async def test_a_record_put_under_another_uid_is_no_record_of_it() -> None:
     assert not again.state.trusted
 
 
-async def test_a_status_too_deep_to_be_written_again_counts_for_nothing() -> None:
+async def test_a_status_nested_too_deeply_is_ignored() -> None:
     deep = replace(stored("c1"), status=b'{"pass":' + b'{"a":' * 300 + b"1" + b"}" * 301)
 
     state = (await read("prod", deep, KEYS)).state
@@ -118,7 +118,7 @@ async def test_a_status_too_deep_to_be_written_again_counts_for_nothing() -> Non
     assert (state.status, len(state.problems)) == ({}, 1)
 
 
-async def test_others_have_their_turns_while_thousands_of_documents_are_read() -> None:
+async def test_other_tasks_run_while_thousands_of_documents_are_read() -> None:
     uids = [f"c{number}" for number in range(2 * TURN)]
     turns = 0
 

@@ -1,4 +1,4 @@
-"""What the supervisor is told over a real datagram socket; and that telling never fails, waits or lies."""
+"""Notifications to a supervisor, over a real datagram socket; sending never fails, blocks or lies."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     one.socket.close()
 
 
-def test_each_word_is_one_datagram(supervisor: Supervisor) -> None:
+def test_each_notification_is_one_datagram(supervisor: Supervisor) -> None:
     notifier = Notifier(supervisor.address, monotonic_ns=lambda: 1_234_567_899)
 
     assert notifier.extend_timeout(30.0)
@@ -88,18 +88,18 @@ def test_an_abstract_name_is_understood() -> None:
     ("seconds", "line"),
     [(0.5, "EXTEND_TIMEOUT_USEC=500000"), (1e-9, "EXTEND_TIMEOUT_USEC=1"), (2, "EXTEND_TIMEOUT_USEC=2000000")],
 )
-def test_patience_is_asked_for_in_whole_microseconds(supervisor: Supervisor, seconds: float, line: str) -> None:
+def test_more_time_is_asked_for_in_whole_microseconds(supervisor: Supervisor, seconds: float, line: str) -> None:
     assert Notifier(supervisor.address).extend_timeout(seconds)
     assert supervisor.heard() == [[line]]
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
-def test_no_patience_is_not_asked_for(supervisor: Supervisor, seconds: float) -> None:
+def test_no_time_is_not_asked_for(supervisor: Supervisor, seconds: float) -> None:
     assert not Notifier(supervisor.address).extend_timeout(seconds)
     assert supervisor.heard() == []
 
 
-# -- nobody listens --------------------------------------------------------------------------------------------------
+# -- no supervisor --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_supervisor_that_reads_nothing_blocks_nobody(supervisor: Supervisor) -
     assert not all(notifier.watchdog() for _ in range(100_000))
 
 
-# -- foreign text ----------------------------------------------------------------------------------------------------
+# -- text from elsewhere ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,8 @@ def test_a_long_status_is_cut(supervisor: Supervisor) -> None:
     Notifier(supervisor.address).status("y" * LONGEST_STATUS)
 
     (cut,), (whole,) = supervisor.heard()
-    assert cut == "STATUS=" + "x" * (LONGEST_STATUS - 3) + "..."
+    assert len(cut) == len("STATUS=") + LONGEST_STATUS
+    assert " ... " in cut
     assert whole == "STATUS=" + "y" * LONGEST_STATUS
 
 
@@ -195,7 +196,7 @@ def test_the_watchdog_is_fed_twice_within_what_is_allowed(environ: dict[str, str
     assert notifier.watchdog_interval == interval
 
 
-def test_the_watched_process_is_this_one_unless_said_otherwise() -> None:
+def test_the_watched_process_is_this_one_unless_another_pid_is_given() -> None:
     environ = {"NOTIFY_SOCKET": "/run/x", "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}
 
     assert Notifier.from_environment(environ).watchdog_interval == 1.0

@@ -1,5 +1,5 @@
-"""What every command opens first: seal keys and store. Nothing of Palette or Kubernetes is loaded for it, so that the
-commands that only read Redis answer at once.
+"""Opens the seal keys and the store. Imports nothing of Palette or Kubernetes, so that the commands that only read
+Redis start fast.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def sealer_of(settings: Settings) -> Sealer:
 
 @asynccontextmanager
 async def open_store(settings: Settings, sealer: Sealer) -> AsyncIterator[Store]:
-    """Open the configured store; `embedded://` starts a Valkey server that lives as long as this context."""
+    """Open the configured store. `embedded://` starts a Valkey server that runs until this context ends."""
     redis = settings.redis
     async with AsyncExitStack() as stack:
         url = redis.url.get_secret_value()

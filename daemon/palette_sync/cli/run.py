@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from palette_sync.cli.console import complain
+from palette_sync.cli.console import print_problems
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def run(config: Path) -> Exit:
-    """Exit 0: drained after SIGTERM or SIGINT; 1: a crash, or Redis or a port refuses; 78: wrong configuration."""
+    """Exit 0: drained after SIGTERM or SIGINT; 1: a crash, or Redis or the port fails; 78: wrong configuration."""
 
     async def work(settings: Settings) -> Exit:
         from palette_sync.assembly.instance import open_shared
-        from palette_sync.service.daemon import Outcome, Service
+        from palette_sync.service.daemon import Daemon, Outcome
         from palette_sync.service.systemd import Notifier
         from palette_sync.telemetry.endpoint import EndpointError
         from palette_sync.telemetry.metrics import Metrics
@@ -28,10 +28,10 @@ def run(config: Path) -> Exit:
         notifier = Notifier.from_environment(os.environ)
         async with open_shared(settings) as shared:
             try:
-                outcome = await Service(config, shared, notifier=notifier, metrics=Metrics()).run()
+                outcome = await Daemon(config, shared, notifier=notifier, metrics=Metrics()).run()
             except EndpointError as error:
-                # No exit 78: who holds the port may be about to leave it, so starting again is worth it.
-                complain([str(error)], title="the endpoint cannot listen")
+                # Not exit 78, after which a supervisor does not restart: whoever holds the port may release it.
+                print_problems([str(error)], title="the endpoint cannot listen")
                 return Exit.FAILED
         return Exit.OK if outcome is Outcome.STOPPED else Exit.FAILED
 

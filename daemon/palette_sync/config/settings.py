@@ -1,21 +1,18 @@
-"""The configuration as types: every key, its default, its unit and what makes a value wrong.
+"""Every key of the configuration: its type, its default and what is refused. `config.example.toml` documents them.
 
-Units: durations are text with units ("90s", "10m", "1h30m", "30d") or seconds. No error of this module ever shows a
-value: pydantic prints inputs unless told not to, in `str` by `hide_input_in_errors` and in `errors()` by
+Durations are text with units ("90s", "10m", "1h30m", "30d") or a number of seconds. No error contains a value. pydantic
+prints values by default; `hide_input_in_errors` turns it off for `str(error)`, and callers of `error.errors()` pass
 `include_input=False`.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,118 +27,51 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from palette_sync.config.values import ApiKey, Duration, HttpsUrl, Names, ProxyUrl, parse_json
 from palette_sync.core.objects import metadata_problem
 
 PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
-NO_INSTANCE = "needs at least one instance: add a table [instances.<name>] with url and api_key_file"
+NO_INSTANCE = "at least one instance is needed; add a table [instances.<name>] with url and api_key_file"
 _INSTANCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _duration(value: object) -> object:
-    """Accept seconds (90), or text with units ("90s", "5m", "1h30m", "250ms")."""
-    if isinstance(value, timedelta):
-        return value
-    seconds = _seconds(value)
-    if seconds is not None:
-        # What is infinite, no number, or longer than a timedelta holds is told below, in words that quote nothing.
-        with suppress(OverflowError, ValueError):
-            return timedelta(seconds=seconds)
-    raise ValueError('is no duration; write for example "90s", "10m" or "1h"')
-
-
-def _seconds(value: object) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        text = value.strip().replace(" ", "")
-        if re.fullmatch("[0-9]+", text):
-            return float(text)
-        if text and _DURATION.sub("", text) == "":
-            return sum(float(n) * _UNITS[unit] for n, unit in _DURATION.findall(text))
-    return None
-
-
-def parse_duration(text: str) -> timedelta:
-    """Read a duration as the configuration does. Raises ValueError."""
-    value = _duration(text)
-    assert isinstance(value, timedelta)
-    return value
-
-
-def _positive(value: timedelta) -> timedelta:
-    if value <= timedelta(0):
-        raise ValueError("must be longer than nothing")
-    return value
-
-
-def _strings(value: object) -> object:
-    """Accept one string where a list of strings is meant, and JSON where a variable carries a list."""
-    if isinstance(value, str):
-        return _json(value) if value.lstrip().startswith("[") else (value,)
-    return value
-
-
-def _json(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise ValueError("is not valid JSON") from None
-
-
-def _is_https(value: str) -> str:
-    if not re.fullmatch(r"https://[^\s/?#@]+/?", value):
-        raise ValueError('must be "https://" and a host (and port), without path, user or query')
-    return value.rstrip("/")
-
-
-def _is_a_proxy(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#]+/?", value):
-        raise ValueError('must be "http://", a host and a port, without path or query')
-    return value
-
-
-def _is_a_key(value: SecretStr) -> SecretStr:
-    key = value.get_secret_value().strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError("is empty or holds characters that no HTTP header can carry")
-    return SecretStr(key)
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_strings)]
-HttpsUrl = Annotated[str, AfterValidator(_is_https)]
-ProxyUrl = Annotated[str, AfterValidator(_is_a_proxy)]
-ApiKey = Annotated[SecretStr, AfterValidator(_is_a_key)]
 Mode = Literal["service-account", "oidc", "auto"]
 
 
 class Section(BaseModel):
-    """A table of the file: unknown keys are errors, values are frozen and never quoted in an error."""
+    """A table of the file. Unknown keys are errors, values are frozen, and no error quotes a value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
 
 
-class AuthRuleSettings(Section):
-    mode: Mode
+class ClusterRule(Section):
+    """A rule for the clusters whose project, name and tags match the globs. All globs that are set must match."""
+
     project: str | None = None
     cluster: str | None = None
     tag: str | None = None
 
     @model_validator(mode="after")
-    def _matches_something(self) -> AuthRuleSettings:
+    def _matches_something(self) -> ClusterRule:
         if self.project is None and self.cluster is None and self.tag is None:
-            raise ValueError("needs at least one of project, cluster, tag; use auth.mode for all other clusters")
+            raise ValueError('needs at least one of project, cluster, tag; cluster = "*" matches every cluster')
         return self
+
+
+class AuthRuleSettings(ClusterRule):
+    mode: Mode
 
 
 class AuthSettings(Section):
     mode: Mode = "service-account"
-    rules: Annotated[tuple[AuthRuleSettings, ...], BeforeValidator(_json)] = ()
+    rules: Annotated[tuple[AuthRuleSettings, ...], BeforeValidator(parse_json)] = ()
+
+
+class TrustRuleSettings(ClusterRule):
+    ca_file: Path
+
+
+class TrustSettings(Section):
+    rules: Annotated[tuple[TrustRuleSettings, ...], BeforeValidator(parse_json)] = ()
 
 
 class OidcSettings(Section):
@@ -173,10 +103,10 @@ class RbacSettings(Section):
     cluster_role: str = "backstage-read-only"
     cluster_role_binding: str = "backstage-read-only-binding"
     preset: Literal["read-only", "view"] = "read-only"
-    rules: Annotated[tuple[RbacRuleSettings, ...], BeforeValidator(_json)] = ()
+    rules: Annotated[tuple[RbacRuleSettings, ...], BeforeValidator(parse_json)] = ()
     adopt: Literal["never", "matching", "always"] = "matching"
-    labels: Annotated[dict[str, str], BeforeValidator(_json)] = {}
-    annotations: Annotated[dict[str, str], BeforeValidator(_json)] = {}
+    labels: Annotated[dict[str, str], BeforeValidator(parse_json)] = {}
+    annotations: Annotated[dict[str, str], BeforeValidator(parse_json)] = {}
 
     @field_validator("labels", "annotations")
     @classmethod
@@ -190,14 +120,14 @@ class RbacSettings(Section):
     @classmethod
     def _is_a_name(cls, value: str) -> str:
         if not _KUBERNETES_NAME.fullmatch(value):
-            raise ValueError("is no Kubernetes name: lower-case letters, digits and '-', at most 63")
+            raise ValueError("is not a Kubernetes name; use lower-case letters, digits and '-', at most 63 characters")
         return value
 
     @field_validator("cluster_role", "cluster_role_binding")
     @classmethod
     def _is_a_role_name(cls, value: str) -> str:
         if not _ROLE_NAME.fullmatch(value):
-            raise ValueError("is no name of a ClusterRole: letters, digits and - . : _, at most 253")
+            raise ValueError("is not a name for a ClusterRole; use letters, digits and - . : _, at most 253 characters")
         return value
 
 
@@ -222,7 +152,7 @@ class TokenSettings(Section):
 
 
 class InheritedSettings(Section):
-    """What every instance has and needs no word about."""
+    """The keys of an instance that have a default."""
 
     title: str = ""
     tenant: str | None = None
@@ -240,10 +170,11 @@ class InheritedSettings(Section):
     cluster_timeout: Duration = timedelta(seconds=15)
     skip_metrics_lookup: bool = True
     ca_file: Path | None = None
-    http_proxy: ProxyUrl | None = Field(default=None, repr=False)  # may hold a password
+    http_proxy: ProxyUrl | None = Field(default=None, repr=False)  # may contain a password
     console_url: HttpsUrl | None = None
     auth: AuthSettings = AuthSettings()
     oidc: OidcSettings = OidcSettings()
+    trust: TrustSettings = TrustSettings()
     rbac: RbacSettings = RbacSettings()
     token: TokenSettings = TokenSettings()
 
@@ -252,17 +183,17 @@ class InheritedSettings(Section):
     def _is_cron(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        from palette_sync.service.clock import cron_trigger  # noqa: PLC0415 - only a configured cron needs it
+        from palette_sync.core.cron import check_cron  # noqa: PLC0415 - only a configured cron needs the library
 
         try:
-            cron_trigger(value)
+            check_cron(value)
         except ValueError:
-            raise ValueError('is no cron expression of five fields; write for example "*/10 * * * *"') from None
+            raise ValueError('is not a cron expression of five fields; write for example "*/10 * * * *"') from None
         return value
 
 
 class DefaultsSettings(InheritedSettings):
-    """What `[defaults]` may say for every instance: all that an instance may say itself."""
+    """`[defaults]`: every key of an instance, inherited by all instances that do not set it."""
 
     url: HttpsUrl | None = None
     api_key: ApiKey | None = None
@@ -295,7 +226,7 @@ class RedisSettings(Section):
     @classmethod
     def _has_no_braces(cls, value: str) -> str:
         if not re.fullmatch(r"[a-zA-Z0-9._:-]+", value):
-            raise ValueError("may hold letters, digits and . _ : - only")
+            raise ValueError("may contain only letters, digits and . _ : -")
         return value
 
 
@@ -312,7 +243,7 @@ def _seal_shape(value: object) -> str:
     return SEAL_SHAPES[0] if isinstance(value, str) else SEAL_SHAPES[1]
 
 
-# pydantic puts these into the location of an error below `seal`; they are no keys.
+# pydantic adds these tags to the location of an error below `seal`. They are not keys, so `problems` removes them.
 SEAL_SHAPES = ("<word>", "<table>")
 Seal = Annotated[
     Annotated[Literal["none"], Tag(SEAL_SHAPES[0])] | Annotated[SealSettings, Tag(SEAL_SHAPES[1])],
@@ -343,12 +274,12 @@ class HttpSettings(Section):
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         if value and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}", value):
-            raise ValueError('must be "host:port", or "" to serve nothing')
+            raise ValueError('must be "HOST:PORT", or "" to switch the endpoint off')
         return value
 
 
 class Settings(BaseSettings):
-    """The whole configuration, every default filled in. Built by `load`, never by hand."""
+    """The whole configuration with all defaults. Built by `load` only."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -368,14 +299,14 @@ class Settings(BaseSettings):
 
     @field_validator("instances", mode="before")
     @classmethod
-    def _names_are_sound(cls, value: object) -> object:
+    def _names_are_valid(cls, value: object) -> object:
         if not value:
             raise ValueError(NO_INSTANCE)
         wrong = [name for name in value if not _INSTANCE_NAME.fullmatch(str(name))] if isinstance(value, dict) else []
         if wrong:
             raise ValueError(
-                f"{', '.join(map(repr, wrong))}: an instance name is [a-z][a-z0-9_]*, because variables name it too: "
-                f"{PREFIX}INSTANCES__<NAME>__..."
+                f"{', '.join(map(repr, wrong))}: is not an instance name; use [a-z][a-z0-9_]*, because it is a part of "
+                f"variables such as {PREFIX}INSTANCES__<NAME>__API_KEY"
             )
         return value
 
@@ -386,7 +317,10 @@ class Settings(BaseSettings):
         for name, instance in value.items():
             twin = seen.setdefault((instance.url, instance.api_key.get_secret_value()), name)
             if twin != name:
-                raise ValueError(f"{twin!r} and {name!r} have the same url and API key; each cluster would show twice")
+                raise ValueError(
+                    f"{twin!r} and {name!r} have the same url and API key, so each cluster would be published twice; "
+                    "remove one of them"
+                )
         return value
 
     @model_validator(mode="after")
@@ -394,7 +328,7 @@ class Settings(BaseSettings):
         if self.seal != "none" and not (self.seal.keys and self.seal.keys.get_secret_value().strip()):
             raise PydanticCustomError(
                 "no_seal",
-                "seal: no key to seal tokens with; create one by `palette-sync seal-key > seal.keys` and set "
+                "seal: has no key to seal tokens with; create one with `palette-sync seal-key > seal.keys` and set "
                 '[seal] keys_file, or write seal = "none" to store tokens in the clear',
             )
         return self

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.due import PATIENCE, Candidate, Due, due, in_backoff, waits, wakes_at
 from palette_sync.core.fold import cluster_of
-from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, OidcAuth
+from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, OidcAuth, ca_data_of
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Candidates:
     def listed(self, cluster: Cluster) -> Candidate:
         """A cluster as Palette lists it."""
         record = self._state.records.get(cluster.uid)
-        mode = self._policy.mode_of(cluster)
+        mode, ca_pem = self._policy.mode_of(cluster), self._policy.ca_of(cluster)
         return Candidate(
             key=ClusterKey(self._policy.instance, cluster.uid),
             cluster=cluster,
@@ -49,8 +49,9 @@ class Candidates:
             credential=self._state.credentials.get(cluster.uid) if self._state.trusted else None,
             memory=self._state.memory.get(cluster.uid, ClusterMemory()),
             mode=mode,
-            desired=self._fingerprints[mode or mode_in_use(record)],
-            former_desired=self._former_fingerprints[mode or mode_in_use(record)],
+            desired=self._fingerprint(mode or mode_in_use(record), ca_pem),
+            former_desired=None if ca_pem else self._former_fingerprints[mode or mode_in_use(record)],
+            ca_pem=ca_pem,
         )
 
     def published(self, uid: str) -> Candidate:
@@ -61,12 +62,22 @@ class Candidates:
         record = self._state.records[uid]
         # The record's name is not Palette's, so rules cannot be asked; its kind of access stays what it is.
         mode = mode_in_use(record)
+        ca_pem = self._ca_in_use(record)
         return replace(
             self.listed(cluster_of(record)),
             mode=mode,
-            desired=self._fingerprints[mode],
-            former_desired=self._former_fingerprints[mode],
+            desired=self._fingerprint(mode, ca_pem),
+            former_desired=None if ca_pem else self._former_fingerprints[mode],
+            ca_pem=ca_pem,
         )
+
+    def _fingerprint(self, mode: AuthMode, ca_pem: str | None) -> str:
+        return self._fingerprints[mode] if ca_pem is None else self._policy.fingerprint(mode, ca_pem)
+
+    def _ca_in_use(self, record: ClusterRecord) -> str | None:
+        """The CA that a rule gave to a published cluster: one of the rules' CAs that the record carries."""
+        published = record.server.ca_data if record.server else None
+        return next((rule.pem for rule in self._policy.ca_rules if ca_data_of(rule.pem) == published), None)
 
     def due(self, candidate: Candidate, *, resync: bool, ahead: timedelta) -> Due | None:
         return due(candidate, now=self._now, verify_interval=self._policy.verify_interval, resync=resync, ahead=ahead)

@@ -1,9 +1,9 @@
-"""JSON documents, written and read strictly: the same bytes for the same value, and errors that quote no value.
+"""JSON documents, encoded canonically and decoded strictly, with errors that quote no value.
 
-Readers of another language compare hashes of these bytes, so encoding is canonical: UTF-8 JSON, sorted keys, no
-spaces, no nulls (a key without a value is left out), times as RFC 3339 in UTC with `Z` and whole seconds (fractions
-are cut). Decoding takes only what encoding could have written, except that unknown keys are ignored, so that a newer
-writer of the same schema stays readable. Its errors tell document, place and reason.
+Writers compare hashes of these bytes, so the same value is always encoded as the same bytes: UTF-8 JSON, sorted keys,
+no spaces, no nulls (a key without a value is left out), times as RFC 3339 in UTC with `Z` and whole seconds (fractions
+are cut off). Decoding accepts only what encoding could have written, but ignores unknown keys, so that a newer writer
+of the same schema stays readable. An error names the document, the path of the key, and what is wrong.
 """
 
 from __future__ import annotations
@@ -25,13 +25,10 @@ _Word = TypeVar("_Word", bound=StrEnum)
 
 
 class DocumentError(ValueError):
-    """A document cannot be read. `what` is its kind, `where` the path of the faulty key, `why` what is wrong there."""
+    """A document cannot be decoded. `what` is its kind, `where` the path of the invalid key, `why` the reason."""
 
     def __init__(self, what: str, where: str, why: str) -> None:
         super().__init__(f"{what}: {where}: {why}" if where else f"{what}: {why}")
-        self.what = what
-        self.where = where
-        self.why = why
 
 
 def format_time(moment: datetime) -> str:
@@ -61,7 +58,7 @@ def decode_object(what: str, raw: bytes) -> dict[str, Any]:
 
 
 def present(**values: object) -> dict[str, object]:
-    """Return the values that are there, times as text."""
+    """Return the values that are not None, times as text."""
     return {
         key: format_time(value) if isinstance(value, datetime) else value
         for key, value in values.items()
@@ -70,7 +67,7 @@ def present(**values: object) -> dict[str, object]:
 
 
 class Fields:
-    """The members of one JSON object, taken out by key and type; every refusal names document and path."""
+    """The members of one JSON object, read by key and type. Every method raises DocumentError."""
 
     __slots__ = ("_members", "_path", "_what")
 
@@ -98,7 +95,7 @@ class Fields:
         return value
 
     def name(self, key: str) -> str:
-        """A string that must say something."""
+        """A string that must not be empty."""
         value = self.text(key)
         if not value:
             raise self.wrong(key, "is empty")

@@ -35,7 +35,8 @@ class Candidate:
     """All that is known about one chosen cluster before any request to it.
 
     `mode` is the configured one, None = `auto`. `desired` is the fingerprint of the configuration that shapes what
-    is created in the cluster, `former_desired` the same in the form that was stored before.
+    is created in the cluster, `former_desired` the same in the form that was stored before. `ca_pem` is
+    the CA that a rule gives to the cluster, None = the one in its kubeconfig.
     """
 
     key: ClusterKey
@@ -46,6 +47,7 @@ class Candidate:
     mode: AuthMode | None
     desired: str
     former_desired: str | None = None
+    ca_pem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

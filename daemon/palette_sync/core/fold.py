@@ -55,12 +55,17 @@ class AccessGained:
 
 @dataclass(frozen=True, slots=True)
 class AccessFailed:
-    """Access could not be proven. `pending`: not wrong, only not there yet. `dead`: the token was refused."""
+    """Access could not be proven. `pending`: not wrong, only not there yet."""
 
     reason: Reason
     message: str
     pending: bool = False
-    dead: bool = False
+
+
+def without_token(failure: AccessFailed) -> AccessFailed:
+    """The failure to replace a token that the API server refuses, with both facts in its message."""
+    message = f"the API server refuses the published token, and it could not be replaced: {failure.message}"
+    return AccessFailed(failure.reason, message)
 
 
 Verdict = AccessGained | AccessFailed

@@ -1,4 +1,4 @@
-"""What the daemon remembers in Redis between its passes: work, scopes and OIDC issuers, as documents."""
+"""What the daemon keeps in Redis between passes without a version, as documents: memory, scopes and OIDC issuers."""
 
 from __future__ import annotations
 

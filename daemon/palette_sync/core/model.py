@@ -5,6 +5,7 @@ Pure: nothing here reads a clock, a file or a socket. Times are timezone-aware U
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MANAGED_BY = "palette-sync"
 SCHEMA = 1
 TENANT_SCOPE = "tenant"
+VIRTUAL_CLOUD_TYPE = "nested"  # Palette's word for virtual clusters
 # Foreign times outside are none: so far from the calendar's ends no interval added to one leads over them.
 YEARS = range(1000, 9000)
 
@@ -138,6 +140,11 @@ class Server:
     url: str
     ca_data: str | None = None
     tls_server_name: str | None = None
+
+
+def ca_data_of(pem: str) -> str:
+    """A CA as it is published: base64 of its PEM."""
+    return base64.b64encode(pem.encode()).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,4 +351,3 @@ class Discovery:
     projects: tuple[Project, ...] | None
     listings: tuple[Listing, ...]
     error: str | None = None
-    requests: int = 0

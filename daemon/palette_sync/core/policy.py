@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import encode_document
 from palette_sync.core.model import AuthMode
-from palette_sync.core.select import AuthRule, Filters, auth_mode
+from palette_sync.core.select import AuthRule, CaRule, Filters, auth_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,12 +54,19 @@ class InstancePolicy:
     verify_interval: timedelta
     cluster_timeout: timedelta
     tenant: str | None = None
+    ca_rules: tuple[CaRule, ...] = ()
+
+    def ca_of(self, cluster: Cluster) -> str | None:
+        """The CA of the first rule that matches, as PEM; None = the one in the kubeconfig counts."""
+        return next((rule.pem for rule in self.ca_rules if rule.matches(cluster)), None)
 
     def mode_of(self, cluster: Cluster) -> AuthMode | None:
         return auth_mode(cluster, rules=self.auth_rules, default=self.default_mode)
 
-    def fingerprint(self, mode: AuthMode) -> str:
+    def fingerprint(self, mode: AuthMode, ca_pem: str | None = None) -> str:
         """Identify the configuration that shapes access in `mode`, so that a change of it is work that is due.
+
+        `ca_pem` is the CA that a rule gives to the cluster.
 
         It is stored in Redis beside each cluster. What has its default value is left out: a new option changes no
         fingerprint until somebody sets it.
@@ -69,6 +76,8 @@ class InstancePolicy:
         else:
             shape = _without_defaults(self.desired)
             shape["rules"] = [_without_defaults(rule) for rule in self.desired.rules]
+        if ca_pem is not None:
+            shape["ca"] = hashlib.sha256(ca_pem.encode()).hexdigest()
         text = encode_document("fingerprint", {"mode": mode.value, "shape": shape})
         return f"{_FORM}:{hashlib.sha256(text).hexdigest()[:16]}"
 

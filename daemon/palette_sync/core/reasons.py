@@ -174,7 +174,7 @@ class Reason(StrEnum):
         Shown.RECORD,
         "The CA in the kubeconfig cannot be used.",
         "It downloads the file again with growing pauses.",
-        "Renew the cluster's certificates in Palette, or configure the CA of this cluster.",
+        "Renew the cluster's certificates in Palette, or give it a CA by a rule in `[defaults.trust]`.",
     )
     NOT_HTTPS = (
         "NotHttps",
@@ -188,7 +188,7 @@ class Reason(StrEnum):
         Shown.RECORD,
         "The kubeconfig asks to skip TLS verification, which palette-sync never does.",
         "It downloads the file again with growing pauses.",
-        "Configure the CA of this cluster, or renew its kubeconfig in Palette.",
+        "Give the cluster a CA by a rule in `[defaults.trust]`, or renew its kubeconfig in Palette.",
     )
     EXEC_REFUSED = (
         "ExecRefused",
@@ -232,7 +232,7 @@ class Reason(StrEnum):
         Shown.RECORD,
         "The API server's certificate does not verify with the CA of the kubeconfig.",
         "It tries again with growing pauses, and never without verification.",
-        "Renew the kubeconfig in Palette, or configure the CA of this cluster.",
+        "Renew the kubeconfig in Palette, or give the cluster a CA by a rule in `[defaults.trust]`.",
     )
     UNAUTHORIZED = (
         "Unauthorized",

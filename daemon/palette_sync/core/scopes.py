@@ -1,4 +1,4 @@
-"""How an instance stands after a pass: the freshness of each scope and the status document for people. Pure."""
+"""How fresh each scope of an instance is after a pass, and which prunes the last status document holds. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def scopes_after(
     before: Mapping[str, ScopeStatus], discovery: Discovery, now: datetime
 ) -> dict[str, ScopeStatus | None]:
-    """Return what changes in the scopes: None removes one whose project is gone or no longer chosen.
+    """Return the scopes that change. None removes a scope whose project is gone or no longer selected.
 
-    A scope that failed keeps the time of its last good listing; `since` is when it began to fail.
+    A scope whose listing failed keeps the time of its last good listing; `since` is when its listings began to fail.
     """
     if discovery.projects is None:
         error = discovery.error or "the project list failed"
@@ -37,14 +37,14 @@ def scopes_after(
 
 
 def whole(discovery: Discovery) -> bool:
-    """Whether a discovery saw all that there is to see (a tenant scope that is not permitted is nothing to see)."""
+    """Whether a discovery listed everything. A tenant scope that the API key may not list does not count."""
     return discovery.projects is not None and all(
         listing.complete or listing.not_permitted for listing in discovery.listings
     )
 
 
 def held_before(status: Mapping[str, object]) -> dict[str, int]:
-    """Read the held prunes out of the last status document, whatever somebody may have written there."""
+    """Read the held prunes from the last status document. Anything malformed is ignored."""
     held = status.get("held")
     if not isinstance(held, dict):
         return {}

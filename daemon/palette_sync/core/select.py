@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from palette_sync.core.model import TENANT_SCOPE, AuthMode, Cluster, Project, Scope
+from palette_sync.core.model import TENANT_SCOPE, VIRTUAL_CLOUD_TYPE, AuthMode, Cluster, Project, Scope
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from palette_sync.core.model import ClusterRecord, Discovery
-
-VIRTUAL_CLOUD_TYPE = "nested"  # Palette's word for virtual clusters
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +66,29 @@ class AuthRule:
     tag: str | None = None
 
     def matches(self, cluster: Cluster) -> bool:
-        project = cluster.project.name if cluster.project else ""
-        return (
-            (self.project is None or fnmatchcase(project, self.project))
-            and (self.cluster is None or fnmatchcase(cluster.name, self.cluster))
-            and (self.tag is None or _any_matches((self.tag,), cluster.tags))
-        )
+        return _matches(cluster, self.project, self.cluster, self.tag)
+
+
+@dataclass(frozen=True, slots=True)
+class CaRule:
+    """The CA to trust for clusters, in place of the one in their kubeconfig; the globs are those of `AuthRule`."""
+
+    pem: str
+    project: str | None = None
+    cluster: str | None = None
+    tag: str | None = None
+
+    def matches(self, cluster: Cluster) -> bool:
+        return _matches(cluster, self.project, self.cluster, self.tag)
+
+
+def _matches(cluster: Cluster, project: str | None, name: str | None, tag: str | None) -> bool:
+    of_project = cluster.project.name if cluster.project else ""
+    return (
+        (project is None or fnmatchcase(of_project, project))
+        and (name is None or fnmatchcase(cluster.name, name))
+        and (tag is None or _any_matches((tag,), cluster.tags))
+    )
 
 
 def auth_mode(cluster: Cluster, *, rules: Iterable[AuthRule], default: AuthMode | None) -> AuthMode | None:

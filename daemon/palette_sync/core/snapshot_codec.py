@@ -1,4 +1,4 @@
-"""What readers act on, as it lies in Redis: cluster records, credentials, the head, and the hashes that bind them."""
+"""What readers act on, in the form that it has in Redis: cluster records, credentials, the head, and their hashes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from palette_sync.core.documents import DocumentError, Fields, decode_object, encode_document, format_time, present
+from palette_sync.core.documents import DocumentError, Fields, decode_object, encode_document, present
 from palette_sync.core.model import (
     SCHEMA,
     Access,
@@ -39,7 +39,7 @@ class UnknownSchemaError(DocumentError):
 
 
 def record_hash(raw: bytes) -> str:
-    """Return the hex SHA-256 of a record's bytes as they lie in Redis."""
+    """Return the hex SHA-256 of a record's bytes in Redis."""
     return hashlib.sha256(raw).hexdigest()
 
 
@@ -164,9 +164,9 @@ def _palette(fields: Fields) -> PaletteFacts:
 
 
 def record_in_history(raw: bytes) -> dict[str, object]:
-    """Return a former record for the history: its CA, by far the largest part, stands as the SHA-256 of the PEM.
+    """Return a former record for the history. Its CA, by far the largest part, is replaced by the SHA-256 of the PEM.
 
-    A record that cannot be read, or is nested so deeply that it cannot be written, leaves only the hash of its bytes.
+    A record that cannot be decoded, or is nested too deeply to be encoded again, is replaced by the hash of its bytes.
     """
     try:
         document = decode_object("cluster record", raw)
@@ -205,22 +205,6 @@ def decode_credential(raw: bytes) -> SealedCredential:
         expires_at=fields.maybe_time("expires_at"),
         sealed=fields.name("sealed"),
     )
-
-
-def head_to_fields(head: Head) -> dict[str, str]:
-    """Return the head as the fields of its Redis hash."""
-    return {
-        "schema": str(head.schema),
-        "epoch": str(head.epoch),
-        "version": str(head.version),
-        "digest": head.digest,
-        "mac": head.mac,
-        "clusters": str(head.clusters),
-        "complete": "1" if head.complete else "0",
-        "changed_at": format_time(head.changed_at),
-        "checked_at": format_time(head.checked_at),
-        "writer": head.writer,
-    }
 
 
 def head_from_fields(members: Mapping[str, str]) -> Head:

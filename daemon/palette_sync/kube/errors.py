@@ -11,31 +11,32 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import orjson
 
 from palette_sync.core.reasons import Reason
-from palette_sync.http import Cause
+from palette_sync.core.text import one_line
+from palette_sync.http import Cause, RequestOutcome
 
 if TYPE_CHECKING:
     from palette_sync.core.model import Secret
     from palette_sync.core.plan import Blocked as BlockedPlan
     from palette_sync.http import Reply, TransportError
 
-LONGEST_MESSAGE = 200
+LONGEST_MESSAGE = 400  # characters, of which the middle is cut
 
 
 class KubeError(Exception):
     """A cluster's API did not do what was asked. `outcome` is the word for metrics."""
 
     reason: Reason = Reason.FAILED
-    outcome: ClassVar[str] = "error"
+    outcome: ClassVar[RequestOutcome] = RequestOutcome.ERROR
 
 
 class Unauthorized(KubeError):
     reason = Reason.UNAUTHORIZED
-    outcome = "unauthorized"
+    outcome = RequestOutcome.UNAUTHORIZED
 
 
 class Forbidden(KubeError):
     reason = Reason.FORBIDDEN
-    outcome = "not-permitted"
+    outcome = RequestOutcome.NOT_PERMITTED
 
 
 class NamespaceTerminating(Forbidden):
@@ -46,43 +47,43 @@ class NamespaceTerminating(Forbidden):
 
 class NotFound(KubeError):
     reason = Reason.NOT_FOUND
-    outcome = "not-found"
+    outcome = RequestOutcome.NOT_FOUND
 
 
 class Conflict(KubeError):
     """Another writer was faster: the object exists already, or changed since it was read."""
 
     reason = Reason.CONTENDED
-    outcome = "conflict"
+    outcome = RequestOutcome.CONFLICT
 
 
 class Invalid(KubeError):
     reason = Reason.INVALID
-    outcome = "rejected"
+    outcome = RequestOutcome.REJECTED
 
 
 class TooMany(KubeError):
     reason = Reason.TOO_MANY_REQUESTS
-    outcome = "rate-limited"
+    outcome = RequestOutcome.RATE_LIMITED
 
 
 class ServerFailure(KubeError):
     reason = Reason.SERVER_FAILURE
-    outcome = "server-failure"
+    outcome = RequestOutcome.SERVER_FAILURE
 
 
 class Malformed(KubeError):
     """The answer is not what a Kubernetes API server says."""
 
     reason = Reason.MALFORMED
-    outcome = "malformed"
+    outcome = RequestOutcome.MALFORMED
 
 
 class Unreachable(KubeError):
     """No complete answer came. A refused certificate has the reason `CertificateRefused`."""
 
     reason = Reason.UNREACHABLE
-    outcome = "unreachable"
+    outcome = RequestOutcome.UNREACHABLE
 
     def __init__(self, message: str, *, cause: Cause = Cause.BROKEN) -> None:
         super().__init__(message)
@@ -164,10 +165,7 @@ def _told(document: dict[str, Any], token: Secret | None) -> str:
     text = ": ".join(word for word in words if isinstance(word, str) and word)
     if token:
         text = text.replace(token.reveal(), "***")
-    text = text[: 8 * LONGEST_MESSAGE]
-    # An API server's words end on terminals: what would move a cursor or set a title has no place there.
-    visible = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(visible.split())[:LONGEST_MESSAGE]
+    return one_line(text, LONGEST_MESSAGE)
 
 
 def _terminating(document: dict[str, Any]) -> bool:

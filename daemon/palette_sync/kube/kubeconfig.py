@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import yaml
 
-from palette_sync.core.model import Secret, Server
+from palette_sync.core.model import Secret, Server, ca_data_of
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LARGEST = 1024 * 1024
+LARGEST = 128 * 1024
 DEEPEST = 24
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # A block ends where five dashes stand: a search that looked further would take minutes over a file of beginnings.
@@ -170,16 +170,18 @@ def _server(cluster: dict[str, object], ca_pem: str | None) -> Server:
     if tls_server_name is not None and not tls_server_name.isprintable():
         raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig's tls-server-name is no host name")
     if ca_pem is not None:
-        return Server(url.rstrip("/"), base64.b64encode(ca_pem.encode()).decode(), tls_server_name)
+        return Server(url.rstrip("/"), ca_data_of(ca_pem), tls_server_name)
     if (_text(cluster, "insecure-skip-tls-verify") or "").lower() in {"true", "yes", "on"}:
         raise KubeconfigError(
-            Reason.INSECURE_TLS, "the kubeconfig asks to skip TLS verification; give the cluster a CA instead"
+            Reason.INSECURE_TLS,
+            "the kubeconfig asks to skip TLS verification, which is never done; "
+            "give the cluster a CA by a rule in [defaults.trust]",
         )
     data = _text(cluster, "certificate-authority-data")
     if data is None:
         return Server(url.rstrip("/"), None, tls_server_name)
     pem = _pem(data, "CERTIFICATE", Reason.BAD_CA, "certificate-authority-data")
-    return Server(url.rstrip("/"), base64.b64encode(pem.encode()).decode(), tls_server_name)
+    return Server(url.rstrip("/"), ca_data_of(pem), tls_server_name)
 
 
 def _credential(user: dict[str, object]) -> ClientCertificate | BearerToken:

@@ -12,7 +12,6 @@ import contextlib
 import os
 import ssl
 import tempfile
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
@@ -29,9 +28,10 @@ from kubernetes_asyncio.client.rest import RESTClientObject
 
 from palette_sync import __version__
 from palette_sync.core.reasons import Reason
-from palette_sync.http import TransportError, open_session, request
+from palette_sync.http import RequestOutcome, TransportError, open_session, request
 from palette_sync.kube.errors import KubeError, Malformed, error_of, unreachable
 from palette_sync.kube.kubeconfig import BearerToken, ClientCertificate, KubeconfigError
+from palette_sync.tls import certificates_problem, key_problem, system_trust, trusting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -111,10 +111,10 @@ class Requests:
 
     @contextlib.contextmanager
     def counted(self, operation: str) -> Iterator[None]:
-        outcome = "cancelled"
+        outcome = RequestOutcome.CANCELLED
         try:
             yield
-            outcome = "ok"
+            outcome = RequestOutcome.OK
         except KubeError as error:
             outcome = error.outcome
             raise
@@ -178,18 +178,24 @@ def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
     """
     if server.ca_data is None:
         if not isinstance(credential, ClientCertificate):
-            return _system_trust()
-        context = ssl.create_default_context()
+            return trusting(None)
+        context = system_trust()  # its own, because it gets a client certificate
     else:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
-            context.load_verify_locations(cadata=base64.b64decode(server.ca_data).decode("ascii"))
-        except (ssl.SSLError, ValueError):
+            pem = base64.b64decode(server.ca_data).decode("ascii")
+            if problem := certificates_problem(pem):
+                raise KubeconfigError(Reason.BAD_CA, f"the cluster's CA {problem}")
+            context = trusting(pem)
+        except ValueError:
             raise KubeconfigError(Reason.BAD_CA, "the cluster's CA is not a valid certificate") from None
     # As Go does, and so every Kubernetes client: any certificate of the file is an anchor, be it an intermediate one.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if isinstance(credential, ClientCertificate):
+        if problem := certificates_problem(credential.certificate):
+            raise KubeconfigError(Reason.BAD_CREDENTIAL, f"the client certificate {problem}")
+        if problem := key_problem(credential.key.reveal()):
+            raise KubeconfigError(Reason.BAD_CREDENTIAL, f"the client key {problem}")
         with _in_memory(credential.certificate + credential.key.reveal()) as path:
             try:
                 context.load_cert_chain(path, password=_refuse_password)
@@ -198,11 +204,6 @@ def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
                     Reason.BAD_CREDENTIAL, "the client certificate and key do not load together"
                 ) from None
     return context
-
-
-@lru_cache(maxsize=1)
-def _system_trust() -> ssl.SSLContext:
-    return ssl.create_default_context()
 
 
 def _refuse_password() -> str:

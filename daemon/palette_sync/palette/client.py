@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import ssl
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import quote
@@ -22,7 +20,8 @@ import orjson
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_any, stop_before_delay
 from yarl import URL
 
-from palette_sync.http import Cause, TransportError, open_session, request
+from palette_sync.core.api_key import api_key_problem
+from palette_sync.http import Cause, RequestOutcome, TransportError, http_date, open_session, request
 from palette_sync.palette.errors import (
     Malformed,
     PaletteError,
@@ -32,8 +31,10 @@ from palette_sync.palette.errors import (
     UnusableSettings,
     error_of,
 )
+from palette_sync.tls import NotACertificate, trusting
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
@@ -49,7 +50,6 @@ FILE_LIMIT = 1024 * 1024
 _JSON = "application/json"
 _FILE = "application/octet-stream"
 _UNREPEATABLE = frozenset({Cause.TLS, Cause.TOO_LARGE})
-_SHORTEST_KEY = 4
 
 
 class Recorder(Protocol):
@@ -240,7 +240,7 @@ class PaletteClient:
             self._count(call, error.outcome)
             raise
         if HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
-            self._count(call, "ok")
+            self._count(call, RequestOutcome.OK)
             return reply.body
         refusal = error_of(
             call.what,
@@ -290,7 +290,7 @@ class PaletteClient:
         # Everybody was told the same: part a little, so that not all come back at once.
         return min(asked, timing.retry_after_cap) + self._draw() * timing.backoff
 
-    def _count(self, call: _Call, outcome: str) -> None:
+    def _count(self, call: _Call, outcome: RequestOutcome) -> None:
         if self._recorder is not None:
             self._recorder.request(call.api, outcome)
 
@@ -329,18 +329,10 @@ def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     text = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
         return float(text)
-    when = _http_date(text)
+    when = http_date(text)
     if when is None:
         return None
-    return max(0.0, (when - (_http_date(headers.get("Date", "")) or now)).total_seconds())
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, IndexError, OverflowError):
-        return None
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when
+    return max(0.0, (when - (http_date(headers.get("Date", "")) or now)).total_seconds())
 
 
 def _check_url(url: str) -> tuple[str, str]:
@@ -357,17 +349,13 @@ def _check_url(url: str) -> tuple[str, str]:
 
 
 def _check_key(key: Secret) -> Secret:
-    raw = key.reveal()
-    if len(raw) < _SHORTEST_KEY or not re.fullmatch(r"[\x21-\x7e]+", raw):
-        raise UnusableSettings("the API key is empty or holds characters that no key has")
+    if problem := api_key_problem(key.reveal()):
+        raise UnusableSettings(f"the API key {problem}")
     return key
 
 
-def _context(ca_pem: str | None) -> ssl.SSLContext | bool:
-    if ca_pem is None:
-        return True
+def _context(ca_pem: str | None) -> ssl.SSLContext:
     try:
-        # An empty text would be taken for "the system's trust", a blank one is refused.
-        return ssl.create_default_context(cadata=ca_pem or " ")
-    except (ssl.SSLError, ValueError, TypeError):  # TypeError: a text that is not ASCII
+        return trusting(ca_pem)
+    except NotACertificate:
         raise UnusableSettings("the CA for Palette holds no certificate in PEM form") from None

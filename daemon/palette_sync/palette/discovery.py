@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from palette_sync.core.model import TENANT_SCOPE, Discovery, Listing, Scope
+from palette_sync.core.model import TENANT_SCOPE, VIRTUAL_CLOUD_TYPE, Discovery, Listing, Scope
+from palette_sync.core.text import one_line
 from palette_sync.fanout import fan_out
 from palette_sync.palette.errors import (
     NotFound,
@@ -20,7 +21,6 @@ from palette_sync.palette.errors import (
     PaletteError,
     TenantMismatch,
     Unauthorized,
-    tidy,
 )
 from palette_sync.palette.listing import read_listing
 from palette_sync.palette.rows import (
@@ -67,10 +67,9 @@ async def discover(
     seconds, for each project. Raises PaletteError where the credential could not be proven; every later failure is part
     of the result.
     """
-    asked_before = client.requests
     user = await user_info(client)
     if tenant is not None and user.org_name.casefold() != tenant.casefold():
-        organisation = client.redact(tidy(user.org_name, 64)) or "one without a name"
+        organisation = client.redact(one_line(user.org_name, 64)) or "one without a name"
         raise TenantMismatch(f"the API key belongs to the tenant {organisation}, not to {tenant}")
     try:
         found = await read_listing(client, PROJECTS, {"filter": {}, "sort": _OLDEST_FIRST}, read_project)
@@ -81,7 +80,6 @@ async def discover(
             projects=None,
             listings=(),
             error=str(error),
-            requests=client.requests - asked_before,
         )
     walk = _Walk(
         client,
@@ -95,7 +93,6 @@ async def discover(
         user.org_name,
         projects=tuple(found),
         listings=listings,
-        requests=client.requests - asked_before,
     )
 
 
@@ -112,13 +109,14 @@ async def user_info(client: PaletteClient) -> UserInfo:
         raise
 
 
-async def api_key_expiry(client: PaletteClient, name: str, *, user_uid: str | None = None) -> ApiKeyInfo | None:
-    """What Palette says of the API key of that name or uid; None if it lists no such key. Raises PaletteError.
+async def api_key_expiry(client: PaletteClient, name: str) -> ApiKeyInfo | None:
+    """What Palette reports of the API key of that name or uid; None if it lists no such key. Raises PaletteError.
 
-    Palette never shows which key a request was made with, so the operator must name it; `user_uid` settles which of
-    several users' namesakes is meant.
+    Palette never shows which key a request was made with, so the operator must name it. Key names are unique within
+    one user only: of several users' namesakes, the key of the user who asks is meant.
     """
-    return read_api_key(await client.get_json(API_KEYS), name, user_uid=user_uid)
+    user = await user_info(client)
+    return read_api_key(await client.get_json(API_KEYS), name, user_uid=user.user_uid)
 
 
 class _Walk:
@@ -213,7 +211,7 @@ def search_body(*, include_virtual: bool) -> object:
             "operator": "eq",
             "negation": True,
             "ignoreCase": True,
-            "match": {"conjunction": "or", "values": ["nested"]},
+            "match": {"conjunction": "or", "values": [VIRTUAL_CLOUD_TYPE]},
         }
         filters.insert(0, {"property": "environment", "type": "string", "condition": {"string": nested}})
     group = {"conjunction": "and", "filters": filters}

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
+from palette_sync.core.text import one_line
+from palette_sync.http import RequestOutcome
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,7 +28,7 @@ class PaletteError(Exception):
     """Base of all; the text is safe to log. `status` and `code` are what Palette said, None where it said nothing."""
 
     retryable: bool = False
-    outcome: ClassVar[str] = "error"
+    outcome: ClassVar[RequestOutcome] = RequestOutcome.ERROR
 
     def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -36,26 +39,26 @@ class PaletteError(Exception):
 class Unauthorized(PaletteError):
     """The API key is missing, wrong, expired or revoked."""
 
-    outcome = "unauthorized"
+    outcome = RequestOutcome.UNAUTHORIZED
 
 
 class NotPermitted(PaletteError):
     """The key's user lacks a permission, or the object is in another project than the request named."""
 
-    outcome = "not-permitted"
+    outcome = RequestOutcome.NOT_PERMITTED
 
 
 class NotFound(PaletteError):
     """The object is not there, or not yet, or the path is unknown to this version. Not a proof of deletion."""
 
-    outcome = "not-found"
+    outcome = RequestOutcome.NOT_FOUND
 
 
 class TooManyRequests(PaletteError):
     """Palette's rate limit. `retry_after` is the wait it asked for, in seconds."""
 
     retryable = True
-    outcome = "rate-limited"
+    outcome = RequestOutcome.RATE_LIMITED
 
     def __init__(
         self,
@@ -72,14 +75,14 @@ class TooManyRequests(PaletteError):
 class Rejected(PaletteError):
     """Another 4xx, or a redirect: the same request will be refused again."""
 
-    outcome = "rejected"
+    outcome = RequestOutcome.REJECTED
 
 
 class ServerFailure(PaletteError):
     """A 5xx. `retry_after` is the wait that the answer asked for, in seconds."""
 
     retryable = True
-    outcome = "server-failure"
+    outcome = RequestOutcome.SERVER_FAILURE
 
     def __init__(
         self,
@@ -96,7 +99,7 @@ class ServerFailure(PaletteError):
 class Unreachable(PaletteError):
     """No complete answer came. Whether another try may help depends on the cause."""
 
-    outcome = "unreachable"
+    outcome = RequestOutcome.UNREACHABLE
 
     def __init__(self, message: str, *, retryable: bool) -> None:
         super().__init__(message)
@@ -106,25 +109,25 @@ class Unreachable(PaletteError):
 class Malformed(PaletteError):
     """The answer is not what Palette's description promises."""
 
-    outcome = "malformed"
+    outcome = RequestOutcome.MALFORMED
 
 
 class IncompleteListing(PaletteError):
     """A listing was read to its end, or as far as it leads, and does not hold all that it announced."""
 
-    outcome = "incomplete"
+    outcome = RequestOutcome.INCOMPLETE
 
 
 class TenantMismatch(PaletteError):
     """The API key belongs to another tenant than the configuration names."""
 
-    outcome = "tenant-mismatch"
+    outcome = RequestOutcome.TENANT_MISMATCH
 
 
 class UnusableSettings(PaletteError):
     """The URL, the API key or the CA that a client was given cannot be used at all."""
 
-    outcome = "unusable-settings"
+    outcome = RequestOutcome.UNUSABLE_SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +176,13 @@ def error_of(
 ) -> PaletteError:
     """Turn an answer that is not a success into an error. `what` is method and path, for the text."""
     envelope = read_envelope(body)
-    code = tidy(redact(envelope.code), _CODE_LENGTH)
+    code = one_line(redact(envelope.code), _CODE_LENGTH)
     text = f"{what}: HTTP {status}"
     if code:
         text += f" {code}"
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         text += ", a redirect, which is not followed; is the URL right?"
-    elif message := tidy(redact(envelope.message), MESSAGE_LENGTH):
+    elif message := one_line(redact(envelope.message), MESSAGE_LENGTH):
         text += f": {message}"
     kind = _kind_of(status, envelope.code)
     if kind is TooManyRequests or kind is ServerFailure:
@@ -193,10 +196,3 @@ def _kind_of(status: int, code: str) -> type[PaletteError]:
     if status >= HTTPStatus.BAD_REQUEST:
         return _BY_CODE.get(code) or _BY_STATUS.get(status, Rejected)
     return Rejected
-
-
-def tidy(text: str, length: int) -> str:
-    """Foreign text on one line, without control characters, at most `length` characters."""
-    words = "".join(character if character.isprintable() else " " for character in text[: 8 * length]).split()
-    line = " ".join(words)
-    return line if len(line) <= length else line[: length - 3] + "..."

@@ -71,7 +71,7 @@ class HostLimits:
         """Wait until a request for `path` (without query) is within the limits; it counts from then on."""
         if not self._enabled:
             return
-        found = self._rate_of(path)
+        found = self.rate_of(path)
         if found is None:
             return
         name, rate = found
@@ -80,12 +80,8 @@ class HostLimits:
             bucket = self._buckets[name] = _Bucket(rate)
         await bucket.acquire()
 
-    def bucket_of(self, path: str) -> str | None:
-        """The name of the bucket that `path` counts against, or None where nothing limits it."""
-        found = self._rate_of(path)
-        return found[0] if found else None
-
-    def _rate_of(self, path: str) -> tuple[str, Rate] | None:
+    def rate_of(self, path: str) -> tuple[str, Rate] | None:
+        """The name of the bucket that `path` counts against, and its rate; None where nothing limits it."""
         for pattern, rate in self._rates:
             match = pattern.match(path)
             if match is None:

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from palette_sync.core.model import YEARS, Cluster, Location, Project, Scope
+from palette_sync.core.model import VIRTUAL_CLOUD_TYPE, YEARS, Cluster, Location, Project, Scope
+from palette_sync.core.text import visible
 from palette_sync.palette.errors import Malformed
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ T = TypeVar("T")
 
 PLAIN_TAG = "spectro__tag"
 _PAUSED = frozenset({"Paused", "Pausing", "Resuming"})
-_NESTED = "nested"
 # Usually 24 hexadecimal characters, but an agent-mode edge host has its name. It becomes part of paths and headers.
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
@@ -43,24 +43,22 @@ class UserInfo:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyInfo:
-    """What Palette tells of an API key, never its value. `expiry` is None where it names no time."""
+    """What Palette reports of an API key, never its value. `expiry` is None for a key that never expires."""
 
     name: str
     expiry: datetime | None
-    active: bool
 
 
 @dataclass(frozen=True, slots=True)
 class OidcSpec:
     """A cluster's OIDC configuration, without its client secret. `ca_pem` is the issuer's CA (None = system's trust).
 
-    `insecure` is what Palette would have its clients do (no verification); it is reported, not followed.
+    Palette may ask its clients to skip the issuer's TLS verification; palette-sync never does.
     """
 
     issuer_url: str
     client_id: str
     ca_pem: str | None = None
-    insecure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,7 @@ def read_cluster(row: object) -> Cluster:
         created_at=read_time(metadata.get("creationTimestamp")),
         tags=_tags(_part(metadata, "labels", what)),
         location=_location(_part(status, "location", what)),
-        virtual=cloud_type.lower() == _NESTED or bool(_part(virtual, "hostCluster", what).get("uid")),
+        virtual=cloud_type.lower() == VIRTUAL_CLOUD_TYPE or bool(_part(virtual, "hostCluster", what).get("uid")),
         paused=_text(_part(virtual, "lifecycleStatus", what), "status", what) in _PAUSED,
         permissions=_permissions(annotations),
     )
@@ -134,7 +132,7 @@ def read_user_info(document: object) -> UserInfo:
     return UserInfo(_text(info, "orgName", what), tenant_uid, _text(info, "userUid", what))
 
 
-def read_api_key(document: object, name: str, *, user_uid: str | None = None) -> ApiKeyInfo | None:
+def read_api_key(document: object, name: str, *, user_uid: str) -> ApiKeyInfo | None:
     """Find the API key of that name or uid in a `v1ApiKeys`; None if it is not there. Raises Malformed.
 
     Names are unique for a user only: of several the user's own counts, else the one that expires first.
@@ -147,10 +145,9 @@ def read_api_key(document: object, name: str, *, user_uid: str | None = None) ->
         if name not in {_text(metadata, "name", what), _text(metadata, "uid", what)}:
             continue
         expiry = read_time(spec.get("expiry"))
-        active = _part(key, "status", what).get("isActive") is True
-        foreign = user_uid is not None and _text(_part(spec, "user", what), "uid", what) != user_uid
+        foreign = _text(_part(spec, "user", what), "uid", what) != user_uid
         never = datetime.max.replace(tzinfo=UTC)
-        found.append((foreign, expiry or never, ApiKeyInfo(_text(metadata, "name", what), expiry, active)))
+        found.append((foreign, expiry or never, ApiKeyInfo(_text(metadata, "name", what), expiry)))
     return min(found, key=lambda entry: entry[:2])[2] if found else None
 
 
@@ -163,7 +160,7 @@ def read_oidc(document: object) -> OidcSpec | None:
         return None
     trust = _part(spec, "issuerTls", what)
     ca = _ca(_text(trust, "caCertificateBase64", what))
-    return OidcSpec(issuer, client, ca, insecure=trust.get("insecureSkipVerify") is True)
+    return OidcSpec(issuer, client, ca)
 
 
 def read_time(value: object) -> datetime | None:
@@ -294,5 +291,4 @@ def _text(document: dict[str, object], key: str, what: str) -> str:
 
 def _line(document: dict[str, object], key: str, what: str) -> str:
     """A string that people will see: what would move a cursor, set a title or begin a line has no place in a name."""
-    value = _text(document, key, what)
-    return value if value.isprintable() else "".join(one if one.isprintable() else " " for one in value)
+    return visible(_text(document, key, what))

@@ -10,7 +10,8 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.issuers import Issuers
 
+T = TypeVar("T")
+
+LARGE_FILE = 16 * 1024  # characters of a kubeconfig that is parsed off the event loop
 log = structlog.get_logger(__name__)
 
 ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
@@ -77,6 +81,7 @@ class ClusterWorker:
         may_issue: Callable[[], bool],
         now: datetime,
         requests: kube.Requests,
+        proven_dead: set[str],
         dry_run: bool = False,
     ) -> None:
         self._policy = policy
@@ -87,6 +92,7 @@ class ClusterWorker:
         self._now = now
         self._begun = time.monotonic()
         self._requests = requests
+        self._proven_dead = proven_dead
         self._dry_run = dry_run
 
     async def __call__(self, item: DueCluster) -> ClusterResult:
@@ -135,7 +141,7 @@ class ClusterWorker:
         if spec is None:
             raise OidcNotConfigured
         text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
-        server = kube.parse_server_only(text)
+        server = await _off_loop(text, partial(kube.parse_server_only, text, ca_pem=item.candidate.ca_pem))
         await self._issuers.get(spec.issuer_url, spec.ca_pem)
         async with self._slots:
             version = await kube.probe_version(
@@ -147,7 +153,7 @@ class ClusterWorker:
                 server=server,
                 auth=OidcAuth(policy.oidc.provider, spec.issuer_url, spec.client_id),
                 kubernetes_version=version,
-                desired=policy.fingerprint(AuthMode.OIDC),
+                desired=policy.fingerprint(AuthMode.OIDC, item.candidate.ca_pem),
             ),
             revoked=record is not None and isinstance(record.auth, ServiceAccountAuth),
         )
@@ -173,6 +179,7 @@ class ClusterWorker:
                     memory = item.candidate.memory
                     return ClusterResult(
                         self._gained(
+                            item,
                             record.server,
                             checked.kubernetes_version,
                             # Where this token may not read Secrets, what was known of them stands.
@@ -184,9 +191,28 @@ class ClusterWorker:
                 if checked.dead:
                     need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
                 admin = await self._admin(item)
-        else:
-            admin = await self._admin(item)
-        return await self._grant(item, admin, need)
+            return await self._grant(item, admin, need)
+        try:
+            return await self._grant(item, await self._admin(item), need)
+        except Exception as error:
+            # The published token stays in use now, so it must be known whether it works at all.
+            if explain(error, self._policy) is not None and not self._dry_run:
+                await self._look_whether_it_lives(item)
+            raise
+
+    async def _look_whether_it_lives(self, item: DueCluster) -> None:
+        """Note a published token that the API server refuses. What else goes wrong here says nothing of the token."""
+        record, credential = item.candidate.record, item.candidate.credential
+        if item.token is None or record is None or record.server is None or credential is None:
+            return
+        if not credential.alive(self._now):
+            return
+        try:
+            async with self._slots:
+                await self._check(item, record.server, item.token)
+        except Exception as error:
+            if explain(error, self._policy) is None:
+                raise
 
     async def _grant(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> ClusterResult:
         """Repair, and issue if needed. A token that is kept is proven again after the repair, else replaced."""
@@ -204,6 +230,7 @@ class ClusterWorker:
                         actions=actions,
                     )
         verdict = self._gained(
+            item,
             granted.server,
             granted.kubernetes_version,
             legacy=granted.legacy,
@@ -233,6 +260,7 @@ class ClusterWorker:
 
     def _gained(
         self,
+        item: DueCluster,
         server: Server,
         kubernetes_version: str | None,
         *,
@@ -244,7 +272,7 @@ class ClusterWorker:
             server=server,
             auth=ServiceAccountAuth(),
             kubernetes_version=kubernetes_version,
-            desired=self._policy.fingerprint(AuthMode.SERVICE_ACCOUNT),
+            desired=self._policy.fingerprint(AuthMode.SERVICE_ACCOUNT, item.candidate.ca_pem),
             generation=generation,
             retired=retired,
             legacy=legacy,
@@ -252,11 +280,11 @@ class ClusterWorker:
 
     async def _admin(self, item: DueCluster) -> kube.AdminAccess:
         text = await palette.admin_kubeconfig(self._client, item.candidate.cluster)
-        return kube.parse(text)
+        return await _off_loop(text, partial(kube.parse, text, ca_pem=item.candidate.ca_pem))
 
     async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
-            return await access.check(
+            checked = await access.check(
                 server,
                 token,
                 self._policy.desired,
@@ -266,6 +294,14 @@ class ClusterWorker:
                 timeout=self._policy.cluster_timeout.total_seconds(),
                 requests=self._requests,
             )
+        if checked.dead:
+            self._proven_dead.add(item.candidate.key.uid)
+        return checked
+
+
+async def _off_loop(text: Secret, parse: Callable[[], T]) -> T:
+    """Parse a kubeconfig; a large one in a thread, so that it holds up nobody else."""
+    return parse() if len(text.reveal()) < LARGE_FILE else await asyncio.to_thread(parse)
 
 
 class OidcNotConfigured(Exception):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from palette_sync.core.fold import AccessFailed, fold_memory, fold_record
+from palette_sync.core.fold import AccessFailed, fold_memory, fold_record, without_token
 from palette_sync.core.reasons import Reason
 from palette_sync.events import in_turns
 from palette_sync.reconcile.cluster import ClusterResult, IssuingSuspended
@@ -48,10 +48,15 @@ class PassResult:
 
 
 class Folding:
-    """Collects the records of a pass. `skipped` counts due clusters that were not worked on."""
+    """Collects the records of a pass. `skipped` counts due clusters that were not worked on.
+
+    `proven_dead` are the clusters whose API server refused the published token in this pass. Such a token is not
+    published any longer, whatever came of its replacement (invariant 3).
+    """
 
     def __init__(self, context: PassContext, before: Before, selection: Selection, names: Mapping[str, str]) -> None:
         self.skipped = 0
+        self.proven_dead: set[str] = set()
         self._context = context
         self._before = before
         self._selection = selection
@@ -66,8 +71,10 @@ class Folding:
             return
         candidate, uid = item.candidate, item.candidate.cluster.uid
         result = outcome.value or ClusterResult(self._failure(outcome.error, item))
+        dead = uid in self.proven_dead and result.credential is None
+        if dead and isinstance(result.verdict, AccessFailed):
+            result = replace(result, verdict=without_token(result.verdict))
         verdict = result.verdict
-        dead = isinstance(verdict, AccessFailed) and verdict.dead
         revoked = result.revoked or dead or not self._before.state.trusted
         record = self._record(candidate, result, alive=self._alive(candidate, result, revoked=revoked))
         self._records[uid] = record
@@ -77,7 +84,7 @@ class Folding:
             key=candidate.key,
             desired=candidate.desired,
             now=self._context.now,
-            expires_at=candidate.credential.expires_at if candidate.credential else None,
+            expires_at=candidate.credential.expires_at if candidate.credential and not revoked else None,
         )
         if self._context.publishing is not None:
             self._context.publishing.add(

@@ -32,6 +32,14 @@ class Unpublished:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """How a process ends. Once `stopping` is set, nothing more is admitted; once `late` is set, work is cancelled."""
+
+    stopping: asyncio.Event
+    late: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 

@@ -8,32 +8,20 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from palette_sync.core.documents import format_time
-from palette_sync.core.model import OidcAuth
-from palette_sync.core.scopes import scopes_after, whole
 from palette_sync.reconcile.ports import Unpublished
-from palette_sync.reconcile.report import report_of
 from palette_sync.store.redis import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from palette_sync.core.model import (
-        Auth,
         ClusterMemory,
         ClusterRecord,
         Credential,
-        Discovery,
         IssuerMetadata,
         ScopeStatus,
     )
-    from palette_sync.core.prune import Pruning
-    from palette_sync.core.select import Selection
-    from palette_sync.reconcile.agenda import Before
-    from palette_sync.reconcile.context import PassContext
-    from palette_sync.reconcile.fold import PassResult
-    from palette_sync.reconcile.issuers import Issuers
     from palette_sync.store.redis import Publisher
 
 log = structlog.get_logger(__name__)
@@ -153,58 +141,3 @@ class Publishing:
                 await asyncio.sleep(pause)
             else:
                 return
-
-
-def final_write(
-    context: PassContext,
-    before: Before,
-    discovery: Discovery,
-    selection: Selection,
-    pruning: Pruning,
-    result: PassResult,
-    issuers: Issuers,
-) -> FinalWrite:
-    """Return what the end of a pass writes besides clusters."""
-    known_only, state = context.options.known_only, before.state
-    living = result.records.keys() | (before.records.keys() - pruning.drop.keys())
-    first_whole = whole(discovery) and not result.skipped and not (state.head and state.head.complete)
-    auths = [record.auth for uid in living if (record := result.records.get(uid, before.records.get(uid)))]
-    return FinalWrite(
-        drop=pruning.drop.keys(),
-        complete=True if first_whole else None,
-        memory=dict.fromkeys(state.memory.keys() - living),
-        scopes={} if known_only else scopes_after(state.scopes, discovery, context.now),
-        issuers={**({} if known_only else _unused(state.issuers, auths)), **issuers.changed},
-        status=_status(context, before, discovery, selection, pruning, result),
-    )
-
-
-def _unused(known: Mapping[str, IssuerMetadata], auths: Iterable[Auth | None]) -> dict[str, None]:
-    """Metadata to remove, because no cluster's access refers to that issuer any more."""
-    return dict.fromkeys(known.keys() - {auth.issuer_url for auth in auths if isinstance(auth, OidcAuth)})
-
-
-def _status(
-    context: PassContext,
-    before: Before,
-    discovery: Discovery,
-    selection: Selection,
-    pruning: Pruning,
-    result: PassResult,
-) -> dict[str, object]:
-    """The status document, for people. A pass over known clusters leaves what the last listing wrote."""
-    report = report_of(context, before, discovery, selection, pruning, result)
-    this_pass = {
-        "id": context.pass_id,
-        "started_at": format_time(context.now),
-        "duration_s": round(report.duration_s, 3),
-        "due": report.due,
-        "error": report.error or "",
-        "problems": list(report.problems),
-    }
-    return {
-        "pass": before.state.status.get("pass", this_pass) if context.options.known_only else this_pass,
-        "access": dict(report.access),
-        "held": dict(pruning.held),
-        **context.ports.facts(),
-    }

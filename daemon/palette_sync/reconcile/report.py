@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -16,14 +15,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.due import Due
-    from palette_sync.core.model import ClusterRecord, Discovery
+    from palette_sync.core.model import ClusterRecord
     from palette_sync.core.plan import Action
-    from palette_sync.core.prune import Pruning
-    from palette_sync.core.select import Selection
-    from palette_sync.reconcile.agenda import Before
     from palette_sync.reconcile.cluster import ClusterResult
-    from palette_sync.reconcile.context import PassContext
-    from palette_sync.reconcile.fold import PassResult
 
 
 class Effect(StrEnum):
@@ -163,51 +157,3 @@ def project_of(record: ClusterRecord) -> str:
 
 def _difference(before: ClusterRecord, after: ClusterRecord) -> str:
     return ", ".join(one.name for one in fields(after) if getattr(before, one.name) != getattr(after, one.name))
-
-
-def report_of(
-    context: PassContext,
-    before: Before,
-    discovery: Discovery,
-    selection: Selection,
-    pruning: Pruning,
-    result: PassResult,
-) -> PassReport:
-    """Return the report of a pass as far as it has come."""
-    head, publisher = before.state.head, context.ports.publisher
-    version_before = head.version if head else 0
-    return PassReport(
-        instance=context.instance,
-        pass_id=context.pass_id,
-        started_at=context.now,
-        duration_s=time.monotonic() - context.started,
-        version_before=version_before,
-        version=publisher.version if publisher is not None else version_before,
-        discovered=sum(len(listing.clusters) for listing in discovery.listings),
-        clusters=len(result.records) + len(result.kept),
-        due=result.due,
-        access=result.access,
-        changes=context.ledger.changes,
-        problems=tuple(f"{one.name}: {one.error}" for one in discovery.listings if one.error),
-        notes=_notes(before, discovery, selection, result),
-        held=sum(uid in selection.disappeared for uid in pruning.held),
-        skipped=result.skipped,
-        palette_requests=context.ports.client.requests,
-        kube_requests=context.requests.total,
-        error=discovery.error,
-    )
-
-
-def _notes(before: Before, discovery: Discovery, selection: Selection, result: PassResult) -> tuple[str, ...]:
-    notes = [
-        "the API key may not list tenant-scoped clusters (NotPermitted)"
-        for listing in discovery.listings
-        if listing.not_permitted
-    ]
-    if selection.unresolved:
-        notes.append(f"{len(selection.unresolved)} clusters left alone: their project is unknown")
-    if result.skipped:
-        notes.append(f"{result.skipped} clusters were due and not worked on; the next pass takes them")
-    if not before.state.trusted:
-        notes.append("the snapshot in Redis was refused (digest or mac does not fit); everything was read anew")
-    return tuple(notes)

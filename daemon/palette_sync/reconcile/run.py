@@ -16,11 +16,11 @@ from palette_sync.core.select import select
 from palette_sync.events import unless
 from palette_sync.reconcile.agenda import find_due, load
 from palette_sync.reconcile.context import PassContext
+from palette_sync.reconcile.finish import final_write, report_of
 from palette_sync.reconcile.fold import Folding
 from palette_sync.reconcile.issuers import Issuers
 from palette_sync.reconcile.ports import PassOptions
-from palette_sync.reconcile.publish import final_write
-from palette_sync.reconcile.report import drop_of, report_of
+from palette_sync.reconcile.report import drop_of
 from palette_sync.reconcile.work import work_on
 from palette_sync.store.redis import StoreError
 

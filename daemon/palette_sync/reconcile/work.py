@@ -39,7 +39,7 @@ async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issu
             group.create_task(context.publishing.run(), name=f"publish:{context.instance}")
         work = fan_out(
             due,
-            _worker(context, issuers),
+            _worker(context, issuers, folding.proven_dead),
             # Twice the slots: half may wait for Palette's rate limit while the others work.
             limit=asyncio.Semaphore(2 * ports.concurrency),
             timeout=UNIT_TIMEOUT + context.policy.cluster_timeout.total_seconds(),
@@ -55,7 +55,7 @@ async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issu
                 context.publishing.close()
 
 
-def _worker(context: PassContext, issuers: Issuers) -> ClusterWorker:
+def _worker(context: PassContext, issuers: Issuers, proven_dead: set[str]) -> ClusterWorker:
     return ClusterWorker(
         policy=context.policy,
         client=context.ports.client,
@@ -64,6 +64,7 @@ def _worker(context: PassContext, issuers: Issuers) -> ClusterWorker:
         may_issue=context.may_issue,
         now=context.now,
         requests=context.requests,
+        proven_dead=proven_dead,
         dry_run=context.dry_run,
     )
 

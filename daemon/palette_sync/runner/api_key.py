@@ -1,4 +1,4 @@
-"""When an instance's API key ends: looked up in Palette, warned of ahead, told in the status document."""
+"""When an instance's API key expires: looked up in Palette, logged ahead of time, part of the status document."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class KeyWatch:
-    """Writes what it learns into `standing`. `unknown`: the last look failed, and the next listing asks again."""
+    """Writes the expiry into the status. `unknown`: the last look-up failed; the next listing tries again."""
 
     def __init__(self, instance: str, status: RunnerStatus, *, clock: Callable[[], datetime]) -> None:
         self.unknown = False
@@ -31,7 +31,7 @@ class KeyWatch:
         self._warned: tuple[datetime, timedelta] | None = None
 
     async def look(self, client: PaletteClient, name: str | None) -> None:
-        """Learn when the key of that `api_key_name` ends, and warn of it 14, 7 and 1 days ahead."""
+        """Look up when the key named `name` expires, and log a warning 14, 7 and 1 days ahead."""
         status = self._status
         if status.key_name != name:
             status.key_name, status.key_expires_at = name, None
@@ -46,12 +46,12 @@ class KeyWatch:
             return
         status.key_expires_at = None if key is None else key.expiry
         if key is None:
-            log.warning("api_key_unknown", instance=self._instance, reason="no key of that api_key_name is listed")
+            log.warning("api_key_unknown", instance=self._instance, reason="Palette lists no key of that name")
         elif key.expiry is not None:
             self._warn(key.expiry)
 
     def facts(self) -> Mapping[str, object]:
-        """For the status document in Redis."""
+        """What the status document in Redis says of the key."""
         status = self._status
         if status.key_name is None:
             return {}

@@ -1,7 +1,7 @@
-"""The runner of one instance: holds its lease, and passes whenever something is wanted.
+"""The runner of one instance: it holds the instance's lease, and runs a pass whenever its mailbox asks for one.
 
-Runners know nothing of each other, so that a hanging instance delays no other. What Redis does wrong is borne here, and
-a pass never crashes the daemon; what this module itself does wrong is a bug and ends the process.
+Runners share nothing, so that an instance that hangs delays no other. A runner keeps running while Redis fails, and an
+exception in a pass does not end the daemon. Any other exception in this module is a bug and ends the process.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,72 +18,54 @@ import structlog
 from palette_sync.core.candidates import Candidates
 from palette_sync.core.reasons import Reason
 from palette_sync.events import Interrupted, in_turns, unless, wait_any
+from palette_sync.reconcile.ports import Stop
 from palette_sync.reconcile.run import run_pass
 from palette_sync.runner.api_key import KeyWatch
+from palette_sync.runner.last_published import LastPublished
 from palette_sync.runner.mailbox import Mailbox, PassRequest
-from palette_sync.runner.refill import joined, lost_something, lost_versions, refill, reseal
 from palette_sync.runner.status import RunnerState, RunnerStatus
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from palette_sync.core.model import InstanceState
-    from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
-    from palette_sync.reconcile.ports import Ports, Rows, Unpublished
+    from palette_sync.reconcile.ports import PassOptions, Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
-    from palette_sync.store.redis import Publisher, Store
-    from palette_sync.store.seal import Sealer
+    from palette_sync.runner.runtime import InstanceRuntime
+    from palette_sync.store.redis import Publisher
 
 log = structlog.get_logger(__name__)
 
-STORE_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before Redis is asked again; the last one repeats
-TROUBLE_PAUSES = (
-    1.0,
-    2.0,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-)  # seconds before a pass that failed, or left something out, is run again
-# Seconds between a pass and the next that nobody asked for; doubled while such passes find nothing, so that no mistake
-# in what is due makes a runner spin.
+# Seconds before the next attempt; the last pause repeats.
+STORE_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # after Redis failed
+RETRY_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # after a pass that failed or skipped clusters
+# Seconds between a pass and the next one that nobody asked for. The pause doubles while such passes find nothing to do,
+# so that a mistake in computing what is due cannot make a runner spin.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceRuntime:
-    """One configured instance, ready to be run; a reload replaces it between two passes.
-
-    `ports` ties a pass together, given a client, the publisher and whether a token may be issued.
-    """
-
-    policy: InstancePolicy
-    store: Store
-    sealer: Sealer
-    holder: str
-    lease_ttl: float
-    open_client: Callable[[], PaletteClient]
-    ports: Callable[[PaletteClient, Publisher, Callable[[], bool]], Ports]
-    api_key_name: str | None = None
-
-
 class Observer(Protocol):
-    """Who is told what a runner does. Called in the runner's turn: it must not wait."""
+    """Is notified of what a runner does. The runner waits for these calls to return, so they must not block."""
 
-    def pass_finished(self, report: PassReport, *, listed: bool) -> None: ...
-
-    def pass_failed(self, instance: str, reason: Reason) -> None: ...
-
-    def settled(self, runner: Runner) -> None:
-        """The runner's standing changed."""
+    def pass_finished(self, report: PassReport, *, listed: bool) -> None:
+        """`listed`: the pass listed Palette, and did not only work on known clusters."""
         ...
+
+    def pass_failed(self, instance: str, reason: Reason) -> None:
+        """A pass ended without a report."""
+        ...
+
+    def status_changed(self, runner: Runner) -> None: ...
 
 
 class Runner:
-    """Runs one instance until it is stopped. `mailbox` is how everybody talks to it, `standing` how it stands."""
+    """Runs one instance until it is stopped. Others put requests into its `mailbox` and read its `status`.
+
+    Once `late` is set, a stopping runner cancels what is still at work.
+    """
 
     def __init__(
         self,
@@ -102,28 +84,21 @@ class Runner:
         self._late = late
         self._clock = clock
         self._publisher: Publisher | None = None
-        self._last_state: InstanceState | None = None
-        # Epochs whose head does not hold all of the memory: it was being published when the store failed.
-        self._unpublished_epochs: set[int] = set()
+        self._last_published = LastPublished(self.instance)
         self._rows: Rows = {}
-        self._sealer: Sealer | None = None
-        self._former: Lease | None = None
-        self._troubles = 0
+        self._former_lease: Lease | None = None
+        self._retries = 0
         self._store_failures = 0
         self._pause = SHORTEST_PAUSE
         self._key = KeyWatch(self.instance, self.status, clock=clock)
 
     # -- from outside -----------------------------------------------------------------------------------------------
 
-    @property
-    def stopping(self) -> bool:
-        return self._stopping.is_set()
-
     def configure(self, runtime: InstanceRuntime, *, at_once: bool = True) -> None:
-        """Use another configuration from the next pass on. `at_once`: that pass is wanted now.
+        """Use another runtime from the next pass on. `at_once`: run that pass now.
 
-        Without it nothing of this instance's own changed, but what is around it may have: its share of the places, or
-        what a file holds that the configuration names.
+        Pass False if the instance's own settings are the same, and only its share of `concurrency` or the content of a
+        file may have changed.
         """
         self._runtime = runtime
         if at_once:
@@ -131,21 +106,22 @@ class Runner:
             self.mailbox.put(PassRequest(listing=True, key=True))
 
     def stop(self) -> None:
-        """Admit nothing more. What is admitted is finished, published, and then `run` returns."""
+        """Admit no more clusters. `run` returns once those at work are finished and published."""
         self._stopping.set()
 
     def due_queue(self, most: int) -> list[tuple[datetime, str]]:
-        """The next moments at which published clusters are due by themselves, with their uids."""
-        return self._view(self._last_state).wakes(most) if self._last_state is not None else []
+        """The next moments at which published clusters become due, with the uids of the clusters."""
+        state = self._last_published.state
+        return self._view(state).wakes(most) if state is not None else []
 
     async def run(self) -> None:
-        """Hold the lease while it can be had, and pass whenever something is wanted. Returns once stopped."""
+        """Hold the lease when it is free, and run the passes that are asked for. Returns once stopped."""
         try:
             while not self._stopping.is_set():
                 await self._hold()
         finally:
             self.mailbox.close()
-            self._stand(RunnerState.STOPPED)
+            self._set_state(RunnerState.STOPPED)
 
     # -- the lease --------------------------------------------------------------------------------------------------
 
@@ -153,21 +129,26 @@ class Runner:
         runtime = self._runtime
         try:
             lease = await Lease.acquire(
-                runtime.store, self.instance, ttl=runtime.lease_ttl, holder=runtime.holder, former=self._former
+                runtime.store.link,
+                runtime.store.keys,
+                self.instance,
+                ttl=runtime.lease_ttl,
+                holder=runtime.holder,
+                former=self._former_lease,
             )
-            self._former = lease
+            self._former_lease = lease
             async with lease:
                 try:
                     await self._lead(lease)
                 except VersionConflict as error:
-                    # Redis may have lost versions that readers have seen: under a new epoch none of them comes twice.
+                    # Redis may have lost versions that readers have seen. A new epoch keeps them from being used twice.
                     log.warning("store_changed", instance=self.instance, reason=str(error))
                     await self._rest(SHORTEST_PAUSE)
         except LeaseHeld as error:
             await self._stand_by(str(error), runtime)
         except (LeaseLost, Fenced) as error:
             log.warning("lease_lost", instance=self.instance, reason=str(error))
-            self._stand(RunnerState.STORELESS, str(error))  # whether somebody else leads now is found out next
+            self._set_state(RunnerState.STORELESS, str(error))  # the next attempt shows whether another process leads
             await self._rest(SHORTEST_PAUSE)
         except Interrupted:
             return
@@ -181,17 +162,17 @@ class Runner:
             log.info("standing_by", instance=self.instance, reason=holder)
         if not self.status.read:
             with suppress(StoreError):
-                self.status.settle(await runtime.store.load(self.instance), now=self._clock())
-        self._stand(RunnerState.STANDBY, holder)
+                self.status.take_over(await runtime.store.load(self.instance), now=self._clock())
+        self._set_state(RunnerState.STANDBY, holder)
         await self._rest(runtime.lease_ttl / 2)
 
     async def _wait_for_store(self, error: StoreError) -> None:
-        """Redis is away, or cannot be used: say so once, keep what is known, and come back, less and less often."""
+        """Redis fails: log it once, keep what is known, and try again after a pause that grows."""
         pause = STORE_PAUSES[min(self._store_failures, len(STORE_PAUSES) - 1)]
         self._store_failures += 1
         if self._store_failures == 1:
             log.warning("store_away", instance=self.instance, reason=str(error))
-        self._stand(RunnerState.STORELESS, str(error))
+        self._set_state(RunnerState.STORELESS, str(error))
         await self._rest(pause)
 
     def _store_works(self) -> None:
@@ -200,13 +181,13 @@ class Runner:
         self._store_failures = 0
 
     async def _lead(self, lease: Lease) -> None:
-        self.status.busy_since = self._clock()  # what is being published again is not given up in the middle
+        self.status.busy_since = self._clock()  # so that a stop does not interrupt what is being published again
         try:
-            await self._settle(await self._open(lease))
+            await self._update_status(await self._open(lease))
         finally:
             self.status.busy_since = None
-        self._stand(RunnerState.LEADING)
-        if not self.mailbox.wanted.is_set():  # else the pass will show whether versions are taken too
+        self._set_state(RunnerState.LEADING)
+        if not self.mailbox.wanted.is_set():  # otherwise the pass shows whether the store also accepts writes
             self._store_works()
         while not self._stopping.is_set():
             if self.mailbox.wanted.is_set():
@@ -215,39 +196,27 @@ class Runner:
             lease.check()
 
     async def _open(self, lease: Lease) -> Publisher:
-        """Open the writer upon what the store holds now; where it lost something, publish that again first.
+        """Read the store and return a publisher for it; first restore what the store lost.
 
-        Raises Interrupted, StoreError; VersionConflict where that takes a new epoch.
+        Raises Interrupted, StoreError; VersionConflict if a new epoch is needed.
         """
         runtime = self._runtime
         reading = runtime.store.publisher(self.instance, epoch=lease.epoch, writer=runtime.holder)
         publisher = await unless(self._stopping, reading, name=f"read:{self.instance}")
-        # What the former keys sealed is opened by them, also where a reload has replaced them outright.
-        sealers = (runtime.sealer, *(() if self._sealer is None else (self._sealer,)))
-        head = publisher.state.head
-        incomplete = head is not None and head.epoch in self._unpublished_epochs
-        if self._last_state is not None and (incomplete or lost_something(publisher.state, self._last_state)):
-            if lost_versions(publisher.state, self._last_state, epoch=lease.epoch):
-                raise VersionConflict(f"{self.instance}: Redis holds less than was published under this lease")
-            self._unpublished_epochs.add(lease.epoch)
-            await refill(publisher, self._last_state, instance=self.instance, sealers=sealers, now=self._clock())
-        self._unpublished_epochs.clear()
-        if runtime.sealer is not self._sealer:
-            await reseal(publisher, instance=self.instance, sealers=sealers, now=self._clock())
-            self._sealer = runtime.sealer
+        await self._last_published.restore(publisher, epoch=lease.epoch, sealer=runtime.sealer, now=self._clock())
         self._publisher = publisher
         return publisher
 
     # -- passes -----------------------------------------------------------------------------------------------------
 
     async def _serve(self, request: PassRequest, lease: Lease) -> None:
-        """Do what the mail asks for. What could not be done goes back into the box."""
+        """Do what the request asks for. If that is not possible now, put the request back into the mailbox."""
         skipped = False
         self.status.busy_since = self._clock()
         try:
             skipped = await self._pass(request, lease)
             self._store_works()
-            self._troubles = self._troubles + 1 if skipped else 0
+            self._retries = self._retries + 1 if skipped else 0
         except VersionConflict:
             self.mailbox.put(request)
             raise
@@ -264,130 +233,125 @@ class Runner:
             self._observer.pass_failed(self.instance, Reason.INTERNAL_ERROR)
             for answer in request.answers:
                 answer.cancel()
-            self._troubles += 1
+            self._retries += 1
             skipped = True
         finally:
             self.status.busy_since = None
-            self._observer.settled(self)
+            self._observer.status_changed(self)
         if skipped:
-            await self._again(request)
+            await self._retry_later(request)
 
-    async def _again(self, request: PassRequest) -> None:
-        """What was wanted is still to be done: after a pause that grows, so that nothing spins."""
-        pause = TROUBLE_PAUSES[min(self._troubles, len(TROUBLE_PAUSES)) - 1]
+    async def _retry_later(self, request: PassRequest) -> None:
+        """Ask for the same again after a pause that grows. Whoever waits for an answer has got one already."""
+        pause = RETRY_PAUSES[min(self._retries, len(RETRY_PAUSES)) - 1]
         await self._rest(pause)
         self.mailbox.put(replace(request, answers=()))
 
     async def _pass(self, request: PassRequest, lease: Lease) -> bool:
-        """Returns whether something that was due was left out."""
+        """Returns whether clusters that were due were skipped."""
         skipped = False
-        options, runtime = request.options, self._runtime
-        unpublished: list[Unpublished] = []
-        if options is not None and not options.known_only:
+        options, publisher = request.options, self._publisher
+        listing = options is not None and not options.known_only
+        if listing:
             self.status.attempted_at = self._clock()
-            self._observer.settled(self)
-        publisher = self._publisher
-        if publisher is None or (options is not None and not options.known_only):
-            # Read anew for each listing: what somebody else changed in Redis is seen, and mended.
+            self._observer.status_changed(self)
+        if publisher is None or listing:
+            # Each listing reads the store again, so that it sees and repairs what others changed in Redis.
             publisher = await self._open(lease)
-        # Through the fence, before anything is issued that could not be published.
-        await publisher.remember(now=self._clock())
-        async with runtime.open_client() as client:
+        # This write checks the fence: without the lease, no token may be issued, because it could not be published.
+        await publisher.write_unversioned(now=self._clock())
+        async with self._runtime.open_client() as client:
             if options is not None:
-                ports = replace(
-                    runtime.ports(client, publisher, lambda: lease.sound),
-                    stopping=self._stopping,
-                    late=self._late,
-                    facts=self._key.facts,
-                    clock=self._clock,
-                    keep=unpublished.append,
-                )
-                try:
-                    report, self._rows = await run_pass(
-                        ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows
-                    )
-                finally:
-                    self._remember(publisher)  # also what arrived before it failed
-                    self._remember_unpublished(unpublished, lease)
+                report = await self._run_pass(client, publisher, options, lease)
                 skipped = report.skipped > 0
-                await self._finished(report, publisher, listed=not options.known_only)
+                await self._finished(report, publisher, listed=listing)
                 for answer in request.answers:
                     if not answer.done():
                         answer.set_result(report)
-            if request.key or (self._key.unknown and options is not None and not options.known_only):
-                look = self._key.look(client, runtime.api_key_name)
+            if request.key or (self._key.unknown and listing):
+                look = self._key.look(client, self._runtime.api_key_name)
                 await unless(self._stopping, look, name=f"key:{self.instance}")
                 status = {**publisher.state.status, **self._key.facts()}
-                await publisher.remember(now=self._clock(), status=status)
+                await publisher.write_unversioned(now=self._clock(), status=status)
         return skipped
+
+    async def _run_pass(
+        self, client: PaletteClient, publisher: Publisher, options: PassOptions, lease: Lease
+    ) -> PassReport:
+        runtime = self._runtime
+        unpublished: list[Unpublished] = []
+        ports = runtime.ports(
+            client,
+            publisher=publisher,
+            may_issue=lambda: lease.sound,
+            stop=Stop(self._stopping, self._late),
+            facts=self._key.facts,
+            clock=self._clock,
+            keep=unpublished.append,
+        )
+        try:
+            report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows)
+        finally:
+            self._last_published.remember(publisher)  # also what was published before the pass failed
+            self._last_published.add_unpublished(unpublished, epoch=lease.epoch, sealer=runtime.sealer)
+        return report
 
     async def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
         status = self.status
         status.passes += 1
-        if self._troubles:
-            status.error = None  # a pass works again
+        if self._retries:
+            status.error = None  # passes work again
         if listed:
             status.error, status.held = report.error, report.held
             if report.error is None:
                 status.succeeded_at = self._clock()
         self._pause = SHORTEST_PAUSE if listed or report.due else min(2 * self._pause, LONGEST_PAUSE)
-        await self._settle(publisher)
+        await self._update_status(publisher)
         self.mailbox.forget_nudge()
-        told = {
-            "instance": self.instance,
-            "pass_id": report.pass_id,
-            "action": "list" if listed else "known",
-            "version": report.version,
-            "clusters": report.clusters,
-            "due": report.due,
-            "changed": len(report.changes),
-            "access": dict(report.access),
-            "skipped": report.skipped,
-            "held": report.held,
-            "palette_requests": report.palette_requests,
-            "kube_requests": report.kube_requests,
-            "reason": report.error or "; ".join(report.problems),
-            "duration_s": round(report.duration_s, 3),
-        }
-        if report.failed:
-            log.warning("pass_finished", **told)
-        else:
-            log.info("pass_finished", **told)
+        _log_finished(report, listed=listed)
         self._observer.pass_finished(report, listed=listed)
 
-    async def _settle(self, publisher: Publisher) -> None:
-        """Remember what is published, and when something in it will be due."""
-        self._remember(publisher)
+    async def _update_status(self, publisher: Publisher) -> None:
+        """Take over what is published, and compute when something in it will be due."""
+        self._last_published.remember(publisher)
         state, now = publisher.state, self._clock()
-        self.status.settle(state, now=now)
+        self.status.take_over(state, now=now)
         wake = min([moment async for moment, _ in in_turns(self._view(state).all_wakes())], default=None)
         self.status.wakes_at = None if wake is None else max(wake, now + timedelta(seconds=self._pause))
-        self._observer.settled(self)
-
-    def _remember(self, publisher: Publisher) -> None:
-        state = publisher.state
-        if state.head is not None and state.trusted:
-            self._last_state = state
-
-    def _remember_unpublished(self, unpublished: Sequence[Unpublished], lease: Lease) -> None:
-        """Remember what the store did not take, so that nothing of it is issued again."""
-        last_state, runtime = self._last_state, self._runtime
-        if not unpublished or last_state is None or last_state.head is None:
-            return
-        self._unpublished_epochs |= {last_state.head.epoch, lease.epoch}
-        for rest in unpublished:
-            last_state = joined(last_state, rest, instance=self.instance, sealer=runtime.sealer)
-        self._last_state = last_state
+        self._observer.status_changed(self)
 
     def _view(self, state: InstanceState) -> Candidates:
         return Candidates(self._runtime.policy, state, self._rows, now=self._clock())
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
-    def _stand(self, state: RunnerState, detail: str = "") -> None:
+    def _set_state(self, state: RunnerState, detail: str = "") -> None:
         self.status.state, self.status.detail = state, detail
-        self._observer.settled(self)
+        self._observer.status_changed(self)
 
     async def _rest(self, seconds: float) -> None:
-        """Sleep, whatever mail comes; only stopping ends it."""
+        """Sleep. Only `stop` ends it early; requests wait in the mailbox."""
         await wait_any(self._stopping, timeout=seconds)
+
+
+def _log_finished(report: PassReport, *, listed: bool) -> None:
+    fields = {
+        "instance": report.instance,
+        "pass_id": report.pass_id,
+        "action": "list" if listed else "known",
+        "version": report.version,
+        "clusters": report.clusters,
+        "due": report.due,
+        "changed": len(report.changes),
+        "access": dict(report.access),
+        "skipped": report.skipped,
+        "held": report.held,
+        "palette_requests": report.palette_requests,
+        "kube_requests": report.kube_requests,
+        "reason": report.error or "; ".join(report.problems),
+        "duration_s": round(report.duration_s, 3),
+    }
+    if report.failed:
+        log.warning("pass_finished", **fields)
+    else:
+        log.info("pass_finished", **fields)

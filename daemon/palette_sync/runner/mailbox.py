@@ -1,4 +1,4 @@
-"""What is wanted of an instance. A tick is a hint and may coalesce; a resync is a promise and is never lost."""
+"""What a runner is asked to do. Several ticks may become one pass; a resync is never lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ ReportFuture = asyncio.Future[PassReport]
 
 @dataclass(frozen=True, slots=True)
 class PassRequest:
-    """What was in a mailbox when it was emptied. `key`: look when the API key expires."""
+    """What a runner is asked to do next.
+
+    `listing`: list Palette. `known`: work on known clusters that may be due. `resync`: verify every cluster.
+    `allow_prune`: drop without the prune guard. `key`: look up when the API key expires. `answers` get the report.
+    """
 
     listing: bool = False
     known: bool = False
@@ -24,7 +28,7 @@ class PassRequest:
 
     @property
     def options(self) -> PassOptions | None:
-        """The pass that is wanted, if one is. What an operator asks for always lists Palette."""
+        """The options of the pass, or None if no pass is asked for. A resync always lists Palette."""
         lists = self.listing or self.resync or self.allow_prune
         if not (lists or self.known):
             return None
@@ -43,9 +47,9 @@ class PassRequest:
 
 @dataclass
 class Mailbox:
-    """Everybody's way to a runner. `wanted` is set while something is in the box.
+    """Collects requests to a runner. `wanted` is set while there is one.
 
-    Five resyncs during a pass are one more pass; five ticks are one.
+    All requests that arrive during a pass become one following pass.
     """
 
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,27 +57,30 @@ class Mailbox:
 
     @property
     def pending(self) -> PassRequest:
-        """What is in the box."""
+        """The request that waits, without taking it."""
         return self._pending
 
     def tick(self) -> None:
-        """The clock says that Palette may be listed."""
+        """Ask for a listing of Palette."""
         self.put(PassRequest(listing=True))
 
     def nudge(self) -> None:
-        """Something among the known clusters may be due."""
+        """Ask for a pass over the known clusters, one of which may be due."""
         self.put(PassRequest(known=True))
 
     def check_key(self) -> None:
-        """It is time to look when the API key expires."""
+        """Ask for a look at the expiry of the API key."""
         self.put(PassRequest(key=True))
 
     def resync(self) -> None:
-        """An operator wants everything verified now."""
+        """Ask for a verification of every cluster."""
         self.put(PassRequest(resync=True))
 
     def ask(self, *, allow_prune: bool = False) -> ReportFuture:
-        """A resync with an answer: the report of a pass that began after this call. Cancelled where none will be."""
+        """Ask for a resync. The future gets the report of a pass that began after this call.
+
+        It is cancelled if no such pass can be run.
+        """
         answer: ReportFuture = asyncio.get_running_loop().create_future()
         self.put(PassRequest(resync=True, allow_prune=allow_prune, answers=(answer,)))
         return answer
@@ -83,18 +90,18 @@ class Mailbox:
         self.wanted.set()
 
     def take(self) -> PassRequest:
-        """Empty the box: what arrives from now on is for the next pass."""
+        """Take the request that waits. What arrives from now on is for the next pass."""
         request, self._pending = self._pending, PassRequest()
         self.wanted.clear()
         return request
 
     def forget_nudge(self) -> None:
-        """What is due was computed anew just now, so an older hint of it means nothing."""
+        """Withdraw a nudge: what is due has just been computed again."""
         self._pending = replace(self._pending, known=False)
         if self._pending == PassRequest():
             self.wanted.clear()
 
     def close(self) -> None:
-        """Nobody will take the mail any more."""
+        """Cancel all answers; nobody will take a request any more."""
         for answer in self.take().answers:
             answer.cancel()

@@ -1,7 +1,7 @@
-"""What a writer puts right in the store before it passes, without asking any cluster.
+"""Repairs of the store before a pass. They publish what this process still knows, and contact no cluster.
 
-Redis came back empty, older or tampered with: what this process knows is published again, instead of issuing anew. The
-seal keys were exchanged: what lies there is sealed and signed with the new one.
+`refill`: Redis came back empty, older or changed by others; what this process remembers is published again, so that no
+token has to be issued again. `reseal`: the seal keys were exchanged; what older keys sealed is sealed with the new one.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ log = structlog.get_logger(__name__)
 
 
 def lost_something(found: InstanceState, remembered: InstanceState) -> bool:
-    """Whether what was found in the store is worth less than what this process remembers.
+    """Whether the store holds less than this process remembers.
 
-    Order is (epoch, version). Something newer was published by another writer, which then knew more.
+    The order is (epoch, version). Anything newer was published by another writer, which knew more.
     """
     if remembered.head is None or not remembered.trusted:
         return False
@@ -40,14 +40,17 @@ def lost_something(found: InstanceState, remembered: InstanceState) -> bool:
 
 
 def lost_versions(found: InstanceState, remembered: InstanceState, *, epoch: int) -> bool:
-    """Whether the store lost versions of this `epoch`, which readers have seen: their numbers must not come again."""
+    """Whether the store lost versions of this `epoch`.
+
+    Readers have seen them, so their numbers must not be used again.
+    """
     if remembered.head is None or remembered.head.epoch != epoch:
         return False
     return found.head is None or (found.head.epoch, found.head.version) < (epoch, remembered.head.version)
 
 
 def joined(remembered: InstanceState, rest: Unpublished, *, instance: str, sealer: Sealer) -> InstanceState:
-    """The memory with what a pass could not publish, as if it had."""
+    """`remembered` as it would be if the pass had published `rest`."""
     credentials = dict(remembered.credentials)
     for uid, one in rest.rotated.items():
         if one is None:
@@ -67,7 +70,7 @@ def joined(remembered: InstanceState, rest: Unpublished, *, instance: str, seale
 async def refill(
     publisher: Publisher, remembered: InstanceState, *, instance: str, sealers: Sequence[Sealer], now: datetime
 ) -> None:
-    """Publish `memory`. A token that none of the `sealers` opens is left out, and issued anew. Raises StoreError."""
+    """Publish `remembered`. A token that no sealer opens is left out; a pass issues a new one. Raises StoreError."""
     tokens = _opened(instance, remembered, sealers)
     await publisher.publish(
         now=now,
@@ -84,9 +87,9 @@ async def refill(
 
 
 async def reseal(publisher: Publisher, *, instance: str, sealers: Sequence[Sealer], now: datetime) -> None:
-    """Seal with the present key, that of `sealers[0]`, what an older one sealed. Raises StoreError.
+    """Seal with the newest key of `sealers[0]` what an older key sealed. Raises StoreError.
 
-    What no key opens is removed, and issued anew: a reader that has the present keys could not open it either.
+    What no sealer opens is removed, and a pass issues a new token: readers with the present keys could not open it.
     """
     state = publisher.state
     if state.head is None or not state.trusted:
@@ -100,9 +103,9 @@ async def reseal(publisher: Publisher, *, instance: str, sealers: Sequence[Seale
 
 
 def _opened(instance: str, state: InstanceState, sealers: Sequence[Sealer]) -> dict[str, Credential | None]:
-    """The tokens of all records, None where none of the sealers opens it.
+    """The tokens of all records, None for a token that no sealer opens.
 
-    A credential without a record is left out: anybody who can write Redis may have put it there.
+    A credential without a record is left out: anybody who can write to Redis may have put it there.
     """
     found: dict[str, Credential | None] = {}
     for uid, sealed in state.credentials.items():

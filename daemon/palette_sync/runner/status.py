@@ -1,4 +1,4 @@
-"""How a runner stands: read by health, metrics, the dump of the process and people."""
+"""The status of a runner: read by health, metrics, the status document and the dump."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 
 class RunnerState(StrEnum):
-    """`storeless`: Redis is away, cannot be used, or took the lease away; what is known stays in memory.
-
-    `standby` is said only where another process is seen to lead.
+    """`standby`: another process holds the lease. `storeless`: Redis fails, or this process lost its lease; what is
+    known stays in memory.
     """
 
     STARTING = "starting"
@@ -31,10 +30,14 @@ class RunnerState(StrEnum):
 
 @dataclass
 class RunnerStatus:
-    """`attempted_at` and `succeeded_at` speak of passes that list Palette; an age is told from them, not a constant OK.
+    """What is known of one instance.
 
-    `read`: a snapshot was published or read, so readers have something. `first_lapse` is when the first published token
-    ends, `renewals_failing` how many should have been renewed and could not be, `wakes_at` when something known is due.
+    `read`: a snapshot was published or read, so readers have something. `busy_since`: when the current work began.
+    `attempted_at`, `succeeded_at`: the start of the last pass that listed Palette, and the end of the last such pass
+    that did not fail as a whole. `access`: published clusters by state. `reasons`: the same by state and reason.
+    `held`: records that the prune guard keeps. `first_lapse`: when the first published token expires.
+    `renewals_failing`: tokens that are due for renewal, and whose last renewal failed. `wakes_at`: when a known cluster
+    becomes due.
     """
 
     state: RunnerState = RunnerState.STARTING
@@ -48,6 +51,7 @@ class RunnerStatus:
     version: int = 0
     complete: bool = False
     access: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[tuple[str, str], int] = field(default_factory=dict)
     held: int = 0
     scopes_failing: Mapping[str, str] = field(default_factory=dict)
     first_lapse: datetime | None = None
@@ -56,13 +60,15 @@ class RunnerStatus:
     key_name: str | None = None
     key_expires_at: datetime | None = None
 
-    def settle(self, state: InstanceState, *, now: datetime) -> None:
-        """Take over what is published."""
+    def take_over(self, state: InstanceState, *, now: datetime) -> None:
+        """Update everything that follows from the published `state`."""
         if state.head is None:
             return
         self.read = True
         self.version, self.complete = state.head.version, state.head.complete
-        self.access = dict(Counter(record.access.state.value for record in state.records.values()))
+        accesses = [record.access for record in state.records.values()]
+        self.access = dict(Counter(one.state.value for one in accesses))
+        self.reasons = dict(Counter((one.state.value, str(one.reason)) for one in accesses))
         self.scopes_failing = {one.name: one.error for one in state.scopes.values() if one.error}
         ends = [one.expires_at for uid, one in state.credentials.items() if uid in state.records]
         self.first_lapse = min((end for end in ends if end is not None), default=None)

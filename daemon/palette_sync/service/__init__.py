@@ -1,1 +1,1 @@
-"""The daemon: it owns the runners, the clock, signals, requests, and its notices to the supervisor."""
+"""The daemon: runners, clock, reload, requests, signals, and notifications to the supervisor."""

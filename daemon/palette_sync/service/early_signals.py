@@ -1,7 +1,8 @@
-"""Signals for the daemon that come while it still starts are kept, not deadly: their default action ends a process.
+"""Keeps signals that reach the daemon while it still starts: their default action would end the process.
 
-Imported first, and imports nothing heavy. SIGTERM and SIGINT stay as they are. The mask is lifted once the handlers
-stand (`service.signals`); a child process would inherit it, and lifts it for itself (`store.embedded`).
+This module is imported before everything else, so it imports nothing heavy. SIGTERM and SIGINT stay as they are. The
+signals are unblocked once their handlers are installed (`service.signals`). A child process inherits the mask and must
+lift it itself (`store.embedded`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ KEPT = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 
 
 def keep_early_signals(argv: Sequence[str]) -> None:
-    """Hold back what only `run` understands; to every other command a SIGHUP means what it always means."""
+    """Block the signals that only `run` handles. For every other command they keep their usual meaning."""
     command = next((word for word in argv[1:] if not word.startswith("-")), None)
     if command == "run":
         signal.pthread_sigmask(signal.SIG_BLOCK, KEPT)

@@ -1,10 +1,10 @@
-"""Python's cyclic collector in a process that holds thousands of records for weeks.
+"""Python's cyclic garbage collector, tuned for a process that holds thousands of records for weeks.
 
-As it is set by default it walks all of them several times in each pass, and stands still for a quarter of a second each
-time: half of what a quiet pass over ten thousand clusters took. Nearly everything here is freed by reference counts. So
-young objects are looked at less often, and what a pass left behind is not looked at again: it is set aside
-(`gc.freeze`), where it is still freed once nobody refers to it. What is set aside as part of a cycle would stay for
-good; so that is done only while nobody works, and everything is looked through once a day.
+With its default settings the collector walks all records several times in each pass and stops the process for a quarter
+of a second each time: half of the duration of a quiet pass over ten thousand clusters. Reference counts free nearly
+everything here, so the collector may run less often. What a pass leaves behind is moved to the permanent generation
+(`gc.freeze`), which the collector does not walk; reference counts still free it there. Only cycles in that generation
+would stay for good. So objects are frozen only while no pass runs, and all of them are collected once a day.
 """
 
 from __future__ import annotations
@@ -14,27 +14,28 @@ import time
 
 # Objects, then collections of the generation before. A young collection takes about a millisecond.
 THRESHOLDS = (10_000, 10, 100)
-LOOK_THROUGH = 24 * 3600.0  # seconds
+FULL_COLLECTION = 24 * 3600.0  # seconds between two collections of everything, frozen objects included
 
 
-def look_seldom() -> None:
-    """For every command, before it loads its modules: that alone makes a hundred thousand objects."""
+def collect_less_often() -> None:
+    """For every command, before it imports its modules: the import alone makes a hundred thousand objects."""
     gc.set_threshold(*THRESHOLDS)
 
 
-class Collector:
-    """One for the daemon. `begin` when all modules are loaded, `rest` whenever nothing is at work."""
+class IdleCollector:
+    """Collects garbage while the daemon is idle. Call `start` once all modules are imported."""
 
     def __init__(self) -> None:
-        self._looked_through = time.monotonic()
+        self._last_full = time.monotonic()
 
-    def begin(self) -> None:
+    def start(self) -> None:
         gc.collect()
         gc.freeze()
 
-    def rest(self) -> None:
-        if time.monotonic() - self._looked_through > LOOK_THROUGH:
-            self._looked_through = time.monotonic()
+    def collect(self) -> None:
+        """Call it whenever no pass runs."""
+        if time.monotonic() - self._last_full > FULL_COLLECTION:
+            self._last_full = time.monotonic()
             gc.unfreeze()
         gc.collect()
         gc.freeze()

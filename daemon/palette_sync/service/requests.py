@@ -1,4 +1,4 @@
-"""The daemon's side of `palette-sync resync` and `reload`: hear requests on the control streams, act, answer."""
+"""The daemon's side of `palette-sync resync` and `reload`: reads requests from the control streams and answers them."""
 
 from __future__ import annotations
 
@@ -20,53 +20,54 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PAUSE = 2.0  # seconds before Redis is asked again, or before looking again whether an instance is led
+PAUSE = 2.0  # seconds before Redis is read again after an error, or before looking again for a led instance
 
 
-class Commanded(Protocol):
-    """What requests may do to the daemon."""
+class Commands(Protocol):
+    """What a request may make the daemon do."""
 
     @property
     def shared(self) -> Shared: ...
 
-    def led(self) -> Collection[str]:
+    def leading(self) -> Collection[str]:
         """The instances whose lease this process holds."""
         ...
 
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
-        """None where the instance is not run any more."""
+        """Ask for a resync. Returns None if the instance is not run any more."""
         ...
 
     async def reload(self) -> list[str]:
-        """Returns the problems; none = applied."""
+        """Returns the problems; the list is empty if the new configuration was applied."""
         ...
 
 
-async def serve_requests(daemon: Commanded) -> None:
-    """Hear and answer until cancelled. Redis away is borne."""
-    desk = RequestReader(daemon.shared.store)
-    deaf: dict[str, str] = {}
+async def serve_requests(daemon: Commands) -> None:
+    """Read and answer requests until cancelled. While Redis cannot be read, this goes on trying."""
+    store = daemon.shared.store
+    reader = RequestReader(store.link, store.keys)
+    unreadable: dict[str, str] = {}
     async with asyncio.TaskGroup() as group:
         while True:
-            led = daemon.led()
-            if not led:
+            leading = daemon.leading()
+            if not leading:
                 await asyncio.sleep(PAUSE)
                 continue
             try:
-                found = await desk.wait(led, lambda: daemon.shared.sealer)
+                found = await reader.wait(leading, lambda: daemon.shared.sealer)
             except StoreError:
-                await asyncio.sleep(PAUSE)  # the runners tell that Redis is away
+                await asyncio.sleep(PAUSE)  # the runners log that Redis fails
                 continue
-            for instance in desk.unreadable_streams.keys() - deaf.keys():
-                log.warning("requests_unheard", instance=instance, reason=desk.unreadable_streams[instance])
-            deaf = dict(desk.unreadable_streams)
-            if len(deaf) == len(led):
+            for instance in reader.unreadable_streams.keys() - unreadable.keys():
+                log.warning("requests_unheard", instance=instance, reason=reader.unreadable_streams[instance])
+            unreadable = dict(reader.unreadable_streams)
+            if len(unreadable) == len(leading):
                 await asyncio.sleep(PAUSE)
             for request in found:
                 group.create_task(_serve(daemon, request), name=f"request:{request.instance}")
 
 
-async def _serve(daemon: Commanded, request: Request) -> None:
+async def _serve(daemon: Commands, request: Request) -> None:
     log.info("request_received", instance=request.instance, action=request.verb.value, by=request.by)
     try:
         await _answer(daemon, request, Answer(AnswerStatus.ACCEPTED))
@@ -79,7 +80,7 @@ async def _serve(daemon: Commanded, request: Request) -> None:
             outcome = await _resync(daemon, request)
         await _answer(daemon, request, outcome)
     except asyncio.CancelledError:
-        # A resync may still be under way: what it does is done, but nobody will tell.
+        # A resync may still be running. It is finished, but its result will not be reported.
         with suppress(StoreError):
             await _answer(
                 daemon, request, Answer(AnswerStatus.FAILED, "the daemon is stopping; ask again when it is back")
@@ -89,29 +90,32 @@ async def _serve(daemon: Commanded, request: Request) -> None:
         log.warning("request_unanswered", instance=request.instance, reason=str(error))
 
 
-async def _resync(daemon: Commanded, request: Request) -> Answer:
-    promise = daemon.ask(request.instance, allow_prune=request.verb is Verb.ALLOW_PRUNE)
-    if promise is None:
+async def _resync(daemon: Commands, request: Request) -> Answer:
+    report_future = daemon.ask(request.instance, allow_prune=request.verb is Verb.ALLOW_PRUNE)
+    if report_future is None:
         return Answer(AnswerStatus.FAILED, "a reload has just removed this instance")
-    await asyncio.wait({promise})
-    if promise.cancelled():
+    await asyncio.wait({report_future})
+    if report_future.cancelled():
         return Answer(AnswerStatus.FAILED, "the pass could not be run; see the daemon's log")
-    report = promise.result()
-    return Answer(AnswerStatus.FAILED if report.failed else AnswerStatus.DONE, told(report), summary(report))
+    report = report_future.result()
+    return Answer(AnswerStatus.FAILED if report.failed else AnswerStatus.DONE, summary(report), document(report))
 
 
-async def _answer(daemon: Commanded, request: Request, given: Answer) -> None:
-    await answer(daemon.shared.store, daemon.shared.sealer, request, given)
+async def _answer(daemon: Commands, request: Request, given: Answer) -> None:
+    store = daemon.shared.store
+    await answer(store.link, store.keys, daemon.shared.sealer, request, given)
 
 
-def told(report: PassReport) -> str:
+def summary(report: PassReport) -> str:
+    """One line for people."""
     access = ", ".join(f"{count} {state}" for state, count in report.access.items()) or "no clusters"
     problems = "; ".join(filter(None, (report.error, *report.problems)))
     text = f"{access}; version {report.version}; {report.due} worked on, {len(report.changes)} changed"
     return f"{text}; {problems}" if problems else text
 
 
-def summary(report: PassReport) -> dict[str, object]:
+def document(report: PassReport) -> dict[str, object]:
+    """The same for programs."""
     return {
         "pass_id": report.pass_id,
         "version": report.version,

@@ -1,6 +1,7 @@
-"""What signals mean to the daemon. Handlers set flags and drop mail; the runners act.
+"""The daemon's signals, and how it ends when a drain does not.
 
-SIGHUP reload · SIGUSR1 resync · SIGUSR2 dump of the state · SIGTERM and SIGINT drain, the second one ends at once.
+SIGHUP reloads, SIGUSR1 resyncs, SIGUSR2 dumps the state, SIGTERM and SIGINT drain; a second one of these exits at once.
+The handlers only set events and put requests into mailboxes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def handled(
     dump: Callable[[], None],
     stop: Callable[[], bool],
 ) -> Iterator[None]:
-    """Handle signals inside the running loop. `stop` returns False if a drain had begun before."""
+    """Handle signals in the running event loop. `stop` returns False if a drain has begun before."""
     loop = asyncio.get_running_loop()
 
     def on_stop(number: signal.Signals) -> None:
@@ -57,28 +58,28 @@ def handled(
 
 
 @contextmanager
-def watchdog() -> Iterator[Callable[[float], None]]:
-    """Yield what arms it with a deadline in seconds: if the block takes longer, the process ends with stacks.
+def drain_deadline() -> Iterator[Callable[[float], None]]:
+    """Yield a function that sets a deadline in seconds. If the block takes longer, the process exits with code 1.
 
-    The last word is a C thread's, because a loop that hangs cannot end itself.
+    A C thread ends it, because an event loop that hangs cannot. It first prints where every task and thread is.
     """
     loop = asyncio.get_running_loop()
-    armed: list[asyncio.TimerHandle] = []
+    timers: list[asyncio.TimerHandle] = []
 
-    def arm(deadline: float) -> None:
-        armed.append(loop.call_later(deadline * 0.95, print_tasks))
+    def set_deadline(deadline: float) -> None:
+        timers.append(loop.call_later(deadline * 0.95, print_tasks))
         faulthandler.dump_traceback_later(deadline, exit=True)
 
     try:
-        yield arm
+        yield set_deadline
     finally:
         faulthandler.cancel_dump_traceback_later()
-        for timer in armed:
+        for timer in timers:
             timer.cancel()
 
 
 def end_at_once(why: str) -> None:
-    """Exit with code 1 and the stacks of everything that was going on."""
+    """Exit with code 1, and print where every task and thread is."""
     log.error("daemon_killed", reason=why)
     print_tasks()
     faulthandler.dump_traceback()
@@ -87,14 +88,17 @@ def end_at_once(why: str) -> None:
 
 
 def print_tasks() -> None:
-    """Where every task stands: files, lines and functions, never values."""
+    """Print where every task is: files, lines and functions, never values."""
     for name, where in tasks():
         sys.stderr.write(f"task {name}: {where}\n")
     sys.stderr.flush()
 
 
 def tasks() -> list[tuple[str, str]]:
-    """The name of each task, and the chain of coroutines that it waits in; waiters for mere events are left out."""
+    """The name of each task with the chain of coroutines that it waits in.
+
+    Tasks that only wait for an event are left out.
+    """
     found = [(one.get_name(), _chain(one.get_coro())) for one in asyncio.all_tasks() if one.get_name() != EVENT]
     return sorted(found)
 

@@ -1,7 +1,7 @@
-"""What systemd is told: readiness, reloads, one line of status, the watchdog's food, the end.
+"""Notifications to systemd, or to any supervisor that speaks sd_notify(3).
 
-The protocol is that of sd_notify(3): datagrams of `NAME=value` lines to the socket in `NOTIFY_SOCKET`. Telling is never
-a reason to fail or to wait: without a supervisor nothing is sent, and whatever goes wrong is answered with False.
+A notification is a datagram of `NAME=value` lines to the socket in `NOTIFY_SOCKET`. Sending never raises and never
+blocks. Without a supervisor nothing is sent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from palette_sync.core.text import one_line
 from palette_sync.telemetry.logs import redact
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """Speaks to the supervisor, or to nobody where `address` is None.
+    """Sends notifications to `address`; sends nothing if that is None.
 
-    `watchdog_interval`: seconds between two calls of `watchdog`, half of what the supervisor allows; None = it does not
-    watch this process. Every method returns whether the kernel took the datagram.
+    `watchdog_interval`: seconds between two calls of `watchdog`, half of what the supervisor allows; None if it does
+    not watch this process. Every method returns whether the kernel accepted the datagram.
     """
 
     address: str | None = None
@@ -36,9 +37,9 @@ class Notifier:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], *, pid: int | None = None) -> Notifier:
-        """Read `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`. `pid` is this process' unless given.
+        """Read `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`. `pid` is that of this process unless given.
 
-        A path and an abstract name (`@...`) are understood; other kinds of addresses count as no supervisor.
+        Supported addresses are a path and an abstract name (`@...`). Any other address counts as no supervisor.
         """
         address = environ.get("NOTIFY_SOCKET", "")
         if not address.startswith(("/", "@")) or len(address) == 1:
@@ -50,7 +51,7 @@ class Notifier:
         return self._send("READY=1", _status(status))
 
     def reloading(self) -> bool:
-        """A reload begins; `ready` ends it. The timestamp is what `Type=notify-reload` waits for."""
+        """A reload begins; `ready` ends it. `Type=notify-reload` needs the timestamp."""
         return self._send("RELOADING=1", f"MONOTONIC_USEC={self.monotonic_ns() // 1000}")
 
     def status(self, text: str) -> bool:
@@ -64,7 +65,7 @@ class Notifier:
         return self._send("STOPPING=1")
 
     def extend_timeout(self, seconds: float) -> bool:
-        """Ask for `seconds` from now on before start-up, reload or stop counts as failed."""
+        """Ask for `seconds` more, from now, before a start, reload or stop counts as failed."""
         if not math.isfinite(seconds) or seconds <= 0:
             return False
         return self._send(f"EXTEND_TIMEOUT_USEC={math.ceil(seconds * _MICROSECONDS)}")
@@ -78,16 +79,15 @@ class Notifier:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
                 one.setblocking(False)
                 one.sendto(message, address)
-        except (OSError, ValueError):  # ValueError: an address that no kernel could know
+        except (OSError, ValueError):  # ValueError: an address with a NUL byte
             return False
         return True
 
 
 def _status(text: str) -> str:
-    """Foreign text as one line: a line break would begin another assignment, such as a second READY."""
+    """Text from elsewhere as one line: a line break would begin another assignment, such as a second READY."""
     masked = str(redact(None, "status", {"text": text})["text"])
-    line = " ".join("".join(one if one.isprintable() else " " for one in masked).split())
-    return "STATUS=" + (line if len(line) <= LONGEST_STATUS else line[: LONGEST_STATUS - 3] + "...")
+    return "STATUS=" + one_line(masked, LONGEST_STATUS)
 
 
 def _watchdog_interval(environ: Mapping[str, str], pid: int) -> float | None:

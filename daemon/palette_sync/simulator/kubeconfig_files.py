@@ -16,7 +16,7 @@ preferences: {{}}
 clusters:
 - name: {name}
   cluster:
-    certificate-authority-data: {ca}
+    {trust}
     server: {server}
 contexts:
 - name: {user}@{name}
@@ -52,16 +52,22 @@ def _b64(content: str | bytes) -> str:
     return base64.b64encode(content if isinstance(content, bytes) else content.encode()).decode()
 
 
+def _trust(cluster: SimCluster) -> str:
+    if cluster.skips_verification:
+        return "insecure-skip-tls-verify: true"
+    return f"certificate-authority-data: {_b64(cluster.ca_pem)}"
+
+
 def admin_kubeconfig(cluster: SimCluster) -> str:
     """The shared administrator's file, with the names that kubeadm gives."""
-    head = _CLUSTER.format(name="kubernetes", user="kubernetes-admin", ca=_b64(cluster.ca_pem), server=cluster.url)
+    head = _CLUSTER.format(name="kubernetes", user="kubernetes-admin", trust=_trust(cluster), server=cluster.url)
     return head + _CERTIFICATE.format(certificate=_b64(cluster.admin_certificate), key=_b64(cluster.admin_key))
 
 
 def oidc_kubeconfig(cluster: SimCluster, *, proxied: bool) -> str:
     """The users' file of an OIDC cluster. `proxied` names the server by its second name, as Spectro Proxy would."""
     server = cluster.url.replace("127.0.0.1", "localhost") if proxied else cluster.url
-    head = _CLUSTER.format(name=cluster.name, user="oidc", ca=_b64(cluster.ca_pem), server=server)
+    head = _CLUSTER.format(name=cluster.name, user="oidc", trust=_trust(cluster), server=server)
     instance = cluster.instance
     return head + _KUBELOGIN.format(
         issuer=instance.issuer_url, client_id=cluster.oidc_client_id, client_secret=instance.oidc_client_secret

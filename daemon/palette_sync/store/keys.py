@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# What Redis says is the type of each key of an instance, by the word after the tag.
+# The type of each key of an instance, as the command TYPE names it, by the word after the hash tag.
 TYPES = {
     **dict.fromkeys(("head", "clusters", "credentials", "work", "scopes", "issuers"), "hash"),
     **dict.fromkeys(("changes", "history", "control"), "stream"),
@@ -14,7 +14,7 @@ TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Key names under one prefix; the word after the tag says what the key holds (the Redis contract, schema 1)."""
+    """Key names under one prefix; docs/redis-contract.md says what each key holds."""
 
     prefix: str
 

@@ -1,7 +1,7 @@
 """Who may write an instance: a lease in Redis that is renewed while its holder lives, and an epoch that never repeats.
 
-The lease keeps two daemons from working on the same clusters; the epoch keeps one that lost the lease without noticing
-from publishing. Only the epoch is a guarantee.
+The lease keeps two daemons from working on the same clusters at once. The epoch keeps a daemon that lost its lease
+without noticing from publishing. Only the epoch is a guarantee.
 """
 
 from __future__ import annotations
@@ -16,65 +16,92 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from palette_sync.core.documents import DocumentError, decode_object, encode_document, format_time
+from palette_sync.store.connect import milliseconds
 from palette_sync.store.errors import LeaseHeld, LeaseLost, StoreError, StoreUnavailable
+from palette_sync.store.scripts import Script
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from palette_sync.store.redis import Store
+    from palette_sync.store.connect import Link
+    from palette_sync.store.keys import Keys
 
 log = structlog.get_logger(__name__)
 
 RENEWALS = 3  # per time to live
 RETRY = 0.2  # of the time between two renewals, after a failed one
 
+_ACQUIRE_SCRIPT = Script.load("lease_acquire.lua")
+_RENEW_SCRIPT = Script.load("lease_renew.lua")
+_RELEASE_SCRIPT = Script.load("lease_release.lua")
+
 
 class Lease:
-    """A lease that was acquired. Inside `async with` it is renewed; `lost` is set once it may be somebody else's."""
+    """A lease that was acquired. `async with` renews it; `lost` is set once another process may hold it.
 
-    def __init__(self, store: Store, instance: str, *, value: bytes, ttl: float, epoch: int, until: float) -> None:
+    `value` is what stands in Redis while this lease holds, and `epoch` the number under which its holder may write.
+    """
+
+    def __init__(
+        self, link: Link, keys: Keys, instance: str, *, value: bytes, ttl: float, epoch: int, expires: float
+    ) -> None:
+        self.value = value
         self.epoch = epoch
         self.lost = asyncio.Event()
-        self._store = store
+        self._link = link
+        self._keys = keys
         self._instance = instance
-        self.value = value
         self._ttl = ttl
-        self._until = until
-        self._doubtful = False
+        self._expires = expires  # on the monotonic clock
+        self._renewal_failed = False
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
     async def acquire(
-        cls, store: Store, instance: str, *, ttl: float, holder: str, former: Lease | None = None
+        cls, link: Link, keys: Keys, instance: str, *, ttl: float, holder: str, former: Lease | None = None
     ) -> Lease:
-        """Take the lease for `ttl` seconds. `holder`, as `host:pid`, is told to whoever finds it taken.
+        """Take the lease for `ttl` seconds. `holder`, as `host:pid`, is reported to other processes that ask for it.
 
-        `former`: the asker's own of before, which needs not run out first.
+        `former` is a lease that this process held before: it is replaced even if it has not expired.
 
         Raises LeaseHeld, StoreUnavailable, StoreError.
         """
         since = format_time(datetime.now(UTC))
         value = encode_document("lease", {"holder": holder, "id": secrets.token_hex(8), "since": since})
+        names = [keys.lease(instance), keys.epoch(instance), keys.head(instance)]
+        arguments = [value, milliseconds(ttl), former.value if former else b""]
         asked = time.monotonic()
         try:
-            word, detail = await store.take_lease(instance, value, ttl, former=former.value if former else b"")
+            word, detail = await link.run(_what(instance), lambda: _ACQUIRE_SCRIPT(link.client, names, arguments))
         except asyncio.CancelledError:
-            with suppress(StoreError):  # it may be ours by now; the next process should not have to wait for its end
-                await store.give_lease_back(instance, value)
+            with suppress(StoreError):  # it may have been taken; the next process should not have to wait for its end
+                await _release(link, keys, instance, value)
             raise
         if word == b"HELD":
             raise _held(instance, detail)
-        return cls(store, instance, value=value, ttl=ttl, epoch=int(detail), until=asked + ttl)
+        return cls(link, keys, instance, value=value, ttl=ttl, epoch=int(detail), expires=asked + ttl)
 
     @property
     def sound(self) -> bool:
-        """Whether it is ours and Redis answered when it was last renewed."""
-        return not (self._doubtful or self.lost.is_set())
+        """Whether this process holds it, and Redis answered the last renewal."""
+        return not (self._renewal_failed or self.lost.is_set())
 
     def check(self) -> None:
         """Raises LeaseLost."""
         if self.lost.is_set():
             raise LeaseLost(f"the lease of {self._instance} is lost; another palette-sync may be at work")
+
+    async def renew(self) -> bool:
+        """Extend it by its time to live. False: another process holds it. Raises StoreUnavailable, StoreError."""
+        names = [self._keys.lease(self._instance), self._keys.epoch(self._instance)]
+        arguments = [self.value, milliseconds(self._ttl), self.epoch]
+        return bool(
+            await self._link.once(_what(self._instance), lambda: _RENEW_SCRIPT(self._link.client, names, arguments))
+        )
+
+    async def release(self) -> bool:
+        """Delete it if this process still holds it. Raises StoreUnavailable, StoreError."""
+        return await _release(self._link, self._keys, self._instance, self.value)
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._keep(), name=f"lease:{self._instance}")
@@ -86,19 +113,19 @@ class Lease:
         assert self._task is not None
         self._task.cancel()
         await asyncio.wait([self._task])
-        # What cannot be given back runs out by itself.
+        # A lease that cannot be released expires by itself.
         with suppress(StoreError):
-            await self._store.give_lease_back(self._instance, self.value)
+            await self.release()
 
     async def _keep(self) -> None:
-        """Renew until it fails for good; whatever ends this ends the lease."""
+        """Renew until the lease is lost; whatever ends this task ends the lease."""
         try:
             pause = self._ttl / RENEWALS
             while True:
                 await asyncio.sleep(pause)
                 pause = self._ttl / RENEWALS
-                self._doubtful = not await self._renewed()
-                if self._doubtful:
+                self._renewal_failed = not await self._renewed()
+                if self._renewal_failed:
                     pause *= RETRY
         except LeaseLost as error:
             log.warning("lease_lost", instance=self._instance, reason=str(error))
@@ -106,21 +133,30 @@ class Lease:
             self.lost.set()
 
     async def _renewed(self) -> bool:
-        """Renew once. False: Redis is away, but the lease still runs. Raises LeaseLost."""
+        """Renew once. False: Redis did not answer, but the lease has not expired. Raises LeaseLost."""
         asked = time.monotonic()
         try:
-            async with asyncio.timeout(self._until - asked):
-                ours = await self._store.renew_lease(self._instance, self.value, self._ttl, self.epoch)
+            async with asyncio.timeout(self._expires - asked):
+                ours = await self.renew()
         except (StoreUnavailable, TimeoutError):
-            if time.monotonic() >= self._until:
-                raise LeaseLost("Redis was away for longer than the lease lasts") from None
+            if time.monotonic() >= self._expires:
+                raise LeaseLost("Redis did not answer until the lease had expired") from None
             return False
         except StoreError as error:
             raise LeaseLost(str(error)) from None
         if not ours:
-            raise LeaseLost("somebody else has it, or Redis lost it")
-        self._until = asked + self._ttl
+            raise LeaseLost("another process holds it, or Redis lost it")
+        self._expires = asked + self._ttl
         return True
+
+
+def _what(instance: str) -> str:
+    return f"lease {instance}"
+
+
+async def _release(link: Link, keys: Keys, instance: str, value: bytes) -> bool:
+    names = [keys.lease(instance)]
+    return bool(await link.once(_what(instance), lambda: _RELEASE_SCRIPT(link.client, names, [value])))
 
 
 def _held(instance: str, value: bytes) -> LeaseHeld:
@@ -131,4 +167,4 @@ def _held(instance: str, value: bytes) -> LeaseHeld:
         holder, since = "?", "?"
     host, _, pid = holder[:200].rpartition(":")
     process = f"process {pid} on {host}" if host else holder[:200]
-    return LeaseHeld(f"{instance} is held by {process} since {since[:40]}", holder=holder[:200])
+    return LeaseHeld(f"{instance} is held by {process} since {since[:40]}")

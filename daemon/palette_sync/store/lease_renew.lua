@@ -1,4 +1,5 @@
--- Renew a lease that is still ours. One that ran out is taken again while its epoch is in force: then nobody else had it.
+-- Renew a lease that is still the caller's. An expired lease is taken again if its epoch is still in force, because then
+-- no other process held it in between.
 -- KEYS lease epoch   ARGV value, ttl in ms, epoch   Reply 1 or 0
 if redis.call('GET', KEYS[2]) ~= ARGV[3] then
   return 0

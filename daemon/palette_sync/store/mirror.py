@@ -1,7 +1,7 @@
-"""What lies in Redis as this process left it: the state that was read, with every write that arrived applied to it.
+"""What Redis holds as this process left it: the state that was read, with every write that arrived applied to it.
 
-So a pass need not read the whole instance again to know what its predecessor published. The documents are decoded from
-the bytes that were written: a mirror shows what a reader would see. No I/O.
+A pass need not read the whole instance again to know what the pass before it published. The documents are decoded from
+the bytes that were written, so a mirror shows what a reader would see. No I/O.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from palette_sync.core.model import Head
-    from palette_sync.store.batches import Batch, InstanceMemory
+    from palette_sync.store.batches import Batch, UnversionedEdits
 
     T = TypeVar("T")
 
 
 class Mirror:
-    """Begins with what was read. `state` is a value: later writes do not change it."""
+    """Starts with what was read. `state` is a value: later writes do not change it."""
 
     def __init__(self, found: InstanceState, *, published: bool) -> None:
         self._head = found.head
         self._trusted = found.trusted
         self._problems = found.problems
-        # Where nothing is published nothing counts: the first version clears what lies there.
+        # Without a published version the records do not count: the first version deletes them.
         self._records = dict(found.records) if published else {}
         self._credentials = dict(found.credentials) if published else {}
         self._memory = dict(found.memory)
@@ -54,27 +54,27 @@ class Mirror:
             problems=self._problems,
         )
 
-    def version(self, head: Head, batch: Batch, memory: InstanceMemory, *, signed: bool) -> None:
-        """A version arrived."""
+    def apply_version(self, head: Head, batch: Batch, edits: UnversionedEdits, *, signed: bool) -> None:
+        """Apply a version that arrived."""
         self._head = head
         if signed:
             self._trusted, self._problems = True, ()
         _edit(self._records, {**batch.put, **dict.fromkeys(batch.drop)}, decode_record)
         _edit(self._credentials, {**batch.rotated, **dict.fromkeys(batch.drop)}, decode_credential)
-        self._remember(memory, dropped=batch.drop)
+        self._apply(edits, dropped=batch.drop)
 
-    def memory(self, memory: InstanceMemory, now: datetime) -> None:
-        """A write without a version arrived."""
+    def apply_unversioned(self, edits: UnversionedEdits, now: datetime) -> None:
+        """Apply a write without a version that arrived."""
         if self._head is not None:
             self._head = replace(self._head, checked_at=now)
-        self._remember(memory)
+        self._apply(edits)
 
-    def _remember(self, memory: InstanceMemory, *, dropped: Iterable[str] = ()) -> None:
-        _edit(self._memory, {**dict.fromkeys(dropped), **memory.clusters}, decode_memory)
-        _edit(self._scopes, memory.scopes, decode_scope)
-        _edit(self._issuers, memory.issuers, decode_issuer)
-        if memory.status:
-            self._status = decode_object("status", memory.status)
+    def _apply(self, edits: UnversionedEdits, *, dropped: Iterable[str] = ()) -> None:
+        _edit(self._memory, {**dict.fromkeys(dropped), **edits.memory}, decode_memory)
+        _edit(self._scopes, edits.scopes, decode_scope)
+        _edit(self._issuers, edits.issuers, decode_issuer)
+        if edits.status:
+            self._status = decode_object("status", edits.status)
 
 
 def _edit(members: dict[str, T], edits: Mapping[str, bytes | None], decode: Callable[[bytes], T]) -> None:

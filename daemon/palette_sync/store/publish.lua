@@ -1,14 +1,15 @@
--- One write of an instance: a new version with its memory, or the memory alone. All or nothing.
+-- One write to an instance: a version with documents that have no version, or such documents alone. All or nothing.
 --
 -- KEYS  head clusters credentials changes history work scopes issuers status epoch
--- ARGV  epoch, expected version, expected number of clusters, time, "version" or "memory"; for "version" then: schema, version,
---       digest, mac, complete ("" = as it is), writer, length of changes, length of history, uids put, dropped and rotated
---       (JSON lists), former records ("" = none), edits of clusters, edits of credentials; and always: edits of
---       work, scopes and issuers, status ("" = as it is).
---       Edits are: the number of fields to set, each with its value, the number of fields to delete, each.
+-- ARGV  epoch, expected version, expected number of clusters, time, "version" or "unversioned";
+--       for "version" next: schema, version, digest, mac, complete ("" = unchanged), writer, length of changes, length of
+--       history, uids put, dropped and rotated (JSON lists), former records ("" = none), edits of clusters, edits of
+--       credentials;
+--       always last: edits of work, scopes and issuers, status ("" = unchanged).
+--       Edits are: the number of fields to set, then each with its value; the number of fields to delete, then each.
 -- Reply {"OK", version} or {"FENCED", epoch in force} or {"CONFLICT", version in force} or {"WRONGTYPE", key}
 --
--- Nothing is written before every check has passed, for an error in the middle would not be rolled back.
+-- Nothing is written before every check has passed, because Redis does not roll back a script that fails.
 
 local head, clusters, credentials, changes, history = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local work, scopes, issuers, status, epoch = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
@@ -29,8 +30,8 @@ local function edit(key)
   end
 end
 
--- A stream that is already past this version contradicts the head. It is begun anew: readers see the gap and read all.
--- Returns any other error, such as a server that has reached its maxmemory.
+-- Append to a stream. If its last id is above this version, it contradicts the head and is started anew: readers see the
+-- gap and read everything. Returns any other error, for example when the server has reached its maxmemory.
 local function append(key, id, length, ...)
   local reply = redis.pcall('XADD', key, 'MAXLEN', '~', length, id, ...)
   if type(reply) ~= 'table' or not reply.err then

@@ -1,11 +1,11 @@
-"""What lies in Redis, decoded and checked: the one place that decides whether a snapshot may be believed.
+"""Decodes what Redis holds, and decides whether a snapshot may be trusted.
 
-A snapshot is trusted when its digest fits its records, its mac fits the digest and its head counts as many records as
-there are. A single document that cannot be read is a problem, told by name, and leaves the rest usable.
+A snapshot is trusted if its digest matches its records, its mac matches the head, and the head counts as many records
+as there are. A single document that cannot be decoded is reported as a problem, by name; the others stay usable.
 
-An instance is read whole before each listing, and almost nothing in it has changed then: a document whose bytes hash
-as they did the last time is not decoded again, and is the same object as before. What is believed is judged anew.
-Thousands of documents are read in turns, so that whoever else waits for the event loop is not held up.
+An instance is read whole before each listing, when almost nothing in it has changed. A document whose bytes hash as
+they did last time is not decoded again: it stays the same object. Whether the snapshot is trusted is decided anew each
+time. The event loop is released after every few hundred documents (`in_turns`).
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An instance's keys as Redis returned them, in one transaction."""
+    """An instance's keys as Redis returned them in one transaction, named as the keys are."""
 
     head: Mapping[bytes, bytes] = field(default_factory=dict)
     clusters: Mapping[bytes, bytes] = field(default_factory=dict)
     credentials: Mapping[bytes, bytes] = field(default_factory=dict)
-    memory: Mapping[bytes, bytes] = field(default_factory=dict)
+    work: Mapping[bytes, bytes] = field(default_factory=dict)
     scopes: Mapping[bytes, bytes] = field(default_factory=dict)
     issuers: Mapping[bytes, bytes] = field(default_factory=dict)
     status: bytes | None = None
@@ -52,27 +52,27 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A decoded instance, and what a writer goes on from.
+    """A decoded instance, and what a writer continues from.
 
-    `version` is as written ("" = nothing published), `hashes` are those of each record's bytes, `unreadable` the
-    uids of records that cannot be decoded. `credentials` and `work` are the hashes of those documents' bytes.
+    `version` is the head's text ("" = nothing is published). The hashes are of each document's bytes, by cluster uid.
+    `unreadable` are the uids of records that cannot be decoded.
     """
 
     state: InstanceState
     version: str = ""
-    hashes: Mapping[str, str] = field(default_factory=dict)
+    record_hashes: Mapping[str, str] = field(default_factory=dict)
     unreadable: frozenset[str] = frozenset()
-    credentials: Mapping[str, str] = field(default_factory=dict)
-    memory: Mapping[str, str] = field(default_factory=dict)
+    credential_hashes: Mapping[str, str] = field(default_factory=dict)
+    memory_hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 NOTHING = Loaded(InstanceState())
 
 
 async def read(instance: str, stored: Stored, sealer: Sealer, *, last: Loaded = NOTHING) -> Loaded:
-    """Decode and check; `last` is what was read of this instance the last time.
+    """Decode and verify. `last` is the result of the previous read of this instance.
 
-    Raises StoreError for a schema that this version does not know, or keys that are no text.
+    Raises StoreError for a schema that this version does not know, or for fields that are not UTF-8.
     """
     try:
         return await _read(instance, stored, sealer, last)
@@ -81,30 +81,33 @@ async def read(instance: str, stored: Stored, sealer: Sealer, *, last: Loaded = 
             f"{instance} was published by another version of palette-sync ({error}); upgrade this one"
         ) from None
     except UnicodeDecodeError:
-        raise StoreError(f"{instance} holds fields in Redis that are not UTF-8; somebody else wrote them") from None
+        raise StoreError(f"{instance} holds fields in Redis that are not UTF-8; another program wrote them") from None
 
 
 async def _read(instance: str, stored: Stored, sealer: Sealer, last: Loaded) -> Loaded:
     problems: list[str] = []
-    memory, memory_hashes = await _each("work", stored.memory, decode_memory, problems, last.state.memory, last.memory)
+    memory, memory_hashes = await _each(
+        "work", stored.work, decode_memory, problems, last.state.memory, last.memory_hashes
+    )
     scopes, _ = await _each("scope", stored.scopes, decode_scope, problems)
     issuers, _ = await _each("issuer", stored.issuers, decode_issuer, problems)
     status = _status(stored.status, problems)
     fields = _texts(stored.head)
     version = fields.get("version", "")
     if not version:
-        # Records without a head were never published whole, or the head was evicted: the next version begins anew.
+        # Records without a head are an incomplete write or remain after the head was evicted: the next version deletes
+        # them.
         unpublished = InstanceState(
             memory=memory, scopes=scopes, issuers=issuers, status=status, problems=tuple(problems)
         )
-        return Loaded(unpublished, memory=memory_hashes)
+        return Loaded(unpublished, memory_hashes=memory_hashes)
     raw = {uid.decode(): value for uid, value in stored.clusters.items()}
     hashes = {uid: record_hash(value) async for uid, value in in_turns(raw.items())}
     head, doubts = _head(instance, fields, hashes, sealer)
     records: dict[str, ClusterRecord] = {}
     async for uid, value in in_turns(raw.items()):
         known = last.state.records.get(uid)
-        if known is not None and last.hashes.get(uid) == hashes[uid]:
+        if known is not None and last.record_hashes.get(uid) == hashes[uid]:
             records[uid] = known
             continue
         try:
@@ -112,7 +115,7 @@ async def _read(instance: str, stored: Stored, sealer: Sealer, last: Loaded) -> 
         except DocumentError as error:
             problems.append(f"{uid}: {error}")
     credentials, credential_hashes = await _each(
-        "credential", stored.credentials, decode_credential, problems, last.state.credentials, last.credentials
+        "credential", stored.credentials, decode_credential, problems, last.state.credentials, last.credential_hashes
     )
     state = InstanceState(
         head=head,
@@ -144,14 +147,14 @@ def _head(
             f"the head counts {head.clusters} clusters, but {len(hashes)} are there: evicted or tampered with"
         )
     if head.digest != digest(hashes):
-        doubts.append("the digest does not fit the records")
+        doubts.append("the digest does not match the records")
     if not sealer.mac_matches(instance, head.epoch, head.version, head.digest, head.mac):
-        doubts.append("the mac does not fit: written without one of the configured seal keys")
+        doubts.append("the mac does not match: written without one of the configured seal keys")
     return head, doubts
 
 
 def decode_own(instance: str, uid: str, raw: bytes) -> ClusterRecord:
-    """Decode the record that lies under `uid`, which must be about that cluster. Raises DocumentError."""
+    """Decode the record stored under `uid`, which must be about that cluster. Raises DocumentError."""
     record = decode_record(raw)
     if record.uid != uid or record.instance != instance:
         raise DocumentError("cluster record", "uid", "belongs to another cluster")
@@ -166,7 +169,7 @@ async def _each(
     last: Mapping[str, T] = MappingProxyType({}),
     last_hashes: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[dict[str, T], dict[str, str]]:
-    """Decode every member that has changed since `last`; return all that can be read, and the hashes of all."""
+    """Decode every member that has changed since `last`; return all that can be decoded, and the hashes of all."""
     found: dict[str, T] = {}
     hashes: dict[str, str] = {}
     async for key, raw in in_turns(members.items()):
@@ -188,7 +191,7 @@ def _status(raw: bytes | None, problems: list[str]) -> dict[str, Any]:
         return {}
     try:
         document = decode_object("status", raw)
-        encode_document("status", document)  # parts of it are written again, which a deeply nested one cannot be
+        encode_document("status", document)  # a deeply nested document can be read, but not written again
     except DocumentError as error:
         problems.append(str(error))
         return {}

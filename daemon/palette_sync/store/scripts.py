@@ -1,4 +1,4 @@
-"""Lua scripts of this package: run by hash, and sent whole where the server does not know them yet."""
+"""Lua scripts of this package: run by hash, and sent whole if the server does not know the hash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's text. Calling it runs it; it is atomic, and nobody else's command comes between."""
+    """A script's text. Calling it runs it. Redis runs a script atomically: no other command comes in between."""
 
     text: str
     sha: str
@@ -23,7 +23,7 @@ class Script:
     @classmethod
     def load(cls, name: str) -> Script:
         text = files("palette_sync.store").joinpath(name).read_text(encoding="utf-8")
-        # The name that EVALSHA gives to a script, no question of security.
+        # EVALSHA names scripts by SHA-1; this is not used for security.
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
     async def __call__(self, client: Any, keys: Sequence[str], arguments: Sequence[Any]) -> Any:

@@ -1,9 +1,10 @@
-"""Sealing: tokens lie in Redis only encrypted, and what readers act on is authenticated.
+"""Sealing: Redis holds tokens only encrypted, and what readers act on is authenticated.
 
 A sealed token is a JWE (compact, `alg: dir`, `enc: A256GCM`) whose protected header names instance and cluster, so
-that it opens in its own place only. The `mac` of a snapshot is an HMAC with a key derived (HKDF-SHA256) from the seal
-key: who can write Redis but holds no key cannot make a reader send tokens to another server. Several keys may open and
-verify, the first one seals: keys are exchanged without downtime.
+that it opens for that cluster only. The `mac` of a snapshot is an HMAC with a key derived (HKDF-SHA256) from the seal
+key: somebody who can write to Redis but holds no key cannot make a reader send tokens to another server. Every
+configured key opens and verifies, and the first one seals, so that keys are replaced without downtime.
+docs/redis-contract.md gives the exact bytes.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ _REMEDY = "make one with `palette-sync seal-key`"
 
 
 class SealKeyError(Exception):
-    """The seal keys cannot be used. The text names line and remedy, never a key."""
+    """The seal keys cannot be used. The text names the line and a remedy, never a key."""
 
 
 class SealError(Exception):
-    """A sealed token does not open here. The text names at most the key's id."""
+    """A sealed token cannot be opened for this cluster. The text names at most the key's id."""
 
 
 class Sealer(Protocol):
-    """Seals tokens and authenticates snapshots, or, as `Unsealed`, knowingly does neither."""
+    """Seals tokens and authenticates snapshots. `Unsealed` does neither, for `seal = "none"`."""
 
     def seal(self, instance: str, uid: str, token: Secret) -> str: ...
 
@@ -50,26 +51,26 @@ class Sealer(Protocol):
         ...
 
     def current(self, sealed: str) -> bool:
-        """Whether it is sealed with the key that seals now."""
+        """Whether it is sealed with the key that seals at present."""
         ...
 
     def mac(self, instance: str, epoch: int, version: int, digest: str) -> str: ...
 
     def macs(self, instance: str, epoch: int, version: int, digest: str) -> list[str]:
-        """By each key, the one that seals now first: for whom does not know that one yet."""
+        """One mac per key, the sealing key first, for a receiver that has not loaded that key yet."""
         ...
 
     def mac_matches(self, instance: str, epoch: int, version: int, digest: str, mac: str) -> bool: ...
 
 
 class SealKeys:
-    """The configured keys, in their order: the first seals, all open."""
+    """The configured keys in their order: the first seals, all of them open."""
 
     __slots__ = ("_keys", "_loaded", "_mac_keys", "_sealing")
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         if not keys:
-            raise SealKeyError(f"seal keys: there is none; {_REMEDY}")
+            raise SealKeyError(f"seal keys: no key is configured; {_REMEDY}")
         self._sealing = next(iter(keys))
         self._keys = dict(keys)
         self._loaded: dict[str, JweKey] = {}
@@ -80,7 +81,7 @@ class SealKeys:
 
     @classmethod
     def from_lines(cls, text: str) -> SealKeys:
-        """Read one key a line, `<kid> <base64url of 32 bytes>`; empty lines and `#` comments count for nothing.
+        """Read one key per line, `<kid> <base64url of 32 bytes>`; empty lines and `#` comments are ignored.
 
         Raises SealKeyError.
         """
@@ -91,16 +92,16 @@ class SealKeys:
                 continue
             kid, key = _parse(number, words)
             if kid in keys:
-                raise SealKeyError(f"seal keys, line {number}: the key id {kid} stands there twice; rename one of them")
+                raise SealKeyError(f"seal keys, line {number}: the key id {kid} is used twice; rename one of them")
             keys[kid] = key
         return cls(keys)
 
     @staticmethod
     def generate_line(kid: str | None = None) -> str:
-        """Return a line with a new random key. Raises SealKeyError for a key id that no line can hold."""
+        """Return a line with a new random key. Raises SealKeyError for an invalid key id."""
         name = f"k{secrets.token_hex(4)}" if kid is None else kid
         if not _KID.fullmatch(name):
-            raise SealKeyError("a key id is 1 to 64 letters, digits and . _ -")
+            raise SealKeyError("a key id has 1 to 64 letters, digits and . _ -")
         key = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode().rstrip("=")
         return f"{name} {key}"
 
@@ -112,17 +113,17 @@ class SealKeys:
         header = _header(sealed)
         kid = header.get("kid")
         if not isinstance(kid, str) or kid not in self._keys:
-            known = f"the key {kid} is not" if isinstance(kid, str) and _KID.fullmatch(kid) else "no key is"
-            raise SealError(f"{known} among the seal keys ({', '.join(self._keys)})")
+            named = f"the key {kid}" if isinstance(kid, str) and _KID.fullmatch(kid) else "the key that it names"
+            raise SealError(f"{named} is not among the seal keys ({', '.join(self._keys)})")
         if header.get("alg") != "dir" or header.get("enc") != "A256GCM":
             raise SealError("it is not sealed with dir and A256GCM")
         if header.get("instance") != instance or header.get("uid") != uid:
             raise SealError("it was sealed for another cluster")
-        from palette_sync.store.jwe import DoesNotOpen  # noqa: PLC0415 - see its docstring
+        from palette_sync.store.jwe import WrongKey  # noqa: PLC0415 - see its docstring
 
         try:
             return Secret(self._jwe_key(kid).decrypt(sealed))
-        except DoesNotOpen:
+        except WrongKey:
             raise SealError(f"it does not open with the key {kid}") from None
 
     def _jwe_key(self, kid: str) -> JweKey:
@@ -155,14 +156,14 @@ class SealKeys:
 
 
 class Unsealed:
-    """What `seal = "none"` asks for: tokens lie in Redis as they are, and nothing is authenticated."""
+    """For `seal = "none"`: tokens are stored unencrypted, and nothing is authenticated."""
 
     def seal(self, instance: str, uid: str, token: Secret) -> str:  # noqa: ARG002 - the Sealer protocol
         return BARE + token.reveal()
 
     def open(self, instance: str, uid: str, sealed: str) -> Secret:  # noqa: ARG002 - the Sealer protocol
         if not sealed.startswith(BARE):
-            raise SealError('it is sealed, and with seal = "none" there is no key')
+            raise SealError('it is sealed, but with seal = "none" there is no key')
         return Secret(sealed.removeprefix(BARE))
 
     def current(self, sealed: str) -> bool:
@@ -180,21 +181,20 @@ class Unsealed:
 
 def _parse(number: int, words: list[str]) -> tuple[str, bytes]:
     if len(words) != 2:  # noqa: PLR2004 - a key id and a key
-        raise SealKeyError(f"seal keys, line {number}: a line is a key id, a space and a key; {_REMEDY}")
+        raise SealKeyError(f"seal keys, line {number}: a line consists of a key id, a space and a key; {_REMEDY}")
     kid, text = words
     if not _KID.fullmatch(kid):
-        raise SealKeyError(f"seal keys, line {number}: the key id may hold 1 to 64 letters, digits and . _ -")
+        raise SealKeyError(f"seal keys, line {number}: the key id must have 1 to 64 letters, digits and . _ -")
     try:
         key = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != KEY_BYTES:
-        # The key's id is not repeated: where the two words stand the wrong way round, it is the key.
+        # The key id is not quoted: if the two words are swapped, it is the key.
         raise SealKeyError(f"seal keys, line {number}: its second word is not base64url of 32 bytes; {_REMEDY}")
     if not any(key):
         raise SealKeyError(
-            f"seal keys, line {number}: the key of {kid} is the one of config.example.toml, which everybody knows; "
-            f"{_REMEDY}"
+            f"seal keys, line {number}: the key {kid} is the public one of config.example.toml; {_REMEDY}"
         )
     return kid, key
 
@@ -203,10 +203,10 @@ def _header(sealed: str) -> dict[str, Any]:
     first = sealed.split(".", 1)[0]
     try:
         header = json.loads(base64.urlsafe_b64decode(first + "=" * (-len(first) % 4)))
-    except (ValueError, RecursionError):  # RecursionError: brackets in brackets, a thousand deep
+    except (ValueError, RecursionError):  # RecursionError: deeply nested JSON
         header = None
     if not isinstance(header, dict):
-        raise SealError("it is not a sealed token (no JWE)")
+        raise SealError("it is not a sealed token (not a JWE)")
     return header
 
 

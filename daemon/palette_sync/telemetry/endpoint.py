@@ -1,4 +1,4 @@
-"""Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`, `/status.json`. It only reads, and knows no secret."""
+"""Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`, `/status.json`. Read-only and free of secrets."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-# Whoever reaches the endpoint must not use up the files that the daemon's own connections need; the oldest give way,
-# so that who only holds connections open keeps no probe out.
-MOST_CONNECTIONS = 64
+# Clients of the endpoint must not use up the file descriptors that the daemon's own connections need. The oldest
+# connection is closed for a new one, so that a client that holds connections open cannot keep probes out.
+MAX_CONNECTIONS = 64
 INDEX = "palette-sync: /livez /readyz /metrics /status.json\n"
 
 
 class Probes(Protocol):
-    """What the endpoint shows. Problems are lines for people; none means well."""
+    """What the endpoint shows. A problem is one line for people; an empty list means all is well."""
 
     def not_live(self) -> list[str]: ...
 
@@ -35,11 +35,11 @@ class Probes(Protocol):
 
 
 class EndpointError(Exception):
-    """The endpoint cannot listen; the text says where and what to do."""
+    """The endpoint cannot listen. The text says where, and what to do."""
 
 
 class Endpoint:
-    """Listens at `host:port` (`[host]:port` for IPv6) while open. Port 0 takes a free one; `url` tells which."""
+    """Listens at `host:port` (`[host]:port` for IPv6) while its context is open. Port 0 takes a free one, see `url`."""
 
     def __init__(self, listen: str, probes: Probes) -> None:
         host, _, port = listen.rpartition(":")
@@ -67,9 +67,10 @@ class Endpoint:
         await self._runner.setup()
         try:
             loop = asyncio.get_running_loop()
-            # asyncio takes in a whole backlog at once: it must be shorter than what gives way, which has begun then.
+            # asyncio accepts a whole backlog in one turn. It is shorter than MAX_CONNECTIONS, so that a connection
+            # that is closed for a new one has been started before.
             self._listener = await loop.create_server(
-                self._connection, self._host, self._port, backlog=MOST_CONNECTIONS // 4
+                self._connection, self._host, self._port, backlog=MAX_CONNECTIONS // 4
             )
         except (OSError, OverflowError) as error:
             await self._runner.cleanup()
@@ -88,10 +89,10 @@ class Endpoint:
         await self._runner.cleanup()
 
     def _connection(self) -> web.RequestHandler:
-        """What answers one more connection."""
+        """The handler of one more connection."""
         assert self._runner is not None
         assert self._runner.server is not None
-        if len(self._connections) >= MOST_CONNECTIONS:
+        if len(self._connections) >= MAX_CONNECTIONS:
             self._connections.popleft().force_close()
         connection = self._runner.server()
         self._connections.append(connection)

@@ -1,7 +1,8 @@
-"""Logging: one line of JSON an event, or a readable line on a terminal. Nothing secret passes, by type and by shape.
+"""Logging: each event is one line of JSON, or a readable line on a terminal. Secrets are masked.
 
-Event names are stable (`pass_finished`, `cluster_changed`, ...); the text of others is cut. Tracebacks never show
-local variables (structlog's default renderers would).
+A `Secret` shows as `***`, and text is masked where it looks like a token, a key or a password. Event names are stable
+(`pass_finished`, `cluster_changed`, ...). Long values are cut. Tracebacks never show local variables, which structlog's
+default renderers would.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 LONGEST_VALUE = 2000
 Format = Literal["auto", "json", "console"]
-# Libraries below warning are silenced: their debug lines hold headers and bodies.
+# These libraries log warnings only: their debug lines hold headers and bodies.
 _LIBRARIES = ("aiohttp", "apscheduler", "asyncio", "kubernetes_asyncio", "redis", "tenacity", "urllib3")
 _DOTTED = re.compile(r"[A-Za-z0-9_.-]{12,}")
 _TOKEN_BEGINS, _SHORTEST_HEADER = "eyJ", 11
@@ -32,7 +33,7 @@ _SECRET_SHAPES = re.compile(
 
 
 def configure_logging(*, level: str, style: Format, stream: TextIO | None = None) -> None:
-    """Set up structlog and the standard library's logging, once, before anything logs."""
+    """Set up structlog and the standard library's logging. Call it before anything logs, and again after a reload."""
     stream = stream or sys.stderr
     console = style == "console" or (style == "auto" and stream.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -77,12 +78,12 @@ def configure_logging(*, level: str, style: Format, stream: TextIO | None = None
 
 
 def redact(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
-    """Mask what looks like a secret and cut what is long, in every value of an event."""
+    """Mask what looks like a secret, and cut what is long, in every value of an event."""
     return {key: value if key == "exc_info" else _clean(value) for key, value in event.items()}
 
 
 def _masked_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
-    """A traceback is whole, but an exception's text is foreign too."""
+    """Write a whole traceback, masked: the text of an exception comes from elsewhere too."""
     text = io.StringIO()
     structlog.dev.plain_traceback(text, exc_info)
     stream.write(_masked(text.getvalue()))
@@ -93,8 +94,9 @@ def _masked(text: str) -> str:
 
 
 def _without_token(found: re.Match[str]) -> str:
-    """Words joined by dots, up to where a JWT or JWE begins. One expression for this would try every beginning up to
-    the end of a long text.
+    """Words joined by dots, up to where a JWT or JWE begins.
+
+    A single regular expression would scan a long text to its end from every possible beginning.
     """
     words, before = found.group(), 0
     for word in words.split(".")[:-1]:
@@ -106,7 +108,7 @@ def _without_token(found: re.Match[str]) -> str:
 
 
 def _in_order(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
-    """What a reader looks for first stands first."""
+    """Put first what a reader looks for first."""
     first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
     return {**first, **event}
 
@@ -119,5 +121,5 @@ def _clean(value: object) -> object:
         return {str(key): _clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(item) for item in value]
-    # Whatever else is logged shows as its text.
+    # Anything else is logged as its text.
     return value if value is None or isinstance(value, bool | int | float) else _clean(str(value))

@@ -1,8 +1,9 @@
-"""The figures of the daemon, in Prometheus' text format, over a registry of its own.
+"""The daemon's metrics in Prometheus' text format, in a registry of their own.
 
-Names are `palette_sync_<noun>_<unit>`. The label of a Palette instance is `palette_instance`, because Prometheus itself
-puts `instance` on whatever it scrapes. No cluster's uid is a label, and no foreign text: series would grow without end.
-Times are UNIX seconds; what is an age is computed when it is read, so that a daemon that stands still shows it.
+Names are `palette_sync_<noun>_<unit>`. The label of a Palette instance is `palette_instance`, because Prometheus adds
+a label `instance` to whatever it scrapes. A cluster's uid and text from elsewhere are never labels: the number of
+series would grow without limit. Times are UNIX seconds. Ages are computed at each scrape, so that they also grow in a
+daemon that hangs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Effect, PassReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from prometheus_client import Metric
 
@@ -47,7 +48,7 @@ class RequestRecorder:
 
 
 class Metrics:
-    """All series of one process. `clock` tells what a token's lapse is measured from."""
+    """All series of one process. `clock` is the time from which a token's expiry is measured."""
 
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
@@ -56,7 +57,7 @@ class Metrics:
         self._counters: list[Counter] = []
         self._leads = self._gauge("leading", "1 where this process leads the instance, else 0.")
         self._attempt = self._gauge(
-            "pass_attempt_timestamp_seconds", "When the last pass that lists Palette began, whatever became of it."
+            "pass_attempt_timestamp_seconds", "When the last pass that lists Palette began, whatever its result."
         )
         self._success = self._gauge(
             "pass_success_timestamp_seconds", "When the last pass that lists Palette ended without failing as a whole."
@@ -77,6 +78,9 @@ class Metrics:
         )
         self._failures = self._counter("pass_failures_total", "Passes that were aborted, by reason.", "reason")
         self._clusters = self._gauge("clusters", "Published clusters by the state of their access.", "state")
+        self._by_reason = self._gauge(
+            "clusters_by_reason", "Published clusters by the state of their access and its reason.", "state", "reason"
+        )
         self._changes = self._counter("changes_total", "What passes did to clusters' records, by effect.", "effect")
         self._lapse = self._gauge(
             "token_first_lapse_seconds", "Seconds until the first published token lapses; negative once one has."
@@ -92,8 +96,8 @@ class Metrics:
         self._unexpected = self._counter("unexpected_errors_total", "Errors that only a bug explains.")
 
     def observe(self, report: PassReport, *, listed: bool = True) -> None:
-        """Take over what a pass did. `listed` is False for a pass over known clusters: it says nothing of the listing,
-        so timestamps, held prunes and failing scopes stay.
+        """Count what a pass did. A pass over known clusters (`listed` is False) knows nothing of the listing, so it
+        leaves timestamps, held prunes and failing scopes as they are.
         """
         name = report.instance
         self._duration.labels(name).observe(report.duration_s)
@@ -122,25 +126,31 @@ class Metrics:
             self._complete.labels(name).set(ended_at.timestamp())
 
     def leading(self, instance: str, leads: bool) -> None:  # noqa: FBT001 - the gauge's value
-        """Whether this process leads the instance; told from the start, for who never leads has no other figures."""
+        """Whether this process leads the instance. Set from the start, because a standby has no other data."""
         self._leads.labels(instance).set(leads)
 
     def attempted(self, instance: str, at: datetime | None) -> None:
-        """When the last pass that lists Palette began; told as it begins, so that one that hangs shows."""
+        """When the last pass that lists Palette began. Set as it begins, so that a pass that hangs is visible."""
         _set(self._attempt, instance, at.timestamp() if at is not None else None)
 
     def observe_failure(self, instance: str, reason: Reason) -> None:
         """A pass that ended without a report.
 
-        What the last pass told of clusters stays: it is what is published.
+        The gauges of clusters stay: they show what is published.
         """
         self._children(self._passes, instance, OUTCOMES)["aborted"].inc()
         self._failures.labels(instance, reason.value).inc()
         self._unexpected.labels(instance).inc(reason is Reason.INTERNAL_ERROR)
 
+    def clusters_by_reason(self, instance: str, counts: Mapping[tuple[str, str], int]) -> None:
+        """How many published clusters have which state and reason. A pair that `counts` lacks loses its series."""
+        self._by_reason.remove_by_labels({_INSTANCE: instance})
+        for (state, reason), count in counts.items():
+            self._by_reason.labels(instance, state, reason).set(count)
+
     def first_lapse(self, instance: str, at: datetime | None, *, renewals_failing: int | None = None) -> None:
-        """When the first of an instance's tokens lapses, None = it has none that does; and how many fail to renew,
-        None = not known.
+        """When the first of an instance's tokens expires (None: it has no token that does), and how many could not be
+        renewed (None: not known).
         """
         if at is None:
             self._lapse.remove(instance)
@@ -149,24 +159,24 @@ class Metrics:
         _set(self._renewals, instance, renewals_failing)
 
     def api_key(self, instance: str, expires_at: datetime | None) -> None:
-        """When an instance's API key expires; None = never, or Palette does not tell."""
+        """When an instance's API key expires; None if it never does, or if that is not known."""
         _set(self._key, instance, expires_at.timestamp() if expires_at is not None else None)
 
     def recorder(self, instance: str) -> RequestRecorder:
-        """What an instance's Palette client counts its requests with."""
+        """Counts the requests of an instance's Palette client."""
         return RequestRecorder(instance, self._requests, self._retries)
 
     def kube_recorder(self, instance: str) -> Callable[[str, str], None]:
-        """What counts the requests to an instance's clusters, by the client library's operation and a fixed word."""
+        """Counts the requests to an instance's clusters, by operation of the client library and outcome."""
         return lambda api, outcome: self._kube.labels(instance, api, outcome).inc()
 
     def forget(self, instance: str) -> None:
-        """Drop every series of an instance that a reload removed; call it after its runner has ended."""
+        """Drop every series of an instance. After a reload removed it, call this once its runner has ended."""
         for metric in (*self._gauges, *self._counters, self._duration):
             metric.remove_by_labels({_INSTANCE: instance})
 
     def render(self) -> tuple[bytes, str]:
-        """The body of an answer to Prometheus, and its content type."""
+        """The body of the response to Prometheus, and its content type."""
         return generate_latest(_WithoutCreated(self._registry)), CONTENT_TYPE_PLAIN_0_0_4
 
     def _seconds_until(self, at: datetime) -> float:
@@ -184,7 +194,7 @@ class Metrics:
 
     @staticmethod
     def _children(counter: Counter, instance: str, values: Iterable[str]) -> dict[str, Counter]:
-        """A counter's series for each value. They begin at 0 together, for `rate()` does not see a first 1 appear."""
+        """A counter's series for each value. All begin at 0, because `rate()` does not see a series appear with 1."""
         return {value: counter.labels(instance, str(value)) for value in values}
 
 
@@ -201,7 +211,7 @@ class _WithoutCreated(Collector):
 
 
 def _set(gauge: Gauge, instance: str, value: float | None) -> None:
-    """An unknown value is no series: 0 would be a claim."""
+    """An unknown value has no series, because 0 would be a claim."""
     if value is None:
         gauge.remove(instance)
     else:

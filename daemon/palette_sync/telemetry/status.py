@@ -1,4 +1,4 @@
-"""The standing of all runners as a document for programs (`/status.json`) and as one line for people. Pure."""
+"""The status of all runners as a document for programs (`/status.json`) and as one line for people. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SERVED = frozenset({RunnerState.LEADING, RunnerState.STANDBY})
 
 
 def instance_document(status: RunnerStatus, now: datetime) -> dict[str, object]:
-    """What one runner knows of its instance; absent where it does not know. Times are RFC 3339, ages in seconds."""
+    """What one runner knows of its instance, without what it does not know. Times are RFC 3339, ages in seconds."""
     document: dict[str, object | None] = {
         "state": status.state.value,
         "detail": status.detail or None,
@@ -44,7 +44,7 @@ def instance_document(status: RunnerStatus, now: datetime) -> dict[str, object]:
 
 
 def status_line(statuses: Mapping[str, RunnerStatus], now: datetime) -> str:
-    """One line that a person understands, shown by `systemctl status`. Times, no ages: it is told when it changes."""
+    """One line for `systemctl status`. It has times and no ages, because it is sent only when it changes."""
     if not statuses:
         return "no instance is configured"
     parts = []
@@ -54,8 +54,8 @@ def status_line(statuses: Mapping[str, RunnerStatus], now: datetime) -> str:
     access: Counter[str] = Counter()
     for one in statuses.values():
         access.update(one.access)
-    told = ", ".join(f"{count} {state}" for state, count in sorted(access.items())) or "none published yet"
-    parts.append(f"{len(statuses)} instances, {access.total()} clusters ({told})")
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(access.items())) or "none published yet"
+    parts.append(f"{len(statuses)} instances, {access.total()} clusters ({counts})")
     failing = [f"{name}: {one.error}" for name, one in statuses.items() if one.error]
     parts += failing
     standby = sum(one.state is RunnerState.STANDBY for one in statuses.values())

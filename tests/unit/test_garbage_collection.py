@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from palette_sync.service import garbage_collection as collector
-from palette_sync.service.garbage_collection import Collector
+from palette_sync.service import garbage_collection
+from palette_sync.service.garbage_collection import IdleCollector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ def test_what_is_set_aside_is_not_walked_and_still_freed() -> None:
     kept = Node()
     watch = weakref.ref(kept)
 
-    Collector().rest()
+    IdleCollector().collect()
 
     assert gc.get_freeze_count() > 0
     del kept
@@ -45,13 +45,13 @@ def test_a_cycle_that_was_set_aside_is_found_when_everything_is_looked_through(
     node = Node()
     node.itself = node
     watch = weakref.ref(node)
-    one = Collector()
-    one.rest()
+    one = IdleCollector()
+    one.collect()
     del node
-    one.rest()
+    one.collect()
     assert watch() is not None
 
-    monkeypatch.setattr(collector, "LOOK_THROUGH", -1.0)
-    one.rest()
+    monkeypatch.setattr(garbage_collection, "FULL_COLLECTION", -1.0)
+    one.collect()
 
     assert watch() is None

@@ -1,0 +1,98 @@
+"""Translates an instance's settings into the plain values that a pass works with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from palette_sync.assembly.files import read_pem
+from palette_sync.assembly.store import StartError
+from palette_sync.core.fold import Presentation
+from palette_sync.core.model import AuthMode
+from palette_sync.core.objects import Desired
+from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
+from palette_sync.core.rbac import PRESETS, PolicyRule
+from palette_sync.core.select import AuthRule, CaRule, Filters
+from palette_sync.tls import NotACertificate, trusting
+
+if TYPE_CHECKING:
+    from palette_sync.config import InstanceSettings
+    from palette_sync.config.settings import TrustRuleSettings
+
+_MODES = {"service-account": AuthMode.SERVICE_ACCOUNT, "oidc": AuthMode.OIDC, "auto": None}
+
+
+def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
+    """The policy of one instance. `name` is its key in the configuration.
+
+    Raises StartError where the CA file of a rule cannot be read, or holds no certificate.
+    """
+    rbac, token, oidc = settings.rbac, settings.token, settings.oidc
+    return InstancePolicy(
+        instance=name,
+        name_prefix=name if settings.name_prefix is None else settings.name_prefix,
+        filters=Filters(
+            include_projects=settings.include_projects,
+            exclude_projects=settings.exclude_projects,
+            include_tags=settings.include_tags,
+            exclude_tags=settings.exclude_tags,
+            exclude_tenant_scoped_clusters=settings.exclude_tenant_scoped_clusters,
+            include_virtual=settings.include_virtual,
+        ),
+        default_mode=_MODES[settings.auth.mode],
+        auth_rules=tuple(
+            AuthRule(_MODES[rule.mode], project=rule.project, cluster=rule.cluster, tag=rule.tag)
+            for rule in settings.auth.rules
+        ),
+        oidc=OidcPolicy(oidc.provider, oidc.spectro_proxy, oidc.refresh_interval),
+        desired=Desired(
+            namespace=rbac.namespace,
+            service_account=rbac.service_account,
+            secret=rbac.secret,
+            cluster_role=rbac.cluster_role,
+            cluster_role_binding=rbac.cluster_role_binding,
+            rules=rules_of(settings),
+            adopt=rbac.adopt,
+            token_source=token.source,
+            labels=rbac.labels,
+            annotations=rbac.annotations,
+        ),
+        token=TokenPolicy(token.validity, token.rotate_every, token.overlap),
+        presentation=Presentation(
+            title=settings.title,
+            console_url=settings.console_url or _console_of(settings.url),
+            skip_metrics_lookup=settings.skip_metrics_lookup,
+        ),
+        verify_interval=settings.verify_interval,
+        cluster_timeout=settings.cluster_timeout,
+        tenant=settings.tenant,
+        ca_rules=tuple(_ca_rule(name, number, rule) for number, rule in enumerate(settings.trust.rules)),
+    )
+
+
+def _ca_rule(name: str, number: int, rule: TrustRuleSettings) -> CaRule:
+    where = f"instances.{name}.trust.rules.{number}.ca_file"
+    pem = read_pem(where, rule.ca_file)
+    try:
+        trusting(pem)
+    except NotACertificate:
+        raise StartError(f"{where}: {rule.ca_file} holds no certificate in PEM form") from None
+    return CaRule(pem, project=rule.project, cluster=rule.cluster, tag=rule.tag)
+
+
+def rules_of(settings: InstanceSettings) -> tuple[PolicyRule, ...]:
+    """The configured rules, or those of the preset. The word `core` stands for the empty API group."""
+    if not settings.rbac.rules:
+        return PRESETS[settings.rbac.preset]
+    return tuple(
+        PolicyRule(
+            api_groups=tuple("" if group == "core" else group for group in rule.api_groups),
+            resources=rule.resources,
+            verbs=rule.verbs,
+        )
+        for rule in settings.rbac.rules
+    )
+
+
+def _console_of(url: str) -> str:
+    """Palette's SaaS serves its API and its console on two hosts; a self-hosted Palette serves both on one."""
+    return url.replace("https://api.", "https://console.", 1) if url.startswith("https://api.spectrocloud.") else url

@@ -1,0 +1,252 @@
+"""Read the layers of the configuration and merge them.
+
+Later layers win: 1. the TOML file; 2. secret files in a directory (`PALETTE_SYNC_SECRETS_DIR`, or systemd's
+`CREDENTIALS_DIRECTORY`); 3. variables `PALETTE_SYNC_...`, with `__` between table and key. Then `[defaults]` is copied
+into every instance, and each `<key>_file` is replaced by the content of its file.
+
+What cannot be read is collected in `problems`, so that all of it is reported at once. No problem contains a value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from copy import deepcopy
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+from palette_sync.config.errors import ConfigError
+from palette_sync.config.settings import PREFIX, Settings
+from palette_sync.config.values import NOT_JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SECRETS_DIR_VARIABLE = f"{PREFIX}SECRETS_DIR"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+FILE = "_file"  # the suffix of a key that names a file with the value
+_NOT_SETTINGS = frozenset({SECRETS_DIR_VARIABLE, CONFIG_VARIABLE})
+_CHECK_PATH = "correct the path or the permissions"
+_LARGEST_SECRET = 64 * 1024  # bytes
+
+Document = dict[str, Any]
+Location = tuple[str | int, ...]
+
+
+class Layers:
+    """The documents of all layers. It knows which layer a key came from, and what could not be read."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        """Read every layer. Raises ConfigError if the file itself cannot be read."""
+        self.path = path
+        self.problems: list[str] = []
+        self._unread: set[tuple[str, ...]] = set()
+        self.file = self._read_toml()
+        self._resolve_paths(self.file, path.parent)
+        self.secrets = self._read_secrets_directory(environ)
+        self.environment = self._read_environment(environ)
+
+    def merged(self) -> Document:
+        """Return one document with inheritance and secret files applied."""
+        document: Document = {}
+        for layer in (self.file, self.secrets, self.environment):
+            _merge(document, deepcopy(layer))
+        instances, defaults = document.get("instances"), document.get("defaults")
+        self._read_file_key(defaults, "api_key", "defaults")
+        if isinstance(instances, dict):
+            if isinstance(defaults, dict):
+                for name, instance in instances.items():
+                    if isinstance(instance, dict):
+                        instances[name] = _merge(deepcopy(defaults), instance)
+            for name, instance in instances.items():
+                self._read_file_key(instance, "api_key", "instances", name)
+        self._read_file_key(document.get("redis"), "url", "redis")
+        self._read_file_key(document.get("seal"), "keys", "seal")
+        return document
+
+    def source_of(self, location: Location) -> str:
+        """Name the file, secret or variable that gave the value at `location`, for a problem."""
+        keys = _keys(location)
+        if keys and _has(self.environment, keys):
+            return f"variable {PREFIX}{'__'.join(keys).upper()}"
+        if keys and _has(self.secrets, keys):
+            return f"secret {'__'.join(keys)}"
+        return str(self.path)
+
+    def gives(self, location: Location) -> bool:
+        """Whether a layer gives the value at `location` itself, so that it is not inherited."""
+        keys = _keys(location)
+        return any(_has(layer, keys) for layer in (self.file, self.secrets, self.environment))
+
+    def could_not_read(self, location: Location) -> bool:
+        """Whether the value at `location` is absent only because its file or variable could not be read."""
+        candidates = [location]
+        if location[:1] == ("instances",):
+            candidates.append(("defaults", *location[2:]))
+        return any(one[: len(unread)] == unread for unread in self._unread for one in candidates)
+
+    def _read_toml(self) -> Document:
+        try:
+            return tomllib.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            remedy = "copy config.example.toml there, or name another file with --config"
+            raise ConfigError([f"{self.path}: there is no such file; {remedy}"]) from None
+        except OSError as error:
+            raise ConfigError([f"{self.path}: cannot be read: {error.strerror}; {_CHECK_PATH}"]) from None
+        except UnicodeDecodeError:
+            raise ConfigError([f"{self.path}: is not UTF-8 text; save it in that encoding"]) from None
+        except RecursionError:
+            raise ConfigError([f"{self.path}: is nested too deeply; no key is more than a few levels deep"]) from None
+        except tomllib.TOMLDecodeError as error:
+            # The message can quote a single character, never a value.
+            raise ConfigError([f"{self.path}: is not valid TOML: {error}"]) from None
+
+    def _read_secrets_directory(self, environ: Mapping[str, str]) -> Document:
+        """Read files named like `instances__prod__api_key`. Other files are ignored: the directory may be shared."""
+        document: Document = {}
+        for variable in ("CREDENTIALS_DIRECTORY", SECRETS_DIR_VARIABLE):
+            given = environ.get(variable)
+            if not given:
+                continue
+            try:
+                files = sorted(Path(given).iterdir())
+            except (OSError, ValueError):  # ValueError: a NUL in the path
+                self.problems.append(
+                    f"variable {variable}: is not the path of a directory that can be read; {_CHECK_PATH}"
+                )
+                self._unread.add(())
+                continue
+            for file in files:
+                keys = file.name.lower().split("__")
+                if file.is_file() and keys[0] in Settings.model_fields and len(keys) > 1:
+                    text = self._read_secret(file, f"secret {file.name}")
+                    if text is None:
+                        self._unread.add(tuple(keys))
+                    else:
+                        _merge(document, _nested(keys, text), same_layer=True)
+        return document
+
+    def _read_environment(self, environ: Mapping[str, str]) -> Document:
+        ours = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
+        self._refuse_unknown(ours)
+        document: Document = {}
+        for name, value in sorted(ours.items()):
+            if not value or name.upper() in _NOT_SETTINGS:
+                continue
+            source = EnvSettingsSource(Settings)
+            source.env_vars = {name.lower(): value}  # one at a time, so that an error can name it
+            try:
+                _merge(document, source(), same_layer=True)
+            except SettingsError:
+                self.problems.append(f"variable {name}: {NOT_JSON}")
+                self._unread.add(tuple(name.lower().removeprefix(PREFIX.lower()).split("__")))
+        return document
+
+    def _refuse_unknown(self, names: Iterable[str]) -> None:
+        """pydantic-settings ignores a variable that belongs to no table; here it is a problem."""
+        known = tuple(f"{PREFIX}{field}".upper() for field in Settings.model_fields)
+        for name in sorted(names):
+            upper = name.upper()
+            if upper in _NOT_SETTINGS or any(upper == field or upper.startswith(f"{field}__") for field in known):
+                continue
+            guess = closest(upper.removeprefix(PREFIX).split("__")[0].lower(), Settings.model_fields)
+            self.problems.append(f"variable {name}: is unknown{guess}; rename or unset it")
+
+    def _read_file_key(self, section: object, key: str, *table: str) -> None:
+        """Replace `<key>_file` by the content of the file. Both keys in the same layer are a problem."""
+        if not isinstance(section, dict) or key + FILE not in section:
+            return
+        given = section.pop(key + FILE)
+        location = (*table, key + FILE)
+        where = f"{self.source_of(location)}: {'.'.join(location)}"
+        self._unread.add((*table, key))
+        if key in section:
+            self.problems.append(f"{where}: is set together with {key}; keep one of the two")
+        elif not isinstance(given, str):
+            self.problems.append(f"{where}: must be the path of a file")
+        elif (text := self._read_secret(Path(given), where)) is not None:
+            section[key] = text
+            self._unread.discard((*table, key))
+
+    def _read_secret(self, file: Path, where: str) -> str | None:
+        """Return the stripped content, or None after adding a problem.
+
+        No problem contains the path, because it may be the secret itself, set under the wrong key.
+        """
+        try:
+            with file.open("rb") as stream:
+                content = stream.read(_LARGEST_SECRET + 1)
+            if len(content) <= _LARGEST_SECRET:
+                return content.decode().strip()
+            self.problems.append(f"{where}: the file is larger than 64 KiB, too large for a secret; correct the path")
+        except OSError as error:
+            self.problems.append(f"{where}: the file cannot be read: {error.strerror}; {_CHECK_PATH}")
+        except UnicodeDecodeError:
+            self.problems.append(f"{where}: the file is not UTF-8 text; correct the path or the encoding")
+        except ValueError:
+            self.problems.append(f"{where}: must be the path of a file")  # it contains a NUL
+        return None
+
+    def _resolve_paths(self, table: Document, base: Path, *above: str) -> None:
+        """Make relative paths in the file relative to the file, not to where the process starts."""
+        for key, value in table.items():
+            if isinstance(value, dict):
+                self._resolve_paths(value, base, *above, key)
+            elif isinstance(value, list):
+                for number, one in enumerate(value):
+                    if isinstance(one, dict):
+                        self._resolve_paths(one, base, *above, key, str(number))
+            elif key.endswith(FILE) and isinstance(value, str):
+                try:
+                    table[key] = str(base / Path(value).expanduser())
+                except RuntimeError:
+                    where = ".".join((*above, key))
+                    self.problems.append(
+                        f"{self.path}: {where}: names the home of an unknown user; write the full path"
+                    )
+
+
+def closest(name: str, options: Iterable[str]) -> str:
+    """Return ` (did you mean '...'?)` with the option that resembles `name` most, or nothing."""
+    found = difflib.get_close_matches(name, list(options), n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def _merge(into: Document, layer: Document, *, same_layer: bool = False) -> Document:
+    """Merge `layer` over `into`, tables key by key.
+
+    `api_key` of a later layer replaces `api_key_file` of an earlier one, and the other way round. Parts of the
+    `same_layer` keep both, so that `_read_file_key` can report the contradiction.
+    """
+    for key, value in layer.items():
+        twin = key.removesuffix(FILE) if key.endswith(FILE) else key + FILE
+        if not same_layer and twin not in layer:
+            into.pop(twin, None)
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value, same_layer=same_layer)
+        else:
+            into[key] = value
+    return into
+
+
+def _nested(keys: list[str], value: str) -> Document:
+    document: Document = {keys[-1]: value}
+    for key in reversed(keys[:-1]):
+        document = {key: document}
+    return document
+
+
+def _keys(location: Location) -> list[str]:
+    """Return the keys down to the first list. A list always comes from one layer as a whole."""
+    return [str(part) for part in takewhile(lambda part: isinstance(part, str), location)]
+
+
+def _has(document: object, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(document, dict) or key not in document:
+            return False
+        document = document[key]
+    return True

@@ -1,0 +1,100 @@
+"""Types of single values: durations, lists of names, URLs, API keys.
+
+Each accepts what the file and a variable can give, and raises ValueError with a text that never contains the value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+
+from palette_sync.core.api_key import api_key_problem
+
+NOT_JSON = 'must be a list or a table in JSON; write for example ["a", "b"] or {"key": "value"}'
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration as the configuration does. Raises ValueError."""
+    value = _duration(text)
+    assert isinstance(value, timedelta)
+    return value
+
+
+def _duration(value: object) -> object:
+    """Accept seconds (90), or text with units ("90s", "5m", "1h30m", "250ms")."""
+    if isinstance(value, timedelta):
+        return value
+    seconds = _seconds(value)
+    if seconds is not None:
+        # `timedelta` raises for infinity, NaN and what is too long, with a text that quotes the value.
+        with suppress(OverflowError, ValueError):
+            return timedelta(seconds=seconds)
+    raise ValueError('is not a duration; write for example "90s", "10m" or "1h"')
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        text = value.strip().replace(" ", "")
+        if re.fullmatch("[0-9]+", text):
+            return float(text)
+        if text and _DURATION.sub("", text) == "":
+            return sum(float(n) * _UNITS[unit] for n, unit in _DURATION.findall(text))
+    return None
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be longer than zero")
+    return value
+
+
+def parse_json(value: object) -> object:
+    """Decode the JSON text by which a variable gives a list or a table; return any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError(NOT_JSON) from None
+
+
+def _names(value: object) -> object:
+    """Accept one string in place of a list of one, and a list as JSON text."""
+    if isinstance(value, str):
+        return parse_json(value) if value.lstrip().startswith("[") else (value,)
+    return value
+
+
+def _https_url(value: str) -> str:
+    if not re.fullmatch(r"https://[^\s/?#@]+/?", value):
+        raise ValueError('must be "https://HOST" or "https://HOST:PORT", without path, user or query')
+    return value.rstrip("/")
+
+
+def _proxy_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#]+/?", value):
+        raise ValueError('must be "http://HOST:PORT", without path or query')
+    return value
+
+
+def _api_key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value().strip()
+    if problem := api_key_problem(key):
+        raise ValueError(problem)
+    return SecretStr(key)
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+HttpsUrl = Annotated[str, AfterValidator(_https_url)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
+ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]

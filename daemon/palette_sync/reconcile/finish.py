@@ -1,0 +1,126 @@
+"""The end of a pass: what is written besides clusters, and the report."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from palette_sync.core.documents import format_time
+from palette_sync.core.model import OidcAuth
+from palette_sync.core.scopes import scopes_after, whole
+from palette_sync.reconcile.publish import FinalWrite
+from palette_sync.reconcile.report import PassReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from palette_sync.core.model import Auth, Discovery, IssuerMetadata
+    from palette_sync.core.prune import Pruning
+    from palette_sync.core.select import Selection
+    from palette_sync.reconcile.agenda import Before
+    from palette_sync.reconcile.context import PassContext
+    from palette_sync.reconcile.fold import PassResult
+    from palette_sync.reconcile.issuers import Issuers
+
+
+def final_write(
+    context: PassContext,
+    before: Before,
+    discovery: Discovery,
+    selection: Selection,
+    pruning: Pruning,
+    result: PassResult,
+    issuers: Issuers,
+) -> FinalWrite:
+    """Return what the end of a pass writes besides clusters."""
+    known_only, state = context.options.known_only, before.state
+    living = result.records.keys() | (before.records.keys() - pruning.drop.keys())
+    first_whole = whole(discovery) and not result.skipped and not (state.head and state.head.complete)
+    auths = [record.auth for uid in living if (record := result.records.get(uid, before.records.get(uid)))]
+    return FinalWrite(
+        drop=pruning.drop.keys(),
+        complete=True if first_whole else None,
+        memory=dict.fromkeys(state.memory.keys() - living),
+        scopes={} if known_only else scopes_after(state.scopes, discovery, context.now),
+        issuers={**({} if known_only else _unused(state.issuers, auths)), **issuers.changed},
+        status=_status(context, before, discovery, selection, pruning, result),
+    )
+
+
+def _unused(known: Mapping[str, IssuerMetadata], auths: Iterable[Auth | None]) -> dict[str, None]:
+    """Metadata to remove, because no cluster's access refers to that issuer any more."""
+    return dict.fromkeys(known.keys() - {auth.issuer_url for auth in auths if isinstance(auth, OidcAuth)})
+
+
+def _status(
+    context: PassContext,
+    before: Before,
+    discovery: Discovery,
+    selection: Selection,
+    pruning: Pruning,
+    result: PassResult,
+) -> dict[str, object]:
+    """The status document, for people. A pass over known clusters leaves what the last listing wrote."""
+    report = report_of(context, before, discovery, selection, pruning, result)
+    this_pass = {
+        "id": context.pass_id,
+        "started_at": format_time(context.now),
+        "duration_s": round(report.duration_s, 3),
+        "due": report.due,
+        "error": report.error or "",
+        "problems": list(report.problems),
+    }
+    return {
+        "pass": before.state.status.get("pass", this_pass) if context.options.known_only else this_pass,
+        "access": dict(report.access),
+        "held": dict(pruning.held),
+        **context.ports.facts(),
+    }
+
+
+def report_of(
+    context: PassContext,
+    before: Before,
+    discovery: Discovery,
+    selection: Selection,
+    pruning: Pruning,
+    result: PassResult,
+) -> PassReport:
+    """Return the report of a pass as far as it has come."""
+    head, publisher = before.state.head, context.ports.publisher
+    version_before = head.version if head else 0
+    return PassReport(
+        instance=context.instance,
+        pass_id=context.pass_id,
+        started_at=context.now,
+        duration_s=time.monotonic() - context.started,
+        version_before=version_before,
+        version=publisher.version if publisher is not None else version_before,
+        discovered=sum(len(listing.clusters) for listing in discovery.listings),
+        clusters=len(result.records) + len(result.kept),
+        due=result.due,
+        access=result.access,
+        changes=context.ledger.changes,
+        problems=tuple(f"{one.name}: {one.error}" for one in discovery.listings if one.error),
+        notes=_notes(before, discovery, selection, result),
+        held=sum(uid in selection.disappeared for uid in pruning.held),
+        skipped=result.skipped,
+        palette_requests=context.ports.client.requests,
+        kube_requests=context.requests.total,
+        error=discovery.error,
+    )
+
+
+def _notes(before: Before, discovery: Discovery, selection: Selection, result: PassResult) -> tuple[str, ...]:
+    notes = [
+        "the API key may not list tenant-scoped clusters (NotPermitted)"
+        for listing in discovery.listings
+        if listing.not_permitted
+    ]
+    if selection.unresolved:
+        notes.append(f"{len(selection.unresolved)} clusters left alone: their project is unknown")
+    if result.skipped:
+        notes.append(f"{result.skipped} clusters were due and not worked on; the next pass takes them")
+    if not before.state.trusted:
+        notes.append("the snapshot in Redis was refused (digest or mac does not fit); everything was read anew")
+    return tuple(notes)

@@ -1,0 +1,42 @@
+"""The configuration that the daemon runs under."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from palette_sync.store.redis import StoreError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from palette_sync.assembly.instance import Shared
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class ActiveConfiguration:
+    """What is in force now. A reload replaces `shared` as a whole.
+
+    `rejected`: the problems of the last reload, if it was rejected. `orphaned`: instances that are published, but not
+    configured any more.
+    """
+
+    path: Path
+    shared: Shared
+    loaded_at: datetime
+    rejected: list[str] = field(default_factory=list)
+    orphaned: tuple[str, ...] = ()
+
+    async def find_orphaned(self) -> None:
+        """Look for orphaned instances and log them. Their records stay in Redis: nobody asked to drop them."""
+        with suppress(StoreError):
+            found = await self.shared.store.instances() - self.shared.settings.instances.keys()
+            if tuple(sorted(found)) != self.orphaned:
+                self.orphaned = tuple(sorted(found))
+                log.info("instances_orphaned", names=self.orphaned, reason="published, but not configured any more")

@@ -1,0 +1,96 @@
+"""The state of the daemon, for the HTTP endpoint and for the dump that SIGUSR2 writes into the log."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import structlog
+
+from palette_sync import __version__
+from palette_sync.assembly.store import utc_now
+from palette_sync.core.documents import format_time
+from palette_sync.service import signals
+from palette_sync.telemetry.status import instance_document
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
+    from palette_sync.service.clock import Clock
+    from palette_sync.service.configuration import ActiveConfiguration
+    from palette_sync.service.runners import Runners
+    from palette_sync.service.supervisor import Supervisor
+    from palette_sync.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+DUMPED_DUE = 10  # entries of each instance's due queue that a dump shows
+
+
+class Health:
+    """Answers the probes of the endpoint (telemetry.endpoint.Probes)."""
+
+    def __init__(
+        self,
+        configuration: ActiveConfiguration,
+        runners: Runners,
+        supervisor: Supervisor,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._configuration = configuration
+        self._runners = runners
+        self._supervisor = supervisor
+        self._clock = clock
+        self._metrics = metrics
+        self._stopping = stopping
+        self._started_at = utc_now()
+
+    def not_live(self) -> list[str]:
+        return [f"the runner of {name} has ended" for name in self._runners.ended()]
+
+    def not_ready(self) -> list[str]:
+        statuses = self._runners.statuses()
+        if not statuses:
+            return ["Redis has not answered yet"]
+        return [
+            f"{name}: no snapshot was published or read yet ({one.detail or 'starting'})"
+            for name, one in statuses.items()
+            if not one.read
+        ]
+
+    def metrics(self) -> tuple[bytes, str]:
+        return self._metrics.render()
+
+    def status(self) -> Mapping[str, object]:
+        now, configuration = utc_now(), self._configuration
+        state = "stopping" if self._stopping.is_set() else "ready" if self._supervisor.ready else "starting"
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started_at": format_time(self._started_at),
+            "now": format_time(now),
+            "state": state,
+            "config": {"loaded_at": format_time(configuration.loaded_at), "rejected": configuration.rejected},
+            "orphaned": list(configuration.orphaned),
+            "instances": {name: instance_document(one, now) for name, one in self._runners.statuses().items()},
+        }
+
+    def dump(self) -> None:
+        """Log the state of everything, one event each."""
+        log.info("state_dump", **self.status(), jobs=self._clock.next_runs())
+        for runner in self._runners:
+            pending = runner.mailbox.pending
+            queue = [{"at": format_time(at), "cluster": uid} for at, uid in runner.due_queue(DUMPED_DUE)]
+            log.info(
+                "state_dump_instance",
+                instance=runner.instance,
+                mailbox={flag: getattr(pending, flag) for flag in ("listing", "known", "resync", "allow_prune", "key")},
+                waiting_answers=len(pending.answers),
+                due=queue,
+            )
+        for name, where in signals.tasks():
+            log.info("state_dump_task", task=name, where=where)

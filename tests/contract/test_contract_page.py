@@ -1,0 +1,171 @@
+"""docs/redis-contract.md says what the code does: keys, members of documents, limits, and an example that verifies."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import importlib.util
+import json
+import re
+from base64 import urlsafe_b64decode
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from jsonschema import Draft202012Validator
+
+from palette_sync.config.settings import RedisSettings
+from palette_sync.reconcile.publish import INTERVAL
+from palette_sync.store.batches import MOST_CHANGES
+from palette_sync.store.control import FRESH_MS
+from palette_sync.store.fenced_writer import CHANGES_LENGTH
+from palette_sync.store.keys import TYPES, Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "redis-contract.md").read_text()
+SCHEMAS = {path.stem: json.loads(path.read_text()) for path in ROOT.glob("daemon/palette_sync/schemas/*.json")}
+
+
+def section(title: str) -> str:
+    """The text below a heading, up to the next one of the same level or above."""
+    start = re.search(rf"^(#+) {re.escape(title)}$", PAGE, re.MULTILINE)
+    assert start is not None, title
+    level = len(start.group(1))
+    return re.split(rf"^#{{1,{level}}} ", PAGE[start.end() :], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def blocks(title: str) -> list[tuple[str, str]]:
+    """The code blocks of a section, each with the line of text above it."""
+    return re.findall(r"^([^\n`|][^\n]*|`[^\n]*):\n\n```\n(.*?)\n```$", section(title), re.MULTILINE | re.DOTALL)
+
+
+def block(start: str) -> str:
+    """The block of the example whose text starts so."""
+    (found,) = [code for text, code in blocks("Example") if text.startswith(start)]
+    return found
+
+
+def fields(text: str) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in text.splitlines())
+
+
+def unpadded(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def test_what_follows_from_the_code_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+
+    assert generate.generated("docs/redis-contract.md", PAGE) == PAGE, "run `make docs`"
+
+
+def test_every_key_is_listed_with_its_type_and_schema() -> None:
+    row = re.compile(r"^\| `(.+?)` \| (\w+) \| .*? \|(?: \[(.*)\]\(.*/(.*)\.json\))? \|$", re.MULTILINE)
+    rows = row.findall(section("Keys"))
+    listed = {key: kind for key, kind, *_ in rows}
+    keys = Keys("p")
+
+    assert listed == {keys.instances: "set", **{keys.of("i", what): kind for what, kind in TYPES.items()}}
+    for what in TYPES:
+        assert getattr(keys, what)("i") == keys.of("i", what)
+    assert all(name == file for *_, name, file in rows)
+    assert {name for *_, name in rows if name} == SCHEMAS.keys()
+
+
+def members(schema: object) -> Iterator[str]:
+    """The names of all members anywhere in a schema."""
+    if isinstance(schema, list):
+        for one in schema:
+            yield from members(one)
+    elif isinstance(schema, dict):
+        for name, member in schema.get("properties", {}).items():
+            if member is not False:
+                yield name
+        for node in schema.get("properties", {}).values():
+            yield from members(node)
+        for word in ("items", "additionalProperties", "anyOf", "oneOf"):
+            yield from members(schema.get(word))
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_every_member_of_a_document_is_listed_and_no_other(name: str) -> None:
+    parts = re.split(r"^### ", section("Documents"), flags=re.MULTILINE)
+    (part,) = [one for one in parts if f"/schemas/{name}.json" in one]
+    listed = {path.rpartition(".")[2] for path in re.findall(r"^\| `(.+?)` \|", part, re.MULTILINE)} - {"*"}
+    expected = set(members(SCHEMAS[name]))
+    if name == "history":  # what a former record shares with a record is listed there
+        expected = (expected - set(members(SCHEMAS["cluster-record"]))) | {"ca_sha256"}
+
+    assert listed == expected
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    page = " ".join(PAGE.split())
+
+    assert f"A version holds at most {MOST_CHANGES} changes" in page
+    assert f"`changes` keeps about {CHANGES_LENGTH:,} entries" in page
+    assert f"(default {RedisSettings.model_fields['history'].default}, 0 = none)" in page
+    assert f"(`[redis] prefix`, default `{RedisSettings.model_fields['prefix'].default}`;" in page
+    assert f"at most every {INTERVAL:g} seconds" in page
+    assert f"a request is accepted for {FRESH_MS // 1000} seconds" in page
+
+
+def test_the_readers_keys_are_those_that_its_user_may_read() -> None:
+    rights = section("Rights")
+    allowed = re.findall(r"^~(?:\{palette-sync:\*\}|palette-sync):(\w+)$", rights, re.MULTILINE)
+    sentence = re.search(r"A reader needs (.*?)\.", section("Keys"), re.DOTALL)
+
+    assert sentence is not None
+    assert [name.removeprefix("p:") for name in re.findall(r"`(.*?)`", sentence.group(1))] == allowed
+
+
+def test_the_example_verifies_by_what_the_page_says() -> None:
+    """With the standard library alone, and the values that stand on the page."""
+    head, record = fields(block("`{golden:alpha}:head`")), block("`{golden:alpha}:clusters`")
+    uid = json.loads(record)["uid"]
+    line = f"{uid}\t{hashlib.sha256(record.encode()).hexdigest()}"
+    (info,) = re.findall(r"info\s+`(.*?)`", section("Mac"))
+    key = unpadded(block("The seal key").split()[1])
+    mac_key = hmac.digest(hmac.digest(bytes(32), key, "sha256"), info.encode() + b"\x01", "sha256")
+    (names,) = re.findall(r"The text is `(.*?)`", section("Mac"))
+    text = "|".join({**head, "instance": "alpha"}[name] for name in names.split("|"))
+
+    assert block("The one line") == line
+    assert head["digest"] == block("Its SHA-256") == hashlib.sha256(line.encode()).hexdigest()
+    assert block("The mac key") == mac_key.hex()
+    assert block("The text of the mac") == text
+    assert head["mac"] == block("Its HMAC-SHA256") == hmac.new(mac_key, text.encode(), "sha256").hexdigest()
+    change = fields(block("`{golden:alpha}:changes`"))
+    assert (change["digest"], change["mac"]) == (head["digest"], head["mac"])
+
+
+def test_the_token_of_the_example_opens_by_what_the_page_says() -> None:
+    key = unpadded(block("The seal key").split()[1])
+    sealed = json.loads(block("`{golden:alpha}:credentials`"))["sealed"].split(".")
+    header, encrypted_key, iv, ciphertext, tag = sealed
+
+    assert encrypted_key == ""
+    assert unpadded(header).decode() == block("The protected header")
+    assert json.loads(unpadded(header)).keys() == {"alg", "enc", "kid", "instance", "uid"}
+    assert [unpadded(part).hex() for part in (iv, ciphertext, tag)] == block("Initialization vector").splitlines()
+    opened = AESGCM(key).decrypt(unpadded(iv), unpadded(ciphertext) + unpadded(tag), header.encode())
+    assert opened.decode() == block("The token")
+
+
+def test_the_documents_of_the_example_are_valid() -> None:
+    def check(name: str, document: Any) -> None:
+        Draft202012Validator(SCHEMAS[name]).validate(document)
+
+    check("head", fields(block("`{golden:alpha}:head`")))
+    check("cluster-record", json.loads(block("`{golden:alpha}:clusters`")))
+    check("credential", json.loads(block("`{golden:alpha}:credentials`")))
+    change = fields(block("`{golden:alpha}:changes`"))
+    check("change", change | {name: json.loads(change[name]) for name in ("put", "drop", "rotated")})
