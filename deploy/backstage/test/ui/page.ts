@@ -172,7 +172,10 @@ test('the clusters are Resources in the catalog', async () => {
   const one = accounts[0]!;
   const known = async () => {
     await page.goto(`${app.url}/catalog/default/resource/alpha-${one.name}`);
-    await page.getByRole('heading', { name: new RegExp(one.name) }).first().waitFor({ timeout: 10_000 });
+    await page
+      .getByRole('heading', { name: new RegExp(one.name) })
+      .first()
+      .waitFor({ timeout: 10_000 });
     return true;
   };
   await until('the page of the Resource', known);
