@@ -15,7 +15,7 @@ import type { Health } from '../../src/health';
 import { parseRedisUrl } from '../../src/redis/address';
 import { RedisConnection } from '../../src/redis/connection';
 import { decodeRecord } from '../../src/snapshot/decode';
-import { Backstage, installed, kubernetesPlugin, NO_HTTP_SERVER } from '../support/backstage';
+import { Backstage, component, installed, kubernetesPlugin, NO_HTTP_SERVER } from '../support/backstage';
 import { CapturingLogger } from '../support/logger';
 import { until, Valkey } from '../support/processes';
 import { cluster, Publisher, randomPrefix, SEAL_LINE } from '../support/published';
@@ -105,6 +105,18 @@ describe('beside other clusters', () => {
       );
     });
   }
+
+  test('no serviceLocatorMethod: entities get the clusters that they select, and the remedy is logged', async () => {
+    const named = component('named', { 'backstage.io/kubernetes-cluster': 'alpha-2' });
+    const kubernetes = { clusterLocatorMethods: [], objectTypes: ['pods'] };
+    const backstage = await start({ paletteSync, kubernetes, entities: [named] });
+    await clustersIn(backstage, 2);
+
+    const asked = (await backstage.workloads({}, 'named')).map(({ cluster }) => cluster.name);
+    assert.deepEqual(asked, ['alpha-2']); // with an error: this cluster does not exist
+    assert.equal((await backstage.workloads()).length, 2);
+    assert.equal(backstage.logger.count(/kubernetes\.serviceLocatorMethod cannot be used: .*Correct it/), 1);
+  });
 
   test('a default supplier that fails at each call costs its own clusters only', async () => {
     const kubernetes = { ...LOCATOR, clusterLocatorMethods: [{ type: 'catalog' }] };

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { backoffMs } from '../../src/backoff';
-import { type HealthSources, healthOf } from '../../src/health';
+import { type HealthSources, healthOf, withoutNames } from '../../src/health';
 import type { InstanceState } from '../../src/snapshot/tail';
 
 const HOUR = 3_600_000;
@@ -48,6 +48,31 @@ describe('health', () => {
     });
 
     assert.deepEqual(problems, ['the configuration is not valid', 'another module supplies clusters', 'Redis is away']);
+  });
+
+  test('shows what the extension points report; without names it keeps the counts', () => {
+    const leftOut = { provider: 'corp', reason: 'NoToken', caller: 'user', calls: 2, clusters: 3, lastAt: '' } as const;
+    const health = healthOf({
+      ...SOURCES,
+      extensions: {
+        states: { fetcher: 'ours' },
+        leftOut: { counts: [leftOut] },
+        supplier: { duplicates: ['alpha-1'] },
+        locator: { counts: { relation: 4 } },
+        fetcher: { openCircuits: [{ cluster: 'alpha-2', since: NOW }] },
+      },
+    });
+
+    assert.deepEqual(health.notAnswering, [{ cluster: 'alpha-2', since: new Date(NOW).toISOString() }]);
+    assert.deepEqual(health.duplicates, ['alpha-1']);
+    assert.equal(health.status, 'ok');
+    const hidden = withoutNames({
+      ...health,
+      withheld: [{ instance: 'alpha', cluster: 'alpha-3', reason: 'NoServer', message: '' }],
+    });
+    assert(!JSON.stringify(hidden).includes('alpha-'));
+    assert.equal(hidden.withheldNotListed, 1);
+    assert.deepEqual([hidden.leftOut, hidden.located], [[leftOut], { relation: 4 }]);
   });
 
   for (const [what, changes, status, problem] of [
