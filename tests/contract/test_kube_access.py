@@ -21,6 +21,7 @@ from palette_sync.core.objects import GENERATION_LABEL, LEGACY_LABEL, MANAGED_BY
 from palette_sync.core.plan import TokenNeed
 from palette_sync.core.policy import TokenPolicy
 from palette_sync.core.rbac import READ_ONLY, VIEW, PolicyRule
+from palette_sync.kube import tokens
 from palette_sync.reconcile import access
 from palette_sync.simulator import Simulator, SimulatorOptions
 from palette_sync.simulator.faults import Fault
@@ -360,6 +361,65 @@ async def test_a_token_that_stays_refused_is_never_handed_out(stage: Stage) -> N
     stage.sim.faults.add(Fault(target="kube", kind="status", status=401, path="selfsubjectaccessreviews"))
 
     with pytest.raises(kube.KubeError, check=lambda error: error.reason == "TokenRejected"):
+        await stage.grant()
+
+
+def forbidding(path: str, user: str | None) -> Fault:
+    """What an authorizer answers that refuses `path` to `user`."""
+    named = f'User \\"{user}\\" cannot create it' if user else "no"
+    body = f'{{"kind": "Status", "reason": "Forbidden", "message": "it is forbidden: {named}"}}'
+    return Fault(target="kube", kind="status", status=403, body=body, path=path)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(forbidding("^/version/?$", "system:serviceaccount:a:b"), id="forbidden"),
+        pytest.param(Fault(target="kube", kind="status", status=500, path="^/version/?$"), id="failing"),
+        pytest.param(Fault(target="kube", kind="status", status=401, path="^/version/?$"), id="unauthorized"),
+        pytest.param(Fault(target="kube", kind="garbage", path="^/version/?$"), id="garbage"),
+        pytest.param(Fault(target="kube", kind="drop", path="^/version/?$"), id="a broken connection"),
+    ],
+)
+async def test_a_cluster_that_does_not_tell_its_version_has_access_all_the_same(stage: Stage, fault: Fault) -> None:
+    stage.sim.faults.add(fault)
+
+    granted = await stage.grant()
+    checked = await stage.check(granted)
+
+    assert granted.credential is not None
+    assert granted.kubernetes_version is None
+    assert checked.healthy
+    assert checked.kubernetes_version is None
+
+
+async def test_a_version_that_hangs_uses_up_only_a_part_of_the_clusters_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "VERSION_TIMEOUT", 0.2)
+    stage.sim.faults.add(Fault(target="kube", kind="hang", path="^/version/?$"))
+
+    async with asyncio.timeout(30):
+        granted = await stage.grant(timeout=3600)
+
+    assert granted.credential is not None
+
+
+async def test_a_refused_access_review_that_names_the_account_proves_the_token(stage: Stage) -> None:
+    stage.sim.faults.add(forbidding("selfsubjectaccessreviews", f"system:serviceaccount:{SPACE}:backstage-sa"))
+
+    granted = await stage.grant()
+
+    assert granted.credential is not None
+    assert (await stage.check(granted)).healthy
+    assert stage.sim.requests.count("kube", path_regex="selfsubjectaccessreviews") == 2
+
+
+@pytest.mark.parametrize("user", ["system:anonymous", "system:serviceaccount:other:backstage-sa", None])
+async def test_a_refused_access_review_of_somebody_else_proves_nothing(stage: Stage, user: str | None) -> None:
+    stage.sim.faults.add(forbidding("selfsubjectaccessreviews", user))
+
+    with pytest.raises(kube.KubeError, check=lambda error: error.reason == "Forbidden"):
         await stage.grant()
 
 

@@ -6,6 +6,7 @@ and a cut message at most, never a header or another body.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from palette_sync.http import Reply, TransportError
 
 LONGEST_MESSAGE = 400  # characters, of which the middle is cut
+_REFUSED_USER = re.compile(r'\bUser "([^"]+)" cannot ')
 
 
 class KubeError(Exception):
@@ -35,8 +37,11 @@ class Unauthorized(KubeError):
 
 
 class Forbidden(KubeError):
+    """`user` is whom the API server's authorizer refused; None where the answer does not say."""
+
     reason = Reason.FORBIDDEN
     outcome = RequestOutcome.NOT_PERMITTED
+    user: str | None = None
 
 
 class NamespaceTerminating(Forbidden):
@@ -148,7 +153,10 @@ def error_of(what: str, reply: Reply, *, token: Secret | None = None) -> KubeErr
         told = "a redirect, which is never followed"
     if kind is Forbidden and _terminating(document):
         kind = NamespaceTerminating
-    return kind(f"{what}: HTTP {status}{f' ({told})' if told else ''}")
+    error = kind(f"{what}: HTTP {status}{f' ({told})' if told else ''}")
+    if isinstance(error, Forbidden):
+        error.user = _refused_user(document)
+    return error
 
 
 def _status_document(body: bytes) -> dict[str, Any]:
@@ -166,6 +174,13 @@ def _told(document: dict[str, Any], token: Secret | None) -> str:
     if token:
         text = text.replace(token.reveal(), "***")
     return one_line(text, LONGEST_MESSAGE)
+
+
+def _refused_user(document: dict[str, Any]) -> str | None:
+    """The user in an authorizer's `... is forbidden: User "NAME" cannot create resource ...`."""
+    message = document.get("message")
+    found = _REFUSED_USER.search(message) if isinstance(message, str) else None
+    return found.group(1) if found else None
 
 
 def _terminating(document: dict[str, Any]) -> bool:
