@@ -347,6 +347,36 @@ async def test_a_dead_token_is_told_after_a_few_seconds_of_asking(stage: Stage) 
     assert stage.outcomes.total() > 3
 
 
+async def test_a_stale_token_beside_a_valid_certificate_does_no_harm(stage: Stage) -> None:
+    admin = kube.parse(Secret(admin_kubeconfig(stage.cluster) + "    token: stale\n"))
+
+    seen: list[str | None] = []
+    answer = stage.cluster.answer
+    stage.cluster.answer = lambda call: seen.append(call.headers.get("Authorization")) or answer(call)
+    names = await access.replace_legacy(admin, REQUEST, timeout=60, dry_run=True)
+
+    assert names == ()
+    assert set(seen) == {"Bearer stale"}
+    assert {entry.credential for entry in stage.sim.requests.entries} == {"client-certificate"}
+
+
+async def test_a_valid_token_beside_a_certificate_of_another_authority_works(stage: Stage) -> None:
+    """kubectl sends both, and the API server falls back to the token where the certificate does not count."""
+    token = token_of(await stage.grant())
+    stage.cluster.answer = _without_certificates(stage.cluster.answer)
+    admin = kube.parse(Secret(admin_kubeconfig(stage.cluster) + f"    token: {token.reveal()}\n"))
+
+    async with kube.KubeApi(admin.server, admin.credential, timeout=60) as api:
+        found = await api.call("namespace", api.core.read_namespace, SPACE)
+
+    assert found["metadata"]["name"] == SPACE
+
+
+def _without_certificates(answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """An API server to which no client certificate means anything."""
+    return lambda call: answer(replace(call, client_subject=None))
+
+
 async def test_a_refusal_that_passes_is_waited_out(stage: Stage) -> None:
     """Several API servers: one of them does not know the new token yet."""
     stage.sim.faults.add(Fault(target="kube", kind="status", status=401, path="selfsubjectaccessreviews", times=2))

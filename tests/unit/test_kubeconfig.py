@@ -14,6 +14,7 @@ from palette_sync.kube.kubeconfig import (
     LARGEST,
     AdminAccess,
     BearerToken,
+    CertificateAndToken,
     ClientCertificate,
     KubeconfigError,
     parse,
@@ -72,6 +73,20 @@ def test_a_file_of_kubeadm_grants_access_by_client_certificate() -> None:
 
 def test_a_token_grants_access_too() -> None:
     assert parse(kubeconfig()).credential == BearerToken(Secret(CANARY))
+
+
+def test_a_token_and_a_certificate_are_both_kept() -> None:
+    credential = parse(kubeconfig(user={**CERT_USER, **TOKEN_USER})).credential
+
+    assert credential == CertificateAndToken(ClientCertificate(CERTIFICATE, Secret(KEY)), BearerToken(Secret(CANARY)))
+    assert CANARY not in repr(credential)
+
+
+@pytest.mark.parametrize("missing", sorted(CERT_USER))
+def test_half_a_certificate_beside_a_token_is_left_out(missing: str) -> None:
+    half = {key: value for key, value in CERT_USER.items() if key != missing}
+
+    assert parse(kubeconfig(user={**half, **TOKEN_USER})).credential == BearerToken(Secret(CANARY))
 
 
 def test_only_the_pem_blocks_of_a_key_file_are_kept() -> None:

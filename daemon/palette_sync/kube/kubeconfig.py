@@ -51,11 +51,22 @@ class BearerToken:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateAndToken:
+    """Both, sent together as kubectl does. API servers look at the certificate first, so a stale token does no harm."""
+
+    certificate: ClientCertificate
+    token: BearerToken
+
+
+Credential = ClientCertificate | BearerToken | CertificateAndToken
+
+
+@dataclass(frozen=True, slots=True)
 class AdminAccess:
     """What an admin kubeconfig grants. Dropped from memory after the cluster's work."""
 
     server: Server
-    credential: ClientCertificate | BearerToken = field(repr=False)
+    credential: Credential = field(repr=False)
 
 
 def parse(text: Secret, *, ca_pem: str | None = None) -> AdminAccess:
@@ -184,7 +195,7 @@ def _server(cluster: dict[str, object], ca_pem: str | None) -> Server:
     return Server(url.rstrip("/"), ca_data_of(pem), tls_server_name)
 
 
-def _credential(user: dict[str, object]) -> ClientCertificate | BearerToken:
+def _credential(user: dict[str, object]) -> Credential:
     for key, reason in (("exec", Reason.EXEC_REFUSED), ("auth-provider", Reason.AUTH_PROVIDER_REFUSED)):
         if user.get(key) not in (None, *_ABSENT):
             raise KubeconfigError(reason, f"the kubeconfig's user wants to run {key}; nothing in a kubeconfig is run")
@@ -193,18 +204,30 @@ def _credential(user: dict[str, object]) -> ClientCertificate | BearerToken:
             raise KubeconfigError(
                 Reason.FILE_PATH_REFUSED, f"the kubeconfig's user names a file by {key}; only inline data is read"
             )
-    token = _text(user, "token")
-    if token is not None:
-        if not token.isascii() or not token.isprintable() or " " in token:
-            raise KubeconfigError(
-                Reason.BAD_CREDENTIAL, "the kubeconfig's token holds characters that no header can carry"
-            )
-        return BearerToken(Secret(token))
-    certificate, key_data = _text(user, "client-certificate-data"), _text(user, "client-key-data")
-    if certificate is None or key_data is None:
+    token, certificate = _bearer_token(user), _client_certificate(user)
+    if token is not None and certificate is not None:
+        return CertificateAndToken(certificate, token)
+    found = token or certificate
+    if found is None:
         raise KubeconfigError(
             Reason.NO_CREDENTIAL, "the kubeconfig's user has neither a token nor a client certificate with key"
         )
+    return found
+
+
+def _bearer_token(user: dict[str, object]) -> BearerToken | None:
+    token = _text(user, "token")
+    if token is None:
+        return None
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise KubeconfigError(Reason.BAD_CREDENTIAL, "the kubeconfig's token holds characters that no header can carry")
+    return BearerToken(Secret(token))
+
+
+def _client_certificate(user: dict[str, object]) -> ClientCertificate | None:
+    certificate, key_data = _text(user, "client-certificate-data"), _text(user, "client-key-data")
+    if certificate is None or key_data is None:
+        return None
     return ClientCertificate(
         _pem(certificate, "CERTIFICATE", Reason.BAD_CREDENTIAL, "client-certificate-data"),
         Secret(_pem(key_data, "PRIVATE KEY", Reason.BAD_CREDENTIAL, "client-key-data")),

@@ -30,7 +30,7 @@ from palette_sync import __version__
 from palette_sync.core.reasons import Reason
 from palette_sync.http import RequestOutcome, TransportError, open_session, request
 from palette_sync.kube.errors import KubeError, Malformed, error_of, unreachable
-from palette_sync.kube.kubeconfig import BearerToken, ClientCertificate, KubeconfigError
+from palette_sync.kube.kubeconfig import BearerToken, CertificateAndToken, ClientCertificate, KubeconfigError
 from palette_sync.tls import trusting
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from palette_sync.core.model import Server
+    from palette_sync.core.model import Secret, Server
     from palette_sync.http import Reply
 
 LARGEST_ANSWER = 4 * 1024 * 1024
 MERGE_PATCH = "application/merge-patch+json"
-Credential = ClientCertificate | BearerToken | None
+Credential = ClientCertificate | BearerToken | CertificateAndToken | None
 
 
 class _Rest(RESTClientObject):
@@ -130,19 +130,19 @@ class KubeApi:
         self, server: Server, credential: Credential, *, timeout: float, requests: Requests | None = None
     ) -> None:
         self.server = server
-        self._credential = credential
+        self._certificate, self._token = _parts(credential)
         self._timeout = timeout
         self._requests = requests or Requests()
         self._rest: _Rest | None = None
 
     async def __aenter__(self) -> Self:
-        context = tls_context(self.server, self._credential)
+        context = tls_context(self.server, self._certificate)
         session = open_session(tls=context, connections=1, connect_timeout=self._timeout)
         self._rest = _Rest(session, self.server, self._timeout)
         configuration = Configuration(host=self.server.url)
         client = _Client(configuration, self._rest)
-        if isinstance(self._credential, BearerToken):
-            client.default_headers["Authorization"] = f"Bearer {self._credential.token.reveal()}"
+        if self._token is not None:
+            client.default_headers["Authorization"] = f"Bearer {self._token.reveal()}"
         self.core = CoreV1Api(client)
         self.rbac = RbacAuthorizationV1Api(client)
         self.authorization = AuthorizationV1Api(client)
@@ -160,8 +160,7 @@ class KubeApi:
         with self._requests.counted(operation.__name__):
             reply: Reply = await operation(*args, _preload_content=False, **kwargs)
             if not 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP
-                token = self._credential.token if isinstance(self._credential, BearerToken) else None
-                raise error_of(what, reply, token=token)
+                raise error_of(what, reply, token=self._token)
             try:
                 document = orjson.loads(reply.body)
             except orjson.JSONDecodeError:
@@ -169,6 +168,15 @@ class KubeApi:
             if not isinstance(document, dict):
                 raise Malformed(f"{what}: the answer is no object")
             return document
+
+
+def _parts(credential: Credential) -> tuple[ClientCertificate | None, Secret | None]:
+    """What TLS presents, and what the Authorization header carries."""
+    if isinstance(credential, CertificateAndToken):
+        return credential.certificate, credential.token.token
+    if isinstance(credential, BearerToken):
+        return None, credential.token
+    return credential, None
 
 
 def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
