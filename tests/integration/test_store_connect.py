@@ -224,18 +224,19 @@ async def test_no_cancellation_is_swallowed(store: Store, steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "trusted", "answers"),
+    ("host", "trusted", "encoding", "answers"),
     [
-        pytest.param("127.0.0.1", True, True, id="the right server"),
-        pytest.param("127.0.0.1", False, False, id="a certificate of another authority"),
-        pytest.param("127.0.0.2", True, False, id="a certificate for another host"),
+        pytest.param("127.0.0.1", True, "ascii", True, id="the right server"),
+        pytest.param("127.0.0.1", True, "utf-8-sig", True, id="a byte order mark in the CA file"),
+        pytest.param("127.0.0.1", False, "ascii", False, id="a certificate of another authority"),
+        pytest.param("127.0.0.2", True, "ascii", False, id="a certificate for another host"),
     ],
 )
 async def test_commands_are_sent_only_if_the_servers_certificate_verifies(
-    tmp_path: Path, *, host: str, trusted: bool, answers: bool
+    tmp_path: Path, *, host: str, trusted: bool, encoding: str, answers: bool
 ) -> None:
     authority, other = Authority("redis"), Authority("redis")
-    (tmp_path / "ca.pem").write_text(authority.pem if trusted else other.pem)
+    (tmp_path / "ca.pem").write_text(authority.pem if trusted else other.pem, encoding=encoding)
     heard = []
 
     async def pong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import os
 import re
 import ssl
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -251,7 +252,7 @@ def _tls_options(tls: Tls) -> dict[str, Any]:
     return {
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,
-        "ssl_ca_certs": str(tls.ca_file) if tls.ca_file else None,
+        "ssl_ca_data": _ca_text(tls.ca_file) if tls.ca_file else None,
         "ssl_certfile": str(tls.cert_file) if tls.cert_file else None,
         "ssl_keyfile": str(tls.key_file) if tls.key_file else None,
     }
@@ -262,8 +263,8 @@ def _check_tls_files(tls: Tls) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if tls.ca_file is not None:
         try:
-            context.load_verify_locations(tls.ca_file)
-        except OSError:
+            context.load_verify_locations(cadata=_ca_text(tls.ca_file) or " ")
+        except (OSError, ValueError):
             raise StoreMisconfigured(f"redis.ca_file: {tls.ca_file} does not hold a certificate in PEM form") from None
     if tls.cert_file is not None:
         try:
@@ -273,6 +274,11 @@ def _check_tls_files(tls: Tls) -> None:
                 f"redis.cert_file: {tls.cert_file} and redis.key_file do not hold a certificate and its unencrypted "
                 "key in PEM form"
             ) from None
+
+
+def _ca_text(file: Path) -> str:
+    """The text of a CA file. OpenSSL itself would miss a first certificate behind a byte order mark."""
+    return file.read_bytes().removeprefix(BOM_UTF8).decode("ascii")
 
 
 def _cause(error: BaseException) -> str:
