@@ -825,11 +825,64 @@ async def test_the_name_to_verify_may_differ_from_the_address(stage: Stage) -> N
         await kube.probe_version(replace(server, tls_server_name="elsewhere.example"), timeout=60)
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 500])
-async def test_any_answer_means_reachable(stage: Stage, status: int) -> None:
-    stage.sim.faults.add(Fault(target="kube", kind="status", status=status, body="no"))
+STATUS = '{"kind": "Status", "message": "no"}'
+PAGE = "<html><title>Not found</title></html>"
+
+
+@pytest.mark.parametrize(("status", "body"), [(401, STATUS), (401, "Unauthorized"), (403, STATUS), (500, STATUS)])
+async def test_any_answer_of_an_api_server_means_reachable(stage: Stage, status: int, body: str) -> None:
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=status, body=body))
 
     assert await kube.probe_version(stage.admin.server, timeout=60) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(404, PAGE), (404, "404 page not found\n"), (401, PAGE), (403, PAGE), (502, "no"), (200, PAGE), (200, "{}")],
+)
+async def test_an_answer_of_a_proxy_is_not_one_of_the_api_server(stage: Stage, status: int, body: str) -> None:
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=status, body=body))
+
+    with pytest.raises(kube.Unreachable, match=f"HTTP {status}", check=lambda error: error.reason == "ProxyAnswered"):
+        await kube.probe_version(stage.admin.server, timeout=60, requests=stage.requests)
+    assert stage.outcomes == {("get_code", "unreachable"): 1}
+
+
+@pytest.mark.parametrize("body", [PAGE, "404 page not found\n"])
+async def test_a_proxy_that_answers_404_for_everything_is_named(stage: Stage, body: str) -> None:
+    granted = await stage.grant()
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=404, body=body))
+
+    for work in (stage.grant, lambda: stage.check(granted)):
+        with pytest.raises(kube.Unreachable, check=lambda error: error.reason == "ProxyAnswered"):
+            await work()
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        pytest.param("404 page not found\n", True, id="as old API servers answer"),
+        pytest.param(
+            '{"kind": "Status", "reason": "NotFound", "message": "the server could not find the requested resource"}',
+            True,
+            id="as a Status",
+        ),
+        pytest.param(
+            '{"kind": "Status", "reason": "NotFound", "message": "serviceaccounts \\"backstage-sa\\" not found"}',
+            False,
+            id="the account is missing",
+        ),
+    ],
+)
+async def test_an_api_server_without_token_requests_is_named_with_what_to_do(
+    stage: Stage, body: str, *, named: bool
+) -> None:
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=404, body=body, path="/token$"))
+
+    with pytest.raises(kube.NotFound) as caught:
+        await stage.grant()
+
+    assert ('token.source = "secret"' in str(caught.value)) is named
 
 
 async def test_a_closed_port_is_unreachable(stage: Stage) -> None:

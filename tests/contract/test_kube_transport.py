@@ -122,11 +122,7 @@ async def test_a_secret_filled_with_something_else_is_malformed(stage: Stage) ->
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [{"gitVersion": ["v1"]}, {"gitVersion": "v1\n"}, {}, [], "v1"],
-    ids=["list", "control", "none", "array", "text"],
-)
+@pytest.mark.parametrize("answer", [{"gitVersion": ["v1"]}, {"gitVersion": "v1\n"}], ids=["list", "control"])
 async def test_a_version_that_is_none_says_nothing(stage: Stage, answer: object) -> None:
     stage.answer("/version", answer)
     server = kube.parse_server_only(Secret(admin_kubeconfig(stage.cluster)))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from palette_sync.http import Reply, TransportError
 
 LONGEST_MESSAGE = 400  # characters, of which the middle is cut
+# API servers answer so, without a Status, for a group or subresource that they do not have.
+_UNKNOWN_PATH = b"404 page not found"
 _REFUSED_USER = re.compile(r'\bUser "([^"]+)" cannot ')
 
 
@@ -96,6 +98,12 @@ class Unreachable(KubeError):
             self.reason = Reason.CERTIFICATE_REFUSED
 
 
+class ProxyAnswered(Unreachable):
+    """An answer came, but not from a Kubernetes API server, so the server itself was not reached."""
+
+    reason = Reason.PROXY_ANSWERED
+
+
 class TokenNotFilled(KubeError):
     """The API server did not write a token into its Secret in time."""
 
@@ -140,15 +148,18 @@ _BY_STATUS: dict[int, type[KubeError]] = {
 }
 
 
-def error_of(what: str, reply: Reply, *, token: Secret | None = None) -> KubeError:
+def error_of(what: str, reply: Reply, *, token: Secret | None = None, may_lack: bool = False) -> KubeError:
     """Translate an answer that is no success. `what` names the request without secrets.
 
-    `token` is what the request was made with: a proxy that tells it back is not repeated.
+    `token` is what the request was made with: a proxy that tells it back is not repeated. `may_lack`: the request is to
+    a path that some API servers do not have, so that its 404 may be a text.
     """
     status = reply.status
     kind = _BY_STATUS.get(status) or (ServerFailure if status >= 500 else Malformed)  # noqa: PLR2004 - HTTP
-    document = _status_document(reply.body)
+    document = status_document(reply.body)
     told = _told(document, token)
+    if kind is NotFound and not document and not (may_lack and reply.body.strip() == _UNKNOWN_PATH):
+        return ProxyAnswered(f"{what}: HTTP {status}, which is not from a Kubernetes API server")
     if kind is Malformed and 300 <= status < 400:  # noqa: PLR2004 - HTTP
         told = "a redirect, which is never followed"
     if kind is Forbidden and _terminating(document):
@@ -159,7 +170,7 @@ def error_of(what: str, reply: Reply, *, token: Secret | None = None) -> KubeErr
     return error
 
 
-def _status_document(body: bytes) -> dict[str, Any]:
+def status_document(body: bytes) -> dict[str, Any]:
     """The error envelope of Kubernetes, or nothing: other bodies are of proxies and are not repeated."""
     try:
         document: Any = orjson.loads(body)

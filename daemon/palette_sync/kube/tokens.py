@@ -19,6 +19,7 @@ from palette_sync.kube.errors import (
     Forbidden,
     KubeError,
     Malformed,
+    NotFound,
     TokenNotFilled,
     TokenRejected,
     Unauthorized,
@@ -58,13 +59,18 @@ async def request_token(
             "boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": secret, "uid": uid},
         },
     }
-    answer = await api.call(
-        f"token for {desired.service_account}",
-        api.core.create_namespaced_service_account_token,
-        desired.service_account,
-        desired.namespace,
-        body,
-    )
+    try:
+        answer = await api.call(
+            f"token for {desired.service_account}",
+            api.core.create_namespaced_service_account_token,
+            desired.service_account,
+            desired.namespace,
+            body,
+        )
+    except NotFound as error:
+        if f'"{desired.service_account}"' in str(error):  # the account is missing, not the subresource
+            raise
+        raise NotFound(f'{error}: the API server has no TokenRequest; set token.source = "secret" for it') from None
     status = section(answer, "status")
     token, expires = status.get("token"), status.get("expirationTimestamp")
     if not isinstance(token, str) or not token or not isinstance(expires, str):

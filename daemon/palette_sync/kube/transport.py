@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from palette_sync.http import Reply
 
 LARGEST_ANSWER = 4 * 1024 * 1024
+TOKEN_REQUEST = "create_namespaced_service_account_token"  # noqa: S105 - as the client library calls it
 MERGE_PATCH = "application/merge-patch+json"
 Credential = ClientCertificate | BearerToken | CertificateAndToken | None
 
@@ -160,7 +161,8 @@ class KubeApi:
         with self._requests.counted(operation.__name__):
             reply: Reply = await operation(*args, _preload_content=False, **kwargs)
             if not 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP
-                raise error_of(what, reply, token=self._token)
+                may_lack = operation.__name__ == TOKEN_REQUEST or getattr(operation, "__self__", None) is self.rbac
+                raise error_of(what, reply, token=self._token, may_lack=may_lack)
             try:
                 document = orjson.loads(reply.body)
             except orjson.JSONDecodeError:
