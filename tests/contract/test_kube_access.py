@@ -709,6 +709,41 @@ async def test_a_retired_secret_of_another_uid_is_not_deleted(stage: Stage) -> N
     assert stage.store.get("Secret", SPACE, SECRET.secret) is not None
 
 
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_overloaded_api_server_is_asked_once_more_after_the_time_that_it_names(
+    stage: Stage, method: str, status: int
+) -> None:
+    overloaded = Fault(
+        target="kube", kind="status", status=status, method=method, headers={"Retry-After": "0"}, times=1
+    )
+    stage.sim.faults.add(overloaded)
+
+    granted = await stage.grant()
+
+    assert granted.credential is not None
+    assert len(granted.actions) == 6
+
+
+@pytest.mark.parametrize(
+    ("after", "requests"),
+    [
+        pytest.param("0", 2, id="once only"),
+        pytest.param("3600", 1, id="longer than the cluster's time"),
+        pytest.param("soon", 1, id="no number"),
+        pytest.param("-1", 1, id="a negative number"),
+    ],
+)
+async def test_an_api_server_that_stays_overloaded_is_left_alone(stage: Stage, after: str, requests: int) -> None:
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=429, headers={"Retry-After": after}))
+
+    with pytest.raises(kube.KubeError, check=lambda error: error.reason == "TooManyRequests"):
+        await stage.grant()
+
+    assert stage.sim.requests.count("kube") == requests
+    assert stage.outcomes == {("read_namespace", "rate-limited"): 1}
+
+
 def patience(fault: dict[str, Any]) -> float:
     """Seconds that a request is waited for: long enough for it to arrive, however busy the machine is."""
     return 3 if fault["kind"] == "hang" else 60

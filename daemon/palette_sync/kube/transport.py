@@ -7,11 +7,14 @@ work is done; trust and client key from memory; redirects are answers; bodies ar
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import os
+import re
 import ssl
 import tempfile
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 LARGEST_ANSWER = 4 * 1024 * 1024
 TOKEN_REQUEST = "create_namespaced_service_account_token"  # noqa: S105 - as the client library calls it
+_OVERLOADED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 MERGE_PATCH = "application/merge-patch+json"
 Credential = ClientCertificate | BearerToken | CertificateAndToken | None
 
@@ -54,6 +58,7 @@ class _Rest(RESTClientObject):
         self._session = session
         self._server_hostname = server.tls_server_name
         self._timeout = timeout
+        self._deadline = asyncio.get_running_loop().time() + timeout
 
     async def close(self) -> None:
         await self._session.close()
@@ -74,19 +79,47 @@ class _Rest(RESTClientObject):
             headers.setdefault("Content-Type", "application/json")
         if query_params:
             url = f"{url}?{urlencode(query_params)}"
+        data = None if body is None else orjson.dumps(body)
+        timeout = _request_timeout or self._timeout
+        reply = await self._send(method, url, headers, data, timeout)
+        pause = _retry_after(reply)
+        if pause is None or asyncio.get_running_loop().time() + pause >= self._deadline:
+            return reply
+        await asyncio.sleep(pause)
+        return await self._send(method, url, headers, data, timeout)
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: float,  # noqa: ASYNC109 - passed on
+    ) -> Reply:
         try:
             return await request(
                 self._session,
                 method,
                 url,
                 headers=headers,
-                body=None if body is None else orjson.dumps(body),
-                timeout=_request_timeout or self._timeout,
+                body=body,
+                timeout=timeout,
                 max_body=LARGEST_ANSWER,
                 server_hostname=self._server_hostname,
             )
         except TransportError as error:
             raise unreachable(error) from None
+
+
+def _retry_after(reply: Reply) -> int | None:
+    """Seconds after which an API server that is overloaded, or starts, wants to be asked again; None if never.
+
+    It has done nothing yet, so a write is repeated too, as client-go does. API servers send seconds, never a date.
+    """
+    after = reply.headers.get("Retry-After", "")
+    if reply.status not in _OVERLOADED or not re.fullmatch(r"[0-9]{1,6}", after):
+        return None
+    return int(after)
 
 
 class _Client(ApiClient):
@@ -125,7 +158,11 @@ class Requests:
 
 
 class KubeApi:
-    """One cluster's API with one credential. Async context manager; calls go one after another on one connection."""
+    """One cluster's API with one credential. Async context manager; calls go one after another on one connection.
+
+    `timeout`: seconds for each request, and from the beginning for waiting where the server asks to (Retry-After, once
+    per request).
+    """
 
     def __init__(
         self, server: Server, credential: Credential, *, timeout: float, requests: Requests | None = None
