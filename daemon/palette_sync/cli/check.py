@@ -89,6 +89,9 @@ async def _redis(store: Store, instances: list[str]) -> list[Finding]:
         )
     if facts.role not in (None, "master"):
         findings.append(Finding(PROBLEM, "redis", "this server is a replica", "name the primary, or use Sentinel"))
+    if facts.cluster:
+        told = "this server runs in cluster mode, and Redis Cluster is not supported"
+        findings.append(Finding(PROBLEM, "redis", told, "name a server without cluster mode, or use Sentinel"))
     if facts.eviction not in (None, "noeviction"):
         told = f"maxmemory-policy is {facts.eviction}: records could be evicted"
         findings.append(Finding(WARNING, "redis", told, "set maxmemory-policy noeviction"))

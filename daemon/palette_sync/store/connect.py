@@ -43,6 +43,12 @@ _HINTS = {
     "WRONGTYPE": ": another program wrote one of our keys; `palette-sync check` names it",
 }
 _CODE = re.compile(r"[A-Z][A-Z0-9]{1,30}")
+_BY_CODE: dict[str, type[exceptions.ResponseError]] = {
+    "NOPERM": exceptions.NoPermissionError,
+    "OOM": exceptions.OutOfMemoryError,
+    "READONLY": exceptions.ReadOnlyError,
+}
+_IN_SCRIPT = re.compile(r"Error running script \(call to \w+\): (?:@user_script: ?[0-9]+: )*-([A-Z][A-Z0-9]{1,30})\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ def _parse(url: str) -> Address:
         database = int(options["db"][0]) if options else 0
         path = unquote(parts.path)
         return Address(path, path=path, database=database, username=username, password=secret)
-    location, *path_parts = rest.split("/")
+    location, *path_parts = rest.removesuffix("/").split("/")
     if "?" in rest or "#" in rest:
         raise ValueError("options are not supported")
     if scheme in _SENTINEL:
@@ -206,6 +212,7 @@ class Link:
 
     def _translated(self, what: str, error: exceptions.RedisError | OSError) -> StoreError:
         place = f"{what}: Redis at {self.label}"
+        error = _of_command_in_script(error)
         if isinstance(error.__context__, exceptions.AuthenticationError):
             error = error.__context__  # while connecting, redis-py wraps it in a ConnectionError
         if _NO_DATABASE in f"{error} {error.__context__}":
@@ -227,6 +234,12 @@ class Link:
         return _from_code(place, error)
 
 
+def _of_command_in_script(error: exceptions.RedisError | OSError) -> exceptions.RedisError | OSError:
+    """The error of a command inside a script. Before Redis 7 the server puts an error of the script in front of it."""
+    found = _IN_SCRIPT.search(str(error))
+    return _BY_CODE.get(found.group(1), exceptions.ResponseError)(found.group(1)) if found else error
+
+
 def _from_code(place: str, error: exceptions.RedisError | OSError) -> StoreError:
     """Translate an error that redis-py has no class for, by its error code."""
     # In a pipeline, redis-py puts the command with its arguments in front of the server's text.
@@ -235,6 +248,8 @@ def _from_code(place: str, error: exceptions.RedisError | OSError) -> StoreError
     code = word if _CODE.fullmatch(word) else type(error).__name__
     if code == "NOAUTH":
         return StoreError(f"{place} asks for a login; put user and password into redis.url")
+    if isinstance(error, exceptions.AskError | exceptions.ClusterDownError | exceptions.ClusterCrossSlotError):
+        return StoreError(f"{place} is a Redis Cluster, which is not supported; use a single server, or Sentinel")
     kind = StoreUnavailable if code in _TRANSIENT else StoreError
     return kind(f"{place} answered {code}{_HINTS.get(code, '')}")
 
