@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from palette_sync.events import EVENT
-from palette_sync.service.early_signals import KEPT
+from palette_sync.service.early_signals import KEPT, KEPT_BY_INIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ def handled(
         loop.add_signal_handler(number, action)
     for number in STOP:
         loop.add_signal_handler(number, on_stop, number)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT | KEPT_BY_INIT)
     try:
         yield
     finally:
