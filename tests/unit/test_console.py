@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from palette_sync.cli import status
-from palette_sync.cli.console import complain, err, out, span, table_of
+from palette_sync.cli.console import err, out, print_problems, short_duration, table_of
 from palette_sync.cli.demo import called
 from palette_sync.cli.styles import ACCESS_STATES, EFFECTS, RUNNER_STATES
 from palette_sync.core.model import AccessState
@@ -29,7 +29,7 @@ def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_square_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     out().print("see [/il] and [bold]this[/bold] :smile:")
-    complain(["see [/il]"], title="[red]wrong")
+    print_problems(["see [/il]"], title="[red]wrong")
     table = Table("what")
     table.add_row("[/il]")
     out().print(table)
@@ -54,7 +54,7 @@ def document(**instance: Any) -> dict[str, Any]:
 
 
 def test_what_palette_says_breaks_no_status(capsys: pytest.CaptureFixture[str]) -> None:
-    status._print(document(error="HTTP 403: see [/il]\x1b]0;pwn\x07\nnext"))
+    status._print_status(document(error="HTTP 403: see [/il]\x1b]0;pwn\x07\nnext"))
 
     shown = capsys.readouterr().out
     assert "see [/il]" in shown
@@ -64,7 +64,7 @@ def test_what_palette_says_breaks_no_status(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_status_names_the_projects_that_cannot_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    status._print(document(scopes_failing={"payments": "HTTP 403", "tenant": "HTTP 500"}))
+    status._print_status(document(scopes_failing={"payments": "HTTP 403", "tenant": "HTTP 500"}))
 
     assert "payments: HTTP 403; tenant: HTTP 500" in capsys.readouterr().out
 
@@ -76,7 +76,7 @@ ROWS = (("a-name-of-a-cluster-with-40-characters-x", "payments", "v1.34.1", "Unr
 def lines(width: int) -> list[str]:
     console = Console(width=width, color_system=None)
     with console.capture() as capture:
-        console.print(table_of(HEADINGS, ROWS, console=console, spare=("version", "project")))
+        console.print(table_of(HEADINGS, ROWS, console=console, optional=("version", "project")))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
@@ -137,7 +137,7 @@ def test_plain_text_is_one_line() -> None:
     ("seconds", "told"), [(0, "0s"), (59, "59s"), (60, "1m00s"), (3_661, "1h01m"), (90_061, "1d01h")]
 )
 def test_a_span_has_its_two_largest_units(seconds: int, told: str) -> None:
-    assert span(seconds) == told
+    assert short_duration(seconds) == told
 
 
 def test_the_demo_names_the_command_as_it_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

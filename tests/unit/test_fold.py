@@ -10,6 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import (
+    HOUR,
+    KEY,
+    NOW,
+    OIDC,
+    SERVER,
+    SERVICE_ACCOUNT,
+    TEAM_A,
+    access,
+    cluster,
+    record,
+    tenant_cluster,
+    tenant_record,
+)
 from palette_sync.core.fold import (
     LEGACY_MESSAGE,
     AccessFailed,
@@ -30,20 +44,6 @@ from palette_sync.core.model import (
     Server,
 )
 from palette_sync.core.rotation import FIRST_BACKOFF, LONGEST_BACKOFF, backoff
-from unit.builders import (
-    HOUR,
-    KEY,
-    NOW,
-    OIDC,
-    SERVER,
-    SERVICE_ACCOUNT,
-    TEAM_A,
-    access,
-    cluster,
-    record,
-    tenant_cluster,
-    tenant_record,
-)
 
 if TYPE_CHECKING:
     from palette_sync.core.fold import Verdict
@@ -69,7 +69,7 @@ def folded(
     return fold_record(
         one or cluster(),
         key=KEY,
-        name="prod-web",
+        name="alpha-web",
         previous=previous,
         verdict=verdict,
         credential_alive=alive,
@@ -131,21 +131,19 @@ PAUSED = cluster(paused=True, virtual=True)
         pytest.param(
             UNREACHABLE, NO_ACCESS, {}, (FAILED, "Unreachable", "no answer"), id="a token without a server is of no use"
         ),
-        pytest.param(
-            None, None, {}, (PENDING, "Waiting", "its first access has not been tried yet"), id="not tried yet"
-        ),
+        pytest.param(None, None, {}, (PENDING, "Waiting", "first access has not been tried yet"), id="not tried yet"),
         pytest.param(
             None,
             None,
             {"one": PROVISIONING},
-            (PENDING, "NotRunning", "Palette says Provisioning; access waits for Running"),
+            (PENDING, "NotRunning", "Palette reports Provisioning; access is given once it reports Running"),
             id="new and not running",
         ),
         pytest.param(
             None,
             NO_ACCESS,
             {"one": cluster(state="")},
-            (PENDING, "NotRunning", "Palette says nothing; access waits for Running"),
+            (PENDING, "NotRunning", "Palette reports no state; access is given once it reports Running"),
             id="without access and in no state",
         ),
         pytest.param(None, NO_ACCESS, {}, (FAILED, "Forbidden", "403"), id="a failure stands until the next attempt"),
@@ -168,14 +166,14 @@ PAUSED = cluster(paused=True, virtual=True)
             None,
             record(),
             {"alive": False},
-            (FAILED, "TokenLapsed", "the token lapsed before it could be renewed"),
+            (FAILED, "TokenLapsed", "the token expired before it could be renewed"),
             id="the token lapsed while nothing could be done",
         ),
         pytest.param(
             None,
             record(access=access(DEGRADED, "Unreachable")),
             {"alive": False},
-            (FAILED, "TokenLapsed", "the token lapsed before it could be renewed"),
+            (FAILED, "TokenLapsed", "the token expired before it could be renewed"),
             id="the token of a failing cluster lapsed",
         ),
         pytest.param(
@@ -272,7 +270,7 @@ def test_a_quiet_pass_changes_nothing_in_a_record() -> None:
     assert folded(GAINED, before) == before
 
 
-# ---- What Palette says -----------------------------------------------------------------------------------------------
+# ---- What Palette reports --------------------------------------------------------------------------------------------
 
 
 def test_a_record_repeats_what_palette_says_now() -> None:
@@ -290,7 +288,7 @@ def test_a_record_repeats_what_palette_says_now() -> None:
     after = folded(None, record(), one=one)
 
     assert after.palette == PaletteFacts("Error", "UnHealthy", "aws", NOW - HOUR, ("env:prod",), place)
-    assert (after.uid, after.name, after.instance, after.project) == ("c1", "prod-web", "prod", TEAM_A)
+    assert (after.uid, after.name, after.instance, after.project) == ("c1", "alpha-web", "alpha", TEAM_A)
 
 
 def test_a_tenant_scoped_record_has_no_project() -> None:

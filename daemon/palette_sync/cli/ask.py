@@ -1,4 +1,4 @@
-"""`palette-sync resync` and `palette-sync reload`: requests to a running daemon, wherever it runs, through Redis."""
+"""`palette-sync resync` and `palette-sync reload`: ask a running daemon, on any host, through Redis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.cli.console import complain, out, print_json, progress_of
+from palette_sync.cli.console import out, print_json, print_problems, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.config.values import parse_duration
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
-HEARD_WITHIN = 15.0  # seconds in which a running daemon says that it has heard
+ACCEPTED_WITHIN = 15.0  # seconds within which a running daemon accepts a request
 
 
 def resync(config: Path, instances: list[str] | None, *, allow_prune: bool, wait: str, as_json: bool) -> Exit:
-    """Exit 0: every pass succeeded whole; 1: one did not, or nobody answered in time; 78: wrong configuration."""
+    """Exit 0: every pass succeeded; 1: one failed at least in part, or no answer in time; 78: wrong configuration."""
     from palette_sync.store.control import Verb
 
-    return _command(config, instances, Verb.ALLOW_PRUNE if allow_prune else Verb.RESYNC, wait=wait, as_json=as_json)
+    return _request(config, instances, Verb.ALLOW_PRUNE if allow_prune else Verb.RESYNC, wait=wait, as_json=as_json)
 
 
 def reload(config: Path, instances: list[str] | None, *, wait: str, as_json: bool) -> Exit:
-    """Exit 0: applied; 1: rejected (the daemon goes on as before), or nobody answered; 78: wrong configuration here."""
+    """Exit 0: applied; 1: rejected (the daemon keeps its configuration), or no answer; 78: wrong configuration here."""
     from palette_sync.store.control import Verb
 
-    return _command(config, instances, Verb.RELOAD, wait=wait, as_json=as_json)
+    return _request(config, instances, Verb.RELOAD, wait=wait, as_json=as_json)
 
 
-def _command(config: Path, instances: list[str] | None, verb: Verb, *, wait: str, as_json: bool) -> Exit:
+def _request(config: Path, instances: list[str] | None, verb: Verb, *, wait: str, as_json: bool) -> Exit:
     try:
         seconds = parse_duration(wait).total_seconds()
     except ValueError as error:
-        complain([f"--wait {error}"], title="that cannot be done")
+        print_problems([f"--wait {error}"], title="wrong option")
         return Exit.CONFIG
 
     async def work(settings: Settings) -> Exit:
@@ -62,7 +62,7 @@ def _command(config: Path, instances: list[str] | None, verb: Verb, *, wait: str
                         name: group.create_task(_ask(store, sealer, name, verb, seconds, reporter(name)), name=name)
                         for name in chosen
                     }
-        return _tell({name: task.result() for name, task in tasks.items()}, as_json=as_json)
+        return _print_answers({name: task.result() for name, task in tasks.items()}, as_json=as_json)
 
     return run_command(config, work, log_level="error")
 
@@ -70,43 +70,46 @@ def _command(config: Path, instances: list[str] | None, verb: Verb, *, wait: str
 async def _ask(
     store: Store, sealer: Sealer, instance: str, verb: Verb, wait: float, progress: Callable[[str, int, int], None]
 ) -> Answer:
-    """The last answer, or one of our own where the daemon stays silent."""
+    """Return the final answer of the daemon, or a failure made here if it does not answer in time."""
     from palette_sync.store.control import Answer, AnswerStatus, ask
 
     by = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
     loop = asyncio.get_running_loop()
-    begun, heard = loop.time(), False
+    started, accepted = loop.time(), False
     progress("asking the daemon", 0, 0)
-    async for told in ask(store.link, store.keys, sealer, instance, verb, by=by):
-        waited = loop.time() - begun
-        if told is not None and told.word is not AnswerStatus.ACCEPTED:
-            return told
-        if told is not None:
-            heard = True
-            progress(f"the daemon does it ({verb.value})", 0, 0)
-        if not heard and waited > min(HEARD_WITHIN, wait):
+    async for answer in ask(store.link, store.keys, sealer, instance, verb, by=by):
+        waited = loop.time() - started
+        if answer is not None and answer.word is not AnswerStatus.ACCEPTED:
+            return answer
+        if answer is not None:
+            accepted = True
+            progress(f"the daemon is working ({verb.value})", 0, 0)
+        if not accepted and waited > min(ACCEPTED_WITHIN, wait):
             return Answer(
                 AnswerStatus.FAILED,
-                "no palette-sync answered; is `palette-sync run` up, with this Redis, prefix and seal key, and does it "
-                "lead this instance?",
+                "no daemon answered; is `palette-sync run` up with the same Redis, prefix and seal keys, "
+                "and does it lead this instance?",
             )
         if waited > wait:
-            return Answer(AnswerStatus.FAILED, f"it was heard, but is not done after {wait:g} s; it goes on")
-    raise AssertionError("asking ends with an answer")
+            return Answer(
+                AnswerStatus.FAILED,
+                f"accepted, but not finished after {wait:g} s; the daemon continues",
+            )
+    raise AssertionError("`ask` yields until an answer is final")
 
 
-def _tell(answers: dict[str, Answer], *, as_json: bool) -> Exit:
+def _print_answers(answers: dict[str, Answer], *, as_json: bool) -> Exit:
     from palette_sync.store.control import AnswerStatus
 
-    failed = [name for name, told in answers.items() if told.word is not AnswerStatus.DONE]
+    failed = [name for name, answer in answers.items() if answer.word is not AnswerStatus.DONE]
     if as_json:
         document: dict[str, Any] = {
-            name: {"ok": name not in failed, "text": told.text, **told.document} for name, told in answers.items()
+            name: {"ok": name not in failed, "text": answer.text, **answer.document} for name, answer in answers.items()
         }
         print_json(document)
     else:
         console = out()
-        for name, told in answers.items():
+        for name, answer in answers.items():
             style = "bold red" if name in failed else "bold green"
-            console.print(Text.assemble((name, style), f": {visible(told.text)}"))
+            console.print(Text.assemble((name, style), f": {visible(answer.text)}"))
     return Exit.FAILED if failed else Exit.OK

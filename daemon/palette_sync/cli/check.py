@@ -1,4 +1,4 @@
-"""`palette-sync check`: is everything there that a pass needs, and what is missing? Writes nothing anywhere."""
+"""`palette-sync check`: whether a pass has everything that it needs, and what to do if not. Writes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `remedy` says what to do, empty where nothing is to be done."""
+    """The result of one check. `where`: the part that was checked. `remedy`: what to do, empty if nothing."""
 
     level: str
     where: str
@@ -37,48 +37,52 @@ class Finding:
 
 
 def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
-    """Exit 0: no problem (warnings may be there); 1: a pass would fail; 78: the configuration is wrong."""
+    """Exit 0: no problem, with or without warnings; 1: a pass would fail; 78: the configuration is wrong."""
 
     async def work(settings: Settings) -> Exit:
         from palette_sync.assembly.store import chosen_instances, sealer_of
         from palette_sync.palette import Limits
 
         chosen = chosen_instances(settings, instances)
-        findings = [Finding(OK, "configuration", f"sound; it names {', '.join(settings.instances)}")]
+        findings = [Finding(OK, "configuration", f"valid; instances: {', '.join(settings.instances)}")]
         sealer = sealer_of(settings)
         if settings.seal == "none":
             findings.append(
-                Finding(WARNING, "seal", 'tokens lie in Redis in the clear (seal = "none")', "set [seal] keys_file")
+                Finding(
+                    WARNING, "seal", 'tokens are stored in Redis in the clear (seal = "none")', "set [seal] keys_file"
+                )
             )
         else:
-            findings.append(Finding(OK, "seal", "the keys are well-formed"))
+            findings.append(Finding(OK, "seal", "the keys are valid"))
         limits = Limits(enabled=settings.service.palette_rate_limits)
         with progress_of(list(chosen), show=not as_json) as reporter:
             async with asyncio.TaskGroup() as group:
-                store = group.create_task(_store(settings, sealer, list(chosen)), name="redis")
-                tasks = [group.create_task(_instance(name, one, limits), name=name) for name, one in chosen.items()]
+                store = group.create_task(_check_redis(settings, sealer, list(chosen)), name="redis")
+                tasks = [
+                    group.create_task(_check_instance(name, one, limits), name=name) for name, one in chosen.items()
+                ]
                 for name in chosen:
                     reporter(name)("asking Palette", 0, 0)
         for task in (store, *tasks):
             findings += task.result()
-        _tell(findings, as_json=as_json)
+        _print_findings(findings, as_json=as_json)
         return Exit.FAILED if any(one.level == PROBLEM for one in findings) else Exit.OK
 
     return run_command(config, work, log_level="error")
 
 
-async def _store(settings: Settings, sealer: Sealer, instances: list[str]) -> list[Finding]:
+async def _check_redis(settings: Settings, sealer: Sealer, instances: list[str]) -> list[Finding]:
     from palette_sync.assembly.store import open_store
     from palette_sync.store.redis import StoreError
 
     try:
         async with open_store(settings, sealer) as store:
-            return await _redis(store, instances)
+            return await _redis_findings(store, instances)
     except StoreError as error:
-        return [Finding(PROBLEM, "redis", str(error), "check [redis] url, the network and the ACL user")]
+        return [Finding(PROBLEM, "redis", str(error), "check [redis] url, the network and the user's ACL")]
 
 
-async def _redis(store: Store, instances: list[str]) -> list[Finding]:
+async def _redis_findings(store: Store, instances: list[str]) -> list[Finding]:
     from palette_sync.store.server import foreign_keys, server_facts
 
     facts = await server_facts(store.link, store.keys)
@@ -88,32 +92,36 @@ async def _redis(store: Store, instances: list[str]) -> list[Finding]:
             Finding(PROBLEM, "redis", f"{facts.name} {facts.version} is too old", "use Redis >= 6.2 or Valkey >= 7.2")
         )
     if facts.role not in (None, "master"):
-        findings.append(Finding(PROBLEM, "redis", "this server is a replica", "name the primary, or use Sentinel"))
-    if facts.cluster:
-        told = "this server runs in cluster mode, and Redis Cluster is not supported"
-        findings.append(Finding(PROBLEM, "redis", told, "name a server without cluster mode, or use Sentinel"))
-    if facts.eviction not in (None, "noeviction"):
-        told = f"maxmemory-policy is {facts.eviction}: records could be evicted"
-        findings.append(Finding(WARNING, "redis", told, "set maxmemory-policy noeviction"))
-    if facts.append_only is False:
-        told = "appendonly is off: a crash of the server loses the last writes, and tokens with them"
         findings.append(
-            Finding(WARNING, "redis", told, "set appendonly yes; the daemon mends a loss, at the price of work")
+            Finding(PROBLEM, "redis", "this server is a replica", "set [redis] url to the primary, or use Sentinel")
+        )
+    if facts.cluster:
+        what = "this server runs in cluster mode, and Redis Cluster is not supported"
+        findings.append(Finding(PROBLEM, "redis", what, "name a server without cluster mode, or use Sentinel"))
+    if facts.eviction not in (None, "noeviction"):
+        what = f"maxmemory-policy is {facts.eviction}, so Redis can evict records"
+        findings.append(Finding(WARNING, "redis", what, "set maxmemory-policy noeviction"))
+    if facts.append_only is False:
+        what = "appendonly is off, so a crash of the server loses the last writes, tokens included"
+        findings.append(
+            Finding(WARNING, "redis", what, "set appendonly yes; without it the daemon issues lost tokens again")
         )
     if facts.denied:
         user = f"the user {facts.user}" if facts.user else "the user of [redis] url"
-        told = f"{user} may not run {', '.join(facts.denied)}"
-        findings.append(Finding(PROBLEM, "redis", told, "let the ACL grant them on the keys of the prefix"))
+        what = f"{user} may not run {', '.join(facts.denied)}"
+        findings.append(
+            Finding(PROBLEM, "redis", what, "grant them on the keys of the prefix, as deploy/redis/users.acl does")
+        )
     elif facts.denied is None:
-        told = "what the user may do cannot be looked up: this needs Redis >= 7, ACL WHOAMI and ACL DRYRUN"
-        findings.append(Finding(WARNING, "redis", told, "compare its ACL with deploy/redis/users.acl"))
+        what = "the user's rights cannot be read, which needs Redis >= 7, ACL WHOAMI and ACL DRYRUN"
+        findings.append(Finding(WARNING, "redis", what, "compare its ACL with deploy/redis/users.acl"))
     for key, kind in (await foreign_keys(store.link, store.keys, instances)).items():
-        told = f"the key {key} is a {kind}, which palette-sync never wrote there"
-        findings.append(Finding(PROBLEM, "redis", told, "delete it, or choose another [redis] prefix"))
+        what = f"the key {key} has the type {kind}, so another program wrote it"
+        findings.append(Finding(PROBLEM, "redis", what, "delete it, or choose another [redis] prefix"))
     return findings
 
 
-async def _instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
+async def _check_instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
     from palette_sync.assembly.instance import client_of
     from palette_sync.assembly.policy import policy_of, rules_of
     from palette_sync.assembly.store import StartError
@@ -148,11 +156,13 @@ async def _instance(name: str, settings: InstanceSettings, limits: Limits) -> li
 
 def _discovered(name: str, found: Discovery, settings: InstanceSettings) -> list[Finding]:
     if found.projects is None:
-        return [Finding(PROBLEM, name, found.error or "", "the API key's user needs project.list")]
+        return [Finding(PROBLEM, name, found.error or "", "give the API key's user project.list")]
     rows = [cluster for listing in found.listings for cluster in listing.clusters]
-    chosen = sum(listing.scope != "tenant" for listing in found.listings)
+    selected = sum(listing.scope != "tenant" for listing in found.listings)
     findings = [
-        Finding(OK, name, f"tenant {found.org_name}: {chosen} of {len(found.projects)} projects, {len(rows)} clusters")
+        Finding(
+            OK, name, f"tenant {found.org_name}: {selected} of {len(found.projects)} projects, {len(rows)} clusters"
+        )
     ]
     for listing in found.listings:
         if listing.not_permitted:
@@ -160,7 +170,7 @@ def _discovered(name: str, found: Discovery, settings: InstanceSettings) -> list
                 Finding(
                     WARNING,
                     name,
-                    "the key may not list tenant-scoped clusters",
+                    "the API key may not list tenant-scoped clusters",
                     "set exclude_tenant_scoped_clusters = true, or give the key's user a tenant role with cluster.list",
                 )
             )
@@ -176,7 +186,8 @@ def _discovered(name: str, found: Discovery, settings: InstanceSettings) -> list
             Finding(
                 WARNING,
                 name,
-                f"{len(without)} clusters do not offer their admin kubeconfig to this key, for example {without[0]}",
+                f"the API key may not download the admin kubeconfig of {len(without)} clusters, "
+                f"for example {without[0]}",
                 f"give its user a role with {ADMIN_PERMISSION} (Palette before 4.8.21: cluster.delete), or use OIDC",
             )
         )
@@ -193,9 +204,11 @@ async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClie
     try:
         key = await api_key_expiry(client, settings.api_key_name)
     except PaletteError as error:
-        return [Finding(WARNING, name, f"the API key's expiry cannot be read: {error}")]
+        return [
+            Finding(WARNING, name, f"the API key's expiry cannot be read: {error}", "check the permissions of its user")
+        ]
     if key is None:
-        return [Finding(WARNING, name, "no API key of that api_key_name is listed", "correct api_key_name")]
+        return [Finding(WARNING, name, "Palette lists no API key named api_key_name", "correct api_key_name")]
     if key.expiry is None:
         return [Finding(OK, name, "the API key never expires")]
     left = key.expiry - utc_now()
@@ -205,13 +218,13 @@ async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClie
     ]
 
 
-def _tell(findings: list[Finding], *, as_json: bool) -> None:
+def _print_findings(findings: list[Finding], *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
         return
     console = out()
     for finding, following in zip(findings, [*findings[1:], None], strict=True):
         console.print(Text.assemble((f"{finding.level:<8}", STYLES[finding.level]), f"{finding.where}: {finding.what}"))
-        told_below = following is not None and (following.where, following.remedy) == (finding.where, finding.remedy)
-        if finding.remedy and not told_below:
+        repeated = following is not None and (following.where, following.remedy) == (finding.where, finding.remedy)
+        if finding.remedy and not repeated:  # the last of several findings with one remedy shows it
             console.print(Text(f"          {finding.remedy}", style="dim"))

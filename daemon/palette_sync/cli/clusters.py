@@ -1,4 +1,4 @@
-"""`palette-sync clusters`: what is published, read from Redis alone; no secret is read or shown."""
+"""`palette-sync clusters`: the published clusters, read from Redis only. No secret is shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.cli.console import out, print_json, span, table_of
+from palette_sync.cli.console import out, print_json, short_duration, table_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.styles import ACCESS_STATES
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
-    """Exit 0: read; 1: an instance has published nothing yet, or its snapshot does not verify."""
+    """Exit 0: success; 1: nothing is published for an instance, or its snapshot does not verify."""
 
     async def work(settings: Settings) -> Exit:
         from palette_sync.assembly.store import StartError, open_store, sealer_of, utc_now
@@ -44,9 +44,9 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
         if as_json:
             print_json({name: _document(state) for name, state in states.items()})
         else:
-            _print(states, now, configured=set(settings.instances))
-        sound = all(state.head is not None and state.trusted for state in states.values())
-        return Exit.OK if sound else Exit.FAILED
+            _print_snapshots(states, now, configured=set(settings.instances))
+        verified = all(state.head is not None and state.trusted for state in states.values())
+        return Exit.OK if verified else Exit.FAILED
 
     return run_command(config, work, logs=False)
 
@@ -69,31 +69,30 @@ def _ordered(state: InstanceState) -> list[ClusterRecord]:
     return sorted(state.records.values(), key=lambda record: record.name)
 
 
-def _print(states: dict[str, InstanceState], now: datetime, *, configured: set[str]) -> None:
+def _print_snapshots(states: dict[str, InstanceState], now: datetime, *, configured: set[str]) -> None:
     console = out()
     for name, state in states.items():
         head = state.head
-        orphan = "" if name in configured else " (orphaned: not in the configuration any more)"
+        orphan = "" if name in configured else " (orphaned: no longer in the configuration)"
         if head is None:
             console.print(
                 Text(
-                    f"{name}: nothing published yet; `palette-sync run` or `once` does that, and says why not{orphan}",
+                    f"{name}: nothing published yet; start `palette-sync run` or `palette-sync once`{orphan}",
                     style="yellow",
                 )
             )
             continue
         age = int((now - head.checked_at).total_seconds())
-        first = "" if head.complete else ", first pass not complete"
+        first = "" if head.complete else ", first pass not complete yet"
         console.print(
             Text.assemble(
                 (name, "bold"),
-                f": version {head.version}, {head.clusters} clusters, checked {span(age)} ago{first}{orphan}",
+                f": version {head.version}, {head.clusters} clusters, checked {short_duration(age)} ago{first}{orphan}",
             )
         )
         if not state.trusted:
-            console.print(
-                Text("  the snapshot does not verify: wrong seal key, or changed by somebody else", style="red")
-            )
+            hint = "the seal key is wrong, or another program wrote it; check [seal] and the users of Redis"
+            console.print(Text(f"  the snapshot does not verify: {hint}", style="red"))
             for problem in state.problems[:5]:
                 console.print(Text(f"    {problem}", style="red"))
         if state.records:
@@ -112,20 +111,20 @@ def _table(state: InstanceState, now: datetime, console: Console) -> Table:
             "/".join(filter(None, (record.palette.state, record.palette.health))),
             Text(record.access.state.value, style=ACCESS_STATES[record.access.state]),
             "oidc" if isinstance(record.auth, OidcAuth) else "token" if record.auth else "-",
-            _left(state, record, now),
+            _token_left(state, record, now),
             record.kubernetes_version or "-",
             f"{record.access.reason}: {record.access.message}" if record.access.message else record.access.reason,
         )
         for record in _ordered(state)
     ]
-    return table_of(headings, rows, console=console, spare=("version", "palette", "auth", "project"))
+    return table_of(headings, rows, console=console, optional=("version", "palette", "auth", "project"))
 
 
-def _left(state: InstanceState, record: ClusterRecord, now: datetime) -> str:
+def _token_left(state: InstanceState, record: ClusterRecord, now: datetime) -> str:
     credential = state.credentials.get(record.uid)
     if credential is None:
         return "-"
     if credential.expires_at is None:
         return "never ends"
     seconds = int((credential.expires_at - now).total_seconds())
-    return span(seconds) if seconds > 0 else "lapsed"
+    return short_duration(seconds) if seconds > 0 else "lapsed"

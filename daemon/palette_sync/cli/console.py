@@ -1,4 +1,4 @@
-"""What people see: progress on a terminal, then tables. Programs get JSON instead."""
+"""Output for people: progress on a terminal, then tables and problems. Programs get JSON instead."""
 
 from __future__ import annotations
 
@@ -26,36 +26,41 @@ if TYPE_CHECKING:
     from palette_sync.reconcile.report import Change, PassReport
 
 MOST_ROWS = 40
-WIDE = 10_000  # columns of an output that is no terminal
-GAP = 2  # between two columns of a table
-LEAST_LAST = 20  # what the last column of a table, its prose, needs to be read
+WIDE = 10_000  # columns of an output that is not a terminal
+GAP = 2  # columns between two columns of a table
+LEAST_LAST = 20  # columns that the last column of a table, the prose, needs at least
 
 
-class ForeignText(Console):
-    """A console on which nothing that is shown moves the cursor or sets a title; rich itself lets most of it pass."""
+class SafeConsole(Console):
+    """A console that drops control characters from text: rich itself lets most of them through to the terminal.
+
+    Names and messages come from Palette and from clusters. They must not move the cursor or set the title.
+    """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             if segment.control or segment.text == "\n" or segment.text.isprintable():
                 yield segment
             else:
-                # Left out, not replaced: rich has counted them as no width.
+                # Dropped, not replaced: rich has counted them with a width of 0.
                 shown = (one for one in segment.text if one == "\n" or one.isprintable())
                 yield Segment("".join(shown), segment.style)
 
 
 def out() -> Console:
-    """The console of results. Wide when piped, so that lines stay whole for grep. Foreign text is no markup."""
+    """Return the console for results. It is wide when piped, so that grep finds whole lines. Markup is off."""
     piped = not sys.stdout.isatty()
-    width = WIDE if piped and "COLUMNS" not in os.environ else None  # `watch` is a pipe that tells its width
-    return ForeignText(soft_wrap=piped, width=width, highlight=False, markup=False, emoji=False)
+    width = WIDE if piped and "COLUMNS" not in os.environ else None  # `watch` is a pipe and sets COLUMNS
+    return SafeConsole(soft_wrap=piped, width=width, highlight=False, markup=False, emoji=False)
 
 
 def table_of(
-    headings: Sequence[str], rows: Sequence[Sequence[str | Text]], *, console: Console, spare: Sequence[str] = ()
+    headings: Sequence[str], rows: Sequence[Sequence[str | Text]], *, console: Console, optional: Sequence[str] = ()
 ) -> Table:
-    """Rows under headings. Names stay whole: only the last column breaks into lines. Where too little room is left for
-    it, the columns named in `spare` go, one after another; where that does not do either, every column breaks.
+    """Return a table in which only the last column wraps, so that names stay whole.
+
+    Where the console is too narrow for that, the columns in `optional` are left out, one after another. If that is not
+    enough, every column wraps.
     """
     widths = [max(cell_len(str(row[index])) for row in (headings, *rows)) for index in range(len(headings))]
     kept = list(range(len(headings)))
@@ -64,7 +69,7 @@ def table_of(
         *whole, last = (widths[index] for index in kept)
         return sum(whole) + GAP * len(whole) + min(last, LEAST_LAST) <= console.width
 
-    for heading in spare:
+    for heading in optional:
         if not fits():
             kept.remove(headings.index(heading))
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
@@ -77,20 +82,20 @@ def table_of(
 
 
 def err() -> Console:
-    """The console of progress and problems."""
-    return ForeignText(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    """Return the console for progress and problems, on standard error."""
+    return SafeConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
-def complain(problems: Sequence[str], *, title: str, style: str = "bold red") -> None:
-    """Tell problems on standard error, one a line."""
+def print_problems(problems: Sequence[str], *, title: str, style: str = "bold red") -> None:
+    """Print a title and the problems, one per line, on standard error."""
     console = err()
     console.print(Text(f"palette-sync: {title}", style=style))
     for problem in problems:
         console.print(Text(f"  {visible(problem)}"))
 
 
-def span(seconds: int) -> str:
-    """A duration for people, in its two largest units: `3d04h`, `2h05m`, `7m03s`, `12s`."""
+def short_duration(seconds: int) -> str:
+    """Format seconds in the two largest units: `3d04h`, `2h05m`, `7m03s`, `12s`."""
     for large, small, unit in ((86400, 3600, "dh"), (3600, 60, "hm"), (60, 1, "ms")):
         if seconds >= large:
             return f"{seconds // large}{unit[0]}{seconds % large // small:02}{unit[1]}"
@@ -103,7 +108,10 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def progress_of(instances: Sequence[str], *, show: bool) -> Iterator[Callable[[str], Callable[[str, int, int], None]]]:
-    """Yield a function that gives each instance its own progress line; silent where nobody watches."""
+    """Yield a function that returns the progress callback (stage, done, total) of an instance.
+
+    Each instance has its own line. Nothing is shown where standard error is not a terminal.
+    """
     if not show or not sys.stderr.isatty():
         yield lambda _instance: lambda _stage, _done, _total: None
         return
@@ -129,16 +137,16 @@ def progress_of(instances: Sequence[str], *, show: bool) -> Iterator[Callable[[s
 
 
 def print_report(report: PassReport, *, console: Console) -> None:
-    """One pass: a headline, the table of what changed, then problems and notes."""
+    """Print one pass: a headline, the table of changes, then problems and notes."""
     style = "red" if report.failed else "green"
-    moved = f"version {report.version}" + (
+    version = f"version {report.version}" + (
         f" (was {report.version_before})" if report.version != report.version_before else ""
     )
     access = ", ".join(f"{count} {state}" for state, count in report.access.items()) or "no clusters"
     console.print(
         Text.assemble(
             (report.instance, f"bold {style}"),
-            f": {access}; {moved}; {report.due} worked on; {report.palette_requests} Palette and "
+            f": {access}; {version}; {report.due} worked on; {report.palette_requests} Palette and "
             f"{report.kube_requests} Kubernetes requests in {report.duration_s:.1f} s",
         )
     )
@@ -153,7 +161,7 @@ def print_report(report: PassReport, *, console: Console) -> None:
 
 
 def changes_table(changes: Sequence[Change], *, console: Console) -> Table:
-    """Worst first, so that the cut at the end never hides a failure."""
+    """Return the table of changes, failures first, so that the limit of rows never hides one."""
     ordered = sorted(changes, key=lambda one: (Effect.FAILED not in one.effects, one.name))
     rows: list[tuple[str | Text, ...]] = [
         (
@@ -161,16 +169,16 @@ def changes_table(changes: Sequence[Change], *, console: Console) -> Table:
             change.project,
             Text(" ").join(Text(effect.value, style=EFFECTS[effect].colour) for effect in change.effects),
             change.reason,
-            _told(change),
+            _details(change),
         )
         for change in ordered[:MOST_ROWS]
     ]
     if len(changes) > MOST_ROWS:
-        rows.append((f"... and {len(changes) - MOST_ROWS} more", "", "", "", "(--json tells all)"))
-    return table_of(("cluster", "project", "what", "reason", ""), rows, console=console, spare=("project",))
+        rows.append((f"... and {len(changes) - MOST_ROWS} more", "", "", "", "(--json shows all)"))
+    return table_of(("cluster", "project", "what", "reason", ""), rows, console=console, optional=("project",))
 
 
-def _told(change: Change) -> str:
+def _details(change: Change) -> str:
     repairs = ", ".join(sorted({f"{action.kind} {action.reason}" for action in change.actions}))
     if Effect.REPAIRED in change.effects and repairs:
         return repairs

@@ -1,4 +1,4 @@
-"""What every command does around its own work: load the configuration, run the loop, turn errors into exit codes."""
+"""What all commands share: load the configuration, run the event loop, turn errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from palette_sync.cli.console import complain
+from palette_sync.cli.console import print_problems
 from palette_sync.cli.exits import Exit
 from palette_sync.config import ConfigError, load
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from palette_sync.config import Settings
 
-# Dead DNS names block a resolver thread for up to 30 s each.
-RESOLVER_THREADS = 64
+RESOLVER_THREADS = 64  # a DNS name that does not resolve can block a thread for 30 s
 
 
 def run_command(
     config: Path, work: Callable[[Settings], Awaitable[Exit]], *, log_level: str | None = None, logs: bool = True
 ) -> Exit:
-    """Load `config`, run `work` in a fresh event loop and map what it raises to an exit code and a clear message.
+    """Load `config`, run `work` in a new event loop, and turn what it raises into a message and an exit code.
 
-    Without `logs` nothing is logged at all, and what logging needs is not loaded: for work whose errors are all raised.
+    `log_level` overrides the configured one. Without `logs` nothing is logged, and the logging libraries are not
+    imported: a command that raises all its errors starts faster.
     """
     from palette_sync.assembly.store import StartError
     from palette_sync.store.errors import StoreMisconfigured
@@ -36,7 +36,7 @@ def run_command(
     try:
         settings = load(config)
     except ConfigError as error:
-        complain(error.problems, title="the configuration cannot be used")
+        print_problems(error.problems, title="the configuration cannot be used")
         return Exit.CONFIG
     if logs:
         from palette_sync.telemetry.logs import configure_logging
@@ -50,21 +50,22 @@ def run_command(
         except BaseExceptionGroup as group:
             raise _first(group) from None
     except (StartError, SealKeyError, StoreMisconfigured) as error:
-        complain(getattr(error, "problems", [str(error)]), title="the configuration cannot be used")
+        print_problems(getattr(error, "problems", [str(error)]), title="the configuration cannot be used")
         return Exit.CONFIG
     except LeaseHeld as error:
-        complain([str(error)], title="another palette-sync is at work")
+        print_problems([str(error)], title="another palette-sync holds the lease")
         return Exit.BUSY
     except StoreError as error:
-        complain([str(error)], title="Redis cannot be used")
+        hint = "check [redis] and the network; `palette-sync check` shows details"
+        print_problems([str(error), hint], title="Redis cannot be used")
         return Exit.FAILED
     except (KeyboardInterrupt, asyncio.CancelledError):
-        complain([], title="interrupted")
+        print_problems([], title="interrupted")
         return Exit.FAILED
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What made a task group fail; the others were only cancelled for it."""
+    """Return the first error of a task group; the group cancelled the other tasks because of it."""
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 

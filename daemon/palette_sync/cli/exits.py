@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """`BUSY` is sysexits' EX_TEMPFAIL, `CONFIG` its EX_CONFIG; systemd's RestartPreventExitStatus knows 78."""
+    """`BUSY` is EX_TEMPFAIL and `CONFIG` EX_CONFIG of sysexits.h. The systemd unit does not restart after 78."""
 
     OK = 0
     FAILED = 1

@@ -1,4 +1,4 @@
-"""The command line: arguments, exit codes, and nothing heavy before a command needs it."""
+"""The command line: commands and their options. Each command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from palette_sync.cli.exits import Exit
 
 app = typer.Typer(
     name="palette-sync",
-    help="Connects Spectro Cloud Palette to Backstage: discovers clusters, grants read-only access, publishes it.",
-    epilog="Exit codes: 0 all well, 1 something failed, 2 wrong arguments, 75 another writer is at work, "
+    help="Connects Spectro Cloud Palette to Backstage: discovers clusters, grants read-only access, publishes both.",
+    epilog="Exit codes: 0 success, 1 something failed, 2 wrong arguments, 75 another process holds the lease, "
     "78 the configuration is wrong.",
     no_args_is_help=True,
     add_completion=False,
@@ -32,13 +32,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# What cannot be read is told by the configuration, with exit 78: typer would say it with 2, and be restarted for it.
+# `readable` is off because the configuration reports an unreadable file with exit 78. typer would exit with 2, after
+# which systemd restarts the service.
 ConfigOption = Annotated[
     Path,
     typer.Option("--config", "-c", envvar="PALETTE_SYNC_CONFIG", help="The configuration file.", readable=False),
 ]
 InstanceOption = Annotated[
-    list[str] | None, typer.Option("--instance", "-i", help="Only this instance; may be repeated.")
+    list[str] | None, typer.Option("--instance", "-i", help="Only this instance; can be repeated.")
 ]
 WaitOption = Annotated[str, typer.Option("--wait", help="How long to wait for the daemon's answer, for example 90s.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
@@ -62,9 +63,9 @@ def _root(
 
 @app.command()
 def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Run the daemon: discover on a schedule, rotate tokens, publish, until SIGTERM.
+    """Run the daemon until SIGTERM: discover on a schedule, rotate tokens, publish.
 
-    SIGHUP reloads the configuration, SIGUSR1 resyncs now, SIGUSR2 dumps the state to the log.
+    SIGHUP reloads the configuration, SIGUSR1 resyncs now, SIGUSR2 writes the state to the log.
     """
     from palette_sync.cli import run as command
 
@@ -76,12 +77,12 @@ def resync(
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
     allow_prune: Annotated[
-        bool, typer.Option("--allow-prune", help="Drop what disappeared even if it is much at once.")
+        bool, typer.Option("--allow-prune", help="Drop all clusters that disappeared, even if they are many.")
     ] = False,
     wait: WaitOption = "10m",
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the running daemon, through Redis, to verify everything now; wait until it has."""
+    """Ask the running daemon, through Redis, to verify every cluster now, and wait for the result."""
     from palette_sync.cli import ask as command
 
     _exit(command.resync(config, instance, allow_prune=allow_prune, wait=wait, as_json=as_json))
@@ -94,7 +95,7 @@ def reload(
     wait: WaitOption = "1m",
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the running daemon, through Redis, to reload its configuration; tell what it says."""
+    """Ask the running daemon, through Redis, to reload its configuration, and show its answer."""
     from palette_sync.cli import ask as command
 
     _exit(command.reload(config, instance, wait=wait, as_json=as_json))
@@ -102,7 +103,7 @@ def reload(
 
 @app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Ask the daemon on this machine, at the address of http.listen, how it stands."""
+    """Show the status of the daemon at the address of http.listen."""
     from palette_sync.cli import status as command
 
     _exit(command.run(config, as_json=as_json))
@@ -112,13 +113,15 @@ def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -
 def once(
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
-    resync: Annotated[bool, typer.Option("--resync", help="Verify every cluster and ignore backoffs.")] = False,
+    resync: Annotated[
+        bool, typer.Option("--resync", help="Verify every cluster, also those that wait before a retry.")
+    ] = False,
     allow_prune: Annotated[
-        bool, typer.Option("--allow-prune", help="Drop what disappeared even if it is much at once.")
+        bool, typer.Option("--allow-prune", help="Drop all clusters that disappeared, even if they are many.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run one pass over each instance, then tell what changed."""
+    """Run one pass over each instance and show what changed."""
     from palette_sync.cli import once as command
 
     _exit(command.run(config, instance, resync=resync, allow_prune=allow_prune, as_json=as_json))
@@ -128,10 +131,10 @@ def once(
 def plan(
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
-    resync: Annotated[bool, typer.Option("--resync", help="Plan as if everything were verified.")] = False,
+    resync: Annotated[bool, typer.Option("--resync", help="Plan a pass that verifies every cluster.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a pass would do, without a lease and without any write anywhere."""
+    """Show what a pass would do. Takes no lease and writes nothing anywhere."""
     from palette_sync.cli import plan as command
 
     _exit(command.run(config, instance, resync=resync, as_json=as_json))
@@ -139,7 +142,7 @@ def plan(
 
 @app.command()
 def check(config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None, as_json: JsonOption = False) -> None:
-    """Check configuration, Palette credentials and permissions, Redis and seal keys."""
+    """Check the configuration, Palette credentials and permissions, Redis and seal keys. Writes nothing."""
     from palette_sync.cli import check as command
 
     _exit(command.run(config, instance, as_json=as_json))
@@ -149,7 +152,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None
 def clusters(
     config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None, as_json: JsonOption = False
 ) -> None:
-    """List the published clusters, read from Redis alone."""
+    """List the published clusters. Reads Redis only."""
     from palette_sync.cli import clusters as command
 
     _exit(command.run(config, instance, as_json=as_json))
@@ -160,11 +163,11 @@ def replace_legacy(
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Delete; without it the command only tells what it would.")
+        bool, typer.Option("--yes", help="Delete. Without it the command only shows what it would delete.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete the never-expiring token Secrets that the in-process plugin left behind (LegacyToken)."""
+    """Delete the Secrets with never-expiring tokens that the in-process plugin left (reason LegacyToken)."""
     from palette_sync.cli import replace_legacy as command
 
     _exit(command.run(config, instance, yes=yes, as_json=as_json))
@@ -174,7 +177,7 @@ def replace_legacy(
 def seal_key(
     kid: Annotated[str | None, typer.Argument(help="A name for the key.")] = None, as_json: JsonOption = False
 ) -> None:
-    """Print a new line for the seal keys file; its first key seals, all open."""
+    """Print a new line for the seal keys file. Its first key seals, all of its keys open."""
     from palette_sync.store.seal import SealKeyError, SealKeys
 
     try:
@@ -225,10 +228,10 @@ def simulate(
 
 @app.command()
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards and tell how to look around.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep running afterwards and show how to explore.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the main job end to end against the simulator and an embedded Valkey."""
+    """Show what palette-sync does, end to end, with the simulator and an embedded Valkey."""
     from palette_sync.cli import demo as command
 
     _exit(command.run(keep=keep, as_json=as_json))
@@ -239,7 +242,7 @@ def _exit(code: Exit) -> None:
 
 
 def main() -> None:
-    """Run the command line; a reader that went away (`| head`) is no error, a disk that is full is one to be told."""
+    """Run the command line. A closed pipe (`| head`) is success; a full disk is a failure with a message."""
     try:
         app()
     except BrokenPipeError:
@@ -249,5 +252,5 @@ def main() -> None:
         if error.errno != errno.ENOSPC:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.stderr.write(f"palette-sync: no more can be written: {error.strerror}\n")
+        sys.stderr.write(f"palette-sync: cannot write the output: {error.strerror}\n")
         sys.exit(Exit.FAILED)

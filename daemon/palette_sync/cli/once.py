@@ -1,4 +1,4 @@
-"""`palette-sync once`: one pass over each instance, side by side, then what changed."""
+"""`palette-sync once`: one pass over each instance, all at the same time, and what changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from palette_sync.cli.console import complain, out, print_json, print_report, progress_of
+from palette_sync.cli.console import out, print_json, print_problems, print_report, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.events import Interrupted
@@ -28,7 +28,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune: bool, as_json: bool) -> Exit:
-    """Exit 0: every pass succeeded whole; 1: something failed; 75: another writer holds an instance."""
+    """Exit 0: every pass succeeded; 1: something failed; 75: another process holds the lease of an instance."""
 
     async def work(settings: Settings) -> Exit:
         from palette_sync.assembly.instance import open_shared
@@ -42,14 +42,14 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
                 options = PassOptions(resync=resync, allow_prune=allow_prune)
                 with stop_on_signals(settings.service.grace.total_seconds()) as stop:
                     reports, errors = await run_all(shared, chosen, options, reporter, stop=stop)
-        return tell(reports, errors, as_json=as_json)
+        return _print_reports(reports, errors, as_json=as_json)
 
     return run_command(config, work, log_level="error")
 
 
 @contextmanager
 def stop_on_signals(grace: float) -> Iterator[Stop]:
-    """SIGINT and SIGTERM admit no more clusters and give the others `grace` seconds; the second one ends at once."""
+    """On SIGINT or SIGTERM, start no more clusters and give those in work `grace` seconds. A second signal cancels."""
     from palette_sync.reconcile.ports import Stop
 
     loop = asyncio.get_running_loop()
@@ -63,7 +63,9 @@ def stop_on_signals(grace: float) -> Iterator[Stop]:
             return
         stop.stopping.set()
         loop.call_later(grace, stop.late.set)
-        complain([f"finishing what was begun, for {grace:g} s at most; again to end at once"], title="stopping")
+        print_problems(
+            [f"finishing the clusters in work, within {grace:g} s; interrupt again to end at once"], title="stopping"
+        )
 
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
@@ -82,8 +84,9 @@ async def run_all(
     *,
     stop: Stop | None = None,
 ) -> tuple[list[PassReport], dict[str, StoreError | Interrupted]]:
-    """Run one pass per instance concurrently. A store error of one instance leaves the others alone, and so does one
-    that is stopped while it lists.
+    """Run one pass per instance concurrently. Return the reports, and the errors by instance.
+
+    A store error of one instance, or a stop while it lists, does not affect the others.
     """
     from palette_sync.store.redis import StoreError
 
@@ -96,7 +99,7 @@ async def run_all(
         except StoreError as error:
             errors[name] = error
         except Interrupted:
-            errors[name] = Interrupted("stopped while Palette was listed; nothing was done")
+            errors[name] = Interrupted("stopped while listing Palette; nothing was changed")
 
     async with asyncio.TaskGroup() as group:
         for name, settings in chosen.items():
@@ -113,7 +116,7 @@ async def pass_under_lease(
     *,
     stop: Stop | None = None,
 ) -> PassReport:
-    """Take the instance's lease, run one pass, give the lease back. Raises LeaseHeld, StoreError, StartError."""
+    """Take the lease of the instance, run one pass, release the lease. Raises LeaseHeld, StoreError, StartError."""
     from palette_sync.assembly.instance import client_of, holder, ports_of
     from palette_sync.assembly.store import utc_now
     from palette_sync.reconcile.run import run_pass
@@ -140,8 +143,8 @@ async def pass_under_lease(
         return report
 
 
-def tell(reports: list[PassReport], errors: dict[str, StoreError | Interrupted], *, as_json: bool) -> Exit:
-    """Print the reports and choose the exit code: a lease that is held elsewhere says busy, unless worse happened."""
+def _print_reports(reports: list[PassReport], errors: dict[str, StoreError | Interrupted], *, as_json: bool) -> Exit:
+    """Print the reports and return the exit code: BUSY only if held leases are the only errors."""
     from palette_sync.store.redis import LeaseHeld
 
     failed = any(report.failed for report in reports)
@@ -154,8 +157,8 @@ def tell(reports: list[PassReport], errors: dict[str, StoreError | Interrupted],
         for report in reports:
             print_report(report, console=console)
         for name, error in errors.items():
-            hint = ["ask it by `palette-sync resync`"] if isinstance(error, LeaseHeld) else []
-            complain([str(error), *hint], title=f"{name}: no pass was run")
+            hint = ["ask that process with `palette-sync resync`"] if isinstance(error, LeaseHeld) else []
+            print_problems([str(error), *hint], title=f"{name}: no pass was run")
     if failed or len(busy) < len(errors):
         return Exit.FAILED
     return Exit.BUSY if busy else Exit.OK

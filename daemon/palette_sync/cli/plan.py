@@ -1,4 +1,4 @@
-"""`palette-sync plan`: what a pass would do. No lease, no write to Redis, to Palette or to any cluster."""
+"""`palette-sync plan`: what a pass would do. It takes no lease and writes nothing to Redis, Palette or clusters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from palette_sync.cli.console import complain, out, print_json, progress_of
+from palette_sync.cli.console import out, print_json, print_problems, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.styles import EFFECTS
@@ -29,7 +29,7 @@ ACTION_SIGNS = {"create": ("+", "green"), "delete": ("-", "magenta")}
 
 
 def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: bool) -> Exit:
-    """Exit 0: a whole plan was made (it may hold changes); 1: something could not be planned."""
+    """Exit 0: the plan is complete, with or without changes; 1: something could not be planned."""
 
     async def work(settings: Settings) -> Exit:
         from palette_sync.assembly.instance import open_shared
@@ -46,9 +46,11 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: boo
         else:
             console = out()
             for report in reports:
-                _print(report, console)
+                _print_plan(report, console)
             if warnings:
-                complain(warnings, title="wide rights", style="bold yellow")
+                print_problems(
+                    warnings, title="the granted roles allow more than reading workloads", style="bold yellow"
+                )
         return Exit.FAILED if any(report.failed for report in reports) else Exit.OK
 
     return run_command(config, work, log_level="error")
@@ -86,21 +88,21 @@ def _wide_rights(chosen: dict[str, InstanceSettings]) -> list[str]:
     return [f"{name}: {warning}" for name, one in chosen.items() for warning in wide_rights(rules_of(one))]
 
 
-def _print(report: PassReport, console: Console) -> None:
+def _print_plan(report: PassReport, console: Console) -> None:
     console.print(Text.assemble((report.instance, "bold"), f": {report.discovered} clusters listed, {report.due} due"))
     if report.error:
         console.print(Text(f"  Palette cannot be listed: {report.error}", style="red"))
     for problem in report.problems:
-        console.print(Text(f"  not listed: {problem}; its records stay as they are", style="red"))
+        console.print(Text(f"  not listed: {problem}; its records stay unchanged", style="red"))
     for change in report.changes:
         _print_change(change, console)
     counts = {
         effect: sum(effect in change.effects for change in report.changes)
         for effect in (Effect.PUBLISHED, Effect.UPDATED, Effect.ROTATED, Effect.REPAIRED, Effect.DROPPED, Effect.FAILED)
     }
-    told = ", ".join(f"{count} {effect.value}" for effect, count in counts.items() if count)
-    if told or not report.error:
-        console.print(Text(f"  Plan for {report.instance}: {told or 'nothing to do'}.", style="bold"))
+    summary = ", ".join(f"{count} {effect.value}" for effect, count in counts.items() if count)
+    if summary or not report.error:
+        console.print(Text(f"  Plan for {report.instance}: {summary or 'nothing to do'}.", style="bold"))
     for note in report.notes:
         console.print(Text(f"  note: {note}", style="yellow"))
 
@@ -112,5 +114,5 @@ def _print_change(change: Change, console: Console) -> None:
     console.print(Text.assemble((f"  {look.sign} {change.name}", look.colour), f"  {what}  ({why})"))
     for action in change.actions:
         sign, style = ACTION_SIGNS.get(action.verb, ("~", "yellow"))
-        told = f"{action.reason}: {action.message}" if action.message else action.reason
-        console.print(Text.assemble((f"      {sign} {action.kind} {action.name}", style), f"  ({told})"))
+        why = f"{action.reason}: {action.message}" if action.message else action.reason
+        console.print(Text.assemble((f"      {sign} {action.kind} {action.name}", style), f"  ({why})"))

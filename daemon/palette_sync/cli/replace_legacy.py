@@ -1,6 +1,6 @@
-"""`palette-sync replace-legacy`: remove the never-expiring token Secrets of the in-process plugin.
+"""`palette-sync replace-legacy`: delete the Secrets with never-expiring tokens of the in-process plugin.
 
-Run it once nothing uses those tokens any more: it revokes them at once.
+Deleting a Secret revokes its token at once, so nothing may use it any more.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from palette_sync.cli.console import complain, out, print_json
+from palette_sync.cli.console import out, print_json, print_problems
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.fanout import fan_out
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) -> Exit:
-    """Exit 0: all were deleted (or would be, without --yes); 1: one could not be."""
+    """Exit 0: all were deleted, or without --yes all were found; 1: a cluster failed."""
 
     async def work(settings: Settings) -> Exit:
         from palette_sync.assembly.instance import open_shared
@@ -40,7 +40,7 @@ def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) 
                         problems.append(f"{outcome.key.name}: {outcome.error}")
                     elif outcome.value:
                         found[outcome.key.name] = list(outcome.value)
-        _tell(found, problems, yes=yes, as_json=as_json)
+        _print_results(found, problems, yes=yes, as_json=as_json)
         return Exit.FAILED if problems else Exit.OK
 
     return run_command(config, work, log_level="error")
@@ -49,7 +49,7 @@ def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) 
 async def _of_instance(
     shared: Shared, name: str, settings: InstanceSettings, *, yes: bool
 ) -> list[Outcome[ClusterRecord, tuple[str, ...]]]:
-    """Only clusters in which a legacy token Secret was seen are visited."""
+    """Return the deleted Secrets of each cluster in which a pass saw a legacy token."""
     from palette_sync import kube, palette
     from palette_sync.assembly.instance import client_of
     from palette_sync.assembly.policy import policy_of
@@ -80,7 +80,7 @@ def _remembers_legacy(state: InstanceState, uid: str) -> bool:
     return memory is not None and memory.legacy
 
 
-def _tell(found: dict[str, list[str]], problems: list[str], *, yes: bool, as_json: bool) -> None:
+def _print_results(found: dict[str, list[str]], problems: list[str], *, yes: bool, as_json: bool) -> None:
     if as_json:
         print_json({"deleted" if yes else "would_delete": found, "problems": problems})
         return
@@ -88,8 +88,8 @@ def _tell(found: dict[str, list[str]], problems: list[str], *, yes: bool, as_jso
     for cluster, secrets in sorted(found.items()):
         console.print(Text(f"{cluster}: {'deleted' if yes else 'would delete'} {', '.join(secrets)}"))
     if not found and not problems:
-        console.print("No published cluster holds a legacy token Secret.")
+        console.print("No published cluster has a legacy token Secret.")
     if found and not yes:
-        console.print("Nothing was deleted. Add --yes once nothing uses these tokens any more.")
+        console.print("Nothing was deleted. Run again with --yes once nothing uses these tokens.")
     if problems:
-        complain(problems, title="some could not be replaced")
+        print_problems(problems, title="some clusters failed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from palette_sync.cli.console import complain
+from palette_sync.cli.console import print_problems
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 
@@ -33,7 +33,7 @@ def run(config: Path) -> Exit:
                 outcome = await Daemon(config, shared, notifier=notifier, metrics=metrics).run()
             except EndpointError as error:
                 # Not exit 78, after which a supervisor does not restart: whoever holds the port may release it.
-                complain([str(error)], title="the endpoint cannot listen")
+                print_problems([str(error)], title="the endpoint cannot listen")
                 return Exit.FAILED
         return Exit.OK if outcome is Outcome.STOPPED else Exit.FAILED
 

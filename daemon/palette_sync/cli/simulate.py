@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from palette_sync.cli.console import complain
+from palette_sync.cli.console import print_problems
 from palette_sync.cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def run(
         )
         _check_redis_url(redis_url)
     except ValueError as error:
-        complain([str(error)], title="cannot simulate that")
+        print_problems([str(error)], title="cannot simulate that")
         return Exit.CONFIG
     try:
         asyncio.run(_serve(out, options, redis_url=redis_url, as_json=as_json))
     except OSError as error:
         what = error.filename or (f"--listen {listen}" if error.errno == errno.EADDRNOTAVAIL else out)
-        complain([f"{what}: {error.strerror}"], title="the simulator cannot start")
+        print_problems([f"{what}: {error.strerror}"], title="the simulator cannot start")
         return Exit.FAILED
     return Exit.OK
 

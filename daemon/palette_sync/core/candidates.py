@@ -1,6 +1,6 @@
-"""What a pass may work on: every cluster that is listed or published, with all that is known of it. Pure.
+"""The clusters that a pass may work on: all that are listed or published, with everything known about them. Pure.
 
-The same view tells what is due now and when the next thing will be, so that the two never disagree.
+The same view decides what is due now and when something will be due next, so that the two never disagree.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class Candidates:
-    """One instance at `now`. `rows` are the clusters as Palette listed them last, by uid; a process begins with none.
+    """One instance at `now`. `rows` are the clusters as Palette listed them last, by uid; a process starts without any.
 
-    A state that is not trusted lends no credentials.
+    Credentials of a state that is not trusted are ignored.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class Candidates:
         )
 
     def published(self, uid: str) -> Candidate:
-        """A published cluster that was not listed just now: as it was last listed, else as its record tells."""
+        """A published cluster that was not listed just now: as it was last listed, else rebuilt from its record."""
         row = self._rows.get(uid)
         if row is not None:
             return self.listed(row)
         record = self._state.records[uid]
-        # The record's name is not Palette's, so rules cannot be asked; its kind of access stays what it is.
+        # The record's name is not Palette's, so no rule can be applied; the kind of access stays as it is.
         mode = mode_in_use(record)
         ca_pem = self._ca_in_use(record)
         return replace(
@@ -83,7 +83,7 @@ class Candidates:
         return due(candidate, now=self._now, verify_interval=self._policy.verify_interval, resync=resync, ahead=ahead)
 
     def issuers_due(self, candidates: Iterable[Candidate]) -> dict[str, Due]:
-        """For each issuer whose metadata has run out one cluster, by uid: work on it reads the metadata anew."""
+        """For each issuer whose metadata has expired, one cluster by uid: work on it fetches the metadata again."""
         chosen: dict[str, str] = {}
         for candidate in candidates:
             issuer = _issuer_of(candidate)
@@ -91,16 +91,16 @@ class Candidates:
                 known = self._state.issuers.get(issuer)
                 if known is None or known.valid_until is None or self._now >= known.valid_until:
                     chosen[issuer] = candidate.cluster.uid
-        return {uid: Due(Reason.ISSUER_DUE, "the metadata of its issuer has run out") for uid in chosen.values()}
+        return {uid: Due(Reason.ISSUER_DUE, "the metadata of its issuer has expired") for uid in chosen.values()}
 
     def wakes(self, most: int) -> list[tuple[datetime, str]]:
         """The first moments of `all_wakes`."""
         return heapq.nsmallest(most, self.all_wakes())
 
     def all_wakes(self) -> Iterator[tuple[datetime, str]]:
-        """When what is published will be due without any news from Palette, each with the cluster's uid or the issuer.
+        """Yield when published clusters and issuers will be due by themselves, with the uid or the issuer.
 
-        In no order; a moment may be past. Going through thousands takes a while.
+        The order is undefined, and a time may be past. Iterating over thousands takes a while.
         """
         issuers: set[str] = set()
         for uid in self._state.records:

@@ -1,6 +1,6 @@
 """Which clusters a pass works on, and why. Everything else costs no request. Pure.
 
-The order of the checks is the order of what an operator wants to read as the reason; the first that holds wins.
+Several reasons may hold at once. The first check that holds gives the reason, so the most telling ones come first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RENEW_AHEAD = timedelta(seconds=60)  # renewals that fall due within this share 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """All that is known about one chosen cluster before any request to it.
+    """Everything known about one cluster before any request to it.
 
     `mode` is the configured one, None = `auto`. `desired` is the fingerprint of the configuration that shapes what
     is created in the cluster, `former_desired` the same in the form that was stored before. `ca_pem` is
@@ -75,8 +75,8 @@ def due(
 ) -> Due | None:
     """Return why this cluster is worked on in this pass, or None: nothing is due.
 
-    `resync` is an operator's: everything is verified and backoffs are ignored. `ahead`: tokens whose renewal comes
-    round within it (and within a twelfth of their life) share this pass.
+    `resync`: an operator asked for everything to be verified; backoffs are ignored. `ahead`: tokens whose renewal is
+    due within that time (and within a twelfth of their life) are renewed in this pass too.
     """
     if waits(candidate):
         return None
@@ -89,15 +89,15 @@ def due(
         # Whether a legacy Secret is still there may be hidden from the read-only token.
         return Due(Reason.RESYNC, "an operator asked for it", needs_admin=candidate.memory.legacy)
     if verify_due(candidate.key, candidate.memory.verified_at, now, verify_interval):
-        return Due(Reason.VERIFY_DUE, "the verification interval has come round")
+        return Due(Reason.VERIFY_DUE, "the verification interval has passed")
     return _token_due_soon(candidate, now, ahead) if ahead else None
 
 
 def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta) -> datetime | None:
-    """When this cluster will be due by itself, without any news from Palette; None = never, or it is due already.
+    """When this cluster will be due without a change in Palette; None = never, or it is due already.
 
-    What failed and was not tried again yet is due now. A renewal wakes at its second; verification may come up to
-    `PATIENCE` late, so that several share a pass.
+    A failed cluster that was not retried yet is due now. A renewal is due at its exact time; a verification may be up
+    to `PATIENCE` late, so that several share a pass.
     """
     if waits(candidate):
         return None
@@ -105,7 +105,7 @@ def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta)
     if in_backoff(candidate, now):
         return memory.retry_at
     if memory.failures > 0:
-        return now  # its backoff ended, perhaps during a pass that had found it still resting
+        return now  # its backoff is over; it may have ended during a pass
     moments = [secret.delete_at + PATIENCE for secret in memory.retired]
     if credential is not None and not isinstance(candidate.record and candidate.record.auth, OidcAuth):
         moments.append(credential.renew_at)
@@ -115,14 +115,14 @@ def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta)
 
 
 def renews_from(credential: SealedCredential, ahead: timedelta = RENEW_AHEAD) -> datetime:
-    """From when a pass renews the token: `ahead` of its time, or a twelfth of its life if that is less."""
+    """When a pass renews the token at the earliest: `ahead` of `renew_at`, at most a twelfth of its life."""
     if credential.expires_at is not None:
         ahead = min(ahead, (credential.expires_at - credential.issued_at) / 12)
     return credential.renew_at - ahead
 
 
 def waits(candidate: Candidate) -> bool:
-    """Whether first access must wait, because Palette does not call the cluster Running (or it is paused)."""
+    """Whether work must wait: the cluster is paused, or it has no access yet and Palette does not report Running."""
     cluster = candidate.cluster
     return cluster.paused or (not has_access(candidate) and cluster.state != RUNNING)
 
@@ -180,7 +180,7 @@ def _state_changed(candidate: Candidate, _now: datetime | None) -> Due | None:
     before, after = (record.palette.state, record.palette.health), (cluster.state, cluster.health)
     if before == after:
         return None
-    return Due(Reason.STATE_CHANGED, f"Palette says {_state(*after)}, before {_state(*before)}")
+    return Due(Reason.STATE_CHANGED, f"Palette reports {_state(*after)}, before {_state(*before)}")
 
 
 def _token_due(candidate: Candidate, now: datetime) -> Due | None:
@@ -188,7 +188,7 @@ def _token_due(candidate: Candidate, now: datetime) -> Due | None:
     if credential is None or isinstance(candidate.record and candidate.record.auth, OidcAuth):
         return None
     if not credential.alive(now):
-        return Due(Reason.TOKEN_LAPSED, "the token has lapsed", issue=True, urgent=True)
+        return Due(Reason.TOKEN_LAPSED, "the token has expired", issue=True, urgent=True)
     if token_due(issued_at=credential.issued_at, renew_at=credential.renew_at, now=now):
         return Due(Reason.TOKEN_DUE, "the token has reached its renewal time", issue=True, urgent=True)
     return None
@@ -203,7 +203,7 @@ def _token_due_soon(candidate: Candidate, now: datetime, ahead: timedelta) -> Du
 
 def _overlap_over(candidate: Candidate, now: datetime) -> Due | None:
     if any(secret.delete_at <= now for secret in candidate.memory.retired):
-        return Due(Reason.OVERLAP_OVER, "a replaced Secret has reached its end", needs_admin=True)
+        return Due(Reason.OVERLAP_OVER, "the overlap of a replaced Secret is over", needs_admin=True)
     return None
 
 

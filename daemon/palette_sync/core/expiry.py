@@ -8,5 +8,5 @@ WARN_BEFORE = (timedelta(days=1), timedelta(days=7), timedelta(days=14))
 
 
 def warning_due(left: timedelta) -> timedelta | None:
-    """The closest of the moments before the end at which to warn that has passed; None where the end is far."""
+    """The nearest warning time before the expiry that has passed; None if the expiry is far away."""
     return next((before for before in WARN_BEFORE if left <= before), None)

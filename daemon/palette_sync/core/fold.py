@@ -1,7 +1,7 @@
-"""Fold what a pass learnt about a cluster into the record that is published and the memory that is kept. Pure.
+"""Fold the result of work on a cluster into the record that is published and the memory that is kept. Pure.
 
-Stale beats partial: a failure never takes away the last good server, credential or version; it only changes what
-`access` says about them.
+Stale data beats partial data (invariant 1, docs/architecture.md): a failure never removes the last good server,
+credential or version. It only changes `access`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 LEGACY_MESSAGE = (
-    "a token Secret that never expires stands in this cluster; once nothing uses it, remove it by "
+    "this cluster holds a token Secret that never expires; once nothing uses it, remove it with "
     "`palette-sync replace-legacy`"
 )
 SHORTEST_BACKOFF = timedelta(seconds=2)
@@ -42,7 +42,7 @@ SHORTEST_BACKOFF = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class AccessGained:
-    """Access was proven in this pass. `legacy`: a never-expiring Secret of another tool stands in the cluster."""
+    """Access was proven in this pass. `legacy`: the cluster holds a token Secret of another tool that never expires."""
 
     server: Server
     auth: Auth
@@ -55,7 +55,7 @@ class AccessGained:
 
 @dataclass(frozen=True, slots=True)
 class AccessFailed:
-    """Access could not be proven. `pending`: not wrong, only not there yet."""
+    """Access could not be proven. `pending`: nothing is wrong, something is not available yet."""
 
     reason: Reason
     message: str
@@ -73,7 +73,7 @@ Verdict = AccessGained | AccessFailed
 
 @dataclass(frozen=True, slots=True)
 class Presentation:
-    """How an instance's clusters are shown: its title, the console that links point to, and the metrics flag."""
+    """How readers show an instance's clusters: title, console for links, metrics flag."""
 
     title: str
     console_url: str
@@ -91,9 +91,9 @@ def fold_record(
     presentation: Presentation,
     now: datetime,
 ) -> ClusterRecord:
-    """Return the record to publish. `verdict` is None where nothing was due.
+    """Return the record to publish. `verdict` is None if nothing was due.
 
-    `credential_alive` speaks of the credential that will stand beside the record (of the new one, if there is one).
+    `credential_alive`: the credential that will be published beside the record (the new one, if any) has not expired.
     """
     server = previous.server if previous else None
     auth = previous.auth if previous else None
@@ -116,7 +116,7 @@ def fold_record(
             state=cluster.state,
             health=cluster.health,
             cloud_type=cluster.cloud_type,
-            # Whole seconds, as published: a record must equal what is read back of it.
+            # Whole seconds, as published: a record must equal what is read back.
             created_at=cluster.created_at.replace(microsecond=0) if cluster.created_at else None,
             tags=cluster.tags,
             location=cluster.location,
@@ -138,11 +138,10 @@ def fold_memory(
     now: datetime,
     expires_at: datetime | None = None,
 ) -> ClusterMemory:
-    """Return what is remembered: success clears the failures, a failure starts or lengthens the backoff.
+    """Return the new memory: success clears the failures, a failure starts or extends the backoff.
 
-    `desired` is the fingerprint that was tried: once tried, a changed configuration waits for the backoff like
-    everything else. `expires_at` is the end of the token that still lives: a backoff leaves time for several more
-    attempts before it.
+    `desired` is the fingerprint that was tried: a changed configuration is tried once and then waits for the backoff.
+    `expires_at` is the expiry of the published token: the backoff leaves time for several more attempts before it.
     """
     if isinstance(verdict, AccessGained):
         return ClusterMemory(
@@ -176,17 +175,17 @@ def _access(
         return AccessState.FAILED, Reason.PAUSED, "the virtual cluster is paused in Palette"
     if previous is not None and previous.server is not None:
         if isinstance(auth, ServiceAccountAuth) and not usable and previous.access.state in _SERVED:
-            return AccessState.FAILED, Reason.TOKEN_LAPSED, "the token lapsed before it could be renewed"
+            return AccessState.FAILED, Reason.TOKEN_LAPSED, "the token expired before it could be renewed"
         return previous.access.state, previous.access.reason, previous.access.message
     if cluster.state != RUNNING:
         return (
             AccessState.PENDING,
             Reason.NOT_RUNNING,
-            f"Palette says {cluster.state or 'nothing'}; access waits for Running",
+            f"Palette reports {cluster.state or 'no state'}; access is given once it reports Running",
         )
     if previous is not None:
         return previous.access.state, previous.access.reason, previous.access.message
-    return AccessState.PENDING, Reason.WAITING, "its first access has not been tried yet"
+    return AccessState.PENDING, Reason.WAITING, "first access has not been tried yet"
 
 
 _SERVED = frozenset({AccessState.READY, AccessState.DEGRADED})
@@ -206,7 +205,7 @@ def _dashboard_url(cluster: Cluster, console_url: str) -> str | None:
 
 
 def cluster_of(record: ClusterRecord) -> Cluster:
-    """Rebuild the listing's row from a record, for work on a cluster whose scope could not be listed."""
+    """Rebuild a listing's row from a record, to work on a cluster whose scope could not be listed."""
     facts = record.palette
     return Cluster(
         uid=record.uid,

@@ -1,4 +1,4 @@
-"""The words of the project as frozen values: what Palette lists, what is published, what is remembered.
+"""The domain as frozen values: what Palette lists, what is published, what is remembered.
 
 Pure: nothing here reads a clock, a file or a socket. Times are timezone-aware UTC datetimes.
 """
@@ -20,7 +20,7 @@ MANAGED_BY = "palette-sync"
 SCHEMA = 1
 TENANT_SCOPE = "tenant"
 VIRTUAL_CLOUD_TYPE = "nested"  # Palette's word for virtual clusters
-# Foreign times outside are none: so far from the calendar's ends no interval added to one leads over them.
+# Foreign times outside these years are invalid: adding any interval to a time inside never leaves the calendar.
 YEARS = range(1000, 9000)
 
 
@@ -59,7 +59,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ClusterKey:
-    """Names one cluster for ever: Palette's uid is unique within its instance only."""
+    """Names one cluster for ever. Palette's uid is unique within its instance only."""
 
     instance: str
     uid: str
@@ -95,7 +95,7 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where Palette says a cluster runs; empty strings where it does not say."""
+    """Where a cluster runs, according to Palette; empty strings where Palette does not report it."""
 
     country_code: str = ""
     country_name: str = ""
@@ -107,8 +107,8 @@ class Location:
 class Cluster:
     """One row of a Palette cluster listing, after validation.
 
-    `project` is None for tenant-scoped clusters and where Palette did not say (then `scope` is PROJECT and the
-    cluster fails closed). `state` is Palette's word (`Running`, `Deleting`, ...), `health` likewise (may be "").
+    `project` is None for tenant-scoped clusters and where Palette did not report it (then `scope` is PROJECT and the
+    cluster fails closed). `state` and `health` are Palette's words (`Running`, `Deleting`, ...); `health` may be "".
     `tags` are `key:value` or plain tags, sorted. `permissions` is what the caller may do with this
     cluster according to the row's annotation, None where the row has none.
     """
@@ -129,7 +129,7 @@ class Cluster:
 
     @property
     def gone(self) -> bool:
-        """Whether Palette itself says that the cluster is being or has been deleted."""
+        """Whether Palette reports that the cluster is being deleted or has been deleted."""
         return self.state in {"Deleting", "Deleted"}
 
 
@@ -174,7 +174,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class PaletteFacts:
-    """What the record repeats from Palette; nothing that changes by itself (no heartbeat, no metrics)."""
+    """What a record repeats from Palette; nothing that changes by itself (no heartbeat, no metrics)."""
 
     state: str
     health: str = ""
@@ -206,7 +206,7 @@ class ClusterRecord:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A service-account token as issued. `expires_at` and `renew_at` are what was granted, never what was asked.
+    """A service-account token as issued. `expires_at` and `renew_at` follow from what was granted, not requested.
 
     `expires_at` is None for tokens of `kubernetes.io/service-account-token` Secrets, which never expire.
     """
@@ -222,7 +222,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class SealedCredential:
-    """A credential as it lies in Redis: the token only as a JWE, `sealed` (or bare when sealing is off)."""
+    """A credential as stored in Redis: the token as a JWE in `sealed` (in the clear if sealing is off)."""
 
     issued_at: datetime
     renew_at: datetime
@@ -235,7 +235,7 @@ class SealedCredential:
 
 @dataclass(frozen=True, slots=True)
 class RetiredSecret:
-    """A Secret generation that was replaced: deleted once `delete_at` has passed, if uid still matches."""
+    """A Secret generation that was replaced. It is deleted after `delete_at`, if the uid still matches."""
 
     name: str
     uid: str
@@ -273,7 +273,7 @@ class ScopeStatus:
 
 @dataclass(frozen=True, slots=True)
 class IssuerMetadata:
-    """An OIDC issuer's discovery document and keys, checked. `error` tells why the last refresh failed."""
+    """An OIDC issuer's discovery document and keys, checked. `error` is why the last refresh failed."""
 
     issuer: str
     authorization_endpoint: str = ""
@@ -306,7 +306,7 @@ class Head:
 class InstanceState:
     """Everything the store holds about one instance, decoded. `head` is None on an empty store.
 
-    `trusted` is False when digest or mac does not fit: then neither servers nor credentials may be used.
+    `trusted` is False if digest or mac do not match: then neither servers nor credentials may be used.
     `problems` name single documents that could not be decoded (their records are missing from `records`).
     """
 
@@ -341,7 +341,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What one walk over an instance found. `projects` is None when the project list itself failed (`error`).
+    """What listing an instance found. `projects` is None if the project list failed (`error`).
 
     `projects` are all that the key can see; `listings` cover the selected ones and, if asked, the tenant.
     """

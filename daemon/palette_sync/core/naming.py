@@ -1,7 +1,7 @@
-"""Stable, unique cluster names that Backstage entities can point at. Pure.
+"""Stable, unique cluster names for Backstage entities to refer to. Pure.
 
-A name is `<prefix>-<cluster>`. It never changes while its record lives. Uniqueness is judged without case, because
-Backstage compares entity references so.
+A name is `<prefix>-<cluster>`. It never changes while its record exists. Uniqueness ignores case, as Backstage does
+when it compares entity references.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from palette_sync.core.model import Cluster
 
-LONGEST = 63  # Backstage and Kubernetes labels accept no longer name
+LONGEST = 63  # the limit of Backstage and of Kubernetes labels
 SUFFIX = 6
 _FORBIDDEN = re.compile(r"[^a-zA-Z0-9\-_.]+")
 _UNDATED = datetime.max.replace(tzinfo=UTC)
@@ -28,10 +28,10 @@ def assign_names(
     taken: Iterable[str],
     prefix: str,
 ) -> dict[str, str]:
-    """Return the name of every cluster by uid: the published one where there is one, else a new, unique one.
+    """Return the name of every cluster by uid: the published name, else a new, unique one.
 
-    `published` maps uid to name for all living records of this instance, also for those not among `clusters`;
-    `taken` are the names of other instances. Of two new namesakes the older cluster keeps the plain name.
+    `published` maps uid to name for all records of this instance, also for those not in `clusters`; `taken` are the
+    names of other instances. Of two new clusters of the same name, the older one gets the plain name.
     """
     used = {name.casefold() for name in taken} | {name.casefold() for name in published.values()}
     names: dict[str, str] = {}
@@ -51,7 +51,7 @@ def _candidates(cluster: Cluster, prefix: str) -> Iterable[str]:
     for candidate in (plain, by_project):
         if len(candidate) <= LONGEST:
             yield candidate
-    # The end of a uid tells clusters apart best: it starts with the second of its creation.
+    # The end of a uid differs most: its start is the second of creation.
     tail = _join(cluster.uid)
     for length in range(SUFFIX, max(SUFFIX, len(tail)) + 1):
         yield _ending_in(by_project, tail[-length:])

@@ -1,4 +1,4 @@
-"""Compare what stands in a cluster with what should, and say what to do and why. Pure: nothing here acts.
+"""Compare a cluster's objects with the wanted ones, and decide what to write and why. Pure.
 
 | object        | missing | ours, equal | ours, differs           | not ours, same meaning   | not ours, differs       |
 |---------------|---------|-------------|-------------------------|--------------------------|-------------------------|
@@ -9,8 +9,9 @@
 | Binding       | create  | -           | update, or replace      | label (adopt)            | Conflict                |
 
 What each object should look like, and what counts as a difference, is in `core.objects`. "Not ours" is judged by the
-label `app.kubernetes.io/managed-by`. `adopt = "never"` makes every namesake but the namespace a Conflict, `"always"`
-takes over and repairs. One Conflict blocks the whole cluster: nothing is written then (invariant 5).
+label `app.kubernetes.io/managed-by`. `adopt = "never"` makes every object of the same name except the
+namespace a Conflict, `"always"` takes over and repairs. One Conflict blocks the whole cluster: nothing is written then
+(invariant 5, docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ Verb = Literal["create", "update", "replace", "delete", "issue"]
 
 @dataclass(frozen=True, slots=True)
 class TokenNeed:
-    """Whether a new token is wanted, and why."""
+    """Whether a new token is needed, and why."""
 
     issue: bool
     reason: Reason
@@ -75,7 +76,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why nothing is written to a cluster."""
+    """Why nothing may be written to a cluster."""
 
     reason: Reason
     message: str
@@ -83,10 +84,10 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, in this order. `secret`: the generation that holds or binds the token; `issue`: get a new token.
+    """The writes, in order. `secret`: the generation that holds or binds the token; `issue`: a new token is needed.
 
-    `retired`: replaced generations to remember, with the time of their end. `legacy`: a never-expiring token Secret
-    of another tool stands in the cluster.
+    `retired`: replaced generations and when to delete them. `legacy`: the cluster holds a token Secret of another tool
+    that never expires.
     """
 
     actions: tuple[Action, ...] = ()
@@ -108,7 +109,8 @@ def plan(
     if observed.namespace is not None and observed.namespace.terminating:
         return Plan(
             blocked=Blocked(
-                Reason.NAMESPACE_TERMINATING, f"namespace {desired.namespace} is being deleted; waiting for its end"
+                Reason.NAMESPACE_TERMINATING,
+                f"namespace {desired.namespace} is being deleted; it is created again later",
             )
         )
     try:
@@ -132,7 +134,7 @@ def plan(
 
 
 def plan_replace_legacy(desired: Desired, observed: Observed) -> tuple[Action, ...]:
-    """Delete every legacy token Secret, adopted or not: only those of our service account count as such."""
+    """Delete every legacy token Secret, labelled or not; only those of our service account are legacy."""
     return tuple(
         Action("delete", Kind.SECRET, secret.name, Reason.LEGACY_TOKEN, "holds a token that never expires", secret.meta)
         for secret in observed.secrets
@@ -141,17 +143,21 @@ def plan_replace_legacy(desired: Desired, observed: Observed) -> tuple[Action, .
 
 
 def _stance(desired: Desired, kind: Kind, name: str, meta: Meta, *, same: bool, differs: str) -> bool:
-    """Return whether an object that is not ours is to be labelled; False if it is ours. Raises _Conflict."""
+    """Return whether an object of somebody else is to be adopted; False if it is ours. Raises _Conflict."""
     if meta.ours:
         return False
     if desired.adopt == "always":
         return True
     if meta.manager is not None:
-        raise _Conflict(f"{kind} {name} is managed by {meta.manager[:63]}; rename ours, or set adopt = always")
+        raise _Conflict(
+            f"{kind} {name} is managed by {meta.manager[:63]}; rename ours in [rbac], or set adopt = always"
+        )
     if desired.adopt == "never":
-        raise _Conflict(f"{kind} {name} exists and is not ours; rename ours, or set adopt = matching")
+        raise _Conflict(f"{kind} {name} exists and is not ours; rename ours in [rbac], or set adopt = matching")
     if not same:
-        raise _Conflict(f"{kind} {name} exists, is not ours and {differs}; rename ours, or set adopt = always")
+        raise _Conflict(
+            f"{kind} {name} exists, is not ours and {differs}; rename ours in [rbac], or set adopt = always"
+        )
     return True
 
 
@@ -162,7 +168,7 @@ def _namespace(desired: Desired, observed: Observed) -> list[Action]:
     if found is None:
         return [_creation(wanted)]
     if not found.meta.ours:
-        return []  # it is used, and never labelled
+        return []  # it is used but never labelled
     differs = metadata_drift(wanted, found.meta)
     return [_update(wanted, found.meta, differs.reason, differs.message)] if differs else []
 
@@ -183,7 +189,7 @@ def _binding(desired: Desired, observed: Observed) -> list[Action]:
 def _single(
     desired: Desired, observed: Observed, wanted: Wanted, found: ObservedObject | None, conflict: str = ""
 ) -> list[Action]:
-    """Judge an object that exists once. `conflict` says how a namesake of somebody else differs; empty = never."""
+    """Decide for an object that exists once. `conflict`: how somebody else's differs; empty = any may be adopted."""
     if wanted.kind in observed.unreadable:
         return []
     if found is None:
@@ -214,7 +220,7 @@ def _legacy(desired: Desired, observed: Observed) -> bool:
 
 
 def _is_legacy(desired: Desired, secret: ObservedSecret) -> bool:
-    """A token Secret of our service account that another tool made: labelled by us as legacy, or not yet labelled."""
+    """Whether another tool made this token Secret of our service account: labelled as legacy, or not labelled yet."""
     mine = secret.type == TOKEN_SECRET_TYPE and secret.service_account == desired.service_account
     return mine and (secret.legacy or not secret.meta.ours)
 
@@ -238,10 +244,10 @@ def _secrets(
         (secret for secret in observed.secrets if _usable(desired, secret, adopted=secret.name in taken_over)),
         key=lambda secret: secret.generation,
     )
-    # With the service account its token Secrets are gone too; an Opaque one still binds new tokens.
+    # Token Secrets are deleted with their service account; an Opaque Secret still binds new tokens.
     dead = lost and desired.token_source == "secret"
     chosen = None if dead else _choose(desired, usable, need=need, memory=memory)
-    # A forgotten generation (None) is no reason to issue: whether the token lives was or will be seen by using it.
+    # An unknown generation (None) is no reason to issue: verification shows whether the token lives.
     issue = chosen is None or memory.generation not in {None, chosen.name}
     if chosen is None:
         name, generation = _next_generation(desired, observed)
@@ -257,7 +263,7 @@ def _secrets(
 
 
 def _adopt_secret(desired: Desired, observed: Observed) -> list[Action]:
-    """Judge the unlabelled namesake of our first Secret."""
+    """Decide what to do with an unlabelled Secret that has the name of our first one."""
     named = next((secret for secret in observed.secrets if secret.name == desired.secret), None)
     if named is None or named.meta.ours:
         return []
@@ -266,7 +272,7 @@ def _adopt_secret(desired: Desired, observed: Observed) -> list[Action]:
     differs = "is not a token Secret of our service account"
     _stance(desired, Kind.SECRET, named.name, named.meta, same=same, differs=differs)
     if not legacy and named.type != desired.secret_type:
-        return []  # adopt = always, but a type is immutable: it is of no use and stays as it is
+        return []  # adopt = always, but a Secret's type is immutable: it cannot be used and stays as it is
     if legacy:
         message = "holds a token that never expires; kept for the tool that made it"
         return [_update(wanted_legacy_secret(desired, named.name), named.meta, Reason.LEGACY_TOKEN, message)]
@@ -283,7 +289,7 @@ def _usable(desired: Desired, secret: ObservedSecret, *, adopted: bool) -> bool:
 
 
 def _is_generation(desired: Desired, secret: ObservedSecret) -> bool:
-    """Whether a Secret of ours was made for the token; the installation may keep others in the same namespace."""
+    """Whether a Secret of ours was made for the token; the installation may have others in the same namespace."""
     named = re.fullmatch(rf"{re.escape(desired.secret)}(-[0-9]+)?", secret.name) is not None
     return secret.meta.ours and (named or GENERATION_LABEL in secret.meta.labels)
 
@@ -291,13 +297,13 @@ def _is_generation(desired: Desired, secret: ObservedSecret) -> bool:
 def _choose(
     desired: Desired, usable: list[ObservedSecret], *, need: TokenNeed, memory: ClusterMemory
 ) -> ObservedSecret | None:
-    """The generation to use; None = a new one is to be made."""
+    """The generation to use; None = create a new one."""
     current = next((secret for secret in usable if secret.name == memory.generation), None)
     if desired.token_source == "request" or not need.issue:
         return current or (usable[-1] if usable else None)
     if current is None:
         return usable[-1] if usable else None
-    # A newer generation that was made but never published (a crash in between) is used, not a third one made.
+    # Use a newer generation that was created but never published (a crash in between); do not create a third one.
     return next((secret for secret in usable if secret.generation > current.generation), None)
 
 
@@ -317,7 +323,7 @@ def _generation_name(secret: str, generation: int) -> str:
 def _retire(
     observed: Observed, *, keep: str, memory: ClusterMemory, now: datetime, overlap: timedelta
 ) -> tuple[tuple[RetiredSecret, ...], list[Action]]:
-    """Our generations other than `keep` end after the overlap; those whose time has come are deleted."""
+    """Retire our generations other than `keep` for the overlap, and delete those whose time is over."""
     known = {(secret.name, secret.uid): secret.delete_at for secret in memory.retired}
     retired: list[RetiredSecret] = []
     deletions: list[Action] = []

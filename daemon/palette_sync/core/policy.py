@@ -1,4 +1,4 @@
-"""What an operator wants of one instance, as plain frozen values. The command line builds it from the configuration."""
+"""What an operator wants for one instance, as frozen values. `assembly.policy` builds it from the configuration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OidcPolicy:
 
 @dataclass(frozen=True, slots=True)
 class TokenPolicy:
-    """`validity` is asked for in request mode; `rotate_every` and `overlap` rule the generations of secret mode."""
+    """`validity` is requested in request mode; `rotate_every` and `overlap` control the generations of secret mode."""
 
     validity: timedelta
     rotate_every: timedelta
@@ -40,7 +40,7 @@ class TokenPolicy:
 
 @dataclass(frozen=True, slots=True)
 class InstancePolicy:
-    """Everything that decides what a pass over one instance does. `default_mode` None means `auto`."""
+    """Everything that controls a pass over one instance. `default_mode` None means `auto`."""
 
     instance: str
     name_prefix: str
@@ -57,19 +57,19 @@ class InstancePolicy:
     ca_rules: tuple[CaRule, ...] = ()
 
     def ca_of(self, cluster: Cluster) -> str | None:
-        """The CA of the first rule that matches, as PEM; None = the one in the kubeconfig counts."""
+        """The CA of the first rule that matches, as PEM; None = use the one in the kubeconfig."""
         return next((rule.pem for rule in self.ca_rules if rule.matches(cluster)), None)
 
     def mode_of(self, cluster: Cluster) -> AuthMode | None:
         return auth_mode(cluster, rules=self.auth_rules, default=self.default_mode)
 
     def fingerprint(self, mode: AuthMode, ca_pem: str | None = None) -> str:
-        """Identify the configuration that shapes access in `mode`, so that a change of it is work that is due.
+        """Identify the configuration that shapes access in `mode`, so that a change of it makes clusters due.
 
         `ca_pem` is the CA that a rule gives to the cluster.
 
-        It is stored in Redis beside each cluster. What has its default value is left out: a new option changes no
-        fingerprint until somebody sets it.
+        It is stored in Redis beside each cluster. Fields with their default value are left out: a new option changes
+        no fingerprint until somebody sets it.
         """
         if mode is AuthMode.OIDC:
             shape: dict[str, object] = {"provider": self.oidc.provider, "spectro_proxy": self.oidc.spectro_proxy}
@@ -82,7 +82,7 @@ class InstancePolicy:
         return f"{_FORM}:{hashlib.sha256(text).hexdigest()[:16]}"
 
     def former_fingerprint(self, mode: AuthMode) -> str | None:
-        """The fingerprint of this configuration in the form that was stored before `v2`; None where it had none.
+        """The fingerprint of this configuration in the form stored before `v2`; None if that form cannot express it.
 
         A cluster whose memory holds it is not due; the next work on the cluster stores the present form.
         """

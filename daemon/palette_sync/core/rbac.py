@@ -1,4 +1,4 @@
-"""What Backstage may read in a cluster: rules, the two presets, and what is dangerous about wide ones. Pure."""
+"""What Backstage may read in a cluster: rules, the two presets, and the dangers of wide rules. Pure."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class PolicyRule:
 class AccessProbe:
     """The question of a SelfSubjectAccessReview that the rules must answer with yes.
 
-    `resource` may name a subresource (`pods/log`); `name` narrows it to one object. With `path` set it asks for a
-    path that is no resource, and group and resource are empty.
+    `resource` may name a subresource (`pods/log`); `name` narrows it to one object. With `path` it asks for a
+    non-resource URL, and group and resource are empty.
     """
 
     group: str
@@ -42,7 +42,7 @@ class AccessProbe:
 READ_ONLY = (PolicyRule((ANY,), (ANY,), READ),)
 
 # What Backstage's Kubernetes plugin shows, and what palette-sync reads to verify its own access. No Secrets; of
-# subresources only logs, status and scale, for GET on pods/exec or nodes/proxy is as good as a shell.
+# subresources only logs, status and scale, because GET on pods/exec or nodes/proxy is as good as a shell.
 VIEW = (
     PolicyRule(
         ("",),
@@ -73,7 +73,7 @@ PRESETS: Mapping[str, tuple[PolicyRule, ...]] = {"read-only": READ_ONLY, "view":
 
 
 def normalise(rules: Iterable[PolicyRule]) -> frozenset[PolicyRule]:
-    """Rules by meaning: the order of rules and of the words in them, and repetitions, say nothing."""
+    """Rules by meaning: order and repetition, of rules and of the words in them, do not matter."""
     return frozenset(
         PolicyRule(
             _words(rule.api_groups),
@@ -108,7 +108,7 @@ _DANGERS = (
 
 
 def wide_rights(rules: Iterable[PolicyRule]) -> tuple[str, ...]:
-    """Say in plain words what these rules allow beyond looking at workloads."""
+    """Describe what these rules allow beyond looking at workloads."""
     rules = tuple(rules)
     found = [
         text for group, resource, verb, text in _DANGERS if allows(rules, group=group, resource=resource, verb=verb)
@@ -120,7 +120,7 @@ def wide_rights(rules: Iterable[PolicyRule]) -> tuple[str, ...]:
 
 
 def probe_of(rules: Iterable[PolicyRule]) -> AccessProbe:
-    """The first thing that the rules allow, as a question; pods if they are among it."""
+    """A question that the rules answer with yes: listing pods if they allow it, else the first thing they allow."""
     rules = tuple(rules)
     pods = AccessProbe("", "pods", "list")
     if allows(rules, group="", resource="pods", verb="list"):

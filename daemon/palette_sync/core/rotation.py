@@ -1,7 +1,6 @@
 """When a token is renewed, a failure retried and a healthy cluster verified again. Pure: time is an argument.
 
-Everything that looks random is a hash, so that it is drawn once, is the same after a restart, and spreads clusters
-that were set up together.
+What looks random is a hash: it stays the same after a restart, and it spreads clusters that were set up together.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
 def spread(*words: object) -> float:
-    """A number in [0, 1) that depends on the words alone."""
+    """A number in [0, 1) that depends only on the words."""
     text = "|".join(map(str, words)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8]) / 2**64
 
 
 def renew_at(key: ClusterKey, *, issued_at: datetime, expires_at: datetime) -> datetime:
-    """Place the renewal between 1/3 and 2/3 of the life that was granted, which may be shorter than what was asked."""
+    """Place the renewal between 1/3 and 2/3 of the granted life, which may be shorter than the requested one."""
     life = expires_at - issued_at
     return _place(key, issued_at, issued_at + life / 3, issued_at + life * 2 / 3)
 
@@ -36,14 +35,14 @@ def rotate_at(key: ClusterKey, *, issued_at: datetime, rotate_every: timedelta) 
 
 
 def token_due(*, issued_at: datetime, renew_at: datetime, now: datetime) -> bool:
-    """Whether a token is renewed now. One issued in the future tells of a clock that leapt: renew, do not wait."""
+    """Whether a token is renewed now. An issue time in the future means that a clock jumped: renew, do not wait."""
     return now >= renew_at or issued_at > now + CLOCK_TOLERANCE
 
 
 def verify_due(key: ClusterKey, verified_at: datetime | None, now: datetime, interval: timedelta) -> bool:
-    """Whether the verification interval has come round since `verified_at`.
+    """Whether the verification interval has passed since `verified_at`.
 
-    Slots of `interval` begin at a phase of each cluster's own, so that clusters verified together drift apart.
+    Each cluster has its own phase, so that clusters that were verified together drift apart.
     """
     if verified_at is None or verified_at > now + CLOCK_TOLERANCE:
         return True
@@ -59,7 +58,7 @@ def backoff(failures: int, key: ClusterKey) -> timedelta:
 
 
 def next_verification(key: ClusterKey, verified_at: datetime | None, interval: timedelta) -> datetime | None:
-    """When `verify_due` becomes true; None where it is already."""
+    """When `verify_due` becomes true; None if it is true already."""
     if verified_at is None:
         return None
     phase = interval * spread(key, "verify")

@@ -1,8 +1,8 @@
-"""Which of the discovered clusters are served, which go at once, and which are left alone. Filters fail closed.
+"""Which of the discovered clusters are served, dropped at once, or left alone. Filters fail closed.
 
-Pure. The three fates of a cluster that is not chosen differ on purpose: what the configuration deselects or
-Palette calls deleted goes at once; what merely disappeared passes the prune guard (`core.prune`); what cannot be
-judged (its project is unknown) is neither touched nor newly published.
+Pure. There are three cases of a cluster that is not chosen. One that the configuration deselects or Palette reports as
+deleted is dropped at once. One that disappeared passes the prune guard (`core.prune`). One whose project is unknown is
+neither touched nor newly published (invariant 6, docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Filters:
         return not self.include_projects or _any_matches(self.include_projects, names)
 
     def deselects(self, cluster: Cluster) -> Reason | None:
-        """Why the configuration leaves this cluster out, or None. Its project must be resolved."""
+        """Why the configuration deselects this cluster, or None. Its project must be resolved."""
         if cluster.virtual and not self.include_virtual:
             return Reason.VIRTUAL_EXCLUDED
         if cluster.scope is Scope.TENANT:
@@ -58,7 +58,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class AuthRule:
-    """One line of mixed authentication: all given globs must match; None matches everything."""
+    """One rule of mixed authentication: all given globs must match; None matches everything."""
 
     mode: AuthMode | None
     project: str | None = None
@@ -101,11 +101,11 @@ def auth_mode(cluster: Cluster, *, rules: Iterable[AuthRule], default: AuthMode 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What one discovery means for an instance, by cluster uid.
+    """What a discovery means for an instance, by cluster uid.
 
-    chosen: served. dropped: their records go at once, with the reason. disappeared: their scope was listed
-    completely and does not hold them any more; they pass the prune guard. unresolved: left alone, with the
-    reason. kept: records whose scope could not be listed; they stay untouched.
+    `chosen`: served. `dropped`: their records are dropped at once, with the reason. `disappeared`: their scope was
+    listed completely without them; they pass the prune guard. `unresolved`: left alone, with the reason. `kept`:
+    records whose scope could not be listed; they stay untouched.
     """
 
     chosen: Mapping[str, Cluster] = field(default_factory=dict)
@@ -155,8 +155,7 @@ def _judge_clusters(
                 dropped[cluster.uid] = reason
             else:
                 chosen[cluster.uid] = cluster
-    # A row seen twice (a cluster that moves while it is listed) is served if either sight of it is, and judged if
-    # either can be.
+    # A cluster that moves while it is listed can appear twice. It is served if one of its rows is chosen.
     for uid in chosen:
         dropped.pop(uid, None)
     for uid in chosen.keys() | dropped.keys():
@@ -165,9 +164,9 @@ def _judge_clusters(
 
 
 def _deselects_record(record: ClusterRecord, projects: Mapping[str, Project] | None, filters: Filters) -> Reason | None:
-    """A record that no listing showed is still deselected when the configuration leaves out its scope or kind.
+    """Why the configuration deselects a record that no listing showed: by its scope or kind.
 
-    Virtual clusters that are not wanted are left out of the listing itself; they did not disappear.
+    Unwanted virtual clusters are not requested from Palette, so their absence is no disappearance.
     """
     if record.palette.cloud_type.lower() == VIRTUAL_CLOUD_TYPE and not filters.include_virtual:
         return Reason.VIRTUAL_EXCLUDED

@@ -1,7 +1,7 @@
-"""What went wrong with a cluster, by meaning. Callers never see aiohttp or kubernetes_asyncio errors.
+"""Errors of a cluster, by meaning. Callers never see errors of aiohttp or kubernetes_asyncio.
 
-`reason` ends up in a record's `access.reason`; texts are safe to publish: they hold a Status's reason
-and a cut message at most, never a header or another body.
+`reason` ends up in a record's `access.reason`; texts are safe to publish: they contain at most the reason and the
+shortened message of a Kubernetes Status, never a header or another body.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REFUSED_USER = re.compile(r'\bUser "([^"]+)" cannot ')
 
 
 class KubeError(Exception):
-    """A cluster's API did not do what was asked. `outcome` is the word for metrics."""
+    """A request to a cluster's API failed. `outcome` is the word for metrics."""
 
     reason: Reason = Reason.FAILED
     outcome: ClassVar[RequestOutcome] = RequestOutcome.ERROR
@@ -58,7 +58,7 @@ class NotFound(KubeError):
 
 
 class Conflict(KubeError):
-    """Another writer was faster: the object exists already, or changed since it was read."""
+    """Another writer was faster: the object exists already, or it changed since it was read."""
 
     reason = Reason.CONTENDED
     outcome = RequestOutcome.CONFLICT
@@ -80,14 +80,14 @@ class ServerFailure(KubeError):
 
 
 class Malformed(KubeError):
-    """The answer is not what a Kubernetes API server says."""
+    """The answer is not one of a Kubernetes API server."""
 
     reason = Reason.MALFORMED
     outcome = RequestOutcome.MALFORMED
 
 
 class Unreachable(KubeError):
-    """No complete answer came. A refused certificate has the reason `CertificateRefused`."""
+    """No complete answer arrived. A refused certificate has the reason `CertificateRefused`."""
 
     reason = Reason.UNREACHABLE
     outcome = RequestOutcome.UNREACHABLE
@@ -117,7 +117,7 @@ class TokenRejected(KubeError):
 
 
 class AccessDenied(KubeError):
-    """A token works, but the rules it should have do not take effect."""
+    """A token works, but the rights that it should have do not take effect."""
 
     reason = Reason.ACCESS_DENIED
 
@@ -131,7 +131,7 @@ class Blocked(KubeError):
 
 
 def unreachable(error: TransportError) -> KubeError:
-    """Translate a transport's failure."""
+    """Translate a failure of the transport."""
     if error.cause is Cause.TOO_LARGE:
         return Malformed(str(error))
     return Unreachable(str(error), cause=error.cause)
@@ -149,10 +149,10 @@ _BY_STATUS: dict[int, type[KubeError]] = {
 
 
 def error_of(what: str, reply: Reply, *, token: Secret | None = None, may_lack: bool = False) -> KubeError:
-    """Translate an answer that is no success. `what` names the request without secrets.
+    """Translate an answer other than success. `what` names the request without secrets.
 
-    `token` is what the request was made with: a proxy that tells it back is not repeated. `may_lack`: the request is to
-    a path that some API servers do not have, so that its 404 may be a text.
+    `token` is the one in the request: if a proxy echoes it, it is removed. `may_lack`: some API servers do not have the
+    path of the request, and answer 404 with a plain text.
     """
     status = reply.status
     kind = _BY_STATUS.get(status) or (ServerFailure if status >= 500 else Malformed)  # noqa: PLR2004 - HTTP
@@ -171,7 +171,7 @@ def error_of(what: str, reply: Reply, *, token: Secret | None = None, may_lack: 
 
 
 def status_document(body: bytes) -> dict[str, Any]:
-    """The error envelope of Kubernetes, or nothing: other bodies are of proxies and are not repeated."""
+    """The Status of Kubernetes, or nothing: other bodies come from proxies and are not repeated."""
     try:
         document: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -195,7 +195,7 @@ def _refused_user(document: dict[str, Any]) -> str | None:
 
 
 def _terminating(document: dict[str, Any]) -> bool:
-    """API servers since 1.13 name the cause; the wording of the message is older."""
+    """Whether the namespace is being deleted. API servers since 1.13 name the cause, older ones only say it."""
     details = document.get("details")
     listed = details.get("causes") if isinstance(details, dict) else None
     causes = listed if isinstance(listed, list) else ()

@@ -1,6 +1,7 @@
-"""Read a kubeconfig as what it is: untrusted input. Nothing in it is ever executed, opened or followed.
+"""Read a kubeconfig as untrusted input: nothing in it is executed, opened or followed (invariant 10,
+docs/architecture.md).
 
-Only the current context's cluster counts (and its user, where a credential is wanted). `exec`, `auth-provider`, file
+Only the current context's cluster is read (and its user, if a credential is needed). `exec`, `auth-provider`, file
 paths and servers without https are refused by name.
 """
 
@@ -17,15 +18,14 @@ from palette_sync.core.reasons import Reason
 from palette_sync.kube.kubeconfig_yaml import YamlRefused, read_yaml
 from palette_sync.tls import NotACertificate, trusting
 
-LARGEST = 1024 * 1024
-LARGEST_BUNDLE = 500  # certificates of a CA that are looked at one by one
-# A block ends where five dashes stand: a search that looked further would take minutes over a file of beginnings.
+LARGEST = 128 * 1024
+# A block ends at five dashes: a search beyond them would take minutes on a file that only has BEGIN lines.
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s[^-]*(?:-(?!----)[^-]*)*-----END \1-----")
 _ABSENT = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 class KubeconfigError(Exception):
-    """A kubeconfig that is not used. The text names keys, never values."""
+    """The kubeconfig is not used. The text names keys, never values."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class AdminAccess:
 
 
 def parse(text: Secret, *, ca_pem: str | None = None) -> AdminAccess:
-    """Read server and credential of the current context. `ca_pem`: the operator's own trust for this cluster.
+    """Read server and credential of the current context. `ca_pem`: the CA that the operator gives to this cluster.
 
     Raises KubeconfigError.
     """
@@ -116,7 +116,7 @@ def _named(document: dict[str, object], listing: str, kind: str, name: str | Non
     found = named[0].get(kind) if named else None
     if isinstance(found, dict):
         return found
-    raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, f"the kubeconfig's current context leads to no {kind}")
+    raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, f"the kubeconfig's current context has no {kind}")
 
 
 def _is_named(entry: object, name: str) -> TypeGuard[dict[str, object]]:
@@ -131,7 +131,7 @@ def _text(section: dict[str, object], key: str) -> str | None:
 def _server(cluster: dict[str, object], ca_pem: str | None) -> Server:
     url = _text(cluster, "server") or ""
     if not url.isprintable() or not re.fullmatch(r"(?i:https)://[^\s/?#@]+(/[^\s?#@]*)?", url):
-        raise KubeconfigError(Reason.NOT_HTTPS, "the kubeconfig's server is no plain https address")
+        raise KubeconfigError(Reason.NOT_HTTPS, "the kubeconfig's server is not a plain https address")
     url = "https" + url[len("https") :]
     if _text(cluster, "certificate-authority"):
         raise KubeconfigError(
@@ -141,7 +141,7 @@ def _server(cluster: dict[str, object], ca_pem: str | None) -> Server:
         raise KubeconfigError(Reason.PROXY_REFUSED, "the kubeconfig names a proxy-url, which is never used")
     tls_server_name = _text(cluster, "tls-server-name")
     if tls_server_name is not None and not tls_server_name.isprintable():
-        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig's tls-server-name is no host name")
+        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig's tls-server-name is not a host name")
     if ca_pem is not None:
         return Server(url.rstrip("/"), ca_data_of(ca_pem), tls_server_name)
     if (_text(cluster, "insecure-skip-tls-verify") or "").lower() in {"true", "yes", "on"}:
@@ -160,7 +160,7 @@ def _server(cluster: dict[str, object], ca_pem: str | None) -> Server:
 def _loadable(pem: str) -> str:
     """A bundle without the certificates that do not load, as Go reads it. It is unchanged where none of them loads."""
     blocks = [found.group(0) for found in _PEM.finditer(pem)]
-    good = [block for block in blocks if _loads(block)] if 1 < len(blocks) <= LARGEST_BUNDLE else []
+    good = [block for block in blocks if _loads(block)] if len(blocks) > 1 else []
     return "\n".join(good) + "\n" if good else pem
 
 
@@ -175,11 +175,11 @@ def _loads(block: str) -> bool:
 def _credential(user: dict[str, object]) -> Credential:
     for key, reason in (("exec", Reason.EXEC_REFUSED), ("auth-provider", Reason.AUTH_PROVIDER_REFUSED)):
         if user.get(key) not in (None, *_ABSENT):
-            raise KubeconfigError(reason, f"the kubeconfig's user wants to run {key}; nothing in a kubeconfig is run")
+            raise KubeconfigError(reason, f"the kubeconfig's user asks to run {key}; palette-sync never runs a program")
     for key in ("client-certificate", "client-key", "tokenFile"):
         if _text(user, key):
             raise KubeconfigError(
-                Reason.FILE_PATH_REFUSED, f"the kubeconfig's user names a file by {key}; only inline data is read"
+                Reason.FILE_PATH_REFUSED, f"the kubeconfig's user names a file in {key}; only inline data is read"
             )
     token, certificate = _bearer_token(user), _client_certificate(user)
     if token is not None and certificate is not None:

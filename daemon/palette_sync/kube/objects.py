@@ -1,4 +1,4 @@
-"""The five objects between JSON and the values that decisions are made of. Secrets' data goes no further than here."""
+"""Translate the five objects between JSON and values. The data of Secrets does not leave this module."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
 def meta_of(document: Document) -> Meta:
-    """Raises Malformed where an object has no uid or resourceVersion: it could not be written safely."""
+    """Raises Malformed for an object without uid or resourceVersion: it could not be written safely."""
     metadata = _metadata(document)
     uid, version = metadata.get("uid"), metadata.get("resourceVersion")
     if not isinstance(uid, str) or not isinstance(version, str):
@@ -49,7 +49,7 @@ def service_account_of(document: Document) -> ObservedServiceAccount:
 
 
 def secret_of(document: Document) -> ObservedSecret:
-    """What matters of a Secret; its values are not kept."""
+    """A Secret without its values."""
     meta = meta_of(document)
     return ObservedSecret(
         name=str(_metadata(document).get("name", "")),
@@ -93,12 +93,12 @@ def _metadata(document: Document) -> Document:
 
 
 def section(document: Document, key: str) -> Document:
-    """A part that is an object, or absent. Raises Malformed: whoever answers may be no Kubernetes at all."""
+    """A part that is an object, or absent. Raises Malformed: the server may not be Kubernetes at all."""
     value = document.get(key)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Malformed(f"an object whose {key} is none")
+        raise Malformed(f"an object whose {key} is not an object")
     return value
 
 
@@ -107,7 +107,7 @@ def _objects(document: Document, key: str) -> list[Document]:
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise Malformed(f"an object whose {key} is no list of objects")
+        raise Malformed(f"an object whose {key} is not a list of objects")
     return value
 
 
@@ -116,7 +116,7 @@ def _words(document: Document, key: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise Malformed(f"an object whose {key} is no list of words")
+        raise Malformed(f"an object whose {key} is not a list of strings")
     return tuple(value)
 
 

@@ -19,7 +19,7 @@ OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 
 
 class _Reader:
-    """Reads single objects; absence is None, and a refusal is remembered per kind when `lenient`."""
+    """Reads single objects. An absent one is None. If `lenient`, kinds that may not be read are collected."""
 
     def __init__(self, api: KubeApi, *, lenient: bool) -> None:
         self._api = api
@@ -44,7 +44,7 @@ async def observe(api: KubeApi, desired: Desired, *, lenient: bool = False, also
     """Read the five objects, one after another. `lenient`: kinds that may not be read become `unreadable`.
 
     `also` names Secrets to look at besides ours and the first one.
-    Without the namespace nothing that lives in it is asked for. Raises KubeError.
+    If the namespace is absent, nothing in it is requested. Raises KubeError.
     """
     reader = _Reader(api, lenient=lenient)
     found = await reader.read(Kind.NAMESPACE, desired.namespace, api.core.read_namespace, desired.namespace)
@@ -76,7 +76,7 @@ async def observe(api: KubeApi, desired: Desired, *, lenient: bool = False, also
 async def _read_secrets(
     api: KubeApi, reader: _Reader, desired: Desired, also: Iterable[str]
 ) -> tuple[ObservedSecret, ...]:
-    """Ours by label; the first one by name too, for it may be another tool's."""
+    """Read our Secrets by label, and the first one by name too, because it may belong to another tool."""
     listed = await reader.read(
         Kind.SECRET, "of ours", api.core.list_namespaced_secret, desired.namespace, label_selector=OURS
     )

@@ -1,4 +1,4 @@
-"""Issue a token, read one out of its Secret, and prove that one works."""
+"""Issue a token, read one from its Secret, and prove that a token works."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from palette_sync.core.rbac import AccessProbe
     from palette_sync.kube.transport import KubeApi
 
-# Several API servers and caches may know a fresh token or role a little later (seconds).
+# Seconds. Other API servers and caches may learn of a new token or role a little later.
 PROOF_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
 FILL_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 3.0)
 LONGEST_TOKEN = 64 * 1024
@@ -45,9 +45,9 @@ VERSION_TIMEOUT = 3.0  # seconds: a /version that hangs must not use up the clus
 async def request_token(
     api: KubeApi, desired: Desired, secret: str, *, key: ClusterKey, validity: timedelta, now: datetime
 ) -> Credential:
-    """Issue an expiring token bound to a Secret of ours; it works until that Secret is deleted.
+    """Issue an expiring token that is bound to a Secret of ours. Deleting the Secret revokes it.
 
-    Life is what the API server granted, counted from `now`: a moment before it was asked. Raises KubeError.
+    Its life is what the API server granted, counted from `now`, the time just before the request. Raises KubeError.
     """
     bound = await api.call(f"GET Secret {secret}", api.core.read_namespaced_secret, secret, desired.namespace)
     uid = section(bound, "metadata").get("uid")
@@ -75,7 +75,7 @@ async def request_token(
     token, expires = status.get("token"), status.get("expirationTimestamp")
     if not isinstance(token, str) or not token or not isinstance(expires, str):
         raise Malformed("the API server answered a TokenRequest without a token or its expiry")
-    # The cluster's clock may differ from ours in either direction: its times tell how long it lives, ours since when.
+    # The cluster's clock may differ from ours: the life follows from the cluster's times, the start from our clock.
     expires_at = _after(now, _life(_issued_at(token) or now, _time(expires)))
     return Credential(
         token=_token(token),
@@ -86,14 +86,14 @@ async def request_token(
 
 
 def _life(issued_at: datetime, expires_at: datetime) -> timedelta:
-    """What was granted, by the cluster's own clock. Raises Malformed where it is nothing."""
+    """The granted life by the cluster's clock. Raises Malformed if there is none."""
     if expires_at <= issued_at:
-        raise Malformed("the API server granted a token that has expired already")
+        raise Malformed("the API server granted a token that has already expired")
     return expires_at - issued_at
 
 
 def _after(now: datetime, life: timedelta) -> datetime:
-    """Raises Malformed where the calendar, or what can be published of it, ends before."""
+    """The end of a life. Raises Malformed if it is beyond what can be published."""
     with contextlib.suppress(OverflowError):
         if (end := now + life).year in YEARS:
             return end
@@ -103,7 +103,7 @@ def _after(now: datetime, life: timedelta) -> datetime:
 async def read_secret_token(
     api: KubeApi, desired: Desired, secret: str, *, key: ClusterKey, rotate_every: timedelta, now: datetime
 ) -> Credential:
-    """Read the token that the API server wrote into a Secret, waiting for it in growing pauses.
+    """Read the token that the API server writes into a Secret; wait for it with growing pauses.
 
     Raises TokenNotFilled, KubeError.
     """
@@ -122,9 +122,9 @@ async def read_secret_token(
 async def prove(api: KubeApi, probe: AccessProbe, *, user: str) -> None:
     """Show that the session's token works and that its rules took effect.
 
-    A refusal is asked again for about 5 s. Some clusters forbid access reviews to everybody: a 403 that names `user`,
-    whose token it is, proves the token too, for the API server has authenticated it. Raises TokenRejected,
-    AccessDenied, KubeError.
+    A refusal is retried for about 5 s. Some clusters forbid access reviews to everybody: a 403 that names `user`, whose
+    token it is, proves the token too, because the API server has authenticated it. Raises TokenRejected, AccessDenied,
+    KubeError.
     """
     for pause in (*PROOF_PAUSES, None):
         refusal: TokenRejected | AccessDenied
@@ -144,14 +144,14 @@ async def prove(api: KubeApi, probe: AccessProbe, *, user: str) -> None:
 
 
 async def review(api: KubeApi, probe: AccessProbe) -> bool:
-    """Ask whether the session's token is allowed what `probe` names. Raises Unauthorized, KubeError."""
+    """Ask whether the session's token has the right that `probe` names. Raises Unauthorized, KubeError."""
     body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": _asked(probe)}
     answer = await api.call("access review", api.authorization.create_self_subject_access_review, body)
     return section(answer, "status").get("allowed") is True
 
 
 def _asked(probe: AccessProbe) -> dict[str, dict[str, str]]:
-    """The review's spec, in which a subresource has a field of its own."""
+    """The spec of the review; a subresource has its own field."""
     if probe.path:
         return {"nonResourceAttributes": {"path": probe.path, "verb": probe.verb}}
     resource, _, subresource = probe.resource.partition("/")
@@ -161,7 +161,7 @@ def _asked(probe: AccessProbe) -> dict[str, dict[str, str]]:
 
 
 async def kubernetes_version(api: KubeApi) -> str | None:
-    """The API server's gitVersion, cut; None where it cannot be read, because access does not depend on it."""
+    """The API server's gitVersion, shortened; None if it cannot be read, because access does not depend on it."""
     try:
         answer = await api.call("GET /version", api.version.get_code, _request_timeout=VERSION_TIMEOUT)
     except KubeError:
@@ -175,7 +175,7 @@ def version_in(document: dict[str, Any]) -> str | None:
 
 
 def _issued_at(token: str) -> datetime | None:
-    """The `iat` of a JWT. Nothing is verified: the API server itself handed it over."""
+    """The `iat` of a JWT. Not verified: the API server itself issued the token."""
     parts: Iterator[str] = iter(token.split("."))
     next(parts)
     payload = next(parts, "")
@@ -187,7 +187,7 @@ def _issued_at(token: str) -> datetime | None:
 
 
 def _token(text: str) -> Secret:
-    """Raises Malformed for what no header can carry: Backstage would stumble over it."""
+    """Raises Malformed for text that no header can carry: Backstage could not send it."""
     if len(text) > LONGEST_TOKEN or not re.fullmatch(r"[\x21-\x7e]+", text):
         raise Malformed("the API server granted a token that no header can carry")
     return Secret(text)
@@ -205,4 +205,4 @@ def _time(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=moment.tzinfo or UTC, microsecond=0).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Malformed("the API server wrote a time that is none") from None
+        raise Malformed("the API server returned an invalid time") from None

@@ -1,8 +1,9 @@
-"""Requests to one cluster: kubernetes_asyncio's API classes over a session of ours.
+"""Requests to one cluster: kubernetes_asyncio's API classes over our own session.
 
-Its stock transport reads proxies and netrc from the environment, follows redirects, has no timeout, writes keys to
-temporary files and builds a system-trust context (20 ms) per client. Here: one connection per cluster, closed when its
-work is done; trust and client key from memory; redirects are answers; bodies are raw, bounded, and decoded with orjson.
+The stock transport reads proxies and netrc from the environment, follows redirects, has no timeout, writes keys to
+temporary files and builds a context with the system's trust (20 ms) per client. This one uses one connection per
+cluster and closes it when the work is done. Trust and client key stay in memory, redirects are not
+followed, and bodies have a limit.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from palette_sync.core.reasons import Reason
 from palette_sync.http import RequestOutcome, TransportError, open_session, request
 from palette_sync.kube.errors import KubeError, Malformed, error_of, unreachable
 from palette_sync.kube.kubeconfig import BearerToken, CertificateAndToken, ClientCertificate, KubeconfigError
-from palette_sync.tls import trusting
+from palette_sync.tls import certificates_problem, key_problem, system_trust, trusting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -52,7 +53,7 @@ Credential = ClientCertificate | BearerToken | CertificateAndToken | None
 
 
 class _Rest(RESTClientObject):
-    """The library's place for a transport; its verbs (`get`, `post`, ...) all come to `request`."""
+    """The library's transport; its verbs (`get`, `post`, ...) all call `request`."""
 
     def __init__(self, session: aiohttp.ClientSession, server: Server, timeout: float) -> None:
         self._session = session
@@ -135,12 +136,12 @@ class _Client(ApiClient):
 
 
 class Requests:
-    """Counts requests to API servers. `tell` is given each operation, by the client library's name, and its outcome:
-    `ok`, the word of an error class, or `cancelled` where the caller's patience ended first.
+    """Counts requests to API servers. `report` receives each operation, by the client library's name, and its outcome:
+    `ok`, the outcome of an error class, or `cancelled` if the caller stopped waiting.
     """
 
-    def __init__(self, tell: Callable[[str, str], None] = lambda _operation, _outcome: None) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[str, str], None] = lambda _operation, _outcome: None) -> None:
+        self._report = report
         self.total = 0
 
     @contextlib.contextmanager
@@ -154,14 +155,13 @@ class Requests:
             raise
         finally:
             self.total += 1
-            self._tell(operation, outcome)
+            self._report(operation, outcome)
 
 
 class KubeApi:
-    """One cluster's API with one credential. Async context manager; calls go one after another on one connection.
+    """One cluster's API with one credential. An async context manager; calls share one connection in sequence.
 
-    `timeout`: seconds for each request, and from the beginning for waiting where the server asks to (Retry-After, once
-    per request).
+    `timeout`: seconds for each request. A Retry-After is obeyed if it ends within that time from the beginning.
     """
 
     def __init__(
@@ -203,9 +203,9 @@ class KubeApi:
             try:
                 document = orjson.loads(reply.body)
             except orjson.JSONDecodeError:
-                raise Malformed(f"{what}: the answer is no JSON") from None
+                raise Malformed(f"{what}: the answer is not JSON") from None
             if not isinstance(document, dict):
-                raise Malformed(f"{what}: the answer is no object")
+                raise Malformed(f"{what}: the answer is not an object")
             return document
 
 
@@ -221,21 +221,28 @@ def _parts(credential: Credential) -> tuple[ClientCertificate | None, Secret | N
 def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
     """Trust for one cluster, with the client certificate if there is one. Raises KubeconfigError.
 
-    Without a CA the system's trust is used; that context is shared, for loading it takes 20 ms and 0.8 MB.
+    Without a CA the system's trust is used. That context is shared, because loading it takes 20 ms and 0.8 MB.
     """
     if server.ca_data is None:
         if not isinstance(credential, ClientCertificate):
             return trusting(None)
-        context = ssl.create_default_context()  # its own, because it gets a client certificate
+        context = system_trust()  # its own, because it gets a client certificate
     else:
         try:
-            context = trusting(base64.b64decode(server.ca_data).decode("ascii"))
+            pem = base64.b64decode(server.ca_data).decode("ascii")
+            if problem := certificates_problem(pem):
+                raise KubeconfigError(Reason.BAD_CA, f"the cluster's CA {problem}")
+            context = trusting(pem)
         except ValueError:
             raise KubeconfigError(Reason.BAD_CA, "the cluster's CA is not a valid certificate") from None
-    # As Go does, and so every Kubernetes client: any certificate of the file is an anchor, be it an intermediate one.
+    # As in Go, and so in every Kubernetes client: any certificate of the file is an anchor, even an intermediate one.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if isinstance(credential, ClientCertificate):
+        if problem := certificates_problem(credential.certificate):
+            raise KubeconfigError(Reason.BAD_CREDENTIAL, f"the client certificate {problem}")
+        if problem := key_problem(credential.key.reveal()):
+            raise KubeconfigError(Reason.BAD_CREDENTIAL, f"the client key {problem}")
         with _in_memory(credential.certificate + credential.key.reveal()) as path:
             try:
                 context.load_cert_chain(path, password=_refuse_password)
@@ -247,7 +254,7 @@ def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
 
 
 def _refuse_password() -> str:
-    """Without this, OpenSSL would ask for the passphrase of an encrypted key on the terminal."""
+    """Keep OpenSSL from asking for the passphrase of an encrypted key on the terminal."""
     raise ValueError("the key is encrypted")
 
 
@@ -262,7 +269,7 @@ def _in_memory(text: str) -> Iterator[str]:
         finally:
             os.close(descriptor)
     else:
-        # Other systems: a file that its owner alone may read, gone as soon as it was read.
+        # Other systems: a file that only its owner may read, deleted as soon as it was read.
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(text)
             file.flush()

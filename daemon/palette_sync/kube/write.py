@@ -1,7 +1,7 @@
 """Write one of the five objects, exactly as it was planned.
 
 Creating is a POST, updating a merge patch that carries the resourceVersion, deleting carries uid and resourceVersion
-(invariant 5). Server-side apply without them would take over other people's objects silently.
+(invariant 5, docs/architecture.md). Server-side apply without them would take over other people's objects silently.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ ROUNDS = 4
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What `grant` did. `credential` is None where the published token was to be kept."""
+    """The result of `grant`. `credential` is None if the published token is kept."""
 
     server: Server
     credential: Credential | None
@@ -38,9 +38,9 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the published token told. `dead`: it is refused; otherwise `healthy`, or `actions` say what is to be done.
+    """What verifying the published token showed. `dead`: it is refused; otherwise `healthy`, or `actions` are needed.
 
-    `unreadable`: kinds other than Secrets that this token may not read, so that only the admin can judge them.
+    `unreadable`: kinds other than Secrets that this token may not read, so that only the admin can check them.
     """
 
     dead: bool
@@ -69,9 +69,9 @@ async def grant(
     requests: kube.Requests | None = None,
     dry_run: bool = False,
 ) -> Granted:
-    """Bring the objects in line and, if needed, issue a token and prove it before anybody else learns of it.
+    """Bring the objects in line and, if needed, issue a token and prove it before it is published.
 
-    `dry_run` only tells the actions. Raises KubeError, KubeconfigError.
+    `dry_run` only returns the actions. Raises KubeError, KubeconfigError.
     """
     async with kube.KubeApi(admin.server, admin.credential, timeout=timeout, requests=requests) as api:
         decided, done = await ensure(
@@ -106,7 +106,7 @@ async def grant(
 
 
 def _issued(actions: tuple[Action, ...], *, dry_run: bool) -> tuple[Action, ...]:
-    """A dry run's actions hold the token already; else it is told here, now that it was issued."""
+    """The issue action, once the token was issued; the actions of a dry run contain it already."""
     return () if dry_run else tuple(action for action in actions if action.kind is Kind.TOKEN)
 
 
@@ -123,7 +123,7 @@ async def check(
 ) -> Checked:
     """Verify a healthy cluster with its published read-only token: nothing is written, no admin credential is used.
 
-    A refusal on Secrets is fine, for a living token proves the Secret that it is bound to. Raises KubeError.
+    A refusal on Secrets is fine: a working token proves the Secret that it is bound to. Raises KubeError.
     """
     async with kube.KubeApi(server, kube.BearerToken(token), timeout=timeout, requests=requests) as api:
         denied = False
@@ -136,7 +136,7 @@ async def check(
         try:
             version = await kube.kubernetes_version(api)
             observed = await kube.observe(api, desired, lenient=True)
-        except kube.Unauthorized:  # it was revoked a moment ago
+        except kube.Unauthorized:  # it was revoked just now
             return Checked(dead=True)
         need = TokenNeed(issue=False, reason=Reason.VERIFY_DUE)
         decided = plan(desired, observed, need=need, memory=memory, now=now, overlap=token_policy.overlap)
@@ -163,7 +163,7 @@ async def replace_legacy(
     async with kube.KubeApi(admin.server, admin.credential, timeout=timeout) as api:
         actions = plan_replace_legacy(desired, await kube.observe(api, desired))
         for action in () if dry_run else actions:
-            with contextlib.suppress(kube.NotFound):  # somebody else deleted it meanwhile
+            with contextlib.suppress(kube.NotFound):  # somebody else deleted it
                 await kube.write(api, action, namespace=desired.namespace)
     return tuple(action.name for action in actions)
 
@@ -178,11 +178,10 @@ async def ensure(
     overlap: timedelta,
     dry_run: bool = False,
 ) -> tuple[Plan, tuple[Action, ...]]:
-    """Observe, plan, apply; when another writer was faster, look again, at most `ROUNDS` times.
+    """Observe, plan, apply. If another writer was faster, start again, at most `ROUNDS` times.
 
-    Returns the plan that held at last and every action that was performed; issuing a token is left to the caller.
-    Raises Blocked where the plan forbids writing, Conflict where
-    others kept writing, and what the API server answers.
+    Returns the final plan and every action that was performed; the caller issues the token. Raises Blocked if the plan
+    forbids writing, Conflict if others kept writing, and other KubeErrors.
     """
     done: list[Action] = []
     taken: set[str] = set()
@@ -202,9 +201,9 @@ async def ensure(
             if attempt == ROUNDS - 1:
                 raise
             if action.kind is Kind.SECRET and action.verb == "create":
-                taken.add(action.name)  # perhaps by a Secret without our label, which no listing shows
+                taken.add(action.name)  # perhaps by a Secret without our label, which the listing does not show
             if decided.issue and not need.issue:
-                # What killed the token may be repaired already, so that the next plan could not see it any more.
+                # The cause of the dead token may be repaired already, so that the next plan would not see it.
                 need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
             continue
         return decided, tuple(done)

@@ -1,7 +1,7 @@
-"""The work on one cluster: gain or prove access, and say what came of it as a value.
+"""The work on one cluster: gain or prove access, and return the result as a value.
 
-One task per cluster, so that a cluster is never touched twice at once. Palette's files are fetched before a place
-among the clusters in flight is taken: waiting for Palette's rate limit keeps no other cluster waiting.
+One task works on a cluster, so that a cluster is never touched twice at once. Palette's files are fetched before a slot
+is taken: waiting for Palette's rate limit delays no other cluster.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.issuers import Issuers
 
+T = TypeVar("T")
+
+LARGE_FILE = 16 * 1024  # characters of a kubeconfig that is parsed off the event loop
 log = structlog.get_logger(__name__)
 
 ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
@@ -39,7 +43,7 @@ ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
 
 @dataclass(frozen=True, slots=True)
 class DueCluster:
-    """One cluster that is due, and the token that is published for it, opened (None where there is none)."""
+    """One cluster that is due, and its published token, opened (None if there is none)."""
 
     candidate: Candidate
     due: Due
@@ -51,7 +55,7 @@ class DueCluster:
 
 @dataclass(frozen=True, slots=True)
 class ClusterResult:
-    """What came of an item. `credential`: a new one to publish; `revoked`: the published one is to be removed."""
+    """The result for a cluster. `credential`: a new one to publish; `revoked`: the published one is to be removed."""
 
     verdict: Verdict
     credential: Credential | None = None
@@ -65,7 +69,9 @@ class IssuingSuspended(Exception):
 
 
 class ClusterWorker:
-    """Callable per item. `may_issue` is asked before anything that may issue a token (invariant 3)."""
+    """Works on one cluster per call. It asks `may_issue` before anything that may issue a token (invariant 3,
+    docs/architecture.md). `proven_dead` collects the uids whose published token was refused.
+    """
 
     def __init__(
         self,
@@ -92,7 +98,7 @@ class ClusterWorker:
         self._dry_run = dry_run
 
     async def __call__(self, item: DueCluster) -> ClusterResult:
-        """Never raises for what Palette, a cluster or an issuer did wrong: that is a verdict."""
+        """Errors of Palette, a cluster or an issuer become a verdict; anything else is raised."""
         begun = time.monotonic()
         try:
             worked = await self._work(item)
@@ -115,9 +121,9 @@ class ClusterWorker:
         return await self._auto(item)
 
     async def _auto(self, item: DueCluster) -> ClusterResult:
-        """OIDC where the cluster has a working OIDC configuration, else a service account.
+        """Use OIDC if the cluster has a working OIDC configuration, else a service account.
 
-        A cluster that has one kind of access keeps it while the question cannot be answered.
+        While that cannot be decided, a cluster keeps the kind of access that it has.
         """
         try:
             return await self._oidc(item)
@@ -137,7 +143,7 @@ class ClusterWorker:
         if spec is None:
             raise OidcNotConfigured
         text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
-        server = kube.parse_server_only(text, ca_pem=item.candidate.ca_pem)
+        server = await _off_loop(text, partial(kube.parse_server_only, text, ca_pem=item.candidate.ca_pem))
         await self._issuers.get(spec.issuer_url, spec.ca_pem)
         async with self._slots:
             version = await kube.probe_version(
@@ -155,7 +161,7 @@ class ClusterWorker:
         )
 
     async def _service_account(self, item: DueCluster) -> ClusterResult:
-        """Prove the published token if that is enough; else repair or issue with the admin kubeconfig."""
+        """Verify the published token if that is enough; else repair or issue with the admin kubeconfig."""
         record = item.candidate.record
         need = TokenNeed(issue=item.due.issue or item.token is None, reason=item.due.reason)
         if item.token is not None and not need.issue and not item.due.needs_admin:
@@ -165,7 +171,7 @@ class ClusterWorker:
                 async with self._slots:
                     checked = await self._check(item, record.server, item.token)
             except kube.Unreachable as error:
-                # The record's address may be old: what Palette's file says now decides.
+                # The record's address may be old: compare it with Palette's current file.
                 admin = await self._admin(item)
                 if admin.server == record.server:
                     raise
@@ -178,7 +184,7 @@ class ClusterWorker:
                             item,
                             record.server,
                             checked.kubernetes_version,
-                            # Where this token may not read Secrets, what was known of them stands.
+                            # If this token may not read Secrets, what was seen of them before stays true.
                             legacy=memory.legacy if checked.legacy is None else checked.legacy,
                             generation=memory.generation,
                             retired=checked.retired,
@@ -191,13 +197,13 @@ class ClusterWorker:
         try:
             return await self._grant(item, await self._admin(item), need)
         except Exception as error:
-            # The published token stays in use now, so it must be known whether it works at all.
+            # The published token stays in use, so find out whether it still works.
             if explain(error, self._policy) is not None and not self._dry_run:
                 await self._look_whether_it_lives(item)
             raise
 
     async def _look_whether_it_lives(self, item: DueCluster) -> None:
-        """Note a published token that the API server refuses. What else goes wrong here says nothing of the token."""
+        """Note a published token that the API server refuses. Other failures say nothing about the token."""
         record, credential = item.candidate.record, item.candidate.credential
         if item.token is None or record is None or record.server is None or credential is None:
             return
@@ -211,7 +217,7 @@ class ClusterWorker:
                 raise
 
     async def _grant(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> ClusterResult:
-        """Repair, and issue if needed. A token that is kept is proven again after the repair, else replaced."""
+        """Repair, and issue if needed. A token that is kept is verified after the repair, and replaced if dead."""
         async with self._slots, asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
             granted = await self._grant_once(item, admin, need)
             actions = granted.actions
@@ -236,7 +242,7 @@ class ClusterWorker:
         return ClusterResult(verdict, credential=granted.credential, actions=actions)
 
     async def _grant_once(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> access.Granted:
-        # Whether a token is issued is known for sure only after looking at the cluster; so nothing is begun.
+        # Only looking at the cluster shows whether a token is issued; so nothing is started.
         if not self._dry_run and not self._may_issue():
             raise IssuingSuspended
         policy, candidate = self._policy, item.candidate
@@ -246,7 +252,7 @@ class ClusterWorker:
             need=need,
             memory=candidate.memory,
             key=candidate.key,
-            # A token lives from when it is issued, which in a long pass is not when the pass began.
+            # The life of a token starts when it is issued; in a long pass that is later than the start of the pass.
             now=self._now + timedelta(seconds=int(time.monotonic() - self._begun)),
             token_policy=policy.token,
             timeout=policy.cluster_timeout.total_seconds(),
@@ -276,7 +282,7 @@ class ClusterWorker:
 
     async def _admin(self, item: DueCluster) -> kube.AdminAccess:
         text = await palette.admin_kubeconfig(self._client, item.candidate.cluster)
-        return kube.parse(text, ca_pem=item.candidate.ca_pem)
+        return await _off_loop(text, partial(kube.parse, text, ca_pem=item.candidate.ca_pem))
 
     async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
@@ -295,12 +301,17 @@ class ClusterWorker:
         return checked
 
 
+async def _off_loop(text: Secret, parse: Callable[[], T]) -> T:
+    """Parse a kubeconfig, a large one in a thread, so that it does not block the event loop."""
+    return parse() if len(text.reveal()) < LARGE_FILE else await asyncio.to_thread(parse)
+
+
 class OidcNotConfigured(Exception):
     """Palette names no issuer or no client for the cluster."""
 
 
 def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
-    """Turn what a cluster, Palette or an issuer did into a verdict; None for anything that is not theirs."""
+    """Turn an error of a cluster, Palette or an issuer into a verdict; None for any other error."""
     match error:
         case palette.NotFound():
             return AccessFailed(

@@ -1,4 +1,4 @@
-"""OIDC issuers of one instance: each fetched once while its metadata is valid, whoever asks first."""
+"""OIDC issuers of one instance: each is fetched once while its metadata is valid."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Issuers:
         self.changed: dict[str, IssuerMetadata] = {}
 
     async def get(self, issuer: str, ca_pem: str | None) -> IssuerMetadata:
-        """Return checked metadata, fetched if what is known has run out.
+        """Return checked metadata; fetch it if the known metadata has expired.
 
-        Raises IssuerError where the issuer was never read successfully; one that was stays usable while it fails.
+        Raises IssuerError if the issuer was never fetched successfully; otherwise the old metadata stays in use.
         """
         async with self._turns[issuer]:
             known = self._known.get(issuer)
@@ -46,7 +46,7 @@ class Issuers:
                     )
                 except IssuerError as error:
                     self._tried[issuer] = error
-                    # What was read before stays in use, and is asked for again after a pause.
+                    # The old metadata stays in use; the next attempt comes after a pause.
                     again = self._now + RETRY if known is not None and known.fetched_at is not None else None
                     self._remember(replace(known or IssuerMetadata(issuer), error=str(error), valid_until=again))
                 else:
@@ -57,7 +57,7 @@ class Issuers:
             return known
 
     def put_off(self, issuer: str, reason: str) -> None:
-        """The cluster through which it was to be read anew failed before; do not try the others in turn at once."""
+        """The cluster that was to refresh the issuer failed earlier; do not try the other clusters at once."""
         known = self._known.get(issuer)
         if known is not None and known.fetched_at is not None and not self._valid(known):
             self._remember(replace(known, error=reason, valid_until=self._now + RETRY))

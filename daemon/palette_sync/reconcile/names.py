@@ -1,4 +1,4 @@
-"""Names that are unique over all instances that publish into one store, also while several passes run at once."""
+"""Names that are unique over all instances of one store, also while several passes run at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NameBook:
-    """Gives names to new clusters, one instance at a time; remembers those given but perhaps not yet published."""
+    """Gives names to new clusters, one instance at a time. Remembers given names that may not be published yet."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
@@ -30,9 +30,9 @@ class NameBook:
         clusters: Collection[Cluster],
         published: Mapping[str, str],
     ) -> dict[str, str]:
-        """Return every cluster's name by uid. Other instances are read only when there is a name to give."""
+        """Return every cluster's name by uid. Other instances are read only if a new name is needed."""
         if all(cluster.uid in published for cluster in clusters):
-            self._given.pop(instance, None)  # what was given is published, and may be free again once it is not
+            self._given.pop(instance, None)  # given names are published now; once dropped they are free again
             return {cluster.uid: published[cluster.uid] for cluster in clusters}
         async with self._turn:
             taken = set(await store.names(except_instance=instance))

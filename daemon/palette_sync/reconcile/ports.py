@@ -1,4 +1,4 @@
-"""What a pass works with, and what is asked of it."""
+"""What a pass works with, and its options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Rows = Mapping[str, Cluster]  # clusters as Palette listed them last, by uid
 
 @dataclass(frozen=True, slots=True)
 class Unpublished:
-    """What a pass learnt, by uid, and could not publish before the store failed it. None in `rotated` removes."""
+    """Results of a pass, by uid, that could not be published because the store failed. None in `rotated` removes."""
 
     put: Mapping[str, ClusterRecord]
     rotated: Mapping[str, Credential | None]
@@ -44,10 +44,10 @@ class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
     `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
-    clusters in flight. `facts` go into the status document. `kube_recorder` is told each request to a cluster: its
+    clusters in flight. `facts` go into the status document. `kube_recorder` receives each request to a cluster: its
     operation and its outcome. Once `stopping` is set no more clusters are admitted; once `late` is set those still at
-    work are cancelled. Either way what was issued is published before the pass ends; where the store fails, `keep` is
-    handed what is left.
+    work are cancelled. Either way what was issued is published before the pass ends; if the store fails, `keep`
+    receives the rest.
     """
 
     policy: InstancePolicy
@@ -69,9 +69,9 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class PassOptions:
-    """What is asked of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: no guard.
+    """Options of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: skip the prune guard.
 
-    `known_only`: work on what is due among the published clusters, without asking Palette what there is.
+    `known_only`: work on what is due among the published clusters, without listing Palette.
     """
 
     resync: bool = False

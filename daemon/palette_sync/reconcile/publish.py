@@ -1,4 +1,4 @@
-"""Publish what a pass learns as it goes, so that the first clusters of a cold start show within seconds."""
+"""Publish results during a pass, so that the first clusters of a cold start appear within seconds."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 INTERVAL = 2.0  # seconds between versions of one pass, at least
-LAST_TRIES = (0.2, 0.5, 1.0, 2.0)  # pauses in seconds before what was issued is given up for lost
+LAST_TRIES = (0.2, 0.5, 1.0, 2.0)  # pauses in seconds between the last attempts to publish what was issued
 
 
 @dataclass(frozen=True, slots=True)
 class FinalWrite:
-    """What the end of a pass writes besides clusters. `complete` None leaves the head's mark as it is."""
+    """What the end of a pass writes besides clusters. `complete` None leaves the head's flag as it is."""
 
     drop: Collection[str] = ()
     complete: bool | None = None
@@ -45,8 +45,7 @@ class FinalWrite:
 class Publishing:
     """Collects records, credentials and memory by uid; a later entry of the same uid replaces the earlier one.
 
-    What could not be published because Redis was away stays collected and goes with the next attempt; `away` says so,
-    and nothing is issued meanwhile.
+    While Redis is down, entries stay collected for the next attempt. `away` is True then, and no token is issued.
     """
 
     def __init__(self, publisher: Publisher, *, instance: str, now: datetime) -> None:
@@ -69,7 +68,7 @@ class Publishing:
         revoked: bool = False,
         memory: ClusterMemory | None = None,
     ) -> None:
-        """Take what is known of one cluster. `revoked` removes its credential, unless a new one is given."""
+        """Add the results for one cluster. `revoked` removes its credential, unless a new one is given."""
         if record is not None:
             self._put[uid] = record
         if credential is not None or revoked:
@@ -79,7 +78,7 @@ class Publishing:
         self._something.set()
 
     async def run(self) -> None:
-        """Publish at most every `INTERVAL` seconds until closed. Raises what fences this writer off."""
+        """Publish at most every `INTERVAL` seconds until closed. Raises Fenced and other StoreErrors."""
         while not self._closed.is_set():
             await self._something.wait()
             if self._closed.is_set():
@@ -96,7 +95,7 @@ class Publishing:
         self._something.set()
 
     async def flush(self) -> None:
-        """Publish what is collected; put it back if Redis is away."""
+        """Publish what is collected; put it back if Redis is down."""
         put, rotated, memory = self._put, self._rotated, self._memory
         self._put, self._rotated, self._memory = {}, {}, {}
         self._something.clear()
@@ -114,13 +113,13 @@ class Publishing:
 
     @property
     def unpublished(self) -> Unpublished:
-        """What is collected and was not published, after an error of the store."""
+        """What was collected and not published, after an error of the store."""
         return Unpublished(self._put, self._rotated, self._memory)
 
     async def finish(self, closing: FinalWrite) -> None:
-        """Publish the rest together with what only a whole pass knows, in one last version.
+        """Publish the rest together with the final write of the pass, in one last version.
 
-        Tries a few times, for tokens that were issued would be lost. Raises StoreUnavailable when Redis stays away.
+        Retries a few times, because issued tokens would be lost. Raises StoreUnavailable if Redis stays down.
         """
         for pause in (*LAST_TRIES, None):
             try:

@@ -1,4 +1,4 @@
-"""What a pass did, as values: read by the command line's tables, its `--json`, the status document and metrics."""
+"""The results of a pass as values, for tables, `--json`, the status document and metrics."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def held_of(record: ClusterRecord, passes: int) -> Change:
 
 
 _DROPPED = {
-    Reason.DISAPPEARED: "Palette lists it no more",
+    Reason.DISAPPEARED: "Palette does not list it any more",
     Reason.DELETING: "Palette is deleting it",
     Reason.DELETED: "Palette has deleted it",
     Reason.PROJECT_EXCLUDED: "its project is not selected",
