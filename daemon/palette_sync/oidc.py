@@ -149,21 +149,32 @@ def _https(document: _Document, name: str, host: str, *, required: bool = True) 
 
 
 def _keys(document: _Document, host: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ids and algorithms of the public keys that can sign. Raises IssuerMalformed if there is none."""
+    """Ids and algorithms of the public keys that can sign. Raises IssuerMalformed if there is none.
+
+    A single key needs no id (OpenID Connect Core 1.0, section 10.1); one of several keys without id is passed over.
+    """
     listed = document.get("keys")
     ids: set[str] = set()
     algorithms: set[str] = set()
+    without_id: list[object] = []  # the algorithm of each such key
     for key in listed if isinstance(listed, list) else ():
         if not isinstance(key, dict) or key.get("use", "sig") != "sig":
             continue
         kid, kty, algorithm = key.get("kid"), key.get("kty"), key.get("alg")
-        if not isinstance(kid, str) or not kid or not isinstance(kty, str) or kty in {"", "oct"}:
+        if not isinstance(kty, str) or kty in {"", "oct"}:
+            continue
+        if kid is None:
+            without_id.append(algorithm)
+            continue
+        if not isinstance(kid, str) or not kid:
             continue
         ids.add(kid)
         if isinstance(algorithm, str):
             algorithms.add(algorithm)
+    if not ids and len(without_id) == 1:
+        return (), tuple(one for one in without_id if isinstance(one, str))
     if not ids:
-        raise IssuerMalformed(f"the key set of {host} holds no public signing key with kid and kty")
+        raise IssuerMalformed(f"the key set of {host} holds no public signing key with kty, and kid if it is not alone")
     return tuple(sorted(ids)), tuple(sorted(algorithms))
 
 

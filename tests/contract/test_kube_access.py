@@ -21,6 +21,7 @@ from palette_sync.core.objects import GENERATION_LABEL, LEGACY_LABEL, MANAGED_BY
 from palette_sync.core.plan import TokenNeed
 from palette_sync.core.policy import TokenPolicy
 from palette_sync.core.rbac import READ_ONLY, VIEW, PolicyRule
+from palette_sync.kube import tokens
 from palette_sync.reconcile import access
 from palette_sync.simulator import Simulator, SimulatorOptions
 from palette_sync.simulator.faults import Fault
@@ -346,6 +347,36 @@ async def test_a_dead_token_is_reported_after_a_few_seconds_of_asking(stage: Sta
     assert stage.outcomes.total() > 3
 
 
+async def test_a_stale_token_beside_a_valid_certificate_does_no_harm(stage: Stage) -> None:
+    admin = kube.parse(Secret(admin_kubeconfig(stage.cluster) + "    token: stale\n"))
+
+    seen: list[str | None] = []
+    answer = stage.cluster.answer
+    stage.cluster.answer = lambda call: seen.append(call.headers.get("Authorization")) or answer(call)
+    names = await access.replace_legacy(admin, REQUEST, timeout=60, dry_run=True)
+
+    assert names == ()
+    assert set(seen) == {"Bearer stale"}
+    assert {entry.credential for entry in stage.sim.requests.entries} == {"client-certificate"}
+
+
+async def test_a_valid_token_beside_a_certificate_of_another_authority_works(stage: Stage) -> None:
+    """kubectl sends both, and the API server falls back to the token where the certificate does not count."""
+    token = token_of(await stage.grant())
+    stage.cluster.answer = _without_certificates(stage.cluster.answer)
+    admin = kube.parse(Secret(admin_kubeconfig(stage.cluster) + f"    token: {token.reveal()}\n"))
+
+    async with kube.KubeApi(admin.server, admin.credential, timeout=60) as api:
+        found = await api.call("namespace", api.core.read_namespace, SPACE)
+
+    assert found["metadata"]["name"] == SPACE
+
+
+def _without_certificates(answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """An API server to which no client certificate means anything."""
+    return lambda call: answer(replace(call, client_subject=None))
+
+
 async def test_a_refusal_that_passes_is_waited_out(stage: Stage) -> None:
     """Several API servers: one of them does not know the new token yet."""
     stage.sim.faults.add(Fault(target="kube", kind="status", status=401, path="selfsubjectaccessreviews", times=2))
@@ -360,6 +391,65 @@ async def test_a_token_that_stays_refused_is_never_handed_out(stage: Stage) -> N
     stage.sim.faults.add(Fault(target="kube", kind="status", status=401, path="selfsubjectaccessreviews"))
 
     with pytest.raises(kube.KubeError, check=lambda error: error.reason == "TokenRejected"):
+        await stage.grant()
+
+
+def forbidding(path: str, user: str | None) -> Fault:
+    """What an authorizer answers that refuses `path` to `user`."""
+    named = f'User \\"{user}\\" cannot create it' if user else "no"
+    body = f'{{"kind": "Status", "reason": "Forbidden", "message": "it is forbidden: {named}"}}'
+    return Fault(target="kube", kind="status", status=403, body=body, path=path)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(forbidding("^/version/?$", "system:serviceaccount:a:b"), id="forbidden"),
+        pytest.param(Fault(target="kube", kind="status", status=500, path="^/version/?$"), id="failing"),
+        pytest.param(Fault(target="kube", kind="status", status=401, path="^/version/?$"), id="unauthorized"),
+        pytest.param(Fault(target="kube", kind="garbage", path="^/version/?$"), id="garbage"),
+        pytest.param(Fault(target="kube", kind="drop", path="^/version/?$"), id="a broken connection"),
+    ],
+)
+async def test_a_cluster_that_does_not_tell_its_version_has_access_all_the_same(stage: Stage, fault: Fault) -> None:
+    stage.sim.faults.add(fault)
+
+    granted = await stage.grant()
+    checked = await stage.check(granted)
+
+    assert granted.credential is not None
+    assert granted.kubernetes_version is None
+    assert checked.healthy
+    assert checked.kubernetes_version is None
+
+
+async def test_a_version_that_hangs_uses_up_only_a_part_of_the_clusters_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "VERSION_TIMEOUT", 0.2)
+    stage.sim.faults.add(Fault(target="kube", kind="hang", path="^/version/?$"))
+
+    async with asyncio.timeout(30):
+        granted = await stage.grant(timeout=3600)
+
+    assert granted.credential is not None
+
+
+async def test_a_refused_access_review_that_names_the_account_proves_the_token(stage: Stage) -> None:
+    stage.sim.faults.add(forbidding("selfsubjectaccessreviews", f"system:serviceaccount:{SPACE}:backstage-sa"))
+
+    granted = await stage.grant()
+
+    assert granted.credential is not None
+    assert (await stage.check(granted)).healthy
+    assert stage.sim.requests.count("kube", path_regex="selfsubjectaccessreviews") == 2
+
+
+@pytest.mark.parametrize("user", ["system:anonymous", "system:serviceaccount:other:backstage-sa", None])
+async def test_a_refused_access_review_of_somebody_else_proves_nothing(stage: Stage, user: str | None) -> None:
+    stage.sim.faults.add(forbidding("selfsubjectaccessreviews", user))
+
+    with pytest.raises(kube.KubeError, check=lambda error: error.reason == "Forbidden"):
         await stage.grant()
 
 
@@ -619,6 +709,41 @@ async def test_a_retired_secret_of_another_uid_is_not_deleted(stage: Stage) -> N
     assert stage.store.get("Secret", SPACE, SECRET.secret) is not None
 
 
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_overloaded_api_server_is_asked_once_more_after_the_time_that_it_names(
+    stage: Stage, method: str, status: int
+) -> None:
+    overloaded = Fault(
+        target="kube", kind="status", status=status, method=method, headers={"Retry-After": "0"}, times=1
+    )
+    stage.sim.faults.add(overloaded)
+
+    granted = await stage.grant()
+
+    assert granted.credential is not None
+    assert len(granted.actions) == 6
+
+
+@pytest.mark.parametrize(
+    ("after", "requests"),
+    [
+        pytest.param("0", 2, id="once only"),
+        pytest.param("3600", 1, id="longer than the cluster's time"),
+        pytest.param("soon", 1, id="no number"),
+        pytest.param("-1", 1, id="a negative number"),
+    ],
+)
+async def test_an_api_server_that_stays_overloaded_is_left_alone(stage: Stage, after: str, requests: int) -> None:
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=429, headers={"Retry-After": after}))
+
+    with pytest.raises(kube.KubeError, check=lambda error: error.reason == "TooManyRequests"):
+        await stage.grant()
+
+    assert stage.sim.requests.count("kube") == requests
+    assert stage.outcomes == {("read_namespace", "rate-limited"): 1}
+
+
 def patience(fault: dict[str, Any]) -> float:
     """Seconds that a request is waited for: long enough for it to arrive, however busy the machine is."""
     return 3 if fault["kind"] == "hang" else 60
@@ -735,11 +860,64 @@ async def test_the_name_to_verify_may_differ_from_the_address(stage: Stage) -> N
         await kube.probe_version(replace(server, tls_server_name="elsewhere.example"), timeout=60)
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 500])
-async def test_any_answer_means_reachable(stage: Stage, status: int) -> None:
-    stage.sim.faults.add(Fault(target="kube", kind="status", status=status, body="no"))
+STATUS = '{"kind": "Status", "message": "no"}'
+PAGE = "<html><title>Not found</title></html>"
+
+
+@pytest.mark.parametrize(("status", "body"), [(401, STATUS), (401, "Unauthorized"), (403, STATUS), (500, STATUS)])
+async def test_any_answer_of_an_api_server_means_reachable(stage: Stage, status: int, body: str) -> None:
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=status, body=body))
 
     assert await kube.probe_version(stage.admin.server, timeout=60) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(404, PAGE), (404, "404 page not found\n"), (401, PAGE), (403, PAGE), (502, "no"), (200, PAGE), (200, "{}")],
+)
+async def test_an_answer_of_a_proxy_is_not_one_of_the_api_server(stage: Stage, status: int, body: str) -> None:
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=status, body=body))
+
+    with pytest.raises(kube.Unreachable, match=f"HTTP {status}", check=lambda error: error.reason == "ProxyAnswered"):
+        await kube.probe_version(stage.admin.server, timeout=60, requests=stage.requests)
+    assert stage.outcomes == {("get_code", "unreachable"): 1}
+
+
+@pytest.mark.parametrize("body", [PAGE, "404 page not found\n"])
+async def test_a_proxy_that_answers_404_for_everything_is_named(stage: Stage, body: str) -> None:
+    granted = await stage.grant()
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=404, body=body))
+
+    for work in (stage.grant, lambda: stage.check(granted)):
+        with pytest.raises(kube.Unreachable, check=lambda error: error.reason == "ProxyAnswered"):
+            await work()
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        pytest.param("404 page not found\n", True, id="as old API servers answer"),
+        pytest.param(
+            '{"kind": "Status", "reason": "NotFound", "message": "the server could not find the requested resource"}',
+            True,
+            id="as a Status",
+        ),
+        pytest.param(
+            '{"kind": "Status", "reason": "NotFound", "message": "serviceaccounts \\"backstage-sa\\" not found"}',
+            False,
+            id="the account is missing",
+        ),
+    ],
+)
+async def test_an_api_server_without_token_requests_is_named_with_what_to_do(
+    stage: Stage, body: str, *, named: bool
+) -> None:
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=404, body=body, path="/token$"))
+
+    with pytest.raises(kube.NotFound) as caught:
+        await stage.grant()
+
+    assert ('token.source = "secret"' in str(caught.value)) is named
 
 
 async def test_a_closed_port_is_unreachable(stage: Stage) -> None:

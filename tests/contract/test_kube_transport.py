@@ -20,7 +20,6 @@ from palette_sync.core.policy import TokenPolicy
 from palette_sync.core.rbac import READ_ONLY
 from palette_sync.kube.errors import KubeError
 from palette_sync.kube.kubeconfig import BearerToken
-from palette_sync.kube.tokens import kubernetes_version
 from palette_sync.kube.transport import KubeApi, tls_context
 from palette_sync.reconcile import access
 from palette_sync.simulator import Simulator, SimulatorOptions
@@ -123,12 +122,8 @@ async def test_a_secret_filled_with_something_else_is_malformed(stage: Stage) ->
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [{"gitVersion": ["v1"]}, {"gitVersion": "v1\n"}, {}, [], "v1"],
-    ids=["list", "control", "none", "array", "text"],
-)
-async def test_a_invalid_version_is_ignored(stage: Stage, answer: object) -> None:
+@pytest.mark.parametrize("answer", [{"gitVersion": ["v1"]}, {"gitVersion": "v1\n"}], ids=["list", "control"])
+async def test_an_invalid_version_is_ignored(stage: Stage, answer: object) -> None:
     stage.answer("/version", answer)
     server = kube.parse_server_only(Secret(admin_kubeconfig(stage.cluster)))
 
@@ -191,6 +186,6 @@ async def test_a_token_that_an_api_server_echoes_is_in_no_error(stage: Stage) ->
 
     async with KubeApi(granted.server, BearerToken(token), timeout=60) as api:
         with pytest.raises(KubeError) as caught:
-            await kubernetes_version(api)
+            await api.call("GET /version", api.version.get_code)
 
     assert str(caught.value) == "GET /version: HTTP 403 (***: no user for Bearer ***)"

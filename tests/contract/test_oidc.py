@@ -252,7 +252,8 @@ async def test_other_endpoints_may_be_missing_but_not_http(issuer: Issuer, name:
         {"keys": []},
         {"keys": {}},
         {"keys": ["x"]},
-        {"keys": [{"kty": "RSA"}]},
+        {"keys": [{"kty": "RSA"}, {"kty": "EC"}]},
+        {"keys": [{}]},
         {"keys": [{"kid": "", "kty": "RSA"}]},
         {"keys": [{"kid": 1, "kty": "RSA"}]},
         {"keys": [{"kid": "k"}]},
@@ -266,6 +267,15 @@ async def test_without_a_public_signing_key_there_is_no_issuer(issuer: Issuer, k
 
     with pytest.raises(oidc.IssuerMalformed, match="signing key"):
         await issuer.fetch()
+
+
+async def test_a_single_key_needs_no_id(issuer: Issuer) -> None:
+    issuer.keys = {"keys": [{key: value for key, value in KEY.items() if key != "kid"}]}
+    issuer.document["id_token_signing_alg_values_supported"] = ...
+
+    found = await issuer.fetch()
+
+    assert (found.key_ids, found.algorithms) == ((), ("RS256",))
 
 
 async def test_keys_that_cannot_sign_are_passed_over(issuer: Issuer) -> None:

@@ -20,7 +20,7 @@ import structlog
 from aiohttp import web
 
 from contract.palette_fake import CANARY, Fake, Seen, nobody, raw_server, reply, says, script, tls
-from palette_sync import palette
+from palette_sync import kube, palette
 from palette_sync.core.model import Cluster, Project, Scope, Secret
 from palette_sync.palette.client import PaletteClient, Timing
 from palette_sync.palette.limits import Limits, Rate
@@ -573,7 +573,6 @@ async def test_the_users_kubeconfig_says_whether_the_proxys_address_is_wanted(fr
         (lambda: reply({"code": "ResourceNotFound", "message": "no"}, 404), palette.NotFound),
         (lambda: reply({"code": "ResOperationForbidden", "message": "no"}, 403), palette.NotPermitted),
         (lambda: web.Response(body=b" \n"), palette.NotFound),
-        (lambda: web.Response(body=b"private-key-canary"), palette.Malformed),
     ],
 )
 async def test_a_kubeconfig_that_is_not_there_has_its_reason(answer: Any, kind: type[palette.PaletteError]) -> None:
@@ -583,6 +582,24 @@ async def test_a_kubeconfig_that_is_not_there_has_its_reason(answer: Any, kind: 
 
     assert type(caught.value) is kind
     assert "/v1/spectroclusters/c1/assets/kubeconfig" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"<html><body>Sign in</body></html>", id="a web page"),
+        pytest.param("apiVersion: v1\n".encode("utf-16"), id="UTF-16"),
+        pytest.param(b'"apiVersion: v1"', id="a JSON string"),
+        pytest.param(b"private-key-canary", id="a word"),
+    ],
+)
+async def test_an_answer_that_is_no_kubeconfig_is_refused_by_its_reader(body: bytes) -> None:
+    async with rig(lambda _: web.Response(body=body)) as one:
+        text = await palette.admin_kubeconfig(one.client, CLUSTER)
+
+    with pytest.raises(kube.KubeconfigError, check=lambda error: error.reason == "KubeconfigMalformed") as caught:
+        kube.parse(text)
     assert "canary" not in str(caught.value)
 
 

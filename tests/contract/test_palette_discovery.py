@@ -475,6 +475,26 @@ async def test_a_total_that_moves_is_read_once_more() -> None:
     assert len(listing.clusters) == 59
 
 
+async def test_a_total_that_grows_is_fine_if_the_rows_cover_it() -> None:
+    growing = [page(some(0), "a", 60), page(some(50), "b", 101), page(some(100, 3), "", 103)]
+
+    async with lying(paged(*growing)) as found:
+        listing = by_name(await found())["P1"]
+        asked = [seen for seen in found.fake.seen if in_p1(seen)]
+
+    assert len(listing.clusters) == 103
+    assert len(asked) == len(growing)
+
+
+async def test_a_total_that_grows_beyond_the_rows_is_incomplete() -> None:
+    growing = [page(some(0), "a", 60), page(some(50, 11), "", 62)]
+
+    async with lying(paged(*growing, *growing)) as found:
+        listing = by_name(await found())["P1"]
+
+    assert "61 rows instead of the announced 62" in (listing.error or "")
+
+
 async def test_a_shortfall_that_heals_is_forgiven() -> None:
     async with lying(paged(page(some(0, 4), "", 5), page(some(0, 5), "", 5))) as found:
         listing = by_name(await found())["P1"]

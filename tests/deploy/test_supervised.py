@@ -17,7 +17,7 @@ from deploy.dockerfile import last
 from deploy.installation import Installation, installation, started
 from deploy.unit_file import UNIT, section
 from e2e.command import COMMAND, Ran, environment
-from e2e.daemon import Supervisor
+from e2e.daemon import Supervisor, until
 from palette_sync.config.values import parse_duration
 
 if TYPE_CHECKING:
@@ -113,5 +113,33 @@ def test_it_obeys_as_the_first_process_too(place: Installation, tmp_path: Path) 
         assert run.wait_for("signal_received")["action"] == "resync"
         run.wait_for("pass_finished", count=2)
         os.kill(int(child), signal.SIGTERM)
+        run.wait_for("daemon_stopped")
+        assert run.end() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PID namespaces are Linux's")
+def test_as_the_first_process_it_keeps_a_signal_to_end_that_comes_while_it_starts(
+    place: Installation, tmp_path: Path
+) -> None:
+    if subprocess.run([*PID_ONE, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no PID namespace may be made here: run as root, or allow user namespaces")
+    begun, go_on = tmp_path / "begun", tmp_path / "go-on"
+    code = (
+        "import pathlib, sys, time\nsys.argv = ['palette-sync', 'run']\nfrom palette_sync.cli.main import main\n"
+        f"pathlib.Path({str(begun)!r}).touch()\n"
+        f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.02)\nmain()"
+    )
+    variables = {
+        "PALETTE_SYNC_CONFIG": str(place.config),
+        "PALETTE_SYNC_SECRETS_DIR": str(place.secrets),
+        "PALETTE_SYNC_HTTP__LISTEN": "127.0.0.1:0",
+    }
+    with started([*PID_ONE, sys.executable, "-c", code], variables, log=tmp_path / "log") as run:
+        until(begun.exists)
+        (child,) = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+
+        os.kill(int(child), signal.SIGTERM)
+        go_on.touch()
+
         run.wait_for("daemon_stopped")
         assert run.end() == 0

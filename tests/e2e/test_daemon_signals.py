@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.command import palette_sync
+from e2e.command import environment, palette_sync
 from e2e.daemon import daemon, until
 from e2e.published import reader
+from integration.ports import reserved_port
 from integration.store_builders import raw_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from e2e.conftest import World
 
@@ -393,3 +398,79 @@ def test_early_signals_are_kept_and_children_start_unmasked(world_of: Callable[.
         assert run.stop() == 0
         with pytest.raises(ProcessLookupError):
             os.kill(int(child), 0)
+
+
+@contextmanager
+def full_pipe() -> Iterator[int]:
+    """The writing end of a pipe that nobody reads and that takes no more."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"-" * 4096)
+    os.set_blocking(writing, True)
+    try:
+        yield writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@contextmanager
+def unread(config: Path, code: str = "", **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`palette-sync run` with a log that nobody reads. `code`: Python that is run before, in the same process."""
+    call = f"import sys\nsys.argv = ['palette-sync', 'run', '--config', {str(config)!r}]\n"
+    program = f"{call}from palette_sync.cli.main import main\n{code}\nmain()"
+    with full_pipe() as pipe:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=pipe, stderr=pipe, env=environment(**variables)
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def test_a_log_that_nobody_reads_stops_neither_the_work_nor_the_end(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "2")
+    with reserved_port() as port:
+        variables = {**redis, "PALETTE_SYNC_HTTP__LISTEN": f"127.0.0.1:{port}"}
+        with unread(world.config, **variables) as process:
+            until(lambda: answers(port))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(40) == 0
+
+
+@pytest.mark.parametrize("signals", [1, 2], ids=["the deadline", "a second signal"])
+def test_a_drain_that_hangs_is_ended_although_nobody_reads_why(
+    world_of: Callable[..., World], redis: dict[str, str], tmp_path: Path, signals: int
+) -> None:
+    draining = tmp_path / "draining"
+    world = world_of("--instances", "1", "--clusters", "2")
+    hang = (
+        "import asyncio, pathlib, time\n"
+        "from palette_sync.service.daemon import Daemon\n"
+        f"async def hang(*_):\n    pathlib.Path({str(draining)!r}).touch()\n    await asyncio.sleep(600)\n"
+        "def stuck(self, side_tasks, set_deadline):\n    set_deadline(2)\n    time.sleep(600)\n"
+        f"Daemon._drain = {'stuck' if signals == 1 else 'hang'}\n"
+    )
+    with reserved_port() as port:
+        variables = {**redis, "PALETTE_SYNC_HTTP__LISTEN": f"127.0.0.1:{port}"}
+        with unread(world.config, hang, **variables) as process:
+            until(lambda: answers(port))
+            process.send_signal(signal.SIGTERM)
+            if signals > 1:
+                until(draining.exists)
+                process.send_signal(signal.SIGTERM)
+            assert process.wait(40) == 1

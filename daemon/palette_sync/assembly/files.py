@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING
 
 from palette_sync.assembly.store import StartError
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 def read_pem(where: str, file: Path) -> str:
     """Return the text of a file. `where` is the key that names it. Raises StartError."""
     try:
-        return file.read_text(encoding="ascii")
+        return file.read_bytes().removeprefix(BOM_UTF8).decode("ascii")
     except OSError as error:
         raise StartError(f"{where}: cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:

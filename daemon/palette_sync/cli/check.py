@@ -95,6 +95,9 @@ async def _redis_findings(store: Store, instances: list[str]) -> list[Finding]:
         findings.append(
             Finding(PROBLEM, "redis", "this server is a replica", "set [redis] url to the primary, or use Sentinel")
         )
+    if facts.cluster:
+        what = "this server runs in cluster mode, and Redis Cluster is not supported"
+        findings.append(Finding(PROBLEM, "redis", what, "name a server without cluster mode, or use Sentinel"))
     if facts.eviction not in (None, "noeviction"):
         what = f"maxmemory-policy is {facts.eviction}, so Redis can evict records"
         findings.append(Finding(WARNING, "redis", what, "set maxmemory-policy noeviction"))

@@ -25,14 +25,19 @@ def run(config: Path) -> Exit:
         from palette_sync.telemetry.endpoint import EndpointError
         from palette_sync.telemetry.metrics import Metrics
 
+        metrics = Metrics()
+        writer.count_drops(metrics.log_lines_dropped)
         notifier = Notifier.from_environment(os.environ)
         async with open_shared(settings) as shared:
             try:
-                outcome = await Daemon(config, shared, notifier=notifier, metrics=Metrics()).run()
+                outcome = await Daemon(config, shared, notifier=notifier, metrics=metrics).run()
             except EndpointError as error:
                 # Not exit 78, after which a supervisor does not restart: whoever holds the port may release it.
                 print_problems([str(error)], title="the endpoint cannot listen")
                 return Exit.FAILED
         return Exit.OK if outcome is Outcome.STOPPED else Exit.FAILED
 
-    return run_command(config, work)
+    from palette_sync.telemetry.log_writer import standard_error_in_background
+
+    with standard_error_in_background() as writer:
+        return run_command(config, work)

@@ -90,7 +90,7 @@ class Layers:
 
     def _read_toml(self) -> Document:
         try:
-            return tomllib.loads(self.path.read_text(encoding="utf-8"))
+            return tomllib.loads(self.path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             remedy = "copy config.example.toml there, or name another file with --config"
             raise ConfigError([f"{self.path}: there is no such file; {remedy}"]) from None
@@ -180,7 +180,7 @@ class Layers:
             with file.open("rb") as stream:
                 content = stream.read(_LARGEST_SECRET + 1)
             if len(content) <= _LARGEST_SECRET:
-                return content.decode().strip()
+                return content.decode("utf-8-sig").strip()
             self.problems.append(f"{where}: the file is larger than 64 KiB, too large for a secret; correct the path")
         except OSError as error:
             self.problems.append(f"{where}: the file cannot be read: {error.strerror}; {_CHECK_PATH}")

@@ -63,6 +63,11 @@ class Desired:
     def secret_type(self) -> str:
         return OPAQUE if self.token_source == "request" else TOKEN_SECRET_TYPE
 
+    @property
+    def user(self) -> str:
+        """The service account's name as authorizers and audit logs know it."""
+        return f"system:serviceaccount:{self.namespace}:{self.service_account}"
+
 
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"

@@ -227,6 +227,13 @@ class Reason(StrEnum):
         "It tries again with growing pauses. Backstage leaves the cluster out meanwhile.",
         "Check the network path from the daemon to the server, or use Spectro Proxy.",
     )
+    PROXY_ANSWERED = (
+        "ProxyAnswered",
+        Shown.RECORD,
+        "A proxy in front of the API server answered in its place, for example Spectro Proxy while its tunnel is down.",
+        "It tries again with growing pauses.",
+        "Check the proxy and its connection to the cluster; the message names the request and the HTTP status.",
+    )
     CERTIFICATE_REFUSED = (
         "CertificateRefused",
         Shown.RECORD,
@@ -253,7 +260,7 @@ class Reason(StrEnum):
         Shown.RECORD,
         "The API server does not know what was asked for.",
         "It tries again with growing pauses.",
-        "The message names the request. A proxy in front of the server may answer in its place.",
+        "The message names the request.",
     )
     CONTENDED = (
         "Contended",

@@ -6,6 +6,7 @@ shortened message of a Kubernetes Status, never a header or another body.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from palette_sync.http import Reply, TransportError
 
 LONGEST_MESSAGE = 400  # characters, of which the middle is cut
+# API servers answer so, without a Status, for a group or subresource that they do not have.
+_UNKNOWN_PATH = b"404 page not found"
+_REFUSED_USER = re.compile(r'\bUser "([^"]+)" cannot ')
 
 
 class KubeError(Exception):
@@ -35,8 +39,11 @@ class Unauthorized(KubeError):
 
 
 class Forbidden(KubeError):
+    """`user` is whom the API server's authorizer refused; None where the answer does not say."""
+
     reason = Reason.FORBIDDEN
     outcome = RequestOutcome.NOT_PERMITTED
+    user: str | None = None
 
 
 class NamespaceTerminating(Forbidden):
@@ -91,6 +98,12 @@ class Unreachable(KubeError):
             self.reason = Reason.CERTIFICATE_REFUSED
 
 
+class ProxyAnswered(Unreachable):
+    """An answer came, but not from a Kubernetes API server, so the server itself was not reached."""
+
+    reason = Reason.PROXY_ANSWERED
+
+
 class TokenNotFilled(KubeError):
     """The API server did not write a token into its Secret in time."""
 
@@ -135,23 +148,29 @@ _BY_STATUS: dict[int, type[KubeError]] = {
 }
 
 
-def error_of(what: str, reply: Reply, *, token: Secret | None = None) -> KubeError:
+def error_of(what: str, reply: Reply, *, token: Secret | None = None, may_lack: bool = False) -> KubeError:
     """Translate an answer other than success. `what` names the request without secrets.
 
-    `token` is the one in the request: if a proxy echoes it, it is removed.
+    `token` is the one in the request: if a proxy echoes it, it is removed. `may_lack`: some API servers do not have the
+    path of the request, and answer 404 with a plain text.
     """
     status = reply.status
     kind = _BY_STATUS.get(status) or (ServerFailure if status >= 500 else Malformed)  # noqa: PLR2004 - HTTP
-    document = _status_document(reply.body)
+    document = status_document(reply.body)
     detail = _detail(document, token)
+    if kind is NotFound and not document and not (may_lack and reply.body.strip() == _UNKNOWN_PATH):
+        return ProxyAnswered(f"{what}: HTTP {status}, which is not from a Kubernetes API server")
     if kind is Malformed and 300 <= status < 400:  # noqa: PLR2004 - HTTP
         detail = "a redirect, which is never followed"
     if kind is Forbidden and _terminating(document):
         kind = NamespaceTerminating
-    return kind(f"{what}: HTTP {status}{f' ({detail})' if detail else ''}")
+    error = kind(f"{what}: HTTP {status}{f' ({detail})' if detail else ''}")
+    if isinstance(error, Forbidden):
+        error.user = _refused_user(document)
+    return error
 
 
-def _status_document(body: bytes) -> dict[str, Any]:
+def status_document(body: bytes) -> dict[str, Any]:
     """The Status of Kubernetes, or nothing: other bodies come from proxies and are not repeated."""
     try:
         document: Any = orjson.loads(body)
@@ -166,6 +185,13 @@ def _detail(document: dict[str, Any], token: Secret | None) -> str:
     if token:
         text = text.replace(token.reveal(), "***")
     return one_line(text, LONGEST_MESSAGE)
+
+
+def _refused_user(document: dict[str, Any]) -> str | None:
+    """The user in an authorizer's `... is forbidden: User "NAME" cannot create resource ...`."""
+    message = document.get("message")
+    found = _REFUSED_USER.search(message) if isinstance(message, str) else None
+    return found.group(1) if found else None
 
 
 def _terminating(document: dict[str, Any]) -> bool:

@@ -2,8 +2,7 @@
 docs/architecture.md).
 
 Only the current context's cluster is read (and its user, if a credential is needed). `exec`, `auth-provider`, file
-paths and servers without https are refused by name. The YAML is built from libyaml's events without recursion, because
-a deeply nested document overflows the C stack of PyYAML's loaders and ends the process. Aliases are refused.
+paths and servers without https are refused by name.
 """
 
 from __future__ import annotations
@@ -12,19 +11,14 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeGuard
-
-import yaml
+from typing import TypeGuard
 
 from palette_sync.core.model import Secret, Server, ca_data_of
 from palette_sync.core.reasons import Reason
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from palette_sync.kube.kubeconfig_yaml import YamlRefused, read_yaml
+from palette_sync.tls import NotACertificate, trusting
 
 LARGEST = 128 * 1024
-DEEPEST = 24
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # A block ends at five dashes: a search beyond them would take minutes on a file that only has BEGIN lines.
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s[^-]*(?:-(?!----)[^-]*)*-----END \1-----")
 _ABSENT = frozenset({"", "~", "null", "Null", "NULL"})
@@ -52,11 +46,22 @@ class BearerToken:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateAndToken:
+    """Both, sent together as kubectl does. API servers look at the certificate first, so a stale token does no harm."""
+
+    certificate: ClientCertificate
+    token: BearerToken
+
+
+Credential = ClientCertificate | BearerToken | CertificateAndToken
+
+
+@dataclass(frozen=True, slots=True)
 class AdminAccess:
     """What an admin kubeconfig grants. Dropped from memory after the cluster's work."""
 
     server: Server
-    credential: ClientCertificate | BearerToken = field(repr=False)
+    credential: Credential = field(repr=False)
 
 
 def parse(text: Secret, *, ca_pem: str | None = None) -> AdminAccess:
@@ -81,53 +86,19 @@ def _document(text: Secret) -> dict[str, object]:
     raw = text.reveal()
     if len(raw) > LARGEST:
         raise KubeconfigError(Reason.KUBECONFIG_TOO_LARGE, f"the kubeconfig is larger than {LARGEST} bytes")
+    if re.match(r"\s*<[!a-zA-Z]", raw):
+        raise _malformed("in place of a kubeconfig came a web page")
     try:
-        root = _build(yaml.parse(raw, Loader=_LOADER))
-    except (yaml.YAMLError, UnicodeError):
-        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig is not valid YAML") from None
+        root = read_yaml(raw)
+    except YamlRefused as error:
+        raise _malformed(f"the kubeconfig {error}") from None
     if not isinstance(root, dict):
-        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig is not a mapping")
+        raise _malformed("the kubeconfig is not a mapping")
     return root
 
 
-def _build(events: Iterator[yaml.Event]) -> object:
-    """Build nested dicts, lists and strings from parse events, with a stack of our own and a depth limit."""
-    root: list[object] = []
-    stack: list[list[object] | dict[str, object]] = [root]
-    keys: list[str | None] = [None]
-    for event in events:
-        if isinstance(event, yaml.AliasEvent):
-            raise KubeconfigError(
-                Reason.KUBECONFIG_MALFORMED, "the kubeconfig uses YAML aliases, which no kubeconfig needs"
-            )
-        if isinstance(event, yaml.CollectionStartEvent):
-            if len(stack) > DEEPEST:
-                raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig is nested too deeply")
-            fresh: list[object] | dict[str, object] = {} if isinstance(event, yaml.MappingStartEvent) else []
-            _place(stack[-1], keys, fresh)
-            stack.append(fresh)
-            keys.append(None)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            stack.pop()
-            keys.pop()
-        elif isinstance(event, yaml.ScalarEvent):
-            if isinstance(stack[-1], dict) and keys[-1] is None:
-                keys[-1] = event.value
-            else:
-                _place(stack[-1], keys, event.value)
-    return root[0] if len(root) == 1 else None
-
-
-def _place(parent: list[object] | dict[str, object], keys: list[str | None], value: object) -> None:
-    if isinstance(parent, list):
-        parent.append(value)
-        return
-    key, keys[-1] = keys[-1], None
-    if key is None:
-        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig has a key that is not text")
-    if key in parent:
-        raise KubeconfigError(Reason.KUBECONFIG_MALFORMED, "the kubeconfig has a key twice")
-    parent[key] = value
+def _malformed(message: str) -> KubeconfigError:
+    return KubeconfigError(Reason.KUBECONFIG_MALFORMED, message)
 
 
 def _current_context(document: dict[str, object]) -> dict[str, object]:
@@ -159,8 +130,9 @@ def _text(section: dict[str, object], key: str) -> str | None:
 
 def _server(cluster: dict[str, object], ca_pem: str | None) -> Server:
     url = _text(cluster, "server") or ""
-    if not url.isprintable() or not re.fullmatch(r"https://[^\s/?#@]+(/[^\s?#@]*)?", url):
+    if not url.isprintable() or not re.fullmatch(r"(?i:https)://[^\s/?#@]+(/[^\s?#@]*)?", url):
         raise KubeconfigError(Reason.NOT_HTTPS, "the kubeconfig's server is not a plain https address")
+    url = "https" + url[len("https") :]
     if _text(cluster, "certificate-authority"):
         raise KubeconfigError(
             Reason.FILE_PATH_REFUSED, "the kubeconfig names a certificate-authority file; only inline data is read"
@@ -181,11 +153,26 @@ def _server(cluster: dict[str, object], ca_pem: str | None) -> Server:
     data = _text(cluster, "certificate-authority-data")
     if data is None:
         return Server(url.rstrip("/"), None, tls_server_name)
-    pem = _pem(data, "CERTIFICATE", Reason.BAD_CA, "certificate-authority-data")
+    pem = _loadable(_pem(data, "CERTIFICATE", Reason.BAD_CA, "certificate-authority-data"))
     return Server(url.rstrip("/"), ca_data_of(pem), tls_server_name)
 
 
-def _credential(user: dict[str, object]) -> ClientCertificate | BearerToken:
+def _loadable(pem: str) -> str:
+    """A bundle without the certificates that do not load, as Go reads it. It is unchanged where none of them loads."""
+    blocks = [found.group(0) for found in _PEM.finditer(pem)]
+    good = [block for block in blocks if _loads(block)] if len(blocks) > 1 else []
+    return "\n".join(good) + "\n" if good else pem
+
+
+def _loads(block: str) -> bool:
+    try:
+        trusting(block)
+    except NotACertificate:
+        return False
+    return True
+
+
+def _credential(user: dict[str, object]) -> Credential:
     for key, reason in (("exec", Reason.EXEC_REFUSED), ("auth-provider", Reason.AUTH_PROVIDER_REFUSED)):
         if user.get(key) not in (None, *_ABSENT):
             raise KubeconfigError(reason, f"the kubeconfig's user asks to run {key}; palette-sync never runs a program")
@@ -194,18 +181,30 @@ def _credential(user: dict[str, object]) -> ClientCertificate | BearerToken:
             raise KubeconfigError(
                 Reason.FILE_PATH_REFUSED, f"the kubeconfig's user names a file in {key}; only inline data is read"
             )
-    token = _text(user, "token")
-    if token is not None:
-        if not token.isascii() or not token.isprintable() or " " in token:
-            raise KubeconfigError(
-                Reason.BAD_CREDENTIAL, "the kubeconfig's token holds characters that no header can carry"
-            )
-        return BearerToken(Secret(token))
-    certificate, key_data = _text(user, "client-certificate-data"), _text(user, "client-key-data")
-    if certificate is None or key_data is None:
+    token, certificate = _bearer_token(user), _client_certificate(user)
+    if token is not None and certificate is not None:
+        return CertificateAndToken(certificate, token)
+    found = token or certificate
+    if found is None:
         raise KubeconfigError(
             Reason.NO_CREDENTIAL, "the kubeconfig's user has neither a token nor a client certificate with key"
         )
+    return found
+
+
+def _bearer_token(user: dict[str, object]) -> BearerToken | None:
+    token = _text(user, "token")
+    if token is None:
+        return None
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise KubeconfigError(Reason.BAD_CREDENTIAL, "the kubeconfig's token holds characters that no header can carry")
+    return BearerToken(Secret(token))
+
+
+def _client_certificate(user: dict[str, object]) -> ClientCertificate | None:
+    certificate, key_data = _text(user, "client-certificate-data"), _text(user, "client-key-data")
+    if certificate is None or key_data is None:
+        return None
     return ClientCertificate(
         _pem(certificate, "CERTIFICATE", Reason.BAD_CREDENTIAL, "client-certificate-data"),
         Secret(_pem(key_data, "PRIVATE KEY", Reason.BAD_CREDENTIAL, "client-key-data")),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from palette_sync.http import TransportError, open_session, request
-from palette_sync.kube.errors import unreachable
+from palette_sync.kube.errors import ProxyAnswered, status_document, unreachable
 from palette_sync.kube.tokens import version_in
 from palette_sync.kube.transport import Requests, tls_context
 
 if TYPE_CHECKING:
     from palette_sync.core.model import Server
+    from palette_sync.http import Reply
 
 VERSION_ANSWER = 64 * 1024
 VERSION = "get_code"  # as the client library calls it
@@ -24,9 +26,10 @@ async def probe_version(
     timeout: float,  # noqa: ASYNC109 - of the one request
     requests: Requests | None = None,
 ) -> str | None:
-    """Ask `/version` without a credential. Any HTTP answer means that the server is reachable.
+    """Ask `/version` without a credential. An answer of an API server means reachable, also a refusal.
 
-    Raises Unreachable, KubeconfigError.
+    A version comes only if it is told. A 401 need not have the shape of Kubernetes, because proxies that check the
+    users' tokens themselves are asked the same way. Raises Unreachable, ProxyAnswered, KubeconfigError.
     """
     counted = (requests or Requests()).counted(VERSION)
     async with open_session(tls=tls_context(server, None), connections=1, connect_timeout=timeout) as session:
@@ -42,8 +45,22 @@ async def probe_version(
                 )
             except TransportError as error:
                 raise unreachable(error) from None
+            version = _version_document(reply)
+            if version is None and not _refused(reply):
+                raise ProxyAnswered(f"GET /version: HTTP {reply.status}, which is not from a Kubernetes API server")
+    return version_in(version) if version is not None else None
+
+
+def _version_document(reply: Reply) -> dict[str, Any] | None:
     try:
         document = orjson.loads(reply.body)
     except orjson.JSONDecodeError:
         return None
-    return version_in(document) if isinstance(document, dict) else None
+    return document if isinstance(document, dict) and "gitVersion" in document else None
+
+
+def _refused(reply: Reply) -> bool:
+    """Whether an API server, or a proxy that authenticates for it, refused the request."""
+    if status_document(reply.body):
+        return True
+    return reply.status == HTTPStatus.UNAUTHORIZED and not reply.body.lstrip().startswith(b"<")

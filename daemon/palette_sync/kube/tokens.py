@@ -14,7 +14,16 @@ import orjson
 
 from palette_sync.core.model import YEARS, Credential, Secret
 from palette_sync.core.rotation import renew_at, rotate_at
-from palette_sync.kube.errors import AccessDenied, Malformed, TokenNotFilled, TokenRejected, Unauthorized
+from palette_sync.kube.errors import (
+    AccessDenied,
+    Forbidden,
+    KubeError,
+    Malformed,
+    NotFound,
+    TokenNotFilled,
+    TokenRejected,
+    Unauthorized,
+)
 from palette_sync.kube.objects import section
 
 if TYPE_CHECKING:
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
 PROOF_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
 FILL_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 3.0)
 LONGEST_TOKEN = 64 * 1024
+VERSION_TIMEOUT = 3.0  # seconds: a /version that hangs must not use up the cluster's time
 
 
 async def request_token(
@@ -49,13 +59,18 @@ async def request_token(
             "boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": secret, "uid": uid},
         },
     }
-    answer = await api.call(
-        f"token for {desired.service_account}",
-        api.core.create_namespaced_service_account_token,
-        desired.service_account,
-        desired.namespace,
-        body,
-    )
+    try:
+        answer = await api.call(
+            f"token for {desired.service_account}",
+            api.core.create_namespaced_service_account_token,
+            desired.service_account,
+            desired.namespace,
+            body,
+        )
+    except NotFound as error:
+        if f'"{desired.service_account}"' in str(error):  # the account is missing, not the subresource
+            raise
+        raise NotFound(f'{error}: the API server has no TokenRequest; set token.source = "secret" for it') from None
     status = section(answer, "status")
     token, expires = status.get("token"), status.get("expirationTimestamp")
     if not isinstance(token, str) or not token or not isinstance(expires, str):
@@ -104,10 +119,12 @@ async def read_secret_token(
     raise TokenNotFilled(f"the API server wrote no token into Secret {secret}")
 
 
-async def prove(api: KubeApi, probe: AccessProbe) -> None:
+async def prove(api: KubeApi, probe: AccessProbe, *, user: str) -> None:
     """Show that the session's token works and that its rules took effect.
 
-    A refusal is retried for about 5 s. Raises TokenRejected, AccessDenied, KubeError.
+    A refusal is retried for about 5 s. Some clusters forbid access reviews to everybody: a 403 that names `user`, whose
+    token it is, proves the token too, because the API server has authenticated it. Raises TokenRejected, AccessDenied,
+    KubeError.
     """
     for pause in (*PROOF_PAUSES, None):
         refusal: TokenRejected | AccessDenied
@@ -117,6 +134,10 @@ async def prove(api: KubeApi, probe: AccessProbe) -> None:
             refusal = AccessDenied(f"the token works but may not {probe.verb} {probe.resource or probe.path}")
         except Unauthorized:
             refusal = TokenRejected("the API server refuses the token")
+        except Forbidden as error:
+            if error.user == user:
+                return
+            raise
         if pause is None:
             raise refusal
         await asyncio.sleep(pause)
@@ -140,8 +161,11 @@ def _asked(probe: AccessProbe) -> dict[str, dict[str, str]]:
 
 
 async def kubernetes_version(api: KubeApi) -> str | None:
-    """The API server's gitVersion, shortened; None if the answer has none. Raises KubeError."""
-    answer = await api.call("GET /version", api.version.get_code)
+    """The API server's gitVersion, shortened; None if it cannot be read, because access does not depend on it."""
+    try:
+        answer = await api.call("GET /version", api.version.get_code, _request_timeout=VERSION_TIMEOUT)
+    except KubeError:
+        return None
     return version_in(answer)
 
 

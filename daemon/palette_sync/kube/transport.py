@@ -8,11 +8,14 @@ followed, and bodies have a limit.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import os
+import re
 import ssl
 import tempfile
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
@@ -31,7 +34,7 @@ from palette_sync import __version__
 from palette_sync.core.reasons import Reason
 from palette_sync.http import RequestOutcome, TransportError, open_session, request
 from palette_sync.kube.errors import KubeError, Malformed, error_of, unreachable
-from palette_sync.kube.kubeconfig import BearerToken, ClientCertificate, KubeconfigError
+from palette_sync.kube.kubeconfig import BearerToken, CertificateAndToken, ClientCertificate, KubeconfigError
 from palette_sync.tls import certificates_problem, key_problem, system_trust, trusting
 
 if TYPE_CHECKING:
@@ -39,12 +42,14 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from palette_sync.core.model import Server
+    from palette_sync.core.model import Secret, Server
     from palette_sync.http import Reply
 
 LARGEST_ANSWER = 4 * 1024 * 1024
+TOKEN_REQUEST = "create_namespaced_service_account_token"  # noqa: S105 - as the client library calls it
+_OVERLOADED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 MERGE_PATCH = "application/merge-patch+json"
-Credential = ClientCertificate | BearerToken | None
+Credential = ClientCertificate | BearerToken | CertificateAndToken | None
 
 
 class _Rest(RESTClientObject):
@@ -54,6 +59,7 @@ class _Rest(RESTClientObject):
         self._session = session
         self._server_hostname = server.tls_server_name
         self._timeout = timeout
+        self._deadline = asyncio.get_running_loop().time() + timeout
 
     async def close(self) -> None:
         await self._session.close()
@@ -74,19 +80,47 @@ class _Rest(RESTClientObject):
             headers.setdefault("Content-Type", "application/json")
         if query_params:
             url = f"{url}?{urlencode(query_params)}"
+        data = None if body is None else orjson.dumps(body)
+        timeout = _request_timeout or self._timeout
+        reply = await self._send(method, url, headers, data, timeout)
+        pause = _retry_after(reply)
+        if pause is None or asyncio.get_running_loop().time() + pause >= self._deadline:
+            return reply
+        await asyncio.sleep(pause)
+        return await self._send(method, url, headers, data, timeout)
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: float,  # noqa: ASYNC109 - passed on
+    ) -> Reply:
         try:
             return await request(
                 self._session,
                 method,
                 url,
                 headers=headers,
-                body=None if body is None else orjson.dumps(body),
-                timeout=_request_timeout or self._timeout,
+                body=body,
+                timeout=timeout,
                 max_body=LARGEST_ANSWER,
                 server_hostname=self._server_hostname,
             )
         except TransportError as error:
             raise unreachable(error) from None
+
+
+def _retry_after(reply: Reply) -> int | None:
+    """Seconds after which an API server that is overloaded, or starts, wants to be asked again; None if never.
+
+    It has done nothing yet, so a write is repeated too, as client-go does. API servers send seconds, never a date.
+    """
+    after = reply.headers.get("Retry-After", "")
+    if reply.status not in _OVERLOADED or not re.fullmatch(r"[0-9]{1,6}", after):
+        return None
+    return int(after)
 
 
 class _Client(ApiClient):
@@ -125,25 +159,28 @@ class Requests:
 
 
 class KubeApi:
-    """One cluster's API with one credential. An async context manager; calls share one connection in sequence."""
+    """One cluster's API with one credential. An async context manager; calls share one connection in sequence.
+
+    `timeout`: seconds for each request. A Retry-After is obeyed if it ends within that time from the beginning.
+    """
 
     def __init__(
         self, server: Server, credential: Credential, *, timeout: float, requests: Requests | None = None
     ) -> None:
         self.server = server
-        self._credential = credential
+        self._certificate, self._token = _parts(credential)
         self._timeout = timeout
         self._requests = requests or Requests()
         self._rest: _Rest | None = None
 
     async def __aenter__(self) -> Self:
-        context = tls_context(self.server, self._credential)
+        context = tls_context(self.server, self._certificate)
         session = open_session(tls=context, connections=1, connect_timeout=self._timeout)
         self._rest = _Rest(session, self.server, self._timeout)
         configuration = Configuration(host=self.server.url)
         client = _Client(configuration, self._rest)
-        if isinstance(self._credential, BearerToken):
-            client.default_headers["Authorization"] = f"Bearer {self._credential.token.reveal()}"
+        if self._token is not None:
+            client.default_headers["Authorization"] = f"Bearer {self._token.reveal()}"
         self.core = CoreV1Api(client)
         self.rbac = RbacAuthorizationV1Api(client)
         self.authorization = AuthorizationV1Api(client)
@@ -161,8 +198,8 @@ class KubeApi:
         with self._requests.counted(operation.__name__):
             reply: Reply = await operation(*args, _preload_content=False, **kwargs)
             if not 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP
-                token = self._credential.token if isinstance(self._credential, BearerToken) else None
-                raise error_of(what, reply, token=token)
+                may_lack = operation.__name__ == TOKEN_REQUEST or getattr(operation, "__self__", None) is self.rbac
+                raise error_of(what, reply, token=self._token, may_lack=may_lack)
             try:
                 document = orjson.loads(reply.body)
             except orjson.JSONDecodeError:
@@ -170,6 +207,15 @@ class KubeApi:
             if not isinstance(document, dict):
                 raise Malformed(f"{what}: the answer is not an object")
             return document
+
+
+def _parts(credential: Credential) -> tuple[ClientCertificate | None, Secret | None]:
+    """What TLS presents, and what the Authorization header carries."""
+    if isinstance(credential, CertificateAndToken):
+        return credential.certificate, credential.token.token
+    if isinstance(credential, BearerToken):
+        return None, credential.token
+    return credential, None
 
 
 def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:

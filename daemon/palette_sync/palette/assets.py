@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from palette_sync.core.model import Scope, Secret
-from palette_sync.palette.errors import Malformed, NotFound
+from palette_sync.palette.errors import NotFound
 from palette_sync.palette.rows import OidcSpec, read_oidc
 
 if TYPE_CHECKING:
@@ -57,9 +57,8 @@ async def _file(client: PaletteClient, api: str, cluster: Cluster, params: Mappi
     if not body.strip():
         raise NotFound(f"GET {api.format(uid=cluster.uid)}: the file is empty")
     text = decode_file(body)
-    if text is None:
-        raise Malformed(f"GET {api.format(uid=cluster.uid)}: neither YAML nor base64 of YAML")
-    return Secret(text)
+    # Palette did answer. What is no kubeconfig is handed on, so that its reader says what is wrong with it.
+    return Secret(body.decode(errors="replace") if text is None else text)
 
 
 def decode_file(body: bytes) -> str | None:

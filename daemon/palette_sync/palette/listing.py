@@ -2,7 +2,8 @@
 
 A continue token is an offset in disguise, not a snapshot: rows move when the set changes between two pages, and a
 proxy or a bug may serve the same page for ever. A listing counts only if it ended, repeated no token, brought something
-new with every page, announced the same total throughout and holds that many rows.
+new with every page, and holds as many rows as were announced. A total may grow meanwhile: rows come oldest first, so
+what is added comes last. A total that shrinks may have moved a row past the reader.
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ class _Walk(Generic[R]):
     @property
     def problem(self) -> str:
         """Why what was read to its end cannot be taken for everything; empty if it can."""
-        if len(self.rows) < self.counts[-1]:
-            return f"{len(self.rows)} rows instead of the announced {self.counts[-1]}"
-        if len(set(self.counts)) > 1:
+        if len(self.rows) < max(self.counts):
+            return f"{len(self.rows)} rows instead of the announced {max(self.counts)}"
+        if self.counts != sorted(self.counts):
             return f"the total moved from {self.counts[0]} to {self.counts[-1]} while it was read"
         return ""

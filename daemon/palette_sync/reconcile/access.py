@@ -92,7 +92,7 @@ async def grant(
         async with kube.KubeApi(
             admin.server, kube.BearerToken(credential.token), timeout=timeout, requests=requests
         ) as api:
-            await kube.prove(api, probe_of(desired.rules))
+            await kube.prove(api, probe_of(desired.rules), user=desired.user)
             version = await kube.kubernetes_version(api)
     return Granted(
         server=admin.server,
@@ -128,7 +128,7 @@ async def check(
     async with kube.KubeApi(server, kube.BearerToken(token), timeout=timeout, requests=requests) as api:
         denied = False
         try:
-            await kube.prove(api, probe_of(desired.rules))
+            await kube.prove(api, probe_of(desired.rules), user=desired.user)
         except kube.TokenRejected:
             return Checked(dead=True)
         except kube.AccessDenied:

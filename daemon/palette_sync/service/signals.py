@@ -11,6 +11,8 @@ import faulthandler
 import os
 import signal
 import sys
+import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from palette_sync.events import EVENT
-from palette_sync.service.early_signals import KEPT
+from palette_sync.service.early_signals import KEPT, KEPT_BY_INIT
+from palette_sync.telemetry.log_writer import LAST_WORDS, LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +52,7 @@ def handled(
         loop.add_signal_handler(number, action)
     for number in STOP:
         loop.add_signal_handler(number, on_stop, number)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT | KEPT_BY_INIT)
     try:
         yield
     finally:
@@ -61,14 +64,20 @@ def handled(
 def drain_deadline() -> Iterator[Callable[[float], None]]:
     """Yield a function that sets a deadline in seconds. If the block takes longer, the process exits with code 1.
 
-    A C thread ends it, because an event loop that hangs cannot. It first prints where every task and thread is.
+    A C thread ends it, because an event loop that hangs cannot. It first prints where every task and thread is. Where
+    nobody reads that, it hangs too, so a second thread ends the process a second later.
     """
     loop = asyncio.get_running_loop()
     timers: list[asyncio.TimerHandle] = []
+    killers: list[threading.Timer] = []
 
     def set_deadline(deadline: float) -> None:
         timers.append(loop.call_later(deadline * 0.95, print_tasks))
         faulthandler.dump_traceback_later(deadline, exit=True)
+        killer = threading.Timer(deadline + 1, os._exit, (1,))
+        killer.daemon = True
+        killer.start()
+        killers.append(killer)
 
     try:
         yield set_deadline
@@ -76,14 +85,22 @@ def drain_deadline() -> Iterator[Callable[[float], None]]:
         faulthandler.cancel_dump_traceback_later()
         for timer in timers:
             timer.cancel()
+        for killer in killers:
+            killer.cancel()
 
 
 def end_at_once(why: str) -> None:
     """Exit with code 1, and print where every task and thread is."""
     log.error("daemon_killed", reason=why)
     print_tasks()
-    faulthandler.dump_traceback()
-    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:  # not written directly, because that blocks where nobody reads it
+        faulthandler.dump_traceback(file)
+        file.seek(0)
+        sys.stderr.write(file.read().decode())
+    if isinstance(sys.stderr, LogWriter):
+        sys.stderr.drain(LAST_WORDS)
+    else:
+        sys.stderr.flush()
     os._exit(1)
 
 

@@ -11,6 +11,7 @@ import asyncio
 import os
 import re
 import ssl
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -42,6 +43,12 @@ _HINTS = {
     "WRONGTYPE": ": another program wrote one of our keys; `palette-sync check` names it",
 }
 _CODE = re.compile(r"[A-Z][A-Z0-9]{1,30}")
+_BY_CODE: dict[str, type[exceptions.ResponseError]] = {
+    "NOPERM": exceptions.NoPermissionError,
+    "OOM": exceptions.OutOfMemoryError,
+    "READONLY": exceptions.ReadOnlyError,
+}
+_IN_SCRIPT = re.compile(r"Error running script \(call to \w+\): (?:@user_script: ?[0-9]+: )*-([A-Z][A-Z0-9]{1,30})\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ def _parse(url: str) -> Address:
         database = int(options["db"][0]) if options else 0
         path = unquote(parts.path)
         return Address(path, path=path, database=database, username=username, password=secret)
-    location, *path_parts = rest.split("/")
+    location, *path_parts = rest.removesuffix("/").split("/")
     if "?" in rest or "#" in rest:
         raise ValueError("options are not supported")
     if scheme in _SENTINEL:
@@ -205,6 +212,7 @@ class Link:
 
     def _translated(self, what: str, error: exceptions.RedisError | OSError) -> StoreError:
         place = f"{what}: Redis at {self.label}"
+        error = _of_command_in_script(error)
         if isinstance(error.__context__, exceptions.AuthenticationError):
             error = error.__context__  # while connecting, redis-py wraps it in a ConnectionError
         if _NO_DATABASE in f"{error} {error.__context__}":
@@ -226,6 +234,12 @@ class Link:
         return _from_code(place, error)
 
 
+def _of_command_in_script(error: exceptions.RedisError | OSError) -> exceptions.RedisError | OSError:
+    """The error of a command inside a script. Before Redis 7 the server puts an error of the script in front of it."""
+    found = _IN_SCRIPT.search(str(error))
+    return _BY_CODE.get(found.group(1), exceptions.ResponseError)(found.group(1)) if found else error
+
+
 def _from_code(place: str, error: exceptions.RedisError | OSError) -> StoreError:
     """Translate an error that redis-py has no class for, by its error code."""
     # In a pipeline, redis-py puts the command with its arguments in front of the server's text.
@@ -234,6 +248,8 @@ def _from_code(place: str, error: exceptions.RedisError | OSError) -> StoreError
     code = word if _CODE.fullmatch(word) else type(error).__name__
     if code == "NOAUTH":
         return StoreError(f"{place} asks for a login; put user and password into redis.url")
+    if isinstance(error, exceptions.AskError | exceptions.ClusterDownError | exceptions.ClusterCrossSlotError):
+        return StoreError(f"{place} is a Redis Cluster, which is not supported; use a single server, or Sentinel")
     kind = StoreUnavailable if code in _TRANSIENT else StoreError
     return kind(f"{place} answered {code}{_HINTS.get(code, '')}")
 
@@ -251,7 +267,7 @@ def _tls_options(tls: Tls) -> dict[str, Any]:
     return {
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,
-        "ssl_ca_certs": str(tls.ca_file) if tls.ca_file else None,
+        "ssl_ca_data": _ca_text(tls.ca_file) if tls.ca_file else None,
         "ssl_certfile": str(tls.cert_file) if tls.cert_file else None,
         "ssl_keyfile": str(tls.key_file) if tls.key_file else None,
     }
@@ -262,8 +278,8 @@ def _check_tls_files(tls: Tls) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if tls.ca_file is not None:
         try:
-            context.load_verify_locations(tls.ca_file)
-        except OSError:
+            context.load_verify_locations(cadata=_ca_text(tls.ca_file) or " ")
+        except (OSError, ValueError):
             raise StoreMisconfigured(f"redis.ca_file: {tls.ca_file} does not hold a certificate in PEM form") from None
     if tls.cert_file is not None:
         try:
@@ -273,6 +289,11 @@ def _check_tls_files(tls: Tls) -> None:
                 f"redis.cert_file: {tls.cert_file} and redis.key_file do not hold a certificate and its unencrypted "
                 "key in PEM form"
             ) from None
+
+
+def _ca_text(file: Path) -> str:
+    """The text of a CA file. OpenSSL itself would miss a first certificate behind a byte order mark."""
+    return file.read_bytes().removeprefix(BOM_UTF8).decode("ascii")
 
 
 def _cause(error: BaseException) -> str:

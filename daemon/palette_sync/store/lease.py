@@ -48,6 +48,7 @@ class Lease:
         self.value = value
         self.epoch = epoch
         self.lost = asyncio.Event()
+        self._why_lost = "it is not renewed any more"
         self._link = link
         self._keys = keys
         self._instance = instance
@@ -89,7 +90,7 @@ class Lease:
     def check(self) -> None:
         """Raises LeaseLost."""
         if self.lost.is_set():
-            raise LeaseLost(f"the lease of {self._instance} is lost; another palette-sync may be at work")
+            raise LeaseLost(f"the lease of {self._instance} is lost: {self._why_lost}")
 
     async def renew(self) -> bool:
         """Extend it by its time to live. False: another process holds it. Raises StoreUnavailable, StoreError."""
@@ -128,6 +129,7 @@ class Lease:
                 if self._renewal_failed:
                     pause *= RETRY
         except LeaseLost as error:
+            self._why_lost = str(error)
             log.warning("lease_lost", instance=self._instance, reason=str(error))
         finally:
             self.lost.set()
@@ -145,9 +147,17 @@ class Lease:
         except StoreError as error:
             raise LeaseLost(str(error)) from None
         if not ours:
-            raise LeaseLost("another process holds it, or Redis lost it")
+            raise LeaseLost(await self._whose())
         self._expires = asked + self._ttl
         return True
+
+    async def _whose(self) -> str:
+        """Why a renewal was refused. Another palette-sync is named only where its lease stands in Redis."""
+        with suppress(StoreError):
+            value = await self._link.command(_what(self._instance), "GET", self._keys.lease(self._instance))
+            if isinstance(value, bytes) and value != self.value:
+                return f"another palette-sync is at work, {_held(self._instance, value)}"
+        return "its epoch is not in force any more"
 
 
 def _what(instance: str) -> str:

@@ -28,6 +28,7 @@ class ServerFacts:
     name: str
     version: str
     role: str | None = None
+    cluster: bool | None = None
     eviction: str | None = None
     append_only: bool | None = None
     user: str | None = None
@@ -54,6 +55,7 @@ async def server_facts(link: Link, keys: Keys) -> ServerFacts:
         name=str(info.get("server_name", "redis")),
         version=str(info.get("valkey_version") or info.get("redis_version") or "unknown"),
         role=_text(info, "role"),
+        cluster=bool(info["cluster_enabled"]) if "cluster_enabled" in info else None,
         eviction=_text(info, "maxmemory_policy"),
         append_only=bool(info["aof_enabled"]) if "aof_enabled" in info else None,
         user=name,

@@ -94,6 +94,11 @@ class Metrics:
         self._scopes = self._gauge("scopes_failing", "Parts of the inventory that could not be listed, and are stale.")
         self._key = self._gauge("api_key_expiry_timestamp_seconds", "When the Palette API key expires.")
         self._unexpected = self._counter("unexpected_errors_total", "Errors that only a bug explains.")
+        self._log_lines_dropped = Counter(
+            "palette_sync_log_lines_dropped_total",
+            "Log lines that were dropped because nobody read them.",
+            registry=self._registry,
+        )
 
     def observe(self, report: PassReport, *, listed: bool = True) -> None:
         """Count what a pass did. A pass over known clusters (`listed` is False) knows nothing of the listing, so it
@@ -124,6 +129,10 @@ class Metrics:
         self._success.labels(name).set(ended_at.timestamp())
         if not report.problems and not report.skipped:
             self._complete.labels(name).set(ended_at.timestamp())
+
+    def log_lines_dropped(self, count: int) -> None:
+        """Count lines that were dropped. May be called from every thread."""
+        self._log_lines_dropped.inc(count)
 
     def leading(self, instance: str, leads: bool) -> None:  # noqa: FBT001 - the gauge's value
         """Whether this process leads the instance. Set from the start, because a standby has no other data."""

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from palette_sync.assembly.files import read_pem
 from palette_sync.config import load
 from palette_sync.config.settings import DefaultsSettings, SealSettings
 from unit.config.configuration import INSTANCE, MINIMAL, ConfigDirectory, key_of
+
+PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
 def test_a_minimal_file_has_every_default(config: ConfigDirectory) -> None:
@@ -47,6 +50,26 @@ def test_a_file_key_gives_the_content_of_the_file(config: ConfigDirectory) -> No
     assert settings.redis.url.get_secret_value() == "rediss://:password@redis:6380/1"
     assert settings.seal != "none"
     assert settings.seal.keys == SecretStr("one AAAA")
+
+
+def test_a_byte_order_mark_at_the_beginning_of_a_file_means_nothing(config: ConfigDirectory) -> None:
+    """Editors on Windows write one."""
+    config.write("api.key", "from-file\n".encode("utf-8-sig"))
+    config.write("seal.keys", "one AAAA\n".encode("utf-8-sig"))
+    text = INSTANCE.replace('api_key = "some-key"', 'api_key_file = "api.key"')
+
+    settings = load(config.write("config.toml", f'{text}[seal]\nkeys_file = "seal.keys"\n'.encode("utf-8-sig")))
+
+    assert key_of(settings) == "from-file"
+    assert settings.seal != "none"
+    assert settings.seal.keys == SecretStr("one AAAA")
+
+
+def test_a_byte_order_mark_does_not_hide_a_certificate(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text(PEM, encoding="utf-8-sig")
+
+    assert read_pem("instances.prod.ca_file", file) == PEM
 
 
 @pytest.mark.parametrize(
