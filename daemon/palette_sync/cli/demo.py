@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from palette_sync.cli.console import print_json, print_report
+from palette_sync.cli.console import print_json, print_problems, print_report
 from palette_sync.cli.exits import Exit
 from palette_sync.core.reasons import Reason
 
@@ -33,8 +33,14 @@ SECONDS_PER_CLUSTER_IN_THE_PLUGIN = 2.04  # measured: 50 clusters take the in-pr
 
 
 def run(*, keep: bool, as_json: bool) -> Exit:
-    """Exit 0: everything happened as told; 1: something did not."""
-    return asyncio.run(_demo(keep=keep, as_json=as_json))
+    """Exit 0: every check of the story held; 1: one did not, or there is no Valkey server to start."""
+    from palette_sync.store.errors import StoreError
+
+    try:
+        return asyncio.run(_demo(keep=keep, as_json=as_json))
+    except StoreError as error:
+        print_problems([str(error)], title="the demo cannot run")
+        return Exit.FAILED
 
 
 async def _demo(*, keep: bool, as_json: bool) -> Exit:
