@@ -11,16 +11,19 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # The lock files are whole, so nothing is resolved again: pip would take an extra (coverage[toml]) for unpinned.
 LOCKED := $(PIP) install --no-deps --require-hashes
-# The Backstage adapter needs Node >= 20; where there is none, what concerns it is skipped, and that is said.
+# The whole Backstage, frontend and backend, in which a browser opens the page.
+UI := deploy/backstage-ui
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+# The Backstage adapter needs Node >= 20.19; where there is none, what concerns it is skipped, and that is said.
 ADAPTER := deploy/backstage
-NODE := $(shell node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' 2>/dev/null && echo yes)
-NO_NODE = echo "SKIPPED, for there is no Node 20 or newer here: $(1)"
+NODE := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2019 ? 1 : 0)' 2>/dev/null && echo yes)
+NO_NODE = echo "SKIPPED, for there is no Node 20.19 or newer here: $(1)"
 # Tests run in parallel; PYTEST_ARGS narrows them, for example PYTEST_ARGS="tests/unit -k naming".
 PYTEST_ARGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "palette-sync needs Python 3.11 or newer; none was found" >&2; exit 1; }
@@ -48,6 +51,15 @@ $(VENV)/.dev: $(VENV)/.embedded requirements/dev.txt
 $(ADAPTER)/node_modules/.installed: $(ADAPTER)/package.json $(ADAPTER)/package-lock.json $(ADAPTER)/.npmrc
 	@echo "installing Backstage for the adapter's tests (about half a minute, 500 MB)"
 	@cd $(ADAPTER) && npm ci --ignore-scripts --silent
+	@cd $(ADAPTER) && npm rebuild --silent better-sqlite3 >/dev/null 2>&1 || \
+		echo "SKIPPED, for better-sqlite3 cannot be built here: the test of the login with OIDC"
+	@touch $@
+
+OLDEST := $(ADAPTER)/test/backstage-oldest
+
+$(OLDEST)/node_modules/.installed: $(OLDEST)/package.json $(OLDEST)/package-lock.json $(OLDEST)/.npmrc
+	@echo "installing the oldest supported Backstage for the adapter's tests (about half a minute, 400 MB)"
+	@cd $(OLDEST) && npm ci --ignore-scripts --silent
 	@touch $@
 
 .PHONY: install
@@ -65,11 +77,27 @@ test: $(VENV)/.dev ## run all tests, with coverage
 
 .PHONY: test-backstage
 ifeq ($(NODE),yes)
-test-backstage: $(VENV)/.embedded $(ADAPTER)/node_modules/.installed ## test the adapter, in a real Backstage backend
-	@cd $(ADAPTER) && npm run --silent test
+test-backstage: $(VENV)/.embedded $(ADAPTER)/node_modules/.installed $(OLDEST)/node_modules/.installed ## test the adapter, in real Backstage backends, newest and oldest
+	@cd $(ADAPTER) && npm run --silent test && sh test/support/oldest.sh
 else
 test-backstage:
 	@$(call NO_NODE,the tests of the Backstage adapter)
+endif
+
+$(UI)/node_modules/.installed: $(UI)/package.json $(UI)/package-lock.json $(UI)/.npmrc $(wildcard $(UI)/packages/*/package.json)
+	@echo "installing a whole Backstage for the test in a browser (about three minutes, 1.3 GB)"
+	@cd $(UI) && npm ci --ignore-scripts --silent && npm rebuild --silent better-sqlite3 >/dev/null
+	@touch $@
+
+.PHONY: test-backstage-ui
+ifeq ($(and $(NODE),$(CHROMIUM)),)
+test-backstage-ui:
+	@echo "SKIPPED, for there is no Node 20.19 or newer, or no Chromium here (CHROMIUM=path): the test of the page in a browser"
+else
+test-backstage-ui: $(VENV)/.embedded $(ADAPTER)/node_modules/.installed $(UI)/node_modules/.installed ## test the page in a headless Chromium, over a whole Backstage (heavy; not part of test)
+	@cd deploy/backstage-frontend && npm run --silent lint && npm run --silent test
+	@$(UI)/packed.sh
+	@cd $(ADAPTER) && npm run --silent compile && CHROMIUM=$(CHROMIUM) node --test --test-timeout=1200000 --test-reporter=spec .build/test/ui/page.js
 endif
 
 .PHONY: demo-backstage
@@ -82,8 +110,8 @@ demo-backstage:
 endif
 
 .PHONY: explore
-explore: $(VENV)/.dev ## try the properties that tests state on 1,500 new examples each
-	@$(BIN)/python -m pytest -n auto -q --hypothesis-profile=explore -m hypothesis
+explore: $(VENV)/.dev ## try each property on 1,500 new examples, and measure how work grows with its input
+	@$(BIN)/python -m pytest -n auto -q --hypothesis-profile=explore -m "hypothesis or explore"
 
 .PHONY: soak
 soak: $(VENV)/.dev ## rotate tokens that live for 20 s on 50 clusters for five minutes, with a reader that uses them
@@ -139,4 +167,4 @@ lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files 
 .PHONY: clean
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
-		$(ADAPTER)/node_modules $(ADAPTER)/dist $(ADAPTER)/.build $(ADAPTER)/.packed
+		deploy/backstage*/{node_modules,dist,.build,.packed} deploy/backstage/test/backstage-oldest/{node_modules,.build,.packed}

@@ -42,7 +42,7 @@ def adapter(lab: Lab) -> list[Row]:
             cwd=ADAPTER,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=300,
             check=True,
         )
         found = json.loads(done.stdout)

@@ -12,11 +12,12 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from builders import credential
 from palette_sync.assembly.instance import open_shared
 from palette_sync.assembly.policy import policy_of
 from palette_sync.config import load
 from palette_sync.core.fold import AccessGained, fold_memory, fold_record
-from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, Credential, Secret, Server, ServiceAccountAuth
+from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, Server, ServiceAccountAuth
 from palette_sync.core.naming import assign_names
 from palette_sync.core.rotation import renew_at
 from palette_sync.palette.rows import read_cluster
@@ -65,8 +66,8 @@ async def publish_all(simulator: Simulator, config: Path) -> None:
                     now=now,
                 )
                 expires_at = now + VALIDITY
-                rotated[uid] = Credential(
-                    Secret(secrets.token_urlsafe(TOKEN_LENGTH)[:TOKEN_LENGTH]),
+                rotated[uid] = credential(
+                    secrets.token_urlsafe(TOKEN_LENGTH)[:TOKEN_LENGTH],
                     issued_at=now,
                     renew_at=renew_at(key, issued_at=now, expires_at=expires_at),
                     expires_at=expires_at,

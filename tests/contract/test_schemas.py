@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given
 from jsonschema import Draft202012Validator
 
+import strategies
+from builders import NOW, credential, records
 from contract.regenerate_snapshots import DIRECTORY
-from integration.store_builders import NOW, credential, raw_client, records
+from integration.store_builders import raw_client
 from palette_sync.core import memory_codec
 from palette_sync.core import snapshot_codec as codec
 from palette_sync.core.model import (
@@ -27,7 +29,6 @@ from palette_sync.core.model import (
     SealedCredential,
 )
 from palette_sync.store.lease import Lease
-from unit import test_codec as strategies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,9 +167,9 @@ def test_every_record_is_valid_and_so_is_its_history(record: ClusterRecord) -> N
     check("history", {"at": TIME, "was": {record.uid: codec.record_in_history(raw)}})
 
 
-@given(strategies.works, strategies.scopes, strategies.issuers)
-def test_every_memory_is_valid(work: ClusterMemory, scope: ScopeStatus, issuer: IssuerMetadata) -> None:
-    check("work", json.loads(memory_codec.encode_memory(work)))
+@given(strategies.memories, strategies.scopes, strategies.issuers)
+def test_every_memory_is_valid(memory: ClusterMemory, scope: ScopeStatus, issuer: IssuerMetadata) -> None:
+    check("work", json.loads(memory_codec.encode_memory(memory)))
     check("scope", json.loads(memory_codec.encode_scope(scope)))
     check("issuer", json.loads(memory_codec.encode_issuer(issuer)))
 

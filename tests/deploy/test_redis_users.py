@@ -14,8 +14,9 @@ import pytest
 import redis.asyncio as aioredis
 from redis import exceptions
 
+from builders import NOW, credential, records
 from deploy.users_server import PLACEHOLDER, READER, USERS, WRITER, serving
-from integration.store_builders import NOW, credential, records, until
+from integration.store_builders import until
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Store, StoreError
 from palette_sync.store.server import server_facts

@@ -1,4 +1,4 @@
-"""Small builders for tests of the store, and a proxy that breaks connections at a chosen point."""
+"""A writer and plain clients for tests of the store, and a proxy that breaks connections at a chosen point."""
 
 from __future__ import annotations
 
@@ -6,23 +6,10 @@ import asyncio
 import inspect
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import redis.asyncio as aioredis
 
-from palette_sync.core.model import (
-    Access,
-    AccessState,
-    ClusterRecord,
-    Credential,
-    PaletteFacts,
-    Project,
-    Scope,
-    Secret,
-    Server,
-    ServiceAccountAuth,
-)
 from palette_sync.store.lease import Lease
 
 if TYPE_CHECKING:
@@ -31,36 +18,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from palette_sync.store.redis import Publisher, Store
-
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-CA = "Q0EgUEVN"
-
-
-def record(
-    uid: str, *, title: str = "web", instance: str = "alpha", url: str = "https://10.0.0.1:6443"
-) -> ClusterRecord:
-    return ClusterRecord(
-        uid=uid,
-        name=f"{instance}-{uid}",
-        title=title,
-        instance=instance,
-        scope=Scope.PROJECT,
-        project=Project("p1", "Shop"),
-        server=Server(url, ca_data=CA),
-        auth=ServiceAccountAuth(),
-        palette=PaletteFacts(state="Running", health="Healthy", cloud_type="aws", created_at=NOW, tags=("env:prod",)),
-        access=Access(AccessState.READY, "Verified", "", NOW),
-    )
-
-
-def records(count: int, *, title: str = "web", start: int = 0) -> dict[str, ClusterRecord]:
-    return {uid: record(uid, title=title) for uid in (f"u{number:05}" for number in range(start, start + count))}
-
-
-def credential(token: str = "canary-token") -> Credential:
-    return Credential(
-        Secret(token), issued_at=NOW, renew_at=NOW + timedelta(hours=12), expires_at=NOW + timedelta(hours=24)
-    )
 
 
 async def writer(store: Store, instance: str = "alpha") -> Publisher:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.testing import capture_logs
 
-from integration.store_builders import NOW, credential, records, writer
+from builders import NOW, credential, records
+from integration.store_builders import writer
 from palette_sync.core.model import ClusterMemory, IssuerMetadata, ScopeStatus
 from palette_sync.core.snapshot_codec import encode_credential
 from palette_sync.runner.refill import refill, reseal

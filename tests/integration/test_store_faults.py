@@ -17,7 +17,8 @@ import pytest
 import pytest_asyncio
 from redis import exceptions
 
-from integration.store_builders import NOW, Proxy, credential, raw_client, record, records, until, writer
+from builders import NOW, credential, record, records
+from integration.store_builders import Proxy, raw_client, until, writer
 from palette_sync.core.model import ClusterMemory
 from palette_sync.store import fenced_writer
 from palette_sync.store.embedded import EmbeddedValkey

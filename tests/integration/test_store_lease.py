@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from integration.store_builders import NOW, Proxy, raw_client, record, records, until
+from builders import NOW, record, records
+from integration.store_builders import Proxy, raw_client, until
 from palette_sync.store import lease as lease_module
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, Store, StoreUnavailable

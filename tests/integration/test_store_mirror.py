@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from integration.store_builders import NOW, Proxy, credential, raw_client, record, records, writer
+from builders import NOW, credential, record, records
+from integration.store_builders import Proxy, raw_client, writer
 from palette_sync.core.model import ClusterMemory, IssuerMetadata, RetiredSecret, ScopeStatus
 from palette_sync.store.redis import Publisher, Store, StoreUnavailable, VersionConflict
 from palette_sync.store.seal import SealKeys

@@ -14,8 +14,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from integration.store_builders import CA, NOW, credential, raw_client, record, records, writer
-from palette_sync.core.model import AccessState, ClusterKey, ClusterMemory, IssuerMetadata, ScopeStatus, Secret
+from builders import CA, NOW, credential, record, records
+from integration.store_builders import raw_client, writer
+from palette_sync.core.model import (
+    AccessState,
+    ClusterKey,
+    ClusterMemory,
+    ClusterRecord,
+    IssuerMetadata,
+    ScopeStatus,
+    Secret,
+    Server,
+)
 from palette_sync.store.redis import Fenced, Store, StoreError, VersionConflict
 from palette_sync.store.seal import SealError, SealKeys, Unsealed
 
@@ -160,7 +170,7 @@ async def test_each_version_records_its_changes_and_the_former_records(store: St
     assert history["1-0"]["was"] == {"u00000": None, "u00001": None, "u00002": None}
     was = history["2-0"]["was"]
     assert was.keys() == {"u00000", "u00001"}
-    assert was["u00000"]["title"] == "web"
+    assert was["u00000"]["title"] == first["u00000"].title
     assert was["u00000"]["server"]["ca_sha256"] == hashlib.sha256(b"CA PEM").hexdigest()
     assert CA not in json.dumps(was)
 
@@ -426,7 +436,7 @@ async def test_programming_errors_are_raised_before_anything_is_written(store: S
     publisher = await writer(store)
 
     with pytest.raises(ValueError, match="belongs to bravo/u1"):
-        await publisher.publish(now=NOW, put={"u1": record("u1", instance="bravo")})
+        await publisher.publish(now=NOW, put={"u1": record("u1", "bravo-web", instance="bravo")})
     with pytest.raises(ValueError, match="credentials without a record"):
         await publisher.publish(now=NOW, rotated={"u1": credential()})
     with pytest.raises(ValueError, match="both put and dropped"):
@@ -445,12 +455,16 @@ async def published(store: Store) -> None:
     )
 
 
+def redirected() -> ClusterRecord:
+    """One of the published records, but its server is the attacker's."""
+    return replace(records(2)["u00001"], server=Server("https://evil.example", CA))
+
+
 async def test_a_changed_record_makes_the_snapshot_untrusted(store: Store, raw: Any) -> None:
     await published(store)
-    changed = replace(record("u00001", url="https://evil.example"))
     from palette_sync.core.snapshot_codec import encode_record
 
-    await raw.hset(store.keys.clusters("alpha"), "u00001", encode_record(changed))
+    await raw.hset(store.keys.clusters("alpha"), "u00001", encode_record(redirected()))
 
     state = await store.load("alpha")
     assert not state.trusted
@@ -461,7 +475,7 @@ async def test_a_changed_record_with_a_matching_digest_lacks_the_mac(store: Stor
     from palette_sync.core.snapshot_codec import digest, encode_record, record_hash
 
     await published(store)
-    await raw.hset(store.keys.clusters("alpha"), "u00001", encode_record(record("u00001", url="https://evil.example")))
+    await raw.hset(store.keys.clusters("alpha"), "u00001", encode_record(redirected()))
     everything = await raw.hgetall(store.keys.clusters("alpha"))
     fitting = digest({uid.decode(): record_hash(value) for uid, value in everything.items()})
     await raw.hset(store.keys.head("alpha"), "digest", fitting)
@@ -663,8 +677,8 @@ async def test_everything_works_without_sealing(valkey_url: str, prefix: str) ->
 async def test_names_are_those_of_the_other_instances(store: Store, raw: Any) -> None:
     await published(store)
     bravo = await writer(store, "bravo")
-    await bravo.publish(now=NOW, put={"u1": record("u1", instance="bravo")})
+    await bravo.publish(now=NOW, put={"u1": record("u1", "bravo-web", instance="bravo")})
     await raw.hset(store.keys.clusters("bravo"), "broken", "{")
 
-    assert await store.names(except_instance="alpha") == {"bravo-u1": ClusterKey("bravo", "u1")}
+    assert await store.names(except_instance="alpha") == {"bravo-web": ClusterKey("bravo", "u1")}
     assert len(await store.names(except_instance="charlie")) == 4

@@ -1,4 +1,4 @@
-"""How the work on a text grows with the text, which holds on any machine."""
+"""Measures how the work on an input grows with its length, which is the same on a slow and on a fast machine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 
 def growth(work: Callable[[int], object], size: int, *, times: int) -> float:
-    """How many times the processor's time a text takes that is `times` as long, by the best of three of each.
+    """Return how many times more CPU time `work` takes for `times * size` than for `size`; the best of three runs each.
 
-    That is `times` itself where the work is linear, and its square where every beginning is searched to the end.
+    The result is about `times` where the work is linear, and about `times` squared where it is quadratic. Tests that
+    measure carry the marker `explore`: they need seconds, and quiet ones.
     """
 
     def spent(length: int) -> float:

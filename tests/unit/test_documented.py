@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,16 +19,22 @@ from palette_sync.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
+PACKAGE = Path(palette_sync.__file__).parent
 LOGGERS = {"log", "self._log"}
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
+def modules() -> Iterator[tuple[Path, list[ast.AST]]]:
+    """Every module of the package, and all of its syntax nodes."""
+    for path in PACKAGE.rglob("*.py"):
+        yield path, list(ast.walk(ast.parse(path.read_text())))
+
+
 def logged() -> set[str]:
-    """The event of every call of a logger in the package, the simulator apart."""
+    """The event of every call of a logger in the package."""
     found = set()
-    package = Path(palette_sync.__file__).parent
-    for path in package.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, walked in modules():
+        for node in walked:
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
                 continue
             target, first = node.func, node.args[0]
@@ -100,18 +107,16 @@ FOREIGN = {
 
 def test_no_reason_is_written_as_a_bare_string() -> None:
     """A decision compares members of `Reason`; a string that spells one would escape mypy."""
-    package = Path(palette_sync.__file__).parent
     spelled = {reason.value for reason in Reason}
     found: dict[str, set[str]] = {}
-    for path in package.rglob("*.py"):
-        name = path.relative_to(package).as_posix()
+    for path, walked in modules():
+        name = path.relative_to(PACKAGE).as_posix()
         if name.startswith("simulator/") or name == "core/reasons.py":
             continue
-        tree = ast.parse(path.read_text())
-        listed = {id(one) for node in ast.walk(tree) if isinstance(node, ast.List) for one in ast.walk(node)}  # __all__
+        listed = {id(one) for node in walked if isinstance(node, ast.List) for one in ast.walk(node)}  # __all__
         words = {
             node.value
-            for node in ast.walk(tree)
+            for node in walked
             if isinstance(node, ast.Constant) and node.value in spelled and id(node) not in listed
         }
         if words - FOREIGN.get(name, set()):
@@ -138,10 +143,9 @@ def test_the_architecture_page_names_every_layer_and_library() -> None:
 def test_every_invariant_that_a_comment_cites_exists() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text().partition("## Invariants")[2].partition("## Words")[0]
     numbered = set(re.findall(r"^(\d+)\. ", page, re.MULTILINE))
-    package = Path(palette_sync.__file__).parent
     cited = {
         number
-        for path in package.rglob("*.py")
+        for path in PACKAGE.rglob("*.py")
         for group in re.findall(r"invariants? (\d+(?:(?:, | and )\d+)*)", path.read_text())
         for number in re.findall(r"\d+", group)
     }

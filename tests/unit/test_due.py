@@ -10,11 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_sync.core.due import Candidate, Due, due, has_access, waits
-from palette_sync.core.model import AccessState, AuthMode, ClusterMemory, RetiredSecret, ServiceAccountAuth
-from palette_sync.core.reasons import Reason
-from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF
-from unit.builders import (
+from builders import (
     HOUR,
     KEY,
     MINUTE,
@@ -24,9 +20,13 @@ from unit.builders import (
     access,
     candidate,
     cluster,
-    credential,
     record,
+    sealed_credential,
 )
+from palette_sync.core.due import Candidate, Due, due, has_access, waits
+from palette_sync.core.model import AccessState, AuthMode, ClusterMemory, RetiredSecret, ServiceAccountAuth
+from palette_sync.core.reasons import Reason
+from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,8 +35,8 @@ VERIFIED = ClusterMemory(verified_at=NOW, desired="as-configured")
 FAILING = replace(VERIFIED, failures=2, retry_at=NOW + MINUTE)
 NO_ACCESS = record(server=None, auth=None, access=access(AccessState.PENDING, "NotRunning"))
 OIDC_RECORD = record(auth=OIDC)
-LAPSED = credential(renew_at=NOW - 2 * HOUR, expires_at=NOW)
-RENEWABLE = credential(renew_at=NOW)
+LAPSED = sealed_credential(renew_at=NOW - 2 * HOUR, expires_at=NOW)
+RENEWABLE = sealed_credential(renew_at=NOW)
 
 
 def found(one: Candidate, *, now: datetime = NOW, resync: bool = False) -> Due | None:
@@ -112,12 +112,12 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
             id="the token has reached its renewal time",
         ),
         pytest.param(
-            {"credential": credential(issued_at=NOW + HOUR)},
+            {"credential": sealed_credential(issued_at=NOW + HOUR)},
             Due(Reason.TOKEN_DUE, "the token has reached its renewal time", True, urgent=True),
             id="a token from the future tells of a clock that leapt",
         ),
         pytest.param(
-            {"credential": credential(renew_at=NOW + HOUR, expires_at=None)},
+            {"credential": sealed_credential(renew_at=NOW + HOUR, expires_at=None)},
             None,
             id="a token that never expires waits",
         ),
@@ -327,7 +327,8 @@ candidates = st.builds(
         auth=st.sampled_from([ServiceAccountAuth(), OIDC, None]),
         access=st.sampled_from(AccessState).map(access),
     ),
-    credential=st.none() | st.builds(credential, issued_at=moments, renew_at=moments, expires_at=st.none() | moments),
+    credential=st.none()
+    | st.builds(sealed_credential, issued_at=moments, renew_at=moments, expires_at=st.none() | moments),
     memory=works,
     mode=st.sampled_from([*AuthMode, None]),
     desired=st.just("as-configured"),

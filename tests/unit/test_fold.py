@@ -10,6 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import (
+    HOUR,
+    KEY,
+    NOW,
+    OIDC,
+    SERVER,
+    SERVICE_ACCOUNT,
+    TEAM_A,
+    access,
+    cluster,
+    record,
+    tenant_cluster,
+    tenant_record,
+)
 from palette_sync.core.fold import (
     LEGACY_MESSAGE,
     AccessFailed,
@@ -30,20 +44,6 @@ from palette_sync.core.model import (
     Server,
 )
 from palette_sync.core.rotation import FIRST_BACKOFF, LONGEST_BACKOFF, backoff
-from unit.builders import (
-    HOUR,
-    KEY,
-    NOW,
-    OIDC,
-    SERVER,
-    SERVICE_ACCOUNT,
-    TEAM_A,
-    access,
-    cluster,
-    record,
-    tenant_cluster,
-    tenant_record,
-)
 
 if TYPE_CHECKING:
     from palette_sync.core.fold import Verdict
@@ -69,7 +69,7 @@ def folded(
     return fold_record(
         one or cluster(),
         key=KEY,
-        name="prod-web",
+        name="alpha-web",
         previous=previous,
         verdict=verdict,
         credential_alive=alive,
@@ -288,7 +288,7 @@ def test_a_record_repeats_what_palette_says_now() -> None:
     after = folded(None, record(), one=one)
 
     assert after.palette == PaletteFacts("Error", "UnHealthy", "aws", NOW - HOUR, ("env:prod",), place)
-    assert (after.uid, after.name, after.instance, after.project) == ("c1", "prod-web", "prod", TEAM_A)
+    assert (after.uid, after.name, after.instance, after.project) == ("c1", "alpha-web", "alpha", TEAM_A)
 
 
 def test_a_tenant_scoped_record_has_no_project() -> None:

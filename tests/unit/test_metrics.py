@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from builders import HOUR, MINUTE, NOW
 from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Change, Effect, PassReport
 from palette_sync.telemetry.metrics import Metrics
-from unit.builders import HOUR, MINUTE, NOW
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import NOW, TEAM_A, cluster, listing, sealed_credential, tenant_listing
 from palette_sync.core.model import ClusterKey, Credential, Secret
-from unit.builders import NOW, TEAM_A, cluster, credential, listing, tenant_listing
 
 CANARY = "canary-4711"
 
@@ -35,7 +35,7 @@ class Holder:
         pytest.param(repr(Holder(Secret(CANARY))), id="inside a dataclass"),
         pytest.param(repr({Secret(CANARY): [Secret(CANARY)]}), id="inside containers"),
         pytest.param(repr(Credential(Secret(CANARY), NOW, NOW)), id="inside a credential"),
-        pytest.param(repr(credential(sealed=CANARY)), id="a sealed credential hides even what is sealed"),
+        pytest.param(repr(sealed_credential(sealed=CANARY)), id="a sealed credential hides even what is sealed"),
     ],
 )
 def test_a_secret_never_shows_itself(shown: str) -> None:
@@ -85,7 +85,7 @@ def test_a_credential_lives_until_it_expires(expires_in: timedelta | None, *, al
     expires_at = None if expires_in is None else NOW + expires_in
 
     assert Credential(Secret("t"), NOW, NOW, expires_at).alive(NOW) is alive
-    assert credential(expires_at=expires_at).alive(NOW) is alive
+    assert sealed_credential(expires_at=expires_at).alive(NOW) is alive
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import NOW, TEAM_B, cluster, tenant_cluster
 from palette_sync.core.model import Project, Scope
 from palette_sync.core.naming import LONGEST, assign_names
-from unit.builders import NOW, TEAM_B, cluster, tenant_cluster
 
 if TYPE_CHECKING:
     from palette_sync.core.model import Cluster

@@ -494,6 +494,7 @@ def test_a_message_that_is_no_text_is_left_out() -> None:
     assert str(error_of("GET /x", 400, b'{"code":1,"message":{"a":1}}', redact=str)) == "GET /x: HTTP 400 1"
 
 
+@pytest.mark.explore
 def test_ten_thousand_rows_cost_little() -> None:
     rows = tuple(copy.deepcopy(row(metadata__uid=f"{number:024x}")) for number in range(10_000))
 

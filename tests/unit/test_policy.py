@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from builders import HOUR, MINUTE, TEAM_B, cluster
 from palette_sync.core.fold import Presentation
 from palette_sync.core.model import AuthMode
 from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import READ_ONLY, VIEW
 from palette_sync.core.select import AuthRule, Filters
-from unit.builders import HOUR, MINUTE, TEAM_B, cluster
 
 DESIRED = Desired(
     namespace="backstage-system",

@@ -10,12 +10,12 @@ from typing import Any
 import orjson
 import pytest
 
+from builders import HOUR, MINUTE, NOW, access, by_uid, record, sealed_credential
 from palette_sync.core.expiry import warning_due
 from palette_sync.core.model import AccessState, ClusterMemory, Head, InstanceState, ScopeStatus
 from palette_sync.runner import RunnerState, RunnerStatus
 from palette_sync.runner.refill import lost_something
 from palette_sync.telemetry.status import instance_document, status_line
-from unit.builders import HOUR, MINUTE, NOW, access, credential, record, records
 
 DAY = timedelta(days=1)
 
@@ -57,7 +57,7 @@ def test_the_expiry_of_a_key_is_logged_two_weeks_one_week_and_one_day_ahead(left
 
 def test_an_empty_store_says_nothing_about_a_runner() -> None:
     known = status_of(PUBLISHED, access={"ready": 3})
-    known.take_over(InstanceState(records=records(record())), now=NOW)
+    known.take_over(InstanceState(records=by_uid(record())), now=NOW)
 
     assert status_of(InstanceState()) == RunnerStatus()
     assert (known.read, known.version) == (True, 7)
@@ -68,15 +68,15 @@ def test_what_is_published_shows_in_the_status() -> None:
     state = replace(
         PUBLISHED,
         head=head(complete=False),
-        records=records(record(), failed, record("c3")),
+        records=by_uid(record(), failed, record("c3")),
         scopes={
             "p-a": ScopeStatus("team-a", NOW),
             "p-b": ScopeStatus("team-b", NOW, "503", NOW),
         },
         credentials={
-            "c1": credential(expires_at=NOW + 3 * HOUR),
-            "c2": credential(expires_at=NOW + 2 * HOUR),
-            "c3": credential(expires_at=None),
+            "c1": sealed_credential(expires_at=NOW + 3 * HOUR),
+            "c2": sealed_credential(expires_at=NOW + 2 * HOUR),
+            "c3": sealed_credential(expires_at=None),
         },
     )
 
@@ -91,16 +91,16 @@ def test_what_is_published_shows_in_the_status() -> None:
 
 
 def test_tokens_that_never_expire_have_no_first_lapse() -> None:
-    published = replace(PUBLISHED, records=records(record()))
-    known = status_of(replace(published, credentials={"c1": credential()}))
+    published = replace(PUBLISHED, records=by_uid(record()))
+    known = status_of(replace(published, credentials={"c1": sealed_credential()}))
     assert known.first_lapse is not None
-    known.take_over(replace(published, credentials={"c1": credential(expires_at=None)}), now=NOW)
+    known.take_over(replace(published, credentials={"c1": sealed_credential(expires_at=None)}), now=NOW)
 
     assert known.first_lapse is None
 
 
 def test_a_token_that_belongs_to_no_record_raises_no_alarm() -> None:
-    assert status_of(replace(PUBLISHED, credentials={"c1": credential()})).first_lapse is None
+    assert status_of(replace(PUBLISHED, credentials={"c1": sealed_credential()})).first_lapse is None
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_renewal_fails_when_the_token_is_past_its_renewal_time(
     renew_at: Any, memory: ClusterMemory | None, count: int
 ) -> None:
     remembered = {"c1": memory} if memory is not None else {}
-    state = replace(PUBLISHED, credentials={"c1": credential(renew_at=renew_at)}, memory=remembered)
+    state = replace(PUBLISHED, credentials={"c1": sealed_credential(renew_at=renew_at)}, memory=remembered)
 
     assert status_of(state).renewals_failing == count
 

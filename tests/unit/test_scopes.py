@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from builders import NOW, TEAM_A, TEAM_B, discovery, listing
 from palette_sync.core.model import TENANT_SCOPE, Listing, ScopeStatus
 from palette_sync.core.scopes import held_before, scopes_after, whole
-from unit.builders import NOW, TEAM_A, TEAM_B, discovery, listing
 
 EARLIER = NOW - timedelta(hours=1)
 REFUSED = Listing(TENANT_SCOPE, TENANT_SCOPE, not_permitted=True)

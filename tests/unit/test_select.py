@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_sync.core.model import AuthMode, PaletteFacts, Project, Scope
-from palette_sync.core.select import AuthRule, Filters, Selection, auth_mode, select
-from unit.builders import (
+from builders import (
     TEAM_A,
     TEAM_B,
+    by_uid,
     cluster,
     discovery,
     listing,
     record,
-    records,
     tenant_cluster,
     tenant_listing,
     tenant_record,
 )
+from palette_sync.core.model import AuthMode, PaletteFacts, Project, Scope
+from palette_sync.core.select import AuthRule, Filters, Selection, auth_mode, select
 
 if TYPE_CHECKING:
     from palette_sync.core.model import Cluster, Discovery
@@ -119,7 +119,7 @@ def test_a_listed_cluster_is_served_or_left_out_with_a_reason(
 ) -> None:
     shown = tenant_listing(one) if one.scope is Scope.TENANT else listing(TEAM_A, one)
 
-    found = select(discovery(shown), records(record()), filters)
+    found = select(discovery(shown), by_uid(record()), filters)
 
     assert filters.deselects(one) == reason
     assert found.dropped == ({"c1": reason} if reason else {})
@@ -128,7 +128,7 @@ def test_a_listed_cluster_is_served_or_left_out_with_a_reason(
 
 @pytest.mark.parametrize("state", ["Deleting", "Deleted"])
 def test_what_palette_calls_deleted_goes_at_once_and_is_never_served(state: str) -> None:
-    found = select(discovery(listing(TEAM_A, cluster(state=state))), records(record()), ALL)
+    found = select(discovery(listing(TEAM_A, cluster(state=state))), by_uid(record()), ALL)
 
     assert found == Selection(dropped={"c1": state})
 
@@ -139,7 +139,7 @@ def test_every_other_state_is_served(state: str) -> None:
 
 
 @pytest.mark.parametrize("filters", [ALL, Filters(exclude_projects=("team-b",))], ids=["no filter", "some filter"])
-@pytest.mark.parametrize("published", [{}, records(record())], ids=["new", "published"])
+@pytest.mark.parametrize("published", [{}, by_uid(record())], ids=["new", "published"])
 def test_a_cluster_whose_project_is_unknown_is_left_alone(published: dict[str, Any], filters: Filters) -> None:
     found = select(discovery(listing(TEAM_A, cluster(project=None))), published, filters)
 
@@ -162,7 +162,7 @@ def test_a_cluster_that_is_seen_twice_has_one_fate(sights: list[Cluster], fate: 
     for order in (sights, sights[::-1]):
         shown = [listing(project, one) for project, one in zip((TEAM_A, TEAM_B), order, strict=True)]
 
-        assert fates(select(discovery(*shown), records(record()), filters)) == {"c1": [fate]}
+        assert fates(select(discovery(*shown), by_uid(record()), filters)) == {"c1": [fate]}
 
 
 def test_a_cluster_that_was_never_published_is_not_dropped() -> None:
@@ -266,11 +266,11 @@ NESTED = PaletteFacts(state="Running", cloud_type="nested")
     ],
 )
 def test_a_record_that_no_listing_showed(found: Discovery, one: Any, filters: Filters, fate: str) -> None:
-    assert fates(select(found, records(one), filters)) == {"c1": [fate]}
+    assert fates(select(found, by_uid(one), filters)) == {"c1": [fate]}
 
 
 def test_dropped_records_say_why() -> None:
-    published = records(record("a"), tenant_record("b"), record("c", palette=NESTED))
+    published = by_uid(record("a"), tenant_record("b"), record("c", palette=NESTED))
     filters = Filters(exclude_projects=("team-a",), exclude_tenant_scoped_clusters=True)
 
     found = select(discovery(), published, filters)
@@ -279,7 +279,7 @@ def test_dropped_records_say_why() -> None:
 
 
 def test_one_failed_project_leaves_the_others_complete() -> None:
-    published = records(record("a1"), record("a2"), record("b1", project=TEAM_B), record("b2", project=TEAM_B))
+    published = by_uid(record("a1"), record("a2"), record("b1", project=TEAM_B), record("b2", project=TEAM_B))
     found = select(discovery(listing(TEAM_A, cluster("a1")), listing(TEAM_B, error="500")), published, ALL)
 
     assert fates(found) == {"a1": ["chosen"], "a2": ["disappeared"], "b1": ["kept"], "b2": ["kept"]}

@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
+from builders import INSTANCE, NOW, head_fields, record, sealed_credential
 from palette_sync.core.memory_codec import encode_memory
 from palette_sync.core.model import SCHEMA, ClusterMemory, Head
 from palette_sync.core.snapshot_codec import digest, encode_credential, encode_record, record_hash
 from palette_sync.events import TURN
 from palette_sync.store.read import Stored, read
 from palette_sync.store.seal import SealKeys
-from unit.builders import NOW, credential, head_fields, record
 
 KEYS = SealKeys.from_lines(SealKeys.generate_line("test"))
 
 
-def stored(*uids: str, version: int = 1, name: str = "prod-web") -> Stored:
+def stored(*uids: str, version: int = 1, name: str = "alpha-web") -> Stored:
     clusters = {uid: encode_record(record(uid, f"{name}-{uid}")) for uid in uids}
     fingerprint = digest({uid: record_hash(raw) for uid, raw in clusters.items()})
     head = Head(
@@ -26,7 +26,7 @@ def stored(*uids: str, version: int = 1, name: str = "prod-web") -> Stored:
         epoch=7,
         version=version,
         digest=fingerprint,
-        mac=KEYS.mac("prod", 7, version, fingerprint),
+        mac=KEYS.mac(INSTANCE, 7, version, fingerprint),
         clusters=len(uids),
         complete=True,
         changed_at=NOW,
@@ -36,15 +36,15 @@ def stored(*uids: str, version: int = 1, name: str = "prod-web") -> Stored:
     return Stored(
         head={key.encode(): value.encode() for key, value in head_fields(head).items()},
         clusters={uid.encode(): raw for uid, raw in clusters.items()},
-        credentials={uid.encode(): encode_credential(credential()) for uid in uids},
+        credentials={uid.encode(): encode_credential(sealed_credential()) for uid in uids},
         work={uid.encode(): encode_memory(ClusterMemory(verified_at=NOW)) for uid in uids},
     )
 
 
 async def test_unchanged_documents_are_the_same_objects() -> None:
-    first = await read("prod", stored("c1", "c2"), KEYS)
+    first = await read(INSTANCE, stored("c1", "c2"), KEYS)
 
-    again = await read("prod", stored("c1", "c2"), KEYS, last=first)
+    again = await read(INSTANCE, stored("c1", "c2"), KEYS, last=first)
 
     assert again.state == first.state
     for uid in ("c1", "c2"):
@@ -54,22 +54,22 @@ async def test_unchanged_documents_are_the_same_objects() -> None:
 
 
 async def test_changed_documents_are_decoded() -> None:
-    first = await read("prod", stored("c1", "c2"), KEYS)
-    later = stored("c1", "c2", version=2, name="prod-shop")
+    first = await read(INSTANCE, stored("c1", "c2"), KEYS)
+    later = stored("c1", "c2", version=2, name="alpha-shop")
     later = replace(later, work={**later.work, b"c1": encode_memory(ClusterMemory(failures=3))})
 
-    again = await read("prod", later, KEYS, last=first)
+    again = await read(INSTANCE, later, KEYS, last=first)
 
     assert again.state.trusted
-    assert again.state.records["c2"].name == "prod-shop-c2"
+    assert again.state.records["c2"].name == "alpha-shop-c2"
     assert again.state.memory["c1"].failures == 3
     assert again.state.memory["c2"] is first.state.memory["c2"]
 
 
 async def test_deleted_documents_are_gone() -> None:
-    first = await read("prod", stored("c1", "c2"), KEYS)
+    first = await read(INSTANCE, stored("c1", "c2"), KEYS)
 
-    again = await read("prod", stored("c2", version=2), KEYS, last=first)
+    again = await read(INSTANCE, stored("c2", version=2), KEYS, last=first)
 
     assert again.state.records.keys() == {"c2"}
     assert again.record_hashes.keys() == {"c2"}
@@ -78,20 +78,20 @@ async def test_deleted_documents_are_gone() -> None:
 
 @pytest.mark.parametrize("field", [b"digest", b"mac"])
 async def test_known_records_under_a_forged_head_are_not_trusted(field: bytes) -> None:
-    first = await read("prod", stored("c1"), KEYS)
+    first = await read(INSTANCE, stored("c1"), KEYS)
     lying = stored("c1")
     lying = replace(lying, head={**lying.head, field: b"0" * 64})
 
-    again = await read("prod", lying, KEYS, last=first)
+    again = await read(INSTANCE, lying, KEYS, last=first)
 
     assert not again.state.trusted
 
 
 async def test_a_document_that_cannot_be_decoded_is_reported_each_time() -> None:
     broken = replace(stored("c1"), credentials={b"c1": b"{}"}, work={b"c1": b"["})
-    first = await read("prod", broken, KEYS)
+    first = await read(INSTANCE, broken, KEYS)
 
-    again = await read("prod", broken, KEYS, last=first)
+    again = await read(INSTANCE, broken, KEYS, last=first)
 
     assert again.state.problems == first.state.problems
     assert len(again.state.problems) == 2
@@ -99,11 +99,11 @@ async def test_a_document_that_cannot_be_decoded_is_reported_each_time() -> None
 
 
 async def test_a_record_copied_to_another_uid_is_refused() -> None:
-    first = await read("prod", stored("c1", "c2"), KEYS)
+    first = await read(INSTANCE, stored("c1", "c2"), KEYS)
     swapped = stored("c1", "c2")
     swapped = replace(swapped, clusters={b"c1": swapped.clusters[b"c2"], b"c2": swapped.clusters[b"c2"]})
 
-    again = await read("prod", swapped, KEYS, last=first)
+    again = await read(INSTANCE, swapped, KEYS, last=first)
 
     assert "c1" in again.unreadable
     assert not again.state.trusted
@@ -112,7 +112,7 @@ async def test_a_record_copied_to_another_uid_is_refused() -> None:
 async def test_a_status_nested_too_deeply_is_ignored() -> None:
     deep = replace(stored("c1"), status=b'{"pass":' + b'{"a":' * 300 + b"1" + b"}" * 301)
 
-    state = (await read("prod", deep, KEYS)).state
+    state = (await read(INSTANCE, deep, KEYS)).state
 
     assert state.trusted
     assert (state.status, len(state.problems)) == ({}, 1)
@@ -130,7 +130,7 @@ async def test_other_tasks_run_while_thousands_of_documents_are_read() -> None:
 
     task = asyncio.create_task(other())
     try:
-        found = await read("prod", stored(*uids), KEYS)
+        found = await read(INSTANCE, stored(*uids), KEYS)
     finally:
         task.cancel()
 

@@ -17,7 +17,8 @@ and answers are JSON; what cannot be done answers 400 or 404 with `{"error": ...
                                              "termination_delay"}
     DELETE /clusters/{uid}
     POST   /clusters/{uid}/revoke-tokens    every token issued so far answers 401
-    POST   /clusters/{uid}/user-token       {"name", "groups"} -> {"token"}: what a person logs in with, if it has OIDC
+    POST   /clusters/{uid}/user-token       {"name", "groups", "claims": {}} -> {"token", "key"}: what a person logs in
+                                             with, if it has OIDC, and the JWK that verifies it
     POST   /clusters/{uid}/renew-authority  a new CA
     POST   /clusters/{uid}/shut             its API server refuses connections from now on
     GET    /clusters/{uid}/kube/{kind}                       names, by namespace
@@ -213,10 +214,12 @@ class ControlApi:
 
     async def _user_token(self, request: web.Request) -> web.Response:
         cluster = self._cluster(request)
-        body = await _body(request, {"name", "groups"})
+        body = await _body(request, {"name", "groups", "claims"})
         if not cluster.oidc:
             raise ValueError(f"the cluster {cluster.name} has no OIDC configuration")
-        return _json({"token": cluster.tokens.for_user(str(body["name"]), [str(one) for one in body["groups"]])}, 201)
+        groups = [str(one) for one in body["groups"]]
+        token = cluster.tokens.for_user(str(body["name"]), groups, body.get("claims") or {})
+        return _json({"token": token, "key": cluster.tokens.public_key}, 201)
 
     async def _renew_authority(self, request: web.Request) -> web.Response:
         self._cluster(request).renew_authority()

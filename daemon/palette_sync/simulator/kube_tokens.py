@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from joserfc import jwt
@@ -20,7 +21,7 @@ from palette_sync.simulator.kube_resources import PODS, SECRETS, SERVICE_ACCOUNT
 from palette_sync.simulator.kube_store import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from palette_sync.simulator.exchange import Json
     from palette_sync.simulator.kube_store import KubeStore
@@ -114,17 +115,23 @@ class TokenAuthority:
         }
         return self._sign_for(account, claims)
 
-    def for_user(self, name: str, groups: Iterable[str]) -> str:
-        """A person's token, as the issuer that the cluster trusts would give it."""
+    @property
+    def public_key(self) -> Json:
+        """The key that verifies the tokens, as a JWK."""
+        return dict(self._key.as_dict(private=False))
+
+    def for_user(self, name: str, groups: Iterable[str], claims: Mapping[str, object] = MappingProxyType({})) -> str:
+        """A person's token, as from the issuer that the cluster trusts. `claims` replace and add to the usual ones."""
         now = int(self._clock())
-        return self._sign({"iss": USERS_ISSUER, "sub": name, "groups": [*groups], "exp": now + DEFAULT_SECONDS})
+        usual = {"iss": USERS_ISSUER, "iat": now, "exp": now + DEFAULT_SECONDS}
+        return self._sign({**usual, **claims, "sub": name, "groups": [*groups]})
 
     def authenticate(self, store: KubeStore, token: str) -> User | None:
         """Whose token this is, or None where it is not valid (any more)."""
         claims = self._claims(token)
         if claims is None or claims["serial"] <= self._revoked_before:
             return None
-        if claims["iss"] == USERS_ISSUER:
+        if "groups" in claims:  # a person's token, whatever its issuer
             groups = frozenset({*claims["groups"], "system:authenticated"})
             return User(claims["sub"], groups) if claims["exp"] > self._clock() else None
         if claims["iss"] == LEGACY_ISSUER:

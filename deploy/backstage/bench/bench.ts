@@ -1,6 +1,6 @@
 /**
  * Measures the adapter against a real Valkey that holds generated snapshots. `npm run bench -- --json` prints the rows for
- * programs; the exit code is 1 where a budget is missed.
+ * programs; the exit code is 1 if a budget is exceeded. `--only=change`, `load` or `page` runs one part.
  */
 import { once } from 'node:events';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -13,28 +13,13 @@ import { Following } from '../test/support/following';
 import { CapturingLogger } from '../test/support/logger';
 import { until, Valkey } from '../test/support/processes';
 import { cluster, Publisher, randomPrefix } from '../test/support/published';
-
-interface Row {
-  readonly name: string;
-  readonly value: number;
-  readonly unit: string;
-  readonly budget: number;
-  readonly ok: boolean;
-}
+import { apiServers, pageCosts } from './page';
+import { percentile, type Row, row } from './rows';
 
 const CHANGES = 200;
 const CALLS = 2_000;
 const LOADS = 5;
-const BATCH = 500; // as many changes as a version of the daemon holds at most
-
-function row(name: string, value: number, unit: string, budget: number): Row {
-  return { name, value: Math.round(value * 1000) / 1000, unit, budget, ok: value <= budget };
-}
-
-function percentile(values: number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * share) - 1)] ?? Number.NaN;
-}
+const BATCH = 500; // the most changes that the daemon puts into one version
 
 async function fill(publisher: Publisher, count: number): Promise<void> {
   for (let first = 1; first <= count; first += BATCH / 2) {
@@ -48,7 +33,7 @@ function tokenOf(uid: string, generation: number): string {
   return `${uid}.${generation}.${'x'.repeat(900)}`;
 }
 
-/** Another thread writes, so that writing does not hold up the loop that is measured. */
+/** Writes in another thread, so that writing does not block the event loop that is measured. */
 async function writer(): Promise<void> {
   const { url, prefix } = workerData as { url: string; prefix: string };
   const redis = await RedisConnection.open(parseRedisUrl(url), {});
@@ -128,7 +113,7 @@ async function fullLoad(url: string): Promise<Row[]> {
     lag.enable();
     const before = performance.now();
     const reader = new Following(url, prefix);
-    // Polled rarely, so that the polling is not what is measured.
+    // Poll rarely, so that polling is not measured.
     while (reader.version() !== version || reader.directory.clusters(0).length < 10_000) {
       await sleep(20);
     }
@@ -149,7 +134,14 @@ async function main(): Promise<void> {
   const json = process.argv.includes('--json');
   const valkey = await Valkey.start();
   try {
-    const rows = [...(await changeToAnswer(valkey.url)), ...(await fullLoad(valkey.url))];
+    const parts = { change: changeToAnswer, load: fullLoad, page: pageCosts };
+    const only = process.argv.find(one => one.startsWith('--only='))?.slice('--only='.length);
+    const rows: Row[] = [];
+    for (const [name, measure] of Object.entries(parts)) {
+      if (only === undefined || only === name) {
+        rows.push(...(await measure(valkey.url)));
+      }
+    }
     if (json) {
       process.stdout.write(`${JSON.stringify(rows)}\n`);
     } else {
@@ -165,4 +157,5 @@ async function main(): Promise<void> {
   }
 }
 
-void (isMainThread ? main() : writer());
+const part = (workerData as { part?: string } | null)?.part;
+void (isMainThread ? main() : part === 'api servers' ? apiServers() : writer());

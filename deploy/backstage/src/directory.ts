@@ -1,9 +1,10 @@
 import type { ClusterDetails } from '@backstage/plugin-kubernetes-node';
 import { interpret, type Offered, type Policy, type Withheld, type WithheldReason } from './mapping';
 import { Slices } from './slices';
+import type { ClusterRecord } from './snapshot/decode';
 import type { Entry, Snapshot } from './snapshot/snapshot';
 
-/** A cluster that is known but not handed out. */
+/** A cluster that is known and not offered to Backstage. */
 export interface WithheldCluster extends Withheld {
   readonly instance: string;
   readonly cluster: string;
@@ -12,47 +13,59 @@ export interface WithheldCluster extends Withheld {
 interface InstanceView {
   readonly offered: readonly Offered[];
   readonly withheld: readonly WithheldCluster[];
+  readonly known: readonly ClusterRecord[];
 }
 
-/** What is handed out of an instance, and what is not, at one moment. */
+/** How many clusters of an instance are offered and withheld at one moment. */
 export interface Counts {
   readonly served: number;
   readonly withheld: Readonly<Partial<Record<WithheldReason, number>>>;
 }
 
-/** All instances as Backstage sees them. Kept up to date beside the requests, so that these only copy. */
+/** The clusters of all instances as Backstage sees them. Updated in the background, so that requests only copy. */
 export class Directory {
   readonly #policy: Policy;
   readonly #snapshots = new Map<string, Snapshot>();
   #views = new Map<string, InstanceView>();
+  #known: ReadonlyMap<string, ClusterRecord> = new Map();
   #refreshing: Promise<void> = Promise.resolve();
-  // Entries never change, so what was made of one holds for as long as it is in use.
+  // Entries never change, so the verdict on one stays valid.
   readonly #verdicts = new WeakMap<Entry, ReturnType<typeof interpret>>();
 
   constructor(policy: Policy) {
     this.#policy = policy;
   }
 
-  /** Takes over an instance's snapshot. */
+  /** Replaces the snapshot of an instance. */
   async update(instance: string, snapshot: Snapshot): Promise<void> {
     this.#snapshots.set(instance, snapshot);
-    // One after the other, because a name taken in one instance is withheld in the next.
+    // One after the other, because a name in one instance withholds the same name in the next.
     const refresh = () => this.#refresh();
     this.#refreshing = this.#refreshing.then(refresh, refresh);
     await this.#refreshing;
   }
 
-  /** Fresh copies of all clusters whose credential lives at `now`: the Kubernetes plugin changes what it is given. */
-  clusters(now: number): ClusterDetails[] {
-    const found: ClusterDetails[] = [];
+  /** All clusters whose credential is valid at `now`. Callers must not change them; `copyOf` makes a copy for Backstage. */
+  offered(now: number): Offered[] {
+    const found: Offered[] = [];
     for (const view of this.#views.values()) {
-      for (const { details, expiresAt } of view.offered) {
-        if (expiresAt === undefined || now < expiresAt) {
-          found.push({ ...details, authMetadata: { ...details.authMetadata } });
+      for (const one of view.offered) {
+        if (one.expiresAt === undefined || now < one.expiresAt) {
+          found.push(one);
         }
       }
     }
     return found;
+  }
+
+  /** Fresh copies of all clusters whose credential is valid at `now`. */
+  clusters(now: number): ClusterDetails[] {
+    return this.offered(now).map(copyOf);
+  }
+
+  /** All clusters that the filter chooses, by name in lower case, also those that are withheld now. */
+  get known(): ReadonlyMap<string, ClusterRecord> {
+    return this.#known;
   }
 
   withheld(now: number): WithheldCluster[] {
@@ -61,7 +74,7 @@ export class Directory {
       found.push(...view.withheld);
       for (const { details, expiresAt } of view.offered) {
         if (expiresAt !== undefined && now >= expiresAt) {
-          const message = `its token lapsed at ${new Date(expiresAt).toISOString()} and no newer one was published; see the daemon`;
+          const message = `its token expired at ${new Date(expiresAt).toISOString()} and no newer one was published; check the daemon`;
           found.push({ instance, cluster: details.name, reason: 'CredentialExpired', message });
         }
       }
@@ -76,11 +89,11 @@ export class Directory {
       withheld[reason] = (withheld[reason] ?? 0) + 1;
     }
     const offered = view?.offered ?? [];
-    const lapsed = offered.filter(({ expiresAt }) => expiresAt !== undefined && now >= expiresAt).length;
-    if (lapsed > 0) {
-      withheld.CredentialExpired = lapsed;
+    const expired = offered.filter(({ expiresAt }) => expiresAt !== undefined && now >= expiresAt).length;
+    if (expired > 0) {
+      withheld.CredentialExpired = expired;
     }
-    return { served: offered.length - lapsed, withheld };
+    return { served: offered.length - expired, withheld };
   }
 
   async #refresh(): Promise<void> {
@@ -91,15 +104,22 @@ export class Directory {
       views.set(instance, await this.#viewOf(instance, taken, slices));
     }
     this.#views = views;
+    this.#known = new Map(
+      [...views.values()].flatMap(view => view.known.map(record => [record.name.toLowerCase(), record] as const)),
+    );
   }
 
   async #viewOf(instance: string, taken: Map<string, string>, slices: Slices): Promise<InstanceView> {
     const offered: Offered[] = [];
     const withheld: WithheldCluster[] = [];
+    const known: ClusterRecord[] = [];
     const snapshot = this.#snapshots.get(instance);
     for (const entry of [...(snapshot?.entries.values() ?? []), ...(snapshot?.kept.values() ?? [])]) {
       const cluster = entry.record?.name ?? entry.uid;
       const verdict = this.#verdictOn(entry);
+      if (entry.record !== undefined && this.#policy.chosen(entry.record)) {
+        known.push(entry.record);
+      }
       if ('withheld' in verdict) {
         withheld.push({ instance, cluster, ...verdict.withheld });
       } else if (taken.has(cluster)) {
@@ -111,7 +131,7 @@ export class Directory {
       }
       await slices.pause();
     }
-    return { offered, withheld };
+    return { offered, withheld, known };
   }
 
   #verdictOn(entry: Entry): ReturnType<typeof interpret> {
@@ -123,4 +143,9 @@ export class Directory {
     this.#verdicts.set(entry, verdict);
     return verdict;
   }
+}
+
+/** The Kubernetes plugin changes the details that it receives, so each call gets its own. */
+export function copyOf({ details }: Offered): ClusterDetails {
+  return { ...details, authMetadata: { ...details.authMetadata } };
 }

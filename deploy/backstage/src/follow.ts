@@ -5,17 +5,21 @@ import { Keys } from './snapshot/keys';
 import { SnapshotReader } from './snapshot/reader';
 import { type InstanceState, SnapshotTail } from './snapshot/tail';
 
-/** Puts together what follows the snapshots as `settings` say; both modules do it, each for itself. Not started yet. */
+/**
+ * Builds the follower of the snapshots that `settings` describe, not started yet. Each module has its own. With
+ * `credentials: false` it reads the records of clusters only and never asks Redis for their credentials.
+ */
 export function follow(
   settings: Settings,
   logger: LoggerService,
   onChange: (state: InstanceState) => Promise<void>,
   onRound?: () => void,
+  { credentials = true }: { credentials?: boolean } = {},
 ): SnapshotTail {
   const keys = new Keys(settings.prefix);
   return new SnapshotTail({
     connect: () => RedisConnection.open(address(settings), settings.redisTls),
-    reader: new SnapshotReader(keys, settings.sealer),
+    reader: new SnapshotReader(keys, settings.sealer, { credentials }),
     keys,
     ...(settings.instances && { instances: settings.instances }),
     logger,
@@ -28,6 +32,6 @@ function address(settings: Settings): ReturnType<Settings['redisAddress']> {
   try {
     return settings.redisAddress();
   } catch {
-    throw new RedisUnavailable('paletteSync.redis.urlFile cannot be read, or holds no URL of Redis any more');
+    throw new RedisUnavailable('paletteSync.redis.urlFile cannot be read, or no longer holds a URL of Redis');
   }
 }

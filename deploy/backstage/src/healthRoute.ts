@@ -1,7 +1,7 @@
 import type { HttpAuthService, HttpRouterService, PermissionsService } from '@backstage/backend-plugin-api';
 import { NotAllowedError } from '@backstage/errors';
 import { kubernetesClustersReadPermission } from '@backstage/plugin-kubernetes-common';
-import type { Health } from './health';
+import { type Health, withoutNames } from './health';
 
 /** Below /api/kubernetes. */
 export const HEALTH_PATH = '/palette-sync/health';
@@ -9,11 +9,13 @@ export const HEALTH_PATH = '/palette-sync/health';
 type Handler = Parameters<HttpRouterService['use']>[0];
 
 /**
- * Answers who may read the list of clusters (`kubernetes.clusters.read`), since the answer names clusters too: 200 while
- * there is something to show, 503 while there is nothing. All other requests go on to the plugin.
+ * Serves the health route to callers with the permission `kubernetes.clusters.read`, because the answer names clusters.
+ * The status is 200 while there are clusters to show, else 503. All other requests go on to the plugin.
  */
 export function healthHandler(options: {
   readonly health: () => Health;
+  /** Users then get counts instead of the names of clusters, some of which they may not see. */
+  readonly hidesNames?: boolean;
   readonly httpAuth: HttpAuthService;
   readonly permissions: PermissionsService;
 }): Handler {
@@ -30,7 +32,8 @@ export function healthHandler(options: {
       if (decision?.result === 'DENY') {
         throw new NotAllowedError('kubernetes.clusters.read is needed');
       }
-      const health = options.health();
+      const isUser = (credentials.principal as { type: string }).type === 'user';
+      const health = options.hidesNames && isUser ? withoutNames(options.health()) : options.health();
       response.status(health.status === 'unavailable' ? 503 : 200).json(health);
     } catch (error) {
       next(error);

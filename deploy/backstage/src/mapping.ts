@@ -3,10 +3,12 @@ import {
   ANNOTATION_KUBERNETES_OIDC_TOKEN_PROVIDER,
 } from '@backstage/plugin-kubernetes-common';
 import type { ClusterDetails } from '@backstage/plugin-kubernetes-node';
+import type { DashboardSettings } from './config';
+import { dashboardOf } from './dashboard';
 import type { ClusterRecord } from './snapshot/decode';
 import type { Entry } from './snapshot/snapshot';
 
-/** Why a cluster is not handed to Backstage. Reasons are stable; they appear in the health answer and in metrics. */
+/** Why Backstage does not get a cluster. Reasons are stable: they appear on the health route and in metrics. */
 export type WithheldReason =
   | 'AccessPending'
   | 'AccessFailed'
@@ -20,6 +22,7 @@ export type WithheldReason =
   | 'ServerNameDiffers'
   | 'InsecureServer'
   | 'DuplicateName'
+  | 'Maintenance'
   | 'Filtered'
   | 'Unreadable';
 
@@ -28,25 +31,27 @@ export interface Withheld {
   readonly message: string;
 }
 
-/** A cluster that may be handed out until `expiresAt` (absent = for as long as the record stands). */
+/** A cluster that Backstage may have until `expiresAt` (absent = as long as the record exists). */
 export interface Offered {
   readonly details: ClusterDetails;
+  readonly record: ClusterRecord;
   readonly expiresAt?: number;
 }
 
-/** What the configuration says about serving. */
+/** The parts of the configuration that decide which clusters Backstage gets. */
 export interface Policy {
   readonly chosen: (record: ClusterRecord) => boolean;
-  readonly oidcTokenProviders: ReadonlySet<string>;
+  readonly underMaintenance: (record: ClusterRecord) => boolean;
+  readonly servesOidc: (provider: string) => boolean;
   readonly withholdUnreachable: boolean;
-  readonly dashboardLinks: boolean;
+  readonly dashboard: DashboardSettings;
 }
 
 type Verdict = { readonly offered: Offered } | { readonly withheld: Withheld };
 
 /**
- * Decides whether Backstage may have a cluster, and as what. Whatever would make the Kubernetes plugin hang, answer 500 for
- * all clusters or send a token elsewhere is withheld here. Expiry is the caller's to check, at each call.
+ * Decides whether Backstage gets a cluster, and with which details. Withholds every cluster that would make the Kubernetes
+ * plugin hang, answer 500 for all clusters or send a token to the wrong server. The caller checks `expiresAt` at each call.
  */
 export function interpret(entry: Entry, policy: Policy): Verdict {
   const { record } = entry;
@@ -55,6 +60,9 @@ export function interpret(entry: Entry, policy: Policy): Verdict {
   }
   if (!policy.chosen(record)) {
     return withhold('Filtered', 'paletteSync.filter leaves it out');
+  }
+  if (policy.underMaintenance(record)) {
+    return withhold('Maintenance', 'one of its tags is in paletteSync.maintenanceTags');
   }
   const wrong = accessProblem(record, policy) ?? serverProblem(record);
   if (wrong !== undefined) {
@@ -67,20 +75,20 @@ export function interpret(entry: Entry, policy: Policy): Verdict {
 
 function accessProblem(record: ClusterRecord, policy: Policy): Withheld | undefined {
   const { state, reason, message } = record.access;
-  const told = message ? `${reason}: ${message}` : reason;
+  const text = message ? `${reason}: ${message}` : reason;
   if (reason === 'Unreachable' && state !== 'pending' && policy.withholdUnreachable) {
-    return { reason: 'Unreachable', message: told };
+    return { reason: 'Unreachable', message: text };
   }
   if (state === 'pending') {
-    return { reason: 'AccessPending', message: told };
+    return { reason: 'AccessPending', message: text };
   }
-  return state === 'failed' ? { reason: 'AccessFailed', message: told } : undefined;
+  return state === 'failed' ? { reason: 'AccessFailed', message: text } : undefined;
 }
 
 function serverProblem(record: ClusterRecord): Withheld | undefined {
   const { server } = record;
   if (server === undefined || record.auth === undefined) {
-    return { reason: 'NoServer', message: 'its record names no API server or no way to log in yet' };
+    return { reason: 'NoServer', message: 'its record has no API server or no way to log in yet' };
   }
   const url = URL.canParse(server.url) ? new URL(server.url) : undefined;
   if (url?.protocol !== 'https:' || url.username || url.password) {
@@ -90,8 +98,7 @@ function serverProblem(record: ClusterRecord): Withheld | undefined {
   if (server.tlsServerName !== undefined && server.tlsServerName.toLowerCase() !== host) {
     return {
       reason: 'ServerNameDiffers',
-      message:
-        'its certificate is for another name than its address, and Backstage cannot be told to check another name',
+      message: 'its certificate is for another name than its address, and Backstage cannot check another name',
     };
   }
   return undefined;
@@ -110,26 +117,26 @@ function offerServiceAccount(record: ClusterRecord, entry: Entry, policy: Policy
     [ANNOTATION_KUBERNETES_AUTH_PROVIDER]: 'serviceAccount',
     serviceAccountToken: credential.token,
   };
-  const offered = { details: detailsOf(record, authMetadata, policy) };
+  const offered = { details: detailsOf(record, authMetadata, policy), record };
   return { offered: credential.expiresAt === undefined ? offered : { ...offered, expiresAt: credential.expiresAt } };
 }
 
 function offerOidc(record: ClusterRecord, provider: string, policy: Policy): Verdict {
-  if (!policy.oidcTokenProviders.has(provider)) {
+  if (!policy.servesOidc(provider)) {
     return withhold(
       'OidcProviderNotConfigured',
-      `it needs a user's token of the provider ${provider}; once users can log in with it, add ${provider} to paletteSync.oidcTokenProviders`,
+      `it needs a user's token of the provider ${provider}, which is not in paletteSync.oidcTokenProviders`,
     );
   }
   const authMetadata = {
     [ANNOTATION_KUBERNETES_AUTH_PROVIDER]: 'oidc',
     [ANNOTATION_KUBERNETES_OIDC_TOKEN_PROVIDER]: provider,
   };
-  return { offered: { details: detailsOf(record, authMetadata, policy) } };
+  return { offered: { details: detailsOf(record, authMetadata, policy), record } };
 }
 
 function detailsOf(record: ClusterRecord, authMetadata: Record<string, string>, policy: Policy): ClusterDetails {
-  const { server, dashboardUrl } = record;
+  const { server } = record;
   return {
     name: record.name,
     ...(record.title && { title: record.title }),
@@ -138,7 +145,7 @@ function detailsOf(record: ClusterRecord, authMetadata: Record<string, string>, 
     skipTLSVerify: false,
     skipMetricsLookup: record.skipMetricsLookup,
     ...(server?.caData !== undefined && { caData: server.caData }),
-    ...(policy.dashboardLinks && dashboardUrl !== undefined && { dashboardUrl }),
+    ...dashboardOf(record, policy.dashboard),
   };
 }
 

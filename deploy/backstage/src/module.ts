@@ -1,23 +1,32 @@
 import { coreServices, createBackendModule, type LoggerService } from '@backstage/backend-plugin-api';
+import { catalogServiceRef } from '@backstage/plugin-catalog-node';
 import {
-  type KubernetesClusterSupplierExtensionPoint,
-  type KubernetesClustersSupplier,
   kubernetesClusterSupplierExtensionPoint,
+  kubernetesFetcherExtensionPoint,
+  kubernetesObjectsProviderExtensionPoint,
+  kubernetesServiceLocatorExtensionPoint,
 } from '@backstage/plugin-kubernetes-node';
-import { ROOT, readSettings, type Settings } from './config';
+import { duringCall } from './call';
+import { readSettings, type Settings } from './config';
 import { Directory } from './directory';
-import { compileFilter } from './filter';
+import { Extensions } from './extensionPoints';
+import { compileFilter, compileTags } from './filter';
 import { follow } from './follow';
 import { type Health, healthOf } from './health';
 import { healthHandler } from './healthRoute';
 import { reportMetrics } from './metrics';
+import { proxyCallOf } from './oidc/proxyCall';
 import { Reports } from './reports';
+import { catalogFacts, checkedSettings } from './setup';
 import type { SnapshotTail } from './snapshot/tail';
-import { brief, UnifiedClustersSupplier } from './supplier';
+import { CatalogVisibility } from './visibility';
 
 /**
- * Adds the clusters that palette-sync publishes to the Kubernetes plugin, beside those of its own locators. Whatever is
- * wrong here is said in the log and on the health route, and leaves Backstage with its other clusters.
+ * Adds the clusters that palette-sync publishes to the Kubernetes plugin, beside those of its own locators. An invalid
+ * configuration fails the start of this module; any later problem is logged, shown on the health route, and leaves Backstage
+ * with its other clusters.
+ *
+ * @public
  */
 export const kubernetesModulePaletteSync = createBackendModule({
   pluginId: 'kubernetes',
@@ -25,58 +34,101 @@ export const kubernetesModulePaletteSync = createBackendModule({
   register(registration) {
     registration.registerInit({
       deps: {
+        catalog: catalogServiceRef,
         clusterSuppliers: kubernetesClusterSupplierExtensionPoint,
         config: coreServices.rootConfig,
+        fetchers: kubernetesFetcherExtensionPoint,
         httpAuth: coreServices.httpAuth,
         httpRouter: coreServices.httpRouter,
         lifecycle: coreServices.lifecycle,
         logger: coreServices.logger,
+        objectsProviders: kubernetesObjectsProviderExtensionPoint,
         permissions: coreServices.permissions,
+        serviceLocators: kubernetesServiceLocatorExtensionPoint,
       },
-      async init({ clusterSuppliers, config, httpAuth, httpRouter, lifecycle, logger, permissions }) {
-        const { settings, problem } = settingsOrProblem(() => readSettings(config), logger);
+      async init(services) {
+        const { config, httpRouter, lifecycle, logger } = services;
+        const { settings, problem } = checkedSettings(() => readSettings(config), logger);
         if (!config.has('kubernetes')) {
           logger.warn(
             'palette-sync: app-config has no section kubernetes, without which the Kubernetes plugin does not start; add ' +
               "kubernetes: { serviceLocatorMethod: { type: 'multiTenant' }, clusterLocatorMethods: [] }",
           );
         }
-        const following = settings && startFollowing(settings, logger);
-        const suppliers = addSupplier(clusterSuppliers, following?.directory, logger);
+        if (settings === undefined) {
+          httpRouter.use(healthHandler({ ...services, health: () => healthOf(nothing(problem)) }));
+          return;
+        }
+        const { type, projectsAreSystems } = catalogFacts(config);
+        const extensions = new Extensions(settings.extensionPoints, logger);
+        extensions.addObjectsProvider(services.objectsProviders);
+        extensions.addFetcher(services.fetchers, settings.fetching);
+        const { directory, tail } = following(settings, extensions.states.objectsProvider === 'ours', logger);
+        const visibility =
+          settings.visibility === 'catalog'
+            ? new CatalogVisibility({ catalog: services.catalog, type, logger })
+            : undefined;
+        extensions.addSupplier(services.clusterSuppliers, { directory, ...(visibility && { visibility }) });
+        extensions.addLocator(services.serviceLocators, {
+          systems: projectsAreSystems,
+          ...settings.locator,
+          directory,
+        });
         const health = (): Health =>
           healthOf({
-            setupProblems: [problem, suppliers.problem].filter(one => one !== undefined),
-            ...(following && { link: following.tail.link, directory: following.directory }),
-            instances: following?.tail.instances ?? [],
-            duplicates: suppliers.supplier?.duplicates ?? [],
-            maxSnapshotAgeMs: settings?.maxSnapshotAgeMs ?? Number.POSITIVE_INFINITY,
+            setupProblems: [...extensions.problems, ...(visibility?.problem ? [visibility.problem] : [])],
+            link: tail.link,
+            directory,
+            instances: tail.instances,
+            extensions,
+            maxSnapshotAgeMs: settings.maxSnapshotAgeMs,
             now: Date.now(),
           });
-        httpRouter.use(healthHandler({ health, httpAuth, permissions }));
-        if (following) {
-          const endMetrics = reportMetrics(health);
-          lifecycle.addShutdownHook(async () => {
-            endMetrics();
-            await following.tail.stop();
-          });
-        }
+        httpRouter.use(healthHandler({ ...services, health, hidesNames: visibility !== undefined }));
+        httpRouter.use((request, _response, next) => {
+          const call = proxyCallOf(request.path, request.headers);
+          if (call === undefined) {
+            next();
+          } else {
+            duringCall(call, next);
+          }
+        });
+        tail.start();
+        const endMetrics = reportMetrics(health);
+        lifecycle.addShutdownHook(async () => {
+          endMetrics();
+          await tail.stop();
+        });
       },
     });
   },
 });
 
-interface Following {
-  readonly directory: Directory;
-  readonly tail: SnapshotTail;
+function nothing(problem: string | undefined): Parameters<typeof healthOf>[0] {
+  return {
+    setupProblems: problem === undefined ? [] : [problem],
+    instances: [],
+    maxSnapshotAgeMs: Number.POSITIVE_INFINITY,
+    now: Date.now(),
+  };
 }
 
-/** Begins to follow Redis without waiting for it. */
-function startFollowing(settings: Settings, logger: LoggerService): Following {
+/**
+ * What follows Redis, not started yet. `mixesOidc`: calls without a token lose OIDC clusters only. Without that, one such
+ * cluster fails the answer for all clusters, so only the providers that the configuration names are served.
+ */
+function following(
+  settings: Settings,
+  mixesOidc: boolean,
+  logger: LoggerService,
+): { readonly directory: Directory; readonly tail: SnapshotTail } {
+  const { oidcTokenProviders } = settings;
   const directory = new Directory({
     chosen: compileFilter(settings.filter),
-    oidcTokenProviders: new Set(settings.oidcTokenProviders),
+    underMaintenance: compileTags(settings.maintenanceTags),
+    servesOidc: provider => (oidcTokenProviders ? oidcTokenProviders.includes(provider) : mixesOidc),
     withholdUnreachable: settings.withholdUnreachable,
-    dashboardLinks: settings.dashboardLinks,
+    dashboard: settings.dashboard,
   });
   const reports = new Reports(logger, directory, settings.sealer, settings.maxSnapshotAgeMs);
   const tail: SnapshotTail = follow(
@@ -87,69 +139,7 @@ function startFollowing(settings: Settings, logger: LoggerService): Following {
         await directory.update(name, snapshot);
       }
     },
-    () => reports.tell(tail.instances, Date.now()),
+    () => reports.report(tail.instances, Date.now()),
   );
-  tail.start();
   return { directory, tail };
-}
-
-/** Reads the configuration; a problem is said once and leaves Backstage with its other clusters. */
-export function settingsOrProblem(
-  read: () => Settings | undefined,
-  logger: LoggerService,
-): { settings?: Settings; problem?: string } {
-  try {
-    const settings = read();
-    if (settings !== undefined) {
-      return { settings };
-    }
-    const problem = `app-config has no section ${ROOT}, so no cluster of Palette is shown; add ${ROOT}.redis.url and ${ROOT}.sealKeys`;
-    logger.warn(`palette-sync: ${problem}`);
-    return { problem };
-  } catch (error) {
-    const problem = `the configuration is not valid, so no cluster of Palette is shown: ${(error as Error).message}`;
-    logger.error(`palette-sync: ${problem}`);
-    return { problem };
-  }
-}
-
-function addSupplier(
-  extensionPoint: KubernetesClusterSupplierExtensionPoint,
-  directory: Directory | undefined,
-  logger: LoggerService,
-): { supplier?: UnifiedClustersSupplier; problem?: string } {
-  const added: { supplier?: UnifiedClustersSupplier; problem?: string } = {};
-  try {
-    extensionPoint.addClusterSupplier(async ({ getDefault }) => {
-      const defaults = await defaultSupplier(getDefault, logger);
-      added.supplier = new UnifiedClustersSupplier({
-        ...(defaults && { defaults }),
-        ...(directory && { directory }),
-        logger,
-      });
-      return added.supplier;
-    });
-  } catch (error) {
-    added.problem =
-      `another module already supplies clusters, and Backstage takes one supplier only (${brief(error)}); remove the other ` +
-      'module from the backend, so that the clusters of Palette are shown';
-    logger.error(`palette-sync: ${added.problem}`);
-  }
-  return added;
-}
-
-/** The Kubernetes plugin's own locators, which fail to be made if the configuration of one of them is wrong or missing. */
-async function defaultSupplier(
-  getDefault: () => Promise<KubernetesClustersSupplier>,
-  logger: LoggerService,
-): Promise<KubernetesClustersSupplier | undefined> {
-  try {
-    return await getDefault();
-  } catch (error) {
-    logger.warn(
-      `palette-sync: kubernetes.clusterLocatorMethods cannot be used: ${brief(error)}; only clusters of Palette are shown. ` +
-        'Correct it, or write kubernetes.clusterLocatorMethods: [] if that is what you want',
-    );
-    return undefined;
-  }
 }

@@ -4,7 +4,7 @@ import { ageOf } from './health';
 import type { Sealer } from './seal';
 import type { InstanceState } from './snapshot/tail';
 
-/** Says in the log what changed for an operator, once each: counts, unknown seal keys, a daemon that no longer looks. */
+/** Logs changes that concern an operator, once each: counts, unknown seal keys, a daemon that stopped reading Palette. */
 export class Reports {
   readonly #counts = new Map<string, string>();
   readonly #kids = new Set<string>();
@@ -17,17 +17,17 @@ export class Reports {
     private readonly maxSnapshotAgeMs: number,
   ) {}
 
-  tell(instances: readonly InstanceState[], now: number): void {
+  report(instances: readonly InstanceState[], now: number): void {
     for (const state of instances) {
       if (state.snapshot !== undefined) {
-        this.#tellCounts(state, now);
-        this.#tellUnknownKeys(state);
-        this.#tellAge(state, now);
+        this.#reportCounts(state, now);
+        this.#reportUnknownKeys(state);
+        this.#reportAge(state, now);
       }
     }
   }
 
-  #tellCounts({ name, snapshot }: InstanceState, now: number): void {
+  #reportCounts({ name, snapshot }: InstanceState, now: number): void {
     const { served, withheld } = this.directory.counts(name, now);
     const reasons = Object.entries(withheld).map(([reason, count]) => `${count} ${reason}`);
     const text = `${served} clusters served${reasons.length > 0 ? `, withheld: ${reasons.join(', ')}` : ''}`;
@@ -37,7 +37,7 @@ export class Reports {
     }
   }
 
-  #tellUnknownKeys({ name, snapshot }: InstanceState): void {
+  #reportUnknownKeys({ name, snapshot }: InstanceState): void {
     const counts = new Map<string, number>();
     for (const { credential } of snapshot?.entries.values() ?? []) {
       const kid = credential?.refused?.kid;
@@ -56,17 +56,17 @@ export class Reports {
     }
   }
 
-  #tellAge(state: InstanceState, now: number): void {
+  #reportAge(state: InstanceState, now: number): void {
     const { name } = state;
     const isStale = (ageOf(state, now) ?? 0) > this.maxSnapshotAgeMs;
     if (isStale && !this.#stale.has(name)) {
       this.#stale.add(name);
       const minutes = Math.round((ageOf(state, now) ?? 0) / 60_000);
       this.logger.warn(
-        `palette-sync: ${name}: the daemon has not looked for ${minutes} min; see whether it runs. The clusters stay; their tokens lapse in time`,
+        `palette-sync: ${name}: the daemon has not read Palette for ${minutes} min; check whether it runs. The clusters stay until their tokens expire`,
       );
     } else if (!isStale && this.#stale.delete(name)) {
-      this.logger.info(`palette-sync: ${name}: the daemon looks again`);
+      this.logger.info(`palette-sync: ${name}: the daemon reads Palette again`);
     }
   }
 }

@@ -6,11 +6,11 @@ const KEY_BYTES = 32;
 const MAC_INFO = 'palette-sync/mac/1';
 const BARE = 'none:';
 const KID = /^[A-Za-z0-9._-]{1,64}$/;
-// What a header can carry: a token with a line break in it would make Backstage answer 500 for every cluster.
+// What an HTTP header can hold: a token with a line break would make Backstage answer 500 for every cluster.
 const TOKEN = /^[\x21-\x7e]+$/;
 const REMEDY = 'make one with `palette-sync seal-key`, or copy the line that the daemon uses';
 
-/** Why a sealed token was not opened. `kid` is the key that would be needed, where that is the reason. */
+/** Why a sealed token was not opened. `kid` is the id of the missing key, if that is the reason. */
 export interface NotOpened {
   readonly reason: 'SealKeyUnknown' | 'SealBroken';
   readonly message: string;
@@ -19,15 +19,15 @@ export interface NotOpened {
 
 export type Opened = { readonly token: string } | { readonly refused: NotOpened };
 
-/** Opens tokens and checks that a snapshot was written by someone who holds a seal key. */
+/** Opens tokens, and checks that the writer of a snapshot has a seal key. */
 export interface Sealer {
-  /** For people: the ids of the keys. */
+  /** The ids of the keys, for messages. */
   readonly keys: string;
   open(instance: string, uid: string, sealed: string): Promise<Opened>;
   macMatches(instance: string, epoch: number, version: number, digest: string, mac: string): boolean;
 }
 
-/** The configured keys. All open and verify; which one seals is the daemon's business. */
+/** The configured keys. Each of them may open a token or verify a snapshot; the daemon decides which one seals. */
 export class SealKeys implements Sealer {
   readonly #keys: ReadonlyMap<string, { seal: KeyObject; mac: Buffer }>;
 
@@ -36,8 +36,8 @@ export class SealKeys implements Sealer {
   }
 
   /**
-   * Reads one key a line, `<kid> <base64url of 32 bytes>`; empty lines and `#` comments count for nothing. Throws an
-   * Error that names the line and never a key.
+   * Reads one key per line, `<kid> <base64url of 32 bytes>`; ignores empty lines and `#` comments. Throws an Error that
+   * names the line and never a key.
    */
   static fromLines(text: string): SealKeys {
     const keys = new Map<string, { seal: KeyObject; mac: Buffer }>();
@@ -48,7 +48,7 @@ export class SealKeys implements Sealer {
       }
       const { kid, key } = parseLine(index + 1, words);
       if (keys.has(kid)) {
-        throw new Error(`line ${index + 1}: the key id ${kid} stands there twice; rename one of them`);
+        throw new Error(`line ${index + 1}: the key id ${kid} is used twice; rename one of them`);
       }
       const mac = Buffer.from(hkdfSync('sha256', key, Buffer.alloc(0), MAC_INFO, KEY_BYTES));
       keys.set(kid, { seal: createSecretKey(key), mac });
@@ -66,7 +66,7 @@ export class SealKeys implements Sealer {
   async open(instance: string, uid: string, sealed: string): Promise<Opened> {
     const header = headerOf(sealed);
     if (header === undefined) {
-      return broken('it is not a sealed token (no JWE); the daemon may run with seal = "none"');
+      return broken('it is not a sealed token (not a JWE); the daemon may run with seal = "none"');
     }
     const kid = header.kid;
     const key = typeof kid === 'string' ? this.#keys.get(kid) : undefined;
@@ -74,7 +74,7 @@ export class SealKeys implements Sealer {
       return unknownKey(kid, this.keys);
     }
     if (header.instance !== instance || header.uid !== uid) {
-      return broken('it was sealed for another cluster; somebody moved it within Redis');
+      return broken('it was sealed for another cluster; somebody moved it in Redis');
     }
     try {
       const { plaintext } = await compactDecrypt(sealed, key.seal, {
@@ -99,7 +99,7 @@ export class SealKeys implements Sealer {
   }
 }
 
-/** What `seal: none` asks for: tokens lie in Redis as they are, and nothing is authenticated. */
+/** For `seal: none`: Redis holds tokens in clear, and nothing is authenticated. */
 export class Unsealed implements Sealer {
   readonly keys = 'none';
 
@@ -117,7 +117,7 @@ export class Unsealed implements Sealer {
 }
 
 function checked(token: string): Opened {
-  return TOKEN.test(token) ? { token } : broken('it holds characters that no token has');
+  return TOKEN.test(token) ? { token } : broken('it has characters that no token has');
 }
 
 function broken(message: string): Opened {
@@ -153,7 +153,7 @@ function parseLine(number: number, words: string[]): { kid: string; key: Buffer 
   }
   const key = /^[A-Za-z0-9_-]+={0,2}$/.test(text) ? Buffer.from(text, 'base64url') : Buffer.alloc(0);
   if (key.length !== KEY_BYTES) {
-    // The key's id is not repeated: where the two words stand the wrong way round, it is the key.
+    // The key id is not quoted: if the two words are in the wrong order, it is the key.
     throw new Error(`line ${number}: its second word is not base64url of ${KEY_BYTES} bytes; ${REMEDY}`);
   }
   return { kid, key };

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-/** Long work cut into slices: `pause` lets the event loop turn once the present slice has lasted long enough. */
+/** Cuts long work into slices: `pause` lets the event loop run once the current slice has lasted `sliceMs`. */
 export class Slices {
   #began = performance.now();
 

@@ -1,19 +1,26 @@
-import type { LoggerService } from '@backstage/backend-plugin-api';
+import type { BackstageCredentials, LoggerService } from '@backstage/backend-plugin-api';
+import {
+  ANNOTATION_KUBERNETES_AUTH_PROVIDER,
+  ANNOTATION_KUBERNETES_OIDC_TOKEN_PROVIDER,
+} from '@backstage/plugin-kubernetes-common';
 import type { ClusterDetails, KubernetesClustersSupplier } from '@backstage/plugin-kubernetes-node';
-import type { Directory } from './directory';
+import { brief } from './brief';
+import { type Call, currentCall } from './call';
+import { copyOf, type Directory } from './directory';
+import type { Offered } from './mapping';
+import type { LeftOut } from './oidc/leftOut';
+import { type TokenDemand, type TokenProblem, tokenProblem } from './oidc/token';
+import type { Visibility } from './visibility';
 
 const DEFAULTS_TIMEOUT_MS = 10_000;
 const MOST_NAMES = 1_000;
+const ANY_TOKEN: TokenDemand = { issuerUrl: '', clientId: '' };
 
-/** What is said of a default supplier's error, at most. */
-export function brief(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.split('\n', 1)[0]?.slice(0, 300) ?? '';
-}
+type Options = Parameters<KubernetesClustersSupplier['getClusters']>[0];
 
 /**
- * The unified view: first the clusters of `kubernetes.clusterLocatorMethods`, then ours. Never rejects: an error of theirs
- * costs their clusters, for this call, and nothing else. Their answer depends on the user, so it is never kept.
+ * The unified view: first the clusters of `kubernetes.clusterLocatorMethods`, then ours. Never rejects: an error of the
+ * others costs their clusters, for this call, and nothing else. Their answer depends on the user, so it is never cached.
  */
 export class UnifiedClustersSupplier implements KubernetesClustersSupplier {
   readonly #duplicates = new Set<string>();
@@ -22,8 +29,11 @@ export class UnifiedClustersSupplier implements KubernetesClustersSupplier {
   constructor(
     private readonly options: {
       readonly defaults?: KubernetesClustersSupplier;
-      /** Absent where the configuration is not valid: then Backstage has its other clusters. */
+      /** Absent if the configuration is missing: then Backstage has its other clusters. */
       readonly directory?: Directory;
+      /** Absent = everybody sees all clusters. */
+      readonly visibility?: Visibility;
+      readonly leftOut?: LeftOut;
       readonly logger: LoggerService;
       readonly defaultsTimeoutMs?: number;
     },
@@ -34,27 +44,61 @@ export class UnifiedClustersSupplier implements KubernetesClustersSupplier {
     return [...this.#duplicates].sort();
   }
 
-  async getClusters(options: Parameters<KubernetesClustersSupplier['getClusters']>[0]): Promise<ClusterDetails[]> {
-    const theirs = await this.#theirs(options);
-    const ours = this.options.directory?.clusters(Date.now()) ?? [];
-    // Where theirs are missing, a name of theirs must not lead to another cluster meanwhile.
+  async getClusters(options: Options): Promise<ClusterDetails[]> {
+    const [theirs, ours] = await Promise.all([this.#theirs(options), this.#ours(options.credentials)]);
+    // While the default suppliers fail, a name of theirs must not lead to another cluster.
     const names = theirs === undefined ? this.#duplicates : new Set(theirs.map(cluster => cluster.name));
-    return [
-      ...(theirs ?? []),
-      ...ours.filter(cluster => {
-        if (names.has(cluster.name)) {
-          this.#tellDuplicate(cluster.name);
-          return false;
-        }
-        return true;
-      }),
-    ];
+    const unique = ours.filter(({ details }) => {
+      if (names.has(details.name)) {
+        this.#reportDuplicate(details.name);
+        return false;
+      }
+      return true;
+    });
+    const call = currentCall();
+    if (call === undefined) {
+      return [...(theirs ?? []), ...unique.map(copyOf)];
+    }
+    return this.#fitting(call, theirs ?? [], unique, options.credentials);
   }
 
-  /** Undefined where they failed to answer. */
-  async #theirs(
-    options: Parameters<KubernetesClustersSupplier['getClusters']>[0],
-  ): Promise<ClusterDetails[] | undefined> {
+  /** Without the OIDC clusters that this call has no token for: one of them would fail the answer for all clusters. */
+  #fitting(
+    call: Call,
+    theirs: readonly ClusterDetails[],
+    ours: readonly Offered[],
+    credentials: BackstageCredentials,
+  ): ClusterDetails[] {
+    const leftOut: { provider: string; reason: TokenProblem }[] = [];
+    const fits = (details: ClusterDetails, demand: TokenDemand): boolean => {
+      const provider = oidcProviderOf(details);
+      const reason = provider === undefined ? undefined : problemOf(call, provider, demand);
+      if (provider !== undefined && reason !== undefined) {
+        leftOut.push({ provider, reason });
+      }
+      return reason === undefined;
+    };
+    const found = [
+      ...theirs.filter(details => fits(details, ANY_TOKEN)),
+      ...ours
+        .filter(({ details, record }) => fits(details, record.auth?.provider === 'oidc' ? record.auth : ANY_TOKEN))
+        .map(copyOf),
+    ];
+    if (call.kind === 'query' && leftOut.length > 0) {
+      this.options.leftOut?.add(leftOut, credentials, Date.now());
+    }
+    return found;
+  }
+
+  async #ours(credentials: BackstageCredentials): Promise<Offered[]> {
+    const { directory, visibility } = this.options;
+    const isVisible = await visibility?.visibleTo(credentials);
+    const offered = directory?.offered(Date.now()) ?? [];
+    return isVisible ? offered.filter(({ record }) => isVisible(record)) : offered;
+  }
+
+  /** Undefined if they failed to answer. */
+  async #theirs(options: Options): Promise<ClusterDetails[] | undefined> {
     const { defaults, defaultsTimeoutMs = DEFAULTS_TIMEOUT_MS, logger } = this.options;
     if (defaults === undefined) {
       return [];
@@ -78,7 +122,7 @@ export class UnifiedClustersSupplier implements KubernetesClustersSupplier {
         this.#defaultsFail = true;
         logger.error(
           `palette-sync: the clusters of kubernetes.clusterLocatorMethods are missing: ${brief(error)}; ` +
-            'see that locator; the clusters of Palette are shown meanwhile',
+            'check that locator; the clusters of Palette are still shown',
         );
       }
       return undefined;
@@ -87,14 +131,29 @@ export class UnifiedClustersSupplier implements KubernetesClustersSupplier {
     }
   }
 
-  #tellDuplicate(name: string): void {
+  #reportDuplicate(name: string): void {
     if (this.#duplicates.has(name) || this.#duplicates.size >= MOST_NAMES) {
       return;
     }
     this.#duplicates.add(name);
     this.options.logger.warn(
-      `palette-sync: the name ${name} is taken by a cluster of kubernetes.clusterLocatorMethods, so the one from Palette is ` +
-        'withheld; remove the former, or set a name_prefix for the instance in the daemon',
+      `palette-sync: a cluster of kubernetes.clusterLocatorMethods has the name ${name}, too, so the cluster of Palette is ` +
+        'withheld; remove the other one, or set a name_prefix for the instance in the daemon',
     );
   }
+}
+
+/**
+ * A query asks all clusters with the tokens that the user has, so a cluster without a token is left out. The proxy asks one
+ * cluster, which answers for itself if the token is missing; a token for somebody else is not sent there either.
+ */
+function problemOf(call: Call, provider: string, demand: TokenDemand): TokenProblem | undefined {
+  const problem = tokenProblem(call.tokenOf(provider), demand);
+  return call.kind === 'proxy' && problem === 'NoToken' ? undefined : problem;
+}
+
+function oidcProviderOf({ authMetadata }: ClusterDetails): string | undefined {
+  return authMetadata?.[ANNOTATION_KUBERNETES_AUTH_PROVIDER] === 'oidc'
+    ? (authMetadata[ANNOTATION_KUBERNETES_OIDC_TOKEN_PROVIDER] ?? '')
+    : undefined;
 }

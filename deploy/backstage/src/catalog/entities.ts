@@ -1,21 +1,19 @@
 import { ANNOTATION_LOCATION, ANNOTATION_ORIGIN_LOCATION, type ResourceEntity } from '@backstage/catalog-model';
-import type { CatalogSettings } from '../config';
 import type { ClusterRecord } from '../snapshot/decode';
+import { type CatalogSettings, fullOwnerRef } from './settings';
 
-/** What Backstage calls a cluster among Resources. */
-export const CLUSTER_TYPE = 'kubernetes-cluster';
-const ANNOTATIONS = 'palette-sync';
+/** What the Kubernetes plugin's cluster page reads (`ANNOTATION_KUBERNETES_API_SERVER` of plugin-kubernetes-common). */
+const API_SERVER = 'kubernetes.io/api-server';
 const MOST = 63;
 
 /**
- * Describes a cluster as a Resource. Its name is the cluster's, so that the pages of the Kubernetes plugin find it. It has
- * no address annotations: with them the catalog locator would list the cluster a second time.
+ * Describes a cluster as a Resource. Its name is the cluster's, so that the pages of the Kubernetes plugin find it. Of the
+ * annotations that a `catalog` cluster locator asks for it has the address only: that locator needs all of address, CA and
+ * auth provider, so it does not list the cluster a second time.
  */
 export function entityOf(record: ClusterRecord, settings: CatalogSettings): ResourceEntity {
   const location = `palette-sync:${record.instance}/${record.uid}`;
-  const project = record.project?.name;
-  const system = project !== undefined && settings.projectAs !== 'tag' ? entityName(project) : undefined;
-  const { palette } = record;
+  const system = settings.projectAs === 'tag' ? '' : entityName(record.project?.name ?? '');
   return {
     apiVersion: 'backstage.io/v1alpha1',
     kind: 'Resource',
@@ -27,12 +25,8 @@ export function entityOf(record: ClusterRecord, settings: CatalogSettings): Reso
       annotations: {
         [ANNOTATION_LOCATION]: location,
         [ANNOTATION_ORIGIN_LOCATION]: location,
-        [`${ANNOTATIONS}/instance`]: record.instance,
-        [`${ANNOTATIONS}/cluster-uid`]: record.uid,
-        ...(project !== undefined && { [`${ANNOTATIONS}/project`]: project }),
-        ...(palette.state && { [`${ANNOTATIONS}/state`]: palette.state }),
-        ...(palette.health && { [`${ANNOTATIONS}/health`]: palette.health }),
-        ...(record.kubernetesVersion && { [`${ANNOTATIONS}/kubernetes-version`]: record.kubernetesVersion }),
+        ...ownAnnotations(record, settings.annotationPrefix),
+        ...(isHttp(record.server?.url) && { [API_SERVER]: record.server.url }),
       },
       tags: tagsOf(record, settings),
       ...(isHttp(record.dashboardUrl) && {
@@ -40,11 +34,32 @@ export function entityOf(record: ClusterRecord, settings: CatalogSettings): Reso
       }),
     },
     spec: {
-      type: CLUSTER_TYPE,
+      type: settings.type,
       owner: ownerOf(record, settings),
-      ...(system && { system }),
+      ...(system && { system: `system:default/${system}` }),
     },
   };
+}
+
+/** `*-id`, `*-name`, `scope` and `cloud-type` are what cards made for the in-process plugin read. */
+function ownAnnotations(record: ClusterRecord, prefix: string): Record<string, string> {
+  const { palette, project } = record;
+  const values: Record<string, string | undefined> = {
+    instance: record.instance,
+    scope: record.scope,
+    'cluster-uid': record.uid,
+    'cluster-id': record.uid,
+    project: project?.name,
+    'project-name': project?.name,
+    'project-id': project?.uid,
+    state: palette.state,
+    health: palette.health,
+    'cloud-type': palette.cloudType,
+    'kubernetes-version': record.kubernetesVersion,
+  };
+  return Object.fromEntries(
+    Object.entries(values).flatMap(([key, value]) => (value ? [[`${prefix}/${key}`, value]] : [])),
+  );
 }
 
 /** Entities whose names differ only in case are one to the catalog: the first stays. Returns the names left out, too. */
@@ -71,19 +86,19 @@ function describe(record: ClusterRecord): string {
   return `A Kubernetes cluster${cloud} ${place} in the Palette instance ${record.instance}`;
 }
 
+/** A full reference, because the catalog completes a shorter one with the namespace of the cluster's own entity. */
 function ownerOf(record: ClusterRecord, settings: CatalogSettings): string {
   const prefix = `${settings.ownerTag.toLowerCase()}:`;
   const tag = record.palette.tags.find(one => one.toLowerCase().startsWith(prefix));
-  return (tag && ownerName(tag.slice(prefix.length))) || settings.defaultOwner;
+  return (tag && ownerRef(tag.slice(prefix.length))) || settings.defaultOwner;
 }
 
-/** A Palette tag cannot hold a whole reference such as group:default/team-a in every version, so a bare name will do. */
-function ownerName(value: string): string {
-  const reference = /^(?:([a-z]+):)?(?:([^/:]+)\/)?([^/:]+)$/i.exec(value.trim());
-  const [, kind, namespace, name] = reference ?? [];
-  const clean = name && entityName(name);
-  const within = namespace && entityName(namespace);
-  return clean ? `${kind ? `${kind}:` : ''}${within ? `${within}/` : ''}${clean}` : '';
+/** Accepts a bare name too: Palette does not accept a whole reference such as group:default/team-a as a tag everywhere. */
+function ownerRef(value: string): string {
+  const [, kind, namespace, name] = /^(?:([a-z]+):)?(?:([^/:]+)\/)?([^/:]+)$/i.exec(value.trim()) ?? [];
+  const cleanName = entityName(name ?? '');
+  const cleanNamespace = entityName(namespace ?? '');
+  return cleanName && fullOwnerRef(`${kind ?? 'group'}:${cleanNamespace || 'default'}/${cleanName}`);
 }
 
 function tagsOf(record: ClusterRecord, settings: CatalogSettings): string[] {

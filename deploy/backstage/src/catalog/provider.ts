@@ -1,29 +1,30 @@
 import type { LoggerService } from '@backstage/backend-plugin-api';
 import type { Entity } from '@backstage/catalog-model';
+import { stringifyError } from '@backstage/errors';
 import type { EntityProvider, EntityProviderConnection } from '@backstage/plugin-catalog-node';
-import type { CatalogSettings } from '../config';
 import type { ClusterRecord } from '../snapshot/decode';
 import type { InstanceState } from '../snapshot/tail';
-import { brief } from '../supplier';
 import { entitiesOf } from './entities';
+import type { CatalogSettings } from './settings';
 
 const NAME = 'palette-sync';
 
 /**
- * Emits all clusters of all instances. Only a full mutation removes entities, so it is made only when every instance has
- * been read whole and complete, and every record in it understood; until then what is known is added, and nothing is
- * removed.
+ * Gives the catalog all clusters of all instances. Only a full mutation removes entities. It is made only if every instance
+ * was read completely and every record could be decoded; until then clusters are added, and nothing is removed.
  */
 export class ClusterEntityProvider implements EntityProvider {
   #connection: EntityProviderConnection | undefined;
   #latest: readonly InstanceState[] = [];
-  /** The snapshots that were emitted, the records that were chosen of them, and what was made of these. */
+  /** The snapshots that the catalog has, the records that the filter chose from them, and the entities made of those. */
   #emitted: readonly unknown[] = [];
   #records: readonly unknown[] = [];
   #content = '';
-  #refused = false;
+  #isRejected = false;
   #emitting: Promise<void> = Promise.resolve();
-  readonly #told = new Set<string>();
+  readonly #loggedNames = new Set<string>();
+
+  readonly #logger: LoggerService;
 
   constructor(
     private readonly options: {
@@ -31,7 +32,9 @@ export class ClusterEntityProvider implements EntityProvider {
       readonly chosen: (record: ClusterRecord) => boolean;
       readonly logger: LoggerService;
     },
-  ) {}
+  ) {
+    this.#logger = options.logger.child({ target: NAME });
+  }
 
   getProviderName(): string {
     return NAME;
@@ -42,13 +45,15 @@ export class ClusterEntityProvider implements EntityProvider {
     await this.update(this.#latest);
   }
 
-  /** Takes over what is known of all instances. Never throws: what fails is tried again with the next call. */
+  /** Updates the catalog to the present state of all instances. Never throws: a failure is retried with the next call. */
   async update(instances: readonly InstanceState[]): Promise<void> {
     this.#latest = instances;
     this.#emitting = this.#emitting
       .then(() => this.#emit(this.#latest))
       .catch(error =>
-        this.options.logger.error('palette-sync: the clusters could not be described for the catalog', error),
+        this.#logger.error(
+          `palette-sync: the clusters could not be described for the catalog: ${stringifyError(error)}`,
+        ),
       );
     await this.#emitting;
   }
@@ -71,7 +76,7 @@ export class ClusterEntityProvider implements EntityProvider {
     const { entities, duplicates } = entitiesOf(records, this.options.settings);
     const content = JSON.stringify([isWhole, entities]);
     if (content === this.#content) {
-      this.#emitted = seen; // nothing changed that the catalog shows
+      this.#emitted = seen; // nothing changed that an entity shows
       this.#records = [isWhole, ...records];
       return;
     }
@@ -84,19 +89,19 @@ export class ClusterEntityProvider implements EntityProvider {
       this.#emitted = seen;
       this.#records = [isWhole, ...records];
       this.#content = content;
-      this.#refused = false;
-      this.options.logger.info(
-        `palette-sync: ${entities.length} clusters ${isWhole ? 'make up' : 'were added to'} the catalog`,
+      this.#isRejected = false;
+      this.#logger.info(
+        `palette-sync: ${entities.length} clusters ${isWhole ? 'are now in' : 'were added to'} the catalog`,
       );
     } catch (error) {
-      if (!this.#refused) {
-        this.#refused = true;
-        this.options.logger.warn(
-          `palette-sync: the catalog did not take the clusters: ${brief(error)}; they are offered again every few seconds`,
+      if (!this.#isRejected) {
+        this.#isRejected = true;
+        this.#logger.warn(
+          `palette-sync: the catalog did not accept the clusters: ${firstLine(error)}; this is tried again every few seconds`,
         );
       }
     }
-    this.#tellLeftOut(duplicates);
+    this.#logLeftOut(duplicates);
   }
 
   *#chosen(known: readonly InstanceState[]): Generator<ClusterRecord> {
@@ -109,21 +114,26 @@ export class ClusterEntityProvider implements EntityProvider {
     }
   }
 
-  #tellLeftOut(names: readonly string[]): void {
-    for (const name of names.filter(one => !this.#told.has(one))) {
-      this.#told.add(name);
-      this.options.logger.warn(
-        `palette-sync: the cluster ${name} is not in the catalog: another one has that name there, or the name does not suit it`,
+  #logLeftOut(names: readonly string[]): void {
+    for (const name of names.filter(one => !this.#loggedNames.has(one))) {
+      this.#loggedNames.add(name);
+      this.#logger.warn(
+        `palette-sync: the cluster ${name} is not in the catalog: another cluster has that name, or the catalog does not allow it`,
       );
     }
   }
+}
+
+/** A database error may quote whole statements. */
+function firstLine(error: unknown): string {
+  return stringifyError(error).split('\n', 1)[0]?.slice(0, 300) ?? '';
 }
 
 function areSame(some: readonly unknown[], others: readonly unknown[]): boolean {
   return some.length === others.length && some.every((one, index) => one === others[index]);
 }
 
-/** A record that cannot be read says nothing about whether its cluster is gone. */
+/** A record that cannot be decoded does not show whether its cluster is gone. */
 function isUnderstood({ snapshot }: InstanceState): boolean {
   return snapshot?.head.complete === true && [...snapshot.entries.values()].every(({ record }) => record !== undefined);
 }

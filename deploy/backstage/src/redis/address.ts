@@ -1,4 +1,4 @@
-/** Where Redis is. `label` may be shown; the login may not. */
+/** The address of Redis. `label` may be logged; user and password may not. */
 export interface RedisAddress {
   readonly label: string;
   readonly tls: boolean;
@@ -21,7 +21,7 @@ const SCHEMES: Record<string, { tls: boolean; sentinel: boolean }> = {
   'rediss+sentinel': { tls: true, sentinel: true },
 };
 
-/** Reads the same URLs as the daemon. Throws an Error that never quotes the URL: it may hold a password. */
+/** Reads the same URLs as the daemon. Throws an Error that never quotes the URL, because it may hold a password. */
 export function parseRedisUrl(url: string): RedisAddress {
   try {
     return parse(url.trim());

@@ -1,7 +1,7 @@
 import { createClient } from '@redis/client';
 import type { RedisAddress } from './address';
 
-/** PEM texts for rediss://: whom to trust (absent = the system's trust), and a client certificate if asked for. */
+/** PEM texts for rediss://: the trusted authorities (absent = the system's), and a client certificate. */
 export interface RedisTls {
   readonly ca?: string;
   readonly cert?: string;
@@ -9,12 +9,12 @@ export interface RedisTls {
   readonly serverName?: string;
 }
 
-/** Redis is away, or not usable at all. The text says what to do and holds nothing secret. */
+/** Redis cannot be reached or used. The text says what to do and holds no secret. */
 export class RedisUnavailable extends Error {
   override readonly name = 'RedisUnavailable';
 }
 
-/** Redis answered a command with an error. `code` is its first word; the rest may quote data and is not kept. */
+/** Redis answered a command with an error. `code` is its first word; the rest may quote data and is dropped. */
 export class RedisReplyError extends Error {
   override readonly name = 'RedisReplyError';
 
@@ -25,14 +25,14 @@ export class RedisReplyError extends Error {
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const COMMAND_TIMEOUT_MS = 15_000;
-// A server that says one of these works again by itself, or after the operator's repair.
+// After one of these answers the server recovers by itself, or after a repair by the operator.
 const PASSING = new Set(['LOADING', 'MASTERDOWN', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MISCONF', 'OOM']);
 
 type Client = ReturnType<typeof createClient>;
 
 /**
- * One connection, which is not repaired: whoever uses it opens the next one. A command that gets no answer in time closes
- * it, because a half-open socket would swallow every later one too.
+ * One connection, which does not reconnect: its user opens the next one. A command without an answer in time closes it,
+ * because on a half-open socket all later commands would get no answer either.
  */
 export class RedisConnection {
   readonly #client: Client;
@@ -83,9 +83,9 @@ export class RedisConnection {
       ...(address.password !== undefined && { password: address.password }),
       database: address.database,
       disableOfflineQueue: true,
-      disableClientInfo: true, // CLIENT SETINFO is one more right that an ACL would have to grant
+      disableClientInfo: true, // CLIENT SETINFO would need one more right in the ACL
     });
-    client.on('error', () => {}); // every error also rejects a command or the connecting
+    client.on('error', () => {}); // every error also rejects a command or the connection attempt
     const connection = new RedisConnection(client as Client, address.label);
     try {
       await connection.#inTime(client.connect(), CONNECT_TIMEOUT_MS * 2);
@@ -114,7 +114,7 @@ export class RedisConnection {
     try {
       await this.#client.disconnect();
     } catch {
-      // it was closed already
+      // already closed
     }
   }
 
@@ -135,7 +135,7 @@ export class RedisConnection {
     }
   }
 
-  /** What concerns the connection is told apart from what concerns a command. */
+  /** Some answers concern the whole connection, the others one command. */
   #replied(code: string): Error {
     if (code === 'NOAUTH' || code === 'WRONGPASS') {
       return new RedisUnavailable(refusal(this.#label, code));
@@ -172,7 +172,7 @@ async function masterOf(
   service: string,
   tls: RedisTls,
 ): Promise<{ host: string; port: number }> {
-  // The login is for the servers, as with the daemon; Sentinels are asked without one.
+  // User and password are for the servers, as in the daemon; Sentinels are asked without them.
   const { username: _user, password: _password, ...bare } = address;
   let last: unknown;
   for (const sentinel of address.hosts) {
@@ -183,7 +183,9 @@ async function masterOf(
       if (Array.isArray(reply) && reply.length === 2) {
         return { host: String(reply[0]), port: Number(reply[1]) };
       }
-      last = new RedisUnavailable(`no Sentinel knows a master named ${service}; see the name in paletteSync.redis.url`);
+      last = new RedisUnavailable(
+        `no Sentinel knows a master named ${service}; check the name in paletteSync.redis.url`,
+      );
     } catch (error) {
       last = error;
     } finally {
@@ -197,10 +199,10 @@ async function masterOf(
 
 function refusal(label: string, code: string): string {
   if (code === 'WRONGPASS' || code === 'NOAUTH' || code === 'ERR') {
-    return `Redis at ${label} refuses the login (${code}); see user and password in paletteSync.redis.url`;
+    return `Redis at ${label} refuses the login (${code}); check user and password in paletteSync.redis.url`;
   }
   if (code === 'NOPERM') {
-    return `Redis at ${label} does not permit it (NOPERM); give the user the reader's rights`;
+    return `Redis at ${label} denies it (NOPERM); give the user the reader's rights`;
   }
   return `Redis at ${label} answered ${code} when connecting`;
 }

@@ -1,6 +1,6 @@
 /**
- * The documents of the Redis contract, schema 1, read strictly. Unknown keys are ignored, so that a newer writer of the
- * same schema stays readable. Errors tell document, place and reason and never quote a value.
+ * Decodes the documents of the Redis contract, schema 1, strictly. Ignores unknown keys, so that a newer writer of the same
+ * schema stays readable. Errors name the document, the field and the reason, and never quote a value.
  */
 
 export const SCHEMA = 1;
@@ -14,7 +14,7 @@ export class DocumentError extends Error {
   }
 }
 
-/** The head names a schema that this version does not know; nothing else of the snapshot may be interpreted. */
+/** The head names a schema that this version does not know, so the rest of the snapshot must not be read. */
 export class UnknownSchemaError extends DocumentError {
   override readonly name = 'UnknownSchemaError';
 }
@@ -26,9 +26,9 @@ export interface Head {
   readonly mac: string;
   /** How many records the snapshot holds. */
   readonly clusters: number;
-  /** False until the daemon's first whole pass over an empty store is over. */
+  /** False until the daemon has finished its first whole pass over an empty store. */
   readonly complete: boolean;
-  /** Milliseconds since 1970, as all times here. */
+  /** Milliseconds since 1970, like all times here. */
   readonly changedAt: number;
   readonly checkedAt: number;
 }
@@ -37,7 +37,13 @@ export type AccessState = 'ready' | 'degraded' | 'failed' | 'pending';
 
 export type RecordAuth =
   | { readonly provider: 'serviceAccount' }
-  | { readonly provider: 'oidc'; readonly tokenProvider: string };
+  | {
+      readonly provider: 'oidc';
+      readonly tokenProvider: string;
+      /** The issuer whose tokens the cluster accepts, and the client that they must be for. */
+      readonly issuerUrl: string;
+      readonly clientId: string;
+    };
 
 export interface ClusterRecord {
   readonly uid: string;
@@ -66,7 +72,7 @@ export interface SealedCredential {
   readonly expiresAt?: number;
 }
 
-/** An entry of the stream of changes: which clusters a version touched. */
+/** An entry of the stream of changes: the clusters that a version changed. */
 export interface Change {
   readonly epoch: number;
   readonly version: number;
@@ -76,7 +82,7 @@ export interface Change {
 
 type Members = Readonly<Record<string, unknown>>;
 
-/** The members of one JSON object, taken out by key and type. */
+/** Reads the members of one JSON object by key and type. */
 class Fields {
   constructor(
     private readonly what: string,
@@ -166,7 +172,7 @@ class Fields {
   }
 }
 
-/** Reads the record that lies under `uid`, which must be about that cluster. Throws DocumentError. */
+/** Decodes the record stored under `uid`, which must belong to that cluster. Throws DocumentError. */
 export function decodeRecord(instance: string, uid: string, raw: string): ClusterRecord {
   const fields = parseObject('cluster record', raw);
   const record: ClusterRecord = {
@@ -204,7 +210,14 @@ function serverOf(fields: Fields): NonNullable<ClusterRecord['server']> {
 
 function authOf(fields: Fields): RecordAuth {
   const provider = fields.word('provider', ['serviceAccount', 'oidc']);
-  return provider === 'oidc' ? { provider, tokenProvider: fields.name('oidc_token_provider') } : { provider };
+  return provider === 'oidc'
+    ? {
+        provider,
+        tokenProvider: fields.name('oidc_token_provider'),
+        issuerUrl: fields.text('issuer_url'),
+        clientId: fields.text('client_id'),
+      }
+    : { provider };
 }
 
 function paletteOf(fields: Fields): ClusterRecord['palette'] {
@@ -230,7 +243,7 @@ export function decodeCredential(raw: string): SealedCredential {
   return { sealed: fields.name('sealed'), ...(fields.has('expires_at') && { expiresAt: fields.time('expires_at') }) };
 }
 
-/** Reads the fields of the head's Redis hash. Throws UnknownSchemaError, DocumentError. */
+/** Decodes the fields of the head's Redis hash. Throws UnknownSchemaError, DocumentError. */
 export function decodeHead(members: Readonly<Record<string, string>>): Head {
   const fields = new Fields('head', members);
   if (fields.number('schema') !== SCHEMA) {
@@ -249,7 +262,7 @@ export function decodeHead(members: Readonly<Record<string, string>>): Head {
   };
 }
 
-/** Reads an entry of the stream of changes; its id is `<version>-0`. Throws DocumentError. */
+/** Decodes an entry of the stream of changes; its id is `<version>-0`. Throws DocumentError. */
 export function decodeChange(id: string, members: Readonly<Record<string, string>>): Change {
   const fields = new Fields('change', { ...members, id: id.replace(/-0$/, '') });
   const dropped = uidsOf(fields, 'drop');

@@ -27,7 +27,7 @@ export class Keys {
   }
 }
 
-/** What an instance may be called; anything else in the set of instances was not written by palette-sync. */
+/** Whether palette-sync can have written this name into the set of instances. */
 export function isInstanceName(name: string): boolean {
   return /^[a-z][a-z0-9_]{0,199}$/.test(name);
 }

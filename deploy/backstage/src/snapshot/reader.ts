@@ -6,26 +6,32 @@ import type { Keys } from './keys';
 import { changed, type Snapshot, type Stored, whole } from './snapshot';
 import { SnapshotRefused } from './verify';
 
-/** What a reading found. */
+/** The result of reading an instance. */
 export interface Reading {
   readonly snapshot: Snapshot;
-  /** Whether all was read, and not only what changed. */
+  /** Whether the whole instance was read, and not only its changes. */
   readonly whole: boolean;
 }
 
-// More changed clusters than this at once are no cheaper to ask for by name than to read all.
+// For more changed clusters than this, reading everything is as cheap as asking for each by name.
 const MOST_TOUCHED = 2_000;
-// A writer that is faster than the reader is not chased for ever: reading all is consistent at once.
+// If the writer is faster than the reader, the reader gives up on changes and reads everything in one transaction.
 const MOST_ROUNDS = 20;
 
 /** Reads instances from Redis. Every method throws SnapshotRefused, RedisReplyError and RedisUnavailable. */
 export class SnapshotReader {
+  readonly #withCredentials: boolean;
+
+  /** With `credentials: false` the credentials are never requested from Redis, and entries have none. */
   constructor(
     private readonly keys: Keys,
     private readonly sealer: Sealer,
-  ) {}
+    { credentials = true }: { credentials?: boolean } = {},
+  ) {
+    this.#withCredentials = credentials;
+  }
 
-  /** Reads on from `held`, by deltas as far as that goes, else all. */
+  /** Reads the changes since `held` if that is possible, else everything. */
   async read(connection: RedisConnection, instance: string, held: Snapshot | undefined): Promise<Reading> {
     if (held !== undefined) {
       const found = await this.#readOn(connection, instance, held);
@@ -37,11 +43,11 @@ export class SnapshotReader {
   }
 
   async #readAll(connection: RedisConnection, instance: string, held: Snapshot | undefined): Promise<Reading> {
-    const [head, clusters, credentials] = await connection.transaction([
+    const [head, clusters, , credentials = []] = await connection.transaction([
       ['HGETALL', this.keys.head(instance)],
       ['HGETALL', this.keys.clusters(instance)],
-      ['HGETALL', this.keys.credentials(instance)],
-      ['XREAD', 'COUNT', '1', 'STREAMS', this.keys.changes(instance), '$'], // only fails if that is no stream
+      ['XREAD', 'COUNT', '1', 'STREAMS', this.keys.changes(instance), '$'], // fails only if the key is not a stream
+      ...(this.#withCredentials ? [['HGETALL', this.keys.credentials(instance)]] : []),
     ]);
     const slices = new Slices();
     const stored: Stored = {
@@ -54,7 +60,7 @@ export class SnapshotReader {
     return { snapshot, whole: true };
   }
 
-  /** Undefined where deltas do not lead to a snapshot that checks: a gap, another epoch, too much at once. */
+  /** Undefined if the changes do not lead to a valid snapshot: a gap, another epoch, too many changes. */
   async #readOn(connection: RedisConnection, instance: string, held: Snapshot): Promise<Reading | undefined> {
     const { epoch, version } = held.head;
     const touched = new Set<string>();
@@ -84,7 +90,7 @@ export class SnapshotReader {
       }
       const there = Number(stored.head['version']);
       if (there > last) {
-        continue; // it was written again in between: read on, and ask for those clusters too
+        continue; // a newer version was written meanwhile: read its changes, too
       }
       if (there < last || last === version) {
         return undefined;
@@ -103,7 +109,7 @@ export class SnapshotReader {
   }
 
   async #changesAfter(connection: RedisConnection, instance: string, version: number): Promise<Change[] | undefined> {
-    // XREAD and not XRANGE: a reader's ACL then needs one right for reading on and for waiting.
+    // XREAD instead of XRANGE, because waiting needs XREAD anyway and the reader's ACL stays short.
     const reply = await connection.command(['XREAD', 'STREAMS', this.keys.changes(instance), `${version}-0`]);
     const entries = (reply as [string, [string, string[]][]][] | null)?.[0]?.[1] ?? [];
     try {
@@ -121,7 +127,7 @@ export class SnapshotReader {
       uids.length > 0
         ? [
             ['HMGET', this.keys.clusters(instance), ...uids],
-            ['HMGET', this.keys.credentials(instance), ...uids],
+            ...(this.#withCredentials ? [['HMGET', this.keys.credentials(instance), ...uids]] : []),
           ]
         : [];
     const [head, clusters = [], credentials = []] = await connection.transaction([

@@ -11,7 +11,7 @@ import {
 } from './decode';
 import { recordHash, SnapshotRefused, verify } from './verify';
 
-/** A credential as it lies in Redis, and what became of it. */
+/** A credential as stored in Redis, and the result of opening it. */
 export interface Credential {
   readonly raw: string;
   readonly expiresAt?: number;
@@ -19,25 +19,25 @@ export interface Credential {
   readonly refused?: NotOpened;
 }
 
-/** One cluster of a snapshot. Entries are never changed: one that differs is a new object. */
+/** One cluster of a snapshot. Entries are immutable: a changed cluster gets a new object. */
 export interface Entry {
   readonly uid: string;
   readonly hash: string;
-  /** Absent where the record cannot be read; then `unreadable` says why. */
+  /** Absent if the record cannot be read; then `unreadable` says why. */
   readonly record?: ClusterRecord;
   readonly unreadable?: string;
   readonly credential?: Credential;
 }
 
-/** An instance at one version, checked. */
+/** An instance at one version, verified. */
 export interface Snapshot {
   readonly head: Head;
   readonly entries: ReadonlyMap<string, Entry>;
-  /** Known from before and not listed yet by a snapshot that is not complete. */
+  /** Clusters of the previous snapshot that this one, which is not complete yet, does not list. */
   readonly kept: ReadonlyMap<string, Entry>;
 }
 
-/** What Redis answered: all of an instance, or (`base`) what changed since a snapshot. */
+/** What Redis returned: a whole instance, or what changed since a snapshot. */
 export interface Stored {
   readonly head: Readonly<Record<string, string>>;
   readonly clusters: ReadonlyMap<string, string>;
@@ -45,8 +45,8 @@ export interface Stored {
 }
 
 /**
- * Makes a snapshot of all that lies in Redis. What is the same as in `previous` is taken over from there, so that a reload
- * costs what changed. Throws SnapshotRefused; then `previous` stays good.
+ * Makes a snapshot of a whole instance. Reuses the entries of `previous` that are the same, so a reload costs only what
+ * changed. Throws SnapshotRefused; then `previous` stays in use.
  */
 export async function whole(
   instance: string,
@@ -74,8 +74,8 @@ export async function whole(
 }
 
 /**
- * Applies what Redis answered about the `touched` clusters to `base`. Throws SnapshotRefused where the result does not
- * check; then all must be read.
+ * Applies what Redis returned about the `touched` clusters to `base`. Throws SnapshotRefused if the result is not valid;
+ * then the caller reads the whole instance.
  */
 export async function changed(
   instance: string,

@@ -7,14 +7,14 @@ import type { SnapshotReader } from './reader';
 import type { Snapshot } from './snapshot';
 import { SnapshotRefused } from './verify';
 
-/** What is known of an instance. */
+/** What is known about an instance. */
 export interface InstanceState {
   readonly name: string;
-  /** The last snapshot that checked. */
+  /** The last valid snapshot. */
   readonly snapshot?: Snapshot;
-  /** When the daemon last looked, as Redis tells it without a new version; milliseconds since 1970. */
+  /** When the daemon last read Palette, which it writes without a new version; milliseconds since 1970. */
   readonly checkedAt?: number;
-  /** Why what lies in Redis now is not believed or cannot be read. */
+  /** Why the snapshot in Redis is refused or cannot be read now. */
   readonly refusal?: Refusal;
   readonly reloads: number;
 }
@@ -25,7 +25,7 @@ export interface Refusal {
   readonly since: number;
 }
 
-/** The connection to Redis as people want to know it. */
+/** The state of the connection to Redis. */
 export interface LinkState {
   readonly connected: boolean;
   readonly since: number;
@@ -36,22 +36,22 @@ export interface TailOptions {
   readonly connect: () => Promise<RedisConnection>;
   readonly reader: SnapshotReader;
   readonly keys: Keys;
-  /** Absent = all that are published. */
+  /** Absent = all published instances. */
   readonly instances?: readonly string[];
   readonly logger: LoggerService;
-  /** Called, and awaited, after each reading that changed or refused something. */
+  /** Called and awaited after each read that changed or refused something. */
   readonly onChange: (state: InstanceState) => Promise<void>;
-  /** Called after each round; for what depends on time. */
+  /** Called after each round, for what depends on time. */
   readonly onRound?: () => void;
 }
 
 interface Followed {
   state: InstanceState;
-  /** Where the stream of changes is waited on. */
+  /** The position in the stream of changes to wait from. */
   position: string;
-  /** Its stream of changes cannot be waited on; it is looked at in each round only. */
+  /** Its stream of changes cannot be read, so only its head is read in each round. */
   mute?: boolean;
-  /** The head that was refused, and when: it is not read again at once. */
+  /** The head that was refused, and when, so that it is not read again at once. */
   refused?: { readonly head: string; readonly at: number };
 }
 
@@ -61,9 +61,9 @@ const WAIT_WITHOUT_INSTANCES_MS = 1_000;
 const RETRY_REFUSED_MS = 30_000;
 
 /**
- * Follows all instances over one connection, for as long as the backend lives: looks at every head, reads what is new,
- * waits on the streams of changes for at most five seconds, and begins again. Looking each time is the safety net for
- * half-open sockets, for streams that were begun anew and for new instances.
+ * Follows all instances over one connection while the backend runs. Each round reads every head, reads what is new, and
+ * waits on the streams of changes for at most five seconds. Reading the heads in each round covers half-open sockets,
+ * streams that start again and new instances.
  */
 export class SnapshotTail {
   readonly #options: TailOptions;
@@ -72,9 +72,9 @@ export class SnapshotTail {
   #link: LinkState = { connected: false, since: Date.now() };
   #connection: RedisConnection | undefined;
   #running: Promise<void> | undefined;
-  /** What was said of this outage. */
-  readonly #told = new Set<string>();
-  #toldNothing = false;
+  /** What was logged during this outage. */
+  readonly #logged = new Set<string>();
+  #reportedNothing = false;
 
   constructor(options: TailOptions) {
     this.#options = options;
@@ -95,7 +95,7 @@ export class SnapshotTail {
     this.#running ??= this.#run();
   }
 
-  /** Ends following and closes the connection. */
+  /** Stops following and closes the connection. */
   async stop(): Promise<void> {
     this.#ended.abort();
     await this.#connection?.close();
@@ -118,13 +118,13 @@ export class SnapshotTail {
         }
         failures += 1;
         this.#lost(error);
-        this.#tellRound();
+        this.#reportRound();
         await sleep(backoffMs(failures), undefined, { signal: this.#ended.signal }).catch(() => {});
       }
     }
   }
 
-  /** Connects, without waiting for it once stopped: a server that answers nothing must not hold up Backstage's end. */
+  /** Connects, and gives up at once when stopped: a server that does not answer must not delay the shutdown of Backstage. */
   async #connect(): Promise<RedisConnection> {
     const { signal } = this.#ended;
     const connecting = this.#options.connect();
@@ -144,33 +144,35 @@ export class SnapshotTail {
     }
   }
 
-  /** Everything that is asked was answered: only then is Redis back, for a login alone may suffice to connect. */
+  /** Called after a round without errors. Only then Redis counts as back: a connection alone does not prove that it answers. */
   #answered(): void {
     const { connected, error, since } = this.#link;
     if (connected) {
       return;
     }
     if (error !== undefined) {
-      this.#options.logger.info(`palette-sync: Redis is back after ${seconds(Date.now() - since)}; reading on`);
+      this.#options.logger.info(
+        `palette-sync: Redis is back after ${seconds(Date.now() - since)}; the snapshots are read again`,
+      );
     }
     this.#link = { connected: true, since: Date.now() };
-    this.#told.clear();
-    this.#tellNothingYet();
+    this.#logged.clear();
+    this.#reportNothingYet();
   }
 
-  /** Nothing is wrong then; but a wrong prefix looks the same, and whoever waits for clusters looks into the log first. */
-  #tellNothingYet(): void {
+  /** An empty Redis may be all right, but a wrong prefix looks the same, so it is logged once. */
+  #reportNothingYet(): void {
     const followed = [...this.#followed.values()];
     const isNothing = followed.every(({ state }) => !state.snapshot && state.refusal?.reason === 'Missing');
-    if (isNothing && !this.#toldNothing) {
-      this.#toldNothing = true;
+    if (isNothing && !this.#reportedNothing) {
+      this.#reportedNothing = true;
       const { instances, keys, logger } = this.#options;
       const [first] = instances ?? [];
       const whose = instances ? ` of ${instances.join(', ')}` : '';
       const place = first === undefined ? keys.instances : keys.head(first);
       const setting = `paletteSync.redis.prefix${instances ? ' and paletteSync.instances' : ''}`;
       logger.warn(
-        `palette-sync: Redis answers, but holds no snapshot${whose} yet (looked at ${place}); start the daemon, or see ${setting}`,
+        `palette-sync: Redis answers, but holds no snapshot${whose} yet (looked at ${place}); start the daemon, or check ${setting}`,
       );
     }
   }
@@ -179,11 +181,11 @@ export class SnapshotTail {
     const expected = error instanceof RedisUnavailable || error instanceof RedisReplyError;
     const text = expected ? remedied(error) : `unexpected error: ${String((error as Error)?.message ?? error)}`;
     const { logger } = this.#options;
-    if (!this.#told.has(text)) {
-      this.#told.add(text);
+    if (!this.#logged.has(text)) {
+      this.#logged.add(text);
       const held = [...this.#followed.values()].some(one => one.state.snapshot !== undefined);
       const meanwhile = held ? 'the last snapshot stays in use' : 'there is no snapshot yet';
-      logger.warn(`palette-sync: ${text}; ${meanwhile}, and connecting is tried again with pauses of up to 15 s`);
+      logger.warn(`palette-sync: ${text}; ${meanwhile}; it is tried again every 15 s at the latest`);
     }
     const since = this.#link.error === undefined ? Date.now() : this.#link.since;
     this.#link = { connected: false, since, error: text };
@@ -191,7 +193,7 @@ export class SnapshotTail {
 
   async #round(connection: RedisConnection): Promise<void> {
     await this.#discover(connection);
-    // Also where one fails, all are waited for: none may go on beside the looks over the next connection.
+    // Wait for all of them even if one fails: none may still run when the next connection is used.
     const looks = await Promise.allSettled([...this.#followed.values()].map(one => this.#look(connection, one)));
     for (const look of looks) {
       if (look.status === 'rejected') {
@@ -199,18 +201,21 @@ export class SnapshotTail {
       }
     }
     this.#answered();
-    this.#tellRound();
+    this.#reportRound();
     if (this.#ended.signal.aborted) {
       throw new Error('stopped');
     }
     await this.#wait(connection);
   }
 
-  #tellRound(): void {
+  #reportRound(): void {
     try {
       this.#options.onRound?.();
     } catch (error) {
-      this.#options.logger.error('palette-sync: reporting failed; please tell the maintainers', error as Error);
+      this.#options.logger.error(
+        'palette-sync: reporting failed; please report this to the maintainers',
+        error as Error,
+      );
     }
   }
 
@@ -230,7 +235,7 @@ export class SnapshotTail {
     this.#followed.set(name, { state: { name, reloads: 0 }, position: '0-0' });
   }
 
-  /** Looks at an instance's head and reads what is new. What is wrong with one instance stays with it. */
+  /** Reads an instance's head, and then what is new. A problem of one instance does not affect the others. */
   async #look(connection: RedisConnection, one: Followed): Promise<void> {
     const { keys } = this.#options;
     try {
@@ -271,11 +276,11 @@ export class SnapshotTail {
       const checkedAt = Math.max(reading.snapshot.head.checkedAt, rest.checkedAt ?? 0);
       const reloads = rest.reloads + (reading.whole ? 1 : 0);
       const state = { ...rest, snapshot: reading.snapshot, checkedAt, reloads };
-      // First what is made of it, then the state: nobody is told of a version whose clusters are not shown yet.
+      // Update the clusters before the state, so that the state never shows a version whose clusters are not served yet.
       await this.#options.onChange(state);
       one.state = state;
       if (refusal !== undefined) {
-        this.#options.logger.info(`palette-sync: ${name}: what lies in Redis checks again; it is in use`);
+        this.#options.logger.info(`palette-sync: ${name}: the snapshot in Redis is valid again and in use`);
       }
     } catch (error) {
       if (!(error instanceof SnapshotRefused)) {
@@ -288,7 +293,7 @@ export class SnapshotTail {
   async #refuse(one: Followed, reason: string, message: string, head: string): Promise<void> {
     const { name, refusal, snapshot } = one.state;
     one.refused = { head, at: Date.now() };
-    one.position = '$'; // the next change wakes; those before it were looked at
+    one.position = '$'; // wait for the next change; earlier ones have been read
     if (refusal?.reason === reason) {
       return;
     }
@@ -305,14 +310,14 @@ export class SnapshotTail {
     await this.#options.onChange(one.state);
   }
 
-  /** Returns once a stream has something new, and after five seconds at the latest. */
+  /** Returns when a stream has something new, and after five seconds at the latest. */
   async #wait(connection: RedisConnection): Promise<void> {
     const waiting = [...this.#followed.values()].filter(one => !one.mute);
     if (waiting.length === 0) {
       await sleep(WAIT_WITHOUT_INSTANCES_MS, undefined, { signal: this.#ended.signal });
       return;
     }
-    // What is refused may be repaired, or published for the first time, without a change that wakes.
+    // A refused snapshot may be repaired or published for the first time without an entry in the stream.
     const refused = waiting.some(one => one.state.refusal !== undefined);
     try {
       await this.#await(connection, waiting, refused ? BLOCK_REFUSED_MS : BLOCK_MS);
@@ -320,7 +325,7 @@ export class SnapshotTail {
       if (!(error instanceof RedisReplyError)) {
         throw error;
       }
-      // One stream that cannot be read would fail the waiting for all of them: it is found and left out.
+      // One unreadable stream fails the command for all of them, so find it and leave it out.
       for (const one of waiting) {
         try {
           await this.#await(connection, [one]);
@@ -361,13 +366,13 @@ function remedied(error: RedisUnavailable | RedisReplyError): string {
 
 function replyRemedy(code: string, name: string): string {
   if (code === 'NOPERM' || code === 'EXECABORT') {
-    // What is not permitted within a MULTI is told as EXECABORT.
+    // Redis reports a missing right within a MULTI as EXECABORT.
     return `the Redis user may not read the keys of ${name}; give it the reader's rights`;
   }
   if (code === 'WRONGTYPE') {
-    return `a key of ${name} in Redis is of another type: somebody else uses the prefix; see paletteSync.redis.prefix`;
+    return `a key of ${name} in Redis is of another type: something else uses the prefix; check paletteSync.redis.prefix`;
   }
-  return `Redis answered ${code} when its keys were read`;
+  return `Redis answered ${code} to reading its keys`;
 }
 
 function seconds(ms: number): string {

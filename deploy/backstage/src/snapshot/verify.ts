@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Sealer } from '../seal';
 import type { Head } from './decode';
 
-/** Why a snapshot is not believed as a whole. */
+/** Why a snapshot is refused as a whole. */
 export type RefusalReason = 'Schema' | 'Head' | 'Missing' | 'Order' | 'Count' | 'Digest' | 'Mac';
 
 /** A snapshot is refused; the last good one stays. The text says what to do. */
@@ -17,7 +17,7 @@ export class SnapshotRefused extends Error {
   }
 }
 
-/** Hex SHA-256 of a record's bytes as they lie in Redis. */
+/** Hex SHA-256 of a record's bytes as stored in Redis. */
 export function recordHash(raw: string): string {
   return createHash('sha256').update(raw).digest('hex');
 }
@@ -25,20 +25,20 @@ export function recordHash(raw: string): string {
 /** Hex SHA-256 over the lines `uid TAB record hash`, sorted bytewise and joined by newlines. */
 export function digestOf(hashes: Iterable<readonly [uid: string, hash: string]>): string {
   const lines: string[] = [];
-  let ascii = true; // as uids are; anything odd takes the slow way
+  let ascii = true; // as uids are; for other characters the order by bytes has to be computed
   for (const [uid, hash] of hashes) {
     ascii &&= /^[\w-]*$/.test(uid);
     lines.push(`${uid}\t${hash}`);
   }
   if (ascii) {
-    lines.sort(); // by code unit, which is by byte as long as all is ASCII
+    lines.sort(); // by code unit, which is the order by bytes if everything is ASCII
   } else {
     lines.sort((one, other) => Buffer.compare(Buffer.from(one), Buffer.from(other)));
   }
   return createHash('sha256').update(lines.join('\n')).digest('hex');
 }
 
-/** Checks head against records. Throws SnapshotRefused. */
+/** Checks the head against the records. Throws SnapshotRefused. */
 export function verify(
   instance: string,
   head: Head,
@@ -48,14 +48,14 @@ export function verify(
   if (head.clusters !== hashes.size) {
     throw new SnapshotRefused(
       'Count',
-      `the head counts ${head.clusters} clusters, but ${hashes.size} are there: evicted (see maxmemory-policy) or tampered with`,
+      `the head counts ${head.clusters} clusters, but Redis holds ${hashes.size}: evicted (see maxmemory-policy) or tampered with`,
     );
   }
   const digest = digestOf(mapped(hashes));
   if (head.digest !== digest) {
     throw new SnapshotRefused(
       'Digest',
-      'the digest does not fit the records: somebody else wrote to these keys in Redis',
+      'the digest does not match the records: somebody else wrote to these keys in Redis',
     );
   }
   if (!sealer.macMatches(instance, head.epoch, head.version, digest, head.mac)) {

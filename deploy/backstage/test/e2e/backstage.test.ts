@@ -12,7 +12,7 @@ import { Backstage } from '../support/backstage';
 import { CapturingLogger } from '../support/logger';
 import { Daemon, type SimulatedCluster, type SimulatedInstance, Simulation, until, Valkey } from '../support/processes';
 
-// One story over one world, in order: the tests are chapters and leave it usable for the next.
+// The tests run in order over one simulation, and each leaves it usable for the next.
 const logger = new CapturingLogger();
 let simulation: Simulation;
 let valkey: Valkey;
@@ -50,7 +50,7 @@ async function startDaemon(): Promise<Daemon> {
   });
 }
 
-/** Kills the daemon, and takes back its lease, which would hold up the next one until it runs out. */
+/** Kills the daemon and deletes its lease, for which the next daemon would otherwise wait. */
 async function killDaemon(): Promise<void> {
   await daemon.kill();
   await withRedis(redis => redis.command(['DEL', '{palette-sync:alpha}:lease']));
@@ -63,7 +63,8 @@ before(async () => {
   ]);
   [alpha] = (await simulation.instances()) as [SimulatedInstance];
   daemon = await startDaemon();
-  paletteSync = { redis: { url: valkey.url }, sealKeysFile: simulation.sealKeysFile };
+  // Clusters in OIDC mode have tests of their own, in page.test.ts.
+  paletteSync = { redis: { url: valkey.url }, sealKeysFile: simulation.sealKeysFile, oidcTokenProviders: [] };
   backstage = await Backstage.start({ paletteSync, logger });
 });
 
@@ -83,7 +84,7 @@ test('the clusters of Palette appear in Backstage by themselves', async () => {
   });
 
   assert.deepEqual(shown, accounts().map(nameOf).sort());
-  // What the next chapters do to clusters must not be noticed by a pass that was begun before.
+  // The pass that is running must not see what the next tests do to clusters.
   await until('the end of the first pass', () => daemon.passes.length > 0);
 });
 
@@ -110,7 +111,7 @@ test('TLS is verified: a cluster whose CA is another one now gives an error, and
   });
 });
 
-test('the Kubernetes page lists pods of every cluster, over verified TLS, and tells apart none that has OIDC', async () => {
+test('the Kubernetes page lists pods of every cluster, over verified TLS, and withholds those in OIDC mode', async () => {
   const items = await backstage.workloads();
 
   assert.deepEqual(
@@ -122,7 +123,7 @@ test('the Kubernetes page lists pods of every cluster, over verified TLS, and te
     assert.match(pods.join(), /^cart-/);
     assert.deepEqual(errors, []);
   }
-  // The daemon may be at work on those yet: nothing above waited for them.
+  // Nothing above waited for those, so the daemon may still be working on them.
   const others = alpha.clusters.length - accounts().length;
   await until('all others', async () => {
     const { withheld } = (await health()).instances[0]!;
@@ -163,7 +164,7 @@ test('a rotated token is used without a restart', async () => {
   assert.notEqual(await tokenFor(one!), before);
 });
 
-/** The token that lies in Redis, opened: what must never be in a log. */
+/** The opened token from Redis, which must never be in a log. */
 async function tokenFor(cluster: SimulatedCluster): Promise<string> {
   const raw = await withRedis(redis =>
     redis.command(['HGET', new Keys('palette-sync').credentials('alpha'), cluster.uid]),
@@ -205,38 +206,6 @@ test('a cluster that cannot be reached is withheld once the daemon knows, so tha
   const withheld = (await health()).withheld.find(({ cluster }) => cluster === 'alpha-dead');
   assert.equal(withheld?.reason, 'Unreachable');
   await simulation.ask('DELETE', `/clusters/${uid}`);
-});
-
-test('OIDC clusters are served once their provider is configured; without the token, only what Backstage itself demands fails', async context => {
-  const oidc = alpha.clusters.filter(cluster => cluster.oidc);
-  const other = await Backstage.start({ paletteSync: { ...paletteSync, oidcTokenProviders: ['spectrocloud'] } });
-  context.after(() => other.stop());
-  await until('all clusters', async () => (await other.clusters()).length === alpha.clusters.length);
-  const tokens = await Promise.all(
-    oidc.map(({ uid }) =>
-      simulation.ask<{ token: string }>('POST', `/clusters/${uid}/user-token`, {
-        name: 'jo',
-        groups: ['system:masters'],
-      }),
-    ),
-  );
-
-  const items = await other.workloads({ oidc: { spectrocloud: tokens[0]!.token } });
-
-  const mine = items.find(({ cluster }) => cluster.name === nameOf(oidc[0]!));
-  assert.equal(mine?.pods.length, 2);
-  const another = items.find(({ cluster }) => cluster.name === nameOf(oidc[1]!));
-  assert.deepEqual(
-    another?.errors.map(({ statusCode }) => statusCode),
-    [401],
-  ); // a token of another cluster's issuer
-  for (const one of accounts()) {
-    assert.equal(items.find(({ cluster }) => cluster.name === nameOf(one))?.pods.length, 2);
-  }
-  // This is why providers are opt-in: a user without the token gets nothing at all of the same backend ...
-  await assert.rejects(other.workloads(), /500/);
-  // ... and everything of one that does not name the provider.
-  assert.equal((await backstage.workloads()).length, accounts().length);
 });
 
 test('the health route', async () => {
@@ -285,7 +254,7 @@ test('a record changed by someone without the key never gets the token', async c
   await withRedis(async redis => {
     await redis.command(['HSET', keys.clusters('alpha'), one!.uid, JSON.stringify(record)]);
     const version = Number(await redis.command(['HGET', keys.head('alpha'), 'version'])) + 1;
-    // Someone who can write may also make the reader look: a new version without a mac that fits.
+    // Someone who can write can also trigger a read: a new version without a valid mac.
     await redis.command(['HSET', keys.head('alpha'), 'version', String(version)]);
     await redis.command([
       ...[
@@ -304,7 +273,7 @@ test('a record changed by someone without the key never gets the token', async c
   assert.equal(items.find(({ cluster }) => cluster.name === nameOf(one!))?.pods.length, 2);
   assert.equal(items.length, accounts().length);
 
-  // A Backstage that starts now has no last good snapshot, and shows nothing of it rather than something of it.
+  // A Backstage that starts now has no earlier snapshot, so it shows no cluster at all.
   const fresh = await Backstage.start({ paletteSync });
   context.after(() => fresh.stop());
   await until('its refusal', async () => (await fresh.health<Health>()).body.instances[0]?.refused !== undefined);
@@ -312,7 +281,7 @@ test('a record changed by someone without the key never gets the token', async c
   assert.equal((await fresh.health()).status, 503);
   assert.deepEqual(seen, []);
 
-  // The daemon repairs it: what it publishes next checks again.
+  // The daemon repairs it: its next version is valid.
   daemon = await startDaemon();
   await until('the repaired snapshot', async () => {
     const { refused, complete, served } = (await health()).instances[0]!;
@@ -353,12 +322,12 @@ test('an unknown schema number: the last snapshot stays', async () => {
   assert.equal((await health()).status, 'degraded');
 });
 
-test('Redis killed: the last snapshot stays; begun again: reading goes on', async context => {
+test('Redis killed: the last snapshot stays; after its restart new snapshots are read', async context => {
   await valkey.kill();
   await until('the loss', async () => (await health()).redis?.connected === false);
   assert.equal((await backstage.workloads()).filter(({ pods }) => pods.length === 2).length, accounts().length);
 
-  // A Backstage that starts now comes up all the same, with its other clusters, and has ours when Redis is back.
+  // A Backstage that starts now shows its other clusters, and ours when Redis is back.
   const booted = await Backstage.start({
     paletteSync,
     kubernetes: {
@@ -388,7 +357,7 @@ test('no secret is in any log line', async () => {
   const key = readFileSync(simulation.sealKeysFile, 'utf8').trim().split(/\s+/)[1] ?? '';
   assert(key.length > 40 && tokens.every(token => token.length > 100));
   assert(logger.lines.length > 20);
-  // The test backend's stand-in for the auth service quotes any token that it does not know; Backstage's own does not.
+  // The mock of the auth service quotes unknown tokens in errors; Backstage's own service does not.
   const lines = logger.lines.filter(line => !line.includes('Unknown mock token'));
 
   for (const canary of [key, ...tokens, 'serviceAccountToken', 'eyJ']) {

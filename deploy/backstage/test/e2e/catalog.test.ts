@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { coreServices, createServiceFactory } from '@backstage/backend-plugin-api';
+import { type BackendFeature, coreServices, createServiceFactory } from '@backstage/backend-plugin-api';
 import { mockServices } from '@backstage/backend-test-utils';
 import {
   catalogProcessingExtensionPoint,
@@ -10,7 +10,7 @@ import {
 import type { JsonObject } from '@backstage/types';
 import { parseRedisUrl } from '../../src/redis/address';
 import { RedisConnection } from '../../src/redis/connection';
-import { installed, startedBackend } from '../support/backstage';
+import { installed, NO_HTTP_SERVER, PACKAGES, startedBackend } from '../support/backstage';
 import { CapturingLogger } from '../support/logger';
 import { until, Valkey } from '../support/processes';
 import { cluster, Publisher, randomPrefix, SEAL_LINE } from '../support/published';
@@ -42,10 +42,11 @@ class Catalog {
   static async start(
     prefix: string,
     settings: Record<string, unknown> = {},
-    { failures = 0 }: { failures?: number } = {},
+    options: { failures?: number; catalog?: unknown; from?: string; features?: BackendFeature[] } = {},
   ): Promise<Catalog> {
     const catalog = new Catalog();
-    catalog.failures = failures;
+    catalog.failures = options.failures ?? 0;
+    const providers = { paletteSync: options.catalog ?? {} };
     const paletteSync = { redis: { url: valkey.url, prefix }, sealKeys: SEAL_LINE, ...settings };
     const backend = await startedBackend({
       extensionPoints: [
@@ -67,8 +68,9 @@ class Catalog {
         ],
       ],
       features: [
-        installed('/catalog'),
-        mockServices.rootConfig.factory({ data: { paletteSync } as JsonObject }),
+        installed(options.from ?? PACKAGES.catalog),
+        ...(options.features ?? []),
+        mockServices.rootConfig.factory({ data: { paletteSync, catalog: { providers } } as JsonObject }),
         createServiceFactory({ service: coreServices.rootLogger, deps: {}, factory: () => catalog.logger }),
       ],
     });
@@ -148,7 +150,7 @@ test('a record that cannot be read removes nothing, and the others are added', a
   assert.deepEqual(catalog.last, ['alpha-1', 'alpha-3']);
 });
 
-test('a token that changes is nothing to the catalog', async () => {
+test('a token that changes does not change the catalog', async () => {
   const prefix = randomPrefix();
   const daemon = new Publisher(redis, 'alpha', prefix);
   await daemon.publish({ put: [ONE], tokens: { [ONE.uid]: 'canary-token-1' } });
@@ -163,7 +165,7 @@ test('a token that changes is nothing to the catalog', async () => {
   assert(!JSON.stringify(catalog.mutations).includes('canary'));
 });
 
-test('a catalog that fails is offered the entities again, which is said once', async () => {
+test('a catalog that fails gets the entities again, and one line is logged', async () => {
   const prefix = randomPrefix();
   await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE] });
   const catalog = await Catalog.start(prefix, {}, { failures: 2 });
@@ -171,16 +173,44 @@ test('a catalog that fails is offered the entities again, which is said once', a
   await until('the entity', () => catalog.last.length === 1);
 
   assert.equal(catalog.failures, 0);
-  assert.equal(catalog.logger.count(/the catalog did not take the clusters: database is locked/), 1);
+  assert.equal(catalog.logger.count(/the catalog did not accept the clusters: Error: database is locked/), 1);
 });
 
-test('the filter and the names of the settings hold here too', async () => {
+test('a Redis user that may not read credentials is enough: they are never requested', async () => {
+  const prefix = randomPrefix();
+  const daemon = new Publisher(redis, 'alpha', prefix);
+  await daemon.publish({ put: [ONE], tokens: { [ONE.uid]: 'canary-token' } });
+  const keys = ['head', 'clusters', 'changes'].map(key => `~{${prefix}:alpha}:${key}`);
+  const commands = ['smembers', 'hgetall', 'hmget', 'xread', 'multi', 'exec', 'ping', 'select'].map(name => `+${name}`);
+  await redis.command([
+    'ACL',
+    'SETUSER',
+    prefix,
+    'on',
+    '>pw',
+    'resetkeys',
+    `~${prefix}:instances`,
+    ...keys,
+    ...commands,
+  ]);
+  const url = valkey.url.replace('redis://', `redis://${prefix}:pw@`);
+  const catalog = await Catalog.start(prefix, { redis: { url, prefix } });
+  await until('the entity', () => catalog.last.length === 1);
+
+  await daemon.publish({ put: [THREE], tokens: { [THREE.uid]: 'canary-token-3' } });
+  await until('the next one', () => catalog.last.includes('alpha-3'));
+
+  const denied = (await redis.command(['ACL', 'LOG'])) as unknown[];
+  assert.deepEqual(denied, []);
+});
+
+test('the filter and the settings under catalog.providers hold here too', async () => {
   const prefix = randomPrefix();
   await new Publisher(redis, 'alpha', prefix).publish({
     put: [ONE, cluster(2, { project: { uid: 'p2', name: 'Other' } })],
   });
-  const settings = { filter: { excludeProjects: ['Other'] }, catalog: { projectAs: 'system', namespace: 'clusters' } };
-  const catalog = await Catalog.start(prefix, settings);
+  const settings = { filter: { excludeProjects: ['Other'] } };
+  const catalog = await Catalog.start(prefix, settings, { catalog: { projectAs: 'system', namespace: 'clusters' } });
   await until('the entity', () => catalog.last.length === 1);
 
   const mutation = catalog.mutations[0];
@@ -188,7 +218,28 @@ test('the filter and the names of the settings hold here too', async () => {
   assert.equal(mutation.entities[0]?.entity.metadata.namespace, 'clusters');
   assert.deepEqual(mutation.entities[0]?.entity.spec, {
     type: 'kubernetes-cluster',
-    owner: 'team-web',
-    system: 'Shop',
+    owner: 'group:default/team-web',
+    system: 'system:default/Shop',
+  });
+});
+
+test('the former export of the Kubernetes package is the same module', async () => {
+  const prefix = randomPrefix();
+  await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE] });
+
+  const catalog = await Catalog.start(prefix, {}, { from: `${PACKAGES.kubernetes}/catalog` });
+
+  await until('the entity', () => catalog.last.length === 1);
+});
+
+test('an invalid configuration fails the start of the backend; the error names the keys and holds no secret', async () => {
+  const wrong = { sealKeys: 'k1 canary-key' };
+  const options = { catalog: { typo: 1 }, features: [NO_HTTP_SERVER] };
+  await assert.rejects(Catalog.start(randomPrefix(), wrong, options), (error: unknown) => {
+    const text = String((error as Error).stack) + String((error as { cause?: unknown }).cause);
+    assert.match(text, /palette-sync: the configuration is invalid: .*paletteSync\.sealKeys: line 1/);
+    assert.match(text, /catalog\.providers\.paletteSync\.typo: is not known/);
+    assert(!text.includes('canary'));
+    return true;
   });
 });

@@ -9,7 +9,7 @@ import { cluster, Publisher, randomPrefix } from '../support/published';
 const [ONE, TWO] = [cluster(1), cluster(2)];
 const tokens = { [ONE.uid]: 'token-1', [TWO.uid]: 'token-2' };
 
-/** What ends what the test began, also where it failed: else the file would not end. */
+/** Stops what a test started, also after a failed one: else this file would never end. */
 const ends: (() => Promise<void>)[] = [];
 
 afterEach(async () => {
@@ -36,8 +36,8 @@ async function connected(valkey: Valkey): Promise<RedisConnection> {
   return redis;
 }
 
-describe('Redis away', () => {
-  test('killed and begun again: the last snapshot stays, reading goes on by deltas, each said once', async () => {
+describe('while Redis is down', () => {
+  test('killed and restarted: the last snapshot stays, changes are read again, and both are logged once', async () => {
     const valkey = await server(Valkey.start());
     const prefix = randomPrefix();
     let redis = await connected(valkey);
@@ -62,7 +62,7 @@ describe('Redis away', () => {
     await until('the message', () => reader.logger.count(/Redis is back after/) === 1);
   });
 
-  test('down at the start: nothing is shown, and it is when Redis comes', async () => {
+  test('down at the start: no cluster is shown until Redis is up', async () => {
     const valkey = await server(Valkey.start());
     const prefix = randomPrefix();
     const redis = await connected(valkey);
@@ -77,7 +77,7 @@ describe('Redis away', () => {
     await until('the first version', () => reader.version() === 1);
   });
 
-  test('a server that answers nothing while its sockets stand is given up, and met again', async () => {
+  test('the connection to a server that stops answering is given up, and opened again', async () => {
     const valkey = await server(Valkey.start());
     const prefix = randomPrefix();
     const redis = await connected(valkey);
@@ -93,27 +93,27 @@ describe('Redis away', () => {
   });
 
   for (const instances of [undefined, ['alpha']]) {
-    test(`a server that asks for a login is told with the remedy, ${instances ? 'with' : 'without'} configured instances`, async () => {
+    test(`a server that requires a login is logged with the remedy, ${instances ? 'with' : 'without'} configured instances`, async () => {
       const valkey = await server(Valkey.start(['--requirepass', 'canary-password']));
       const reader = follow(valkey.url, randomPrefix(), { ...(instances && { instances }) });
 
       await until(
         'the message',
-        () => reader.logger.count(/refuses the login \(NOAUTH\); see user and password/) === 1,
+        () => reader.logger.count(/refuses the login \(NOAUTH\); check user and password/) === 1,
       );
       assert.equal(reader.tail.link.connected, false);
       assert.equal(reader.state()?.refusal, undefined);
     });
   }
 
-  test('stopping while Redis is away does not wait for it', async () => {
+  test('stopping does not wait for Redis', async () => {
     const reader = follow('redis://127.0.0.1:1', randomPrefix());
     await until('the loss', () => reader.tail.link.error !== undefined);
 
     await reader.tail.stop();
   });
 
-  test('a Sentinel leads to the master', async () => {
+  test('a Sentinel names the master', async () => {
     const valkey = await server(Valkey.start());
     const sentinel = await server(Valkey.sentinel(valkey.port, 'main'));
     const prefix = randomPrefix();

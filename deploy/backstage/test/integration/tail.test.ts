@@ -11,7 +11,7 @@ import { until, Valkey } from '../support/processes';
 import { cluster, Publisher, randomPrefix, SEAL_LINE, sealed, sealLine } from '../support/published';
 import { REPOSITORY } from '../support/repository';
 
-/** The rules that deploy/redis/ gives a reader, for the prefix of a test. */
+/** The ACL rules of deploy/redis/ for a reader, with the prefix of a test. */
 function readerRules(): string[] {
   const file = readFileSync(join(REPOSITORY, 'deploy', 'redis', 'users.acl'), 'utf8');
   const line = file.split('\n').find(one => one.startsWith('user palette-sync-reader ')) ?? '';
@@ -57,8 +57,8 @@ function key(instance: string, what: string): string {
   return `{${prefix}:${instance}}:${what}`;
 }
 
-describe('reading on', () => {
-  test('puts, rotations and drops arrive by deltas, without reading all again', async () => {
+describe('reading changes', () => {
+  test('puts, rotations and drops arrive as changes, without reading everything again', async () => {
     const daemon = new Publisher(redis, 'alpha', prefix);
     await daemon.publish({ put: [ONE, TWO], tokens: { [ONE.uid]: 'token-1', [TWO.uid]: 'token-2' } });
     const reader = follow();
@@ -73,13 +73,13 @@ describe('reading on', () => {
     assert.equal(reader.state()?.reloads, 1);
   });
 
-  test('a burst of versions arrives whole, however they fall together', async () => {
+  test('a burst of versions arrives completely', async () => {
     const daemon = new Publisher(redis, 'alpha', prefix);
     await daemon.publish({ put: [ONE], tokens: { [ONE.uid]: 'token-0' } });
     const reader = follow();
     await until('the first version', () => reader.version() === 1);
 
-    // Fewer than after which the reader, if each comes between its two questions, would read all instead.
+    // So few that the reader does not give up and read everything, even if each arrives between its two commands.
     for (let round = 1; round <= 18; round += 1) {
       await daemon.publish({ tokens: { [ONE.uid]: `token-${round}` }, put: [cluster(round + 1)] });
     }
@@ -98,7 +98,7 @@ describe('reading on', () => {
     assert.equal(reader.state()?.snapshot?.entries.size, 91);
   });
 
-  test('a gap in the stream makes it read all', async () => {
+  test('a gap in the stream makes it read everything', async () => {
     const daemon = new Publisher(redis, 'alpha', prefix);
     await daemon.publish({ put: [ONE, TWO], tokens });
     const reader = follow();
@@ -112,7 +112,7 @@ describe('reading on', () => {
     assert.equal(reader.state()?.reloads, 2);
   });
 
-  test('a stream that was deleted, or a head that moved without it, is noticed all the same', async () => {
+  test('a stream that was deleted, or a head that moved without an entry, is noticed', async () => {
     const daemon = new Publisher(redis, 'alpha', prefix);
     await daemon.publish({ put: [ONE, TWO], tokens });
     const reader = follow();
@@ -125,7 +125,7 @@ describe('reading on', () => {
     assert.deepEqual(reader.names(), ['alpha-1']);
   });
 
-  test('a new epoch is read whole, from version 1 on', async () => {
+  test('a new epoch is read as a whole, from version 1', async () => {
     await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE], tokens });
     const reader = follow();
     await until('the first version', () => reader.version() === 1);
@@ -185,17 +185,17 @@ describe('reading on', () => {
     assert.equal(reader.logger.count(/./), 0);
   });
 
-  test('a wrong password is said once, with the remedy and without the password', async () => {
+  test('a wrong password is logged once, with the remedy and without the password', async () => {
     const reader = follow({ url: `redis://nobody:canary-password@127.0.0.1:${valkey.port}` });
     await until(
       'the message',
-      () => reader.logger.count(/refuses the login \(WRONGPASS\); see user and password/) === 1,
+      () => reader.logger.count(/refuses the login \(WRONGPASS\); check user and password/) === 1,
     );
 
     assert(!reader.logger.text.includes('canary'));
   });
 
-  test('missing rights are said with the remedy', async () => {
+  test('missing rights are logged with the remedy', async () => {
     await redis.command(['ACL', 'SETUSER', 'narrow', 'on', '>canary-password', '~*', '-@all', '+ping', '+select']);
     const reader = follow({ url: `redis://narrow:canary-password@127.0.0.1:${valkey.port}` });
 
@@ -209,7 +209,7 @@ describe('reading on', () => {
   });
 });
 
-test('rights that suffice for the head and not for the rest are said with the remedy, of that instance', async () => {
+test('rights for the head only are logged with the remedy, for that instance', async () => {
   await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE], tokens });
   const rules = readerRules().filter(rule => !rule.endsWith(':credentials'));
   await redis.command(['ACL', 'SETUSER', 'partial', ...rules, '>canary-password']);
@@ -220,7 +220,7 @@ test('rights that suffice for the head and not for the rest are said with the re
   assert.match(reader.state()?.refusal?.message ?? '', /may not read the keys of alpha; give it the reader's rights/);
 });
 
-describe('what is not believed', () => {
+describe('what is refused', () => {
   test('a record changed by someone without the key: the last good snapshot stays, also through a new version', async () => {
     const daemon = new Publisher(redis, 'alpha', prefix);
     await daemon.publish({ put: [ONE, TWO], tokens });
@@ -244,7 +244,7 @@ describe('what is not believed', () => {
     await until('the repaired snapshot', () => reader.state()?.refusal === undefined && reader.names().length === 3);
   });
 
-  test('at the start there is no last good one, and nothing of the instance is shown', async () => {
+  test('at the start there is no earlier snapshot, and no cluster of the instance is shown', async () => {
     const daemon = new Publisher(redis, 'alpha', prefix);
     await daemon.publish({ put: [ONE], tokens });
     await new Publisher(redis, 'bravo', prefix).publish({ put: [cluster(2, { name: 'bravo-2' })], tokens });
@@ -287,7 +287,7 @@ describe('what is not believed', () => {
     assert(reader.names().includes('alpha-1'));
   });
 
-  test('a token moved to another cluster does not open there, and costs that cluster alone', async () => {
+  test('a token moved to another cluster does not open there, and affects that cluster only', async () => {
     const daemon = new Publisher(redis, 'alpha', prefix);
     await daemon.publish({ put: [ONE, TWO], tokens });
     const moved = await daemon.credential(ONE.uid, 'token-1');
@@ -299,7 +299,7 @@ describe('what is not believed', () => {
     assert.equal(reader.directory.withheld(Date.now())[0]?.reason, 'SealBroken');
   });
 
-  test('a token sealed with an unknown key costs that cluster alone', async () => {
+  test('a token sealed with an unknown key affects that cluster only', async () => {
     const daemon = new Publisher(redis, 'alpha', prefix);
     await daemon.publish({ put: [ONE, TWO], tokens });
     const foreign = await sealed('alpha', TWO.uid, 'x', { kid: 'elsewhere', key: randomBytes(32) });
@@ -315,7 +315,7 @@ describe('what is not believed', () => {
     );
   });
 
-  test('keys of another type concern their instance alone', async () => {
+  test('keys of another type affect their instance only', async () => {
     await new Publisher(redis, 'bravo', prefix).publish({ put: [cluster(2, { name: 'bravo-2' })], tokens });
     await redis.command(['SET', key('alpha', 'head'), 'not ours']);
     await redis.command(['SET', key('charlie', 'changes'), 'not ours']);
@@ -331,7 +331,7 @@ describe('what is not believed', () => {
       ['alpha', 'bravo', 'charlie'],
     );
     await until('the end of the first look at all of them', () => reader.tail.link.connected);
-    assert.equal(reader.logger.count(/somebody else uses the prefix/), 2);
+    assert.equal(reader.logger.count(/something else uses the prefix/), 2);
   });
 
   test('entries that somebody adds to the stream change nothing', async () => {
@@ -348,7 +348,7 @@ describe('what is not believed', () => {
     assert.deepEqual(reader.names(), ['alpha-1', 'alpha-2']);
   });
 
-  test('a snapshot that vanishes is no empty snapshot', async () => {
+  test('a snapshot that disappears is not an empty snapshot', async () => {
     await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE], tokens });
     const reader = follow();
     await until('the first version', () => reader.version() === 1);

@@ -25,7 +25,7 @@ let valkey: Valkey;
 let front: Server;
 let certificates: { ca: string; server: { cert: string; key: string }; client: { cert: string; key: string } };
 
-/** A TLS front before the server, which asks for a client certificate. */
+/** A TLS proxy in front of the server, which requires a client certificate. */
 before(async () => {
   valkey = await Valkey.start();
   certificates = JSON.parse(String(execFileSync(join(VENV_BIN, 'python'), ['-c', MAKE_CERTIFICATES])));
@@ -54,11 +54,11 @@ async function ping(tls: RedisTls, scheme = 'rediss'): Promise<unknown> {
   }
 }
 
-test('with its CA and a client certificate the server is spoken to', async () => {
+test('with its CA and a client certificate the connection works', async () => {
   assert.equal(await ping({ ca: certificates.ca, ...certificates.client }), 'PONG');
 });
 
-test('the name in the certificate may be given', async () => {
+test('the name in the certificate may be configured', async () => {
   assert.equal(await ping({ ca: certificates.ca, ...certificates.client, serverName: 'kubernetes' }), 'PONG');
 });
 
@@ -67,7 +67,7 @@ for (const [what, tls] of [
   ['under another name', () => ({ ca: certificates.ca, ...certificates.client, serverName: 'other.example' })],
   ['without a client certificate', () => ({ ca: certificates.ca })],
 ] as const) {
-  test(`${what} the server is not trusted, or does not answer, and the remedy is said`, async () => {
+  test(`${what} the server is not trusted, or does not answer, and the remedy is logged`, async () => {
     await assert.rejects(ping(tls()), (error: Error) => {
       assert(error instanceof RedisUnavailable);
       assert.match(error.message, /cannot be reached \([A-Z0-9_]+\); see paletteSync\.redis\.tls/);

@@ -21,7 +21,7 @@ import { Valkey } from '../support/processes';
 import { randomPrefix, SEAL_LINE } from '../support/published';
 import { REPOSITORY, VENV_BIN } from '../support/repository';
 
-/** What the daemon's own writer says that a reader must find. */
+/** What a reader must find, according to the daemon's own writer. */
 interface Published {
   readonly version: number;
   readonly clusters: Record<string, unknown>[];
@@ -40,7 +40,7 @@ after(async () => {
   await valkey?.stop();
 });
 
-/** Versions of odd records, one after the other, as the daemon's writer publishes them. */
+/** Versions with unusual records, published by the daemon's own writer. */
 async function* published(prefix: string, seed: number, records: number, versions: number): AsyncGenerator<Published> {
   const script = join(REPOSITORY, 'tests', 'contract', 'publish_odd_records.py');
   const args = [script, valkey.url, prefix, SEAL_LINE, ...[seed, records, versions].map(String)];
@@ -89,7 +89,7 @@ function byUid(clusters: Record<string, unknown>[]): Map<unknown, Record<string,
 
 describe("what the daemon's writer publishes, however odd, is read as it was meant", () => {
   for (const seed of [1, 2, 3]) {
-    test(`field by field, by deltas as well as whole (seed ${seed})`, async () => {
+    test(`field by field, by changes and as a whole (seed ${seed})`, async () => {
       const prefix = randomPrefix();
       const reader = new SnapshotReader(new Keys(prefix), SealKeys.fromLines(SEAL_LINE));
       let held: Snapshot | undefined;
@@ -110,7 +110,7 @@ describe("what the daemon's writer publishes, however odd, is read as it was mea
     });
   }
 
-  test('ten thousand at once, and every entity that is made of them suits the catalog', async () => {
+  test('ten thousand at once, and their entities are valid in the catalog', async () => {
     const prefix = randomPrefix();
     const reader = new SnapshotReader(new Keys(prefix), SealKeys.fromLines(SEAL_LINE));
     let count = 0;
@@ -120,12 +120,15 @@ describe("what the daemon's writer publishes, however odd, is read as it was mea
 
       assert.equal(snapshot.head.version, version);
       assert.deepEqual(byUid([...snapshot.entries.values()].map(seen)), byUid(clusters));
-      // Names are what the daemon cleans; all else that people write in Palette arrives as it is.
+      // The daemon cleans names only; all other texts arrive as people wrote them in Palette.
       const records = [...snapshot.entries.values()].flatMap(({ record }, at) =>
         record ? [{ ...record, name: `alpha-${at}`, dashboardUrl: `https://${record.title}` }] : [],
       );
       for (const projectAs of ['tag', 'both'] as const) {
-        const settings = { namespace: 'default', ownerTag: 'a', defaultOwner: 'unknown', projectAs };
+        const settings = {
+          ...{ namespace: 'default', type: 'kubernetes-cluster', annotationPrefix: 'palette-sync' },
+          ...{ ownerTag: 'a', defaultOwner: 'group:default/unknown', projectAs },
+        };
         const { entities, duplicates } = entitiesOf(records, settings);
         assert.deepEqual([entities.length, duplicates.length], [10_000, 0]);
         for (const entity of entities) {

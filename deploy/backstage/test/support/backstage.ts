@@ -1,26 +1,41 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { type BackendFeature, coreServices, createServiceFactory } from '@backstage/backend-plugin-api';
+import {
+  type BackendFeature,
+  coreServices,
+  createServiceFactory,
+  type HttpAuthService,
+  type RootHttpRouterService,
+} from '@backstage/backend-plugin-api';
 import { mockCredentials, mockServices, startTestBackend } from '@backstage/backend-test-utils';
 import type { Entity } from '@backstage/catalog-model';
-import { catalogServiceRef } from '@backstage/plugin-catalog-node';
+import { type CatalogService, catalogServiceRef } from '@backstage/plugin-catalog-node';
 import { catalogServiceMock } from '@backstage/plugin-catalog-node/testUtils';
 import type { JsonObject } from '@backstage/types';
 import { CapturingLogger } from './logger';
 import { ONE_REQUEST } from './processes';
-import { PACKAGE } from './repository';
+import { packedFolder } from './repository';
 
-const NAME = 'backstage-plugin-kubernetes-backend-module-palette-sync';
+/** The packages of this project for the backend. */
+export const PACKAGES = {
+  kubernetes: 'backstage-plugin-kubernetes-backend-module-palette-sync',
+  catalog: 'backstage-plugin-catalog-backend-module-palette-sync',
+} as const;
 
-/** What `import('backstage-plugin-…')` gives from the package as `npm pack` makes it (`npm run packed` unpacks it). */
-export async function installed(part: '' | '/catalog' = ''): Promise<{ default: BackendFeature }> {
-  const from = createRequire(join(PACKAGE, '.packed', 'package.json'));
-  return from(`${NAME}${part}`) as { default: BackendFeature };
+/** Where `npm run packed` unpacks a package as `npm pack` makes it. */
+export function unpacked(plugin: keyof typeof PACKAGES): string {
+  return join(packedFolder(), 'node_modules', PACKAGES[plugin]);
+}
+
+/** What `import(name)` returns from the packed packages. The default is the module of the Kubernetes plugin. */
+export async function installed(name: string = PACKAGES.kubernetes): Promise<{ default: BackendFeature }> {
+  const from = createRequire(join(packedFolder(), 'package.json'));
+  return from(name) as { default: BackendFeature };
 }
 
 /**
- * Starts a test backend. Backends end the process with exit code 0 when nothing is left to do, which would hide how the
- * tests of a file went: that listener is taken away.
+ * Starts a test backend. A backend ends the process with exit code 0 when nothing is left to do, which would hide failed
+ * tests, so that listener is removed.
  */
 export async function startedBackend(
   options: Parameters<typeof startTestBackend>[0],
@@ -33,6 +48,13 @@ export async function startedBackend(
   return backend;
 }
 
+/** For a backend whose start fails: its HTTP server would stay open and keep the process alive. */
+export const NO_HTTP_SERVER = createServiceFactory({
+  service: coreServices.rootHttpRouter,
+  deps: {},
+  factory: () => ({ use: () => {} }) as unknown as RootHttpRouterService,
+});
+
 export async function kubernetesPlugin(): Promise<{ default: BackendFeature }> {
   return (await import('@backstage/plugin-kubernetes-backend')).default;
 }
@@ -40,19 +62,51 @@ export async function kubernetesPlugin(): Promise<{ default: BackendFeature }> {
 /** Entities that choose pods of the simulated shop by label, as components in a catalog do. */
 export const CART = component('cart');
 
-function component(app: string): Entity {
+/** A component whose pods are those of the cart. `targets` are the references of what it depends on. */
+export function component(name: string, annotations: Record<string, string> = {}, ...targets: string[]): Entity {
   return {
     apiVersion: 'backstage.io/v1alpha1',
     kind: 'Component',
-    metadata: { name: app, annotations: { 'backstage.io/kubernetes-label-selector': `app=${app}` } },
+    metadata: { name, annotations: { 'backstage.io/kubernetes-label-selector': 'app=cart', ...annotations } },
+    relations: targets.map(targetRef => ({ type: 'dependsOn', targetRef })),
     spec: { type: 'service', owner: 'team', lifecycle: 'production' },
   };
 }
 
+/**
+ * The mock, but as Backstage's own service it reads the credentials of a request once: the proxy of older releases asks
+ * again after it has replaced the request's authorization by that of the cluster.
+ */
+const HTTP_AUTH = createServiceFactory({
+  service: coreServices.httpAuth,
+  deps: { plugin: coreServices.pluginMetadata },
+  factory({ plugin }) {
+    const inner = mockServices.httpAuth({
+      pluginId: plugin.getId(),
+      defaultCredentials: mockCredentials.none(),
+    });
+    const known = new WeakMap<object, ReturnType<HttpAuthService['credentials']>>();
+    return {
+      credentials: ((request, options) => {
+        const credentials = known.get(request) ?? inner.credentials(request, options as never);
+        known.set(request, credentials as ReturnType<HttpAuthService['credentials']>);
+        return credentials;
+      }) as HttpAuthService['credentials'],
+      issueUserCookie: inner.issueUserCookie,
+    };
+  },
+});
+
 export interface ClusterPods {
   readonly cluster: { readonly name: string; readonly title?: string };
   readonly pods: string[];
-  readonly errors: { errorType: string; statusCode?: number }[];
+  readonly errors: PageError[];
+}
+
+export interface PageError {
+  readonly errorType: string;
+  readonly statusCode?: number;
+  readonly message?: string;
 }
 
 /** A real Backstage backend with the real Kubernetes plugin. */
@@ -73,12 +127,22 @@ export class Backstage {
     readonly features?: (BackendFeature | Promise<{ default: BackendFeature }>)[];
     readonly permission?: 'ALLOW' | 'DENY';
     readonly logger?: CapturingLogger;
+    /** `backend.startup` of the configuration. */
+    readonly startup?: JsonObject;
+    /** What the catalog holds besides the component cart. */
+    readonly entities?: Entity[];
     /** The catalog locator then fails at each call. */
     readonly brokenCatalog?: boolean;
+    /** Instead of what the catalog would answer. */
+    readonly getEntities?: CatalogService['getEntities'];
   }): Promise<Backstage> {
     const logger = options.logger ?? new CapturingLogger();
     const data = {
-      backend: { baseUrl: 'http://localhost', auth: { dangerouslyDisableDefaultAuthPolicy: false } },
+      backend: {
+        baseUrl: 'http://localhost',
+        auth: { dangerouslyDisableDefaultAuthPolicy: false },
+        ...(options.startup && { startup: options.startup }),
+      },
       kubernetes: options.kubernetes ?? {
         serviceLocatorMethod: { type: 'multiTenant' },
         clusterLocatorMethods: [],
@@ -86,7 +150,10 @@ export class Backstage {
       },
       ...(options.paletteSync !== undefined && { paletteSync: options.paletteSync }),
     } as JsonObject;
-    const catalog = catalogServiceMock({ entities: [CART] });
+    const catalog = catalogServiceMock({ entities: [CART, ...(options.entities ?? [])] });
+    if (options.getEntities) {
+      catalog.getEntities = options.getEntities;
+    }
     if (options.brokenCatalog) {
       catalog.getEntities = async () => Promise.reject(new Error('the catalog is away'));
     }
@@ -94,7 +161,7 @@ export class Backstage {
       features: [
         ...(options.features ?? [kubernetesPlugin(), installed()]),
         mockServices.rootConfig.factory({ data }),
-        mockServices.httpAuth.factory({ defaultCredentials: mockCredentials.none() }),
+        HTTP_AUTH,
         mockServices.permissions.factory({ result: (options.permission ?? 'ALLOW') as never }),
         createServiceFactory({ service: catalogServiceRef, deps: {}, factory: () => catalog }),
         createServiceFactory({ service: coreServices.rootLogger, deps: {}, factory: () => logger }),
@@ -139,12 +206,13 @@ export class Backstage {
   }
 
   /** What the Kubernetes page of a component shows. */
-  async workloads(auth: unknown = {}): Promise<ClusterPods[]> {
-    const body = { entityRef: 'component:default/cart', auth };
+  async workloads(auth: unknown = {}, component = 'cart', headers?: Record<string, string>): Promise<ClusterPods[]> {
+    const body = { entityRef: `component:default/${component}`, auth };
     const { items } = await this.json<{ items: WorkloadItem[] }>(
       'POST',
       '/api/kubernetes/resources/workloads/query',
       body,
+      headers,
     );
     return items
       .map(({ cluster, resources, errors }) => ({
@@ -172,5 +240,5 @@ export class Backstage {
 interface WorkloadItem {
   cluster: { name: string; title?: string };
   resources: { type: string; resources: { metadata: { name: string } }[] }[];
-  errors: { errorType: string; statusCode?: number }[];
+  errors: PageError[];
 }

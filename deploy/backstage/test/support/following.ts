@@ -11,12 +11,13 @@ import { SEAL_LINE } from './published';
 
 export const SERVE_ALL: Policy = {
   chosen: () => true,
-  oidcTokenProviders: new Set(),
+  underMaintenance: () => false,
+  servesOidc: () => false,
   withholdUnreachable: true,
-  dashboardLinks: true,
+  dashboard: { links: true },
 };
 
-/** A tail with a directory behind it, as the module puts them together. */
+/** A tail that updates a directory, as in the module. */
 export class Following {
   readonly logger = new CapturingLogger();
   readonly directory = new Directory(SERVE_ALL);

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { REPOSITORY } from './repository';
 
-/** A golden snapshot, shared with the daemon's tests: an instance as it lies in Redis, and what a reader makes of it. */
+/** A golden snapshot, shared with the daemon's tests: an instance as stored in Redis, and what a reader must find. */
 export interface Golden {
   readonly about: string;
   readonly instance: string;
@@ -25,7 +25,7 @@ export interface GoldenCluster {
   readonly url?: string;
   readonly ca_data?: string;
   readonly provider?: string;
-  /** Absent: no credential. Null: one that must not open. */
+  /** Absent: no credential. Null: a credential that must not open. */
   readonly token?: string | null;
 }
 

@@ -11,15 +11,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { VENV_BIN } from './repository';
 
-// Long beyond what a busy machine needs: these only end what would hang for ever, and nothing is proven by them.
+// Much longer than a busy machine needs: these only end what would hang forever.
 const START_MS = 180_000;
 const UNTIL_MS = 180_000;
 const run = promisify(execFile);
 
-/** Headers for a connection of its own: one that was kept may be closed by the server while the next request is sent. */
+/** Headers for a new connection: the server may close a kept one while the next request is sent. */
 export const ONE_REQUEST = { connection: 'close' } as const;
 
-/** Waits for `holds` to return something that is not undefined, null or false. Says what was last seen if it never does. */
+/** Waits for `holds` to return something that is not undefined, null or false. Throws with the last value if it never does. */
 export async function until<T>(
   what: string,
   holds: () => Promise<T> | T,
@@ -48,15 +48,15 @@ export function temporaryFolder(): { path: string; remove: () => void } {
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
 
-// Below what Linux and macOS give to sockets that ask for any port: there no connection of somebody else takes a port while
-// the server that had it is down, and none that is tried meanwhile is connected to itself.
+// Below the range from which Linux and macOS pick ports: so no other connection takes a port while its server is down, and
+// no connection attempt meanwhile connects to itself.
 const PORTS = [10_000, 32_000] as const;
 
 /**
- * A free port, kept from other test processes for as long as this one lives, also while the server on it is down: its
- * namesake of UDP, which no server here uses, is held.
+ * A free port, reserved against other test processes while this one runs, also while its server is down: the UDP port of
+ * the same number, which no server here uses, stays bound.
  */
-async function ownPort(): Promise<number> {
+export async function ownPort(): Promise<number> {
   for (;;) {
     const port = randomInt(...PORTS);
     const claim = createSocket('udp4').unref();
@@ -79,15 +79,15 @@ async function ownPort(): Promise<number> {
   }
 }
 
-async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+export async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
     child.kill(signal);
     await once(child, 'exit');
   }
 }
 
-/** Begins a program and waits until a whole line of what it writes says that it is ready. */
-async function started(
+/** Starts a program and waits until a line of its output says that it is ready. */
+export async function started(
   command: string,
   args: string[],
   ready: RegExp,
@@ -95,14 +95,14 @@ async function started(
   hear: (line: string) => void = () => {},
 ): Promise<{ child: ChildProcess; line: string }> {
   const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
-  // Nothing that a test began outlives it, however it ends.
+  // No program outlives its test, however that ends.
   process.once('exit', () => child.kill('SIGKILL'));
   let said = '';
   let timer: NodeJS.Timeout | undefined;
   const line = new Promise<string>((resolve, reject) => {
     timer = setTimeout(() => reject(new Error(`${command} was not ready: ${said}`)), START_MS);
     for (const output of [child.stdout, child.stderr]) {
-      // By whole lines: a pipe may give half of one, and the other output may cut in.
+      // By whole lines, because a pipe may deliver half of one.
       createInterface({ input: output }).on('line', one => {
         said = `${said}${one}\n`.slice(-2000);
         hear(one);
@@ -129,7 +129,7 @@ async function binary(): Promise<string> {
   return (await run(join(VENV_BIN, 'python'), ['-c', code])).stdout.trim();
 }
 
-/** A real Valkey server on a loopback port, which can be killed and begun again with what it held. */
+/** A real Valkey server on a loopback port, which can be killed and restarted with its data. */
 export class Valkey {
   #child: ChildProcess | undefined;
   readonly #folder = temporaryFolder();
@@ -167,7 +167,7 @@ export class Valkey {
     }
   }
 
-  /** Stops and continues the process: it then answers nothing while its sockets stand. */
+  /** Suspends the process: its sockets stay open, and it does not answer. */
   pause(): void {
     this.#child?.kill('SIGSTOP');
   }
@@ -273,7 +273,7 @@ export class Simulation {
 export class Daemon {
   private constructor(
     private readonly child: ChildProcess,
-    /** The passes that it finished: how many clusters were worked on in each. */
+    /** How many clusters each finished pass worked on. */
     readonly passes: readonly number[],
   ) {}
 
@@ -288,7 +288,7 @@ export class Daemon {
       ...process.env,
       PALETTE_SYNC_HTTP__LISTEN: '127.0.0.1:0',
       PALETTE_SYNC_SERVICE__LOG_FORMAT: 'json',
-      // On a busy machine a healthy cluster may take longer than the default, and would be withheld for that.
+      // On a busy machine a healthy cluster may take longer than the default and would be withheld.
       PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT: '2m',
       ...env,
     };
@@ -297,8 +297,8 @@ export class Daemon {
   }
 
   /**
-   * Asks it to verify all of its `count` clusters now, and waits until it has: a pass that still goes on would notice what
-   * a test does next. No pass over all clusters may be under way.
+   * Asks it to verify all of its `count` clusters now, and waits until it has, because a running pass would see what a test
+   * does next. No pass over all clusters may be running.
    */
   async verifyAll(count: number): Promise<void> {
     const full = () => this.passes.filter(due => due >= count).length;

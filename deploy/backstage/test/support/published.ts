@@ -16,7 +16,7 @@ export interface TestCluster {
   readonly [key: string]: unknown;
 }
 
-/** A record as the daemon would publish it; `changes` go over it. */
+/** A record as the daemon publishes it, with `changes`. */
 export function cluster(number: number, changes: Record<string, unknown> = {}): TestCluster {
   const uid = `5f3c${String(number).padStart(20, '0')}`;
   return {
@@ -37,7 +37,7 @@ export function cluster(number: number, changes: Record<string, unknown> = {}): 
   };
 }
 
-/** About as long as a real one. */
+/** About as long as a real CA. */
 const CA = Buffer.from(
   `-----BEGIN CERTIFICATE-----\n${createHash('sha512').update('ca').digest('hex').repeat(9)}\n-----END CERTIFICATE-----\n`,
 ).toString('base64');
@@ -67,7 +67,7 @@ export function macOf(
 export interface Version {
   readonly put?: readonly TestCluster[];
   readonly drop?: readonly string[];
-  /** Token by uid. */
+  /** Tokens by uid of the cluster. */
   readonly tokens?: Readonly<Record<string, string>>;
   readonly expiresAt?: string;
   readonly complete?: boolean;

@@ -15,6 +15,10 @@ function found(marker: string): string {
 
 /** This package. */
 export const PACKAGE = found('config.d.ts');
+/** Where `npm run packed` unpacks the packages of this project, beside the Backstage that a test uses. */
+export function packedFolder(): string {
+  return join(found('.packed'), '.packed');
+}
 /** The repository that holds daemon, simulator and golden snapshots. */
 export const REPOSITORY = found('config.example.toml');
 /** The Python environment that `make .venv/.dev` made. */

@@ -28,7 +28,7 @@ function problemsOf(paletteSync: unknown): readonly string[] {
 }
 
 describe('good configuration', () => {
-  test('none at all', () => {
+  test('without the section there are no settings', () => {
     assert.equal(readSettings(new ConfigReader({})), undefined);
   });
 
@@ -38,16 +38,14 @@ describe('good configuration', () => {
     assert.equal(settings?.redisAddress().label, 'cache.example:6379');
     assert.equal(settings?.prefix, 'palette-sync');
     assert.equal(settings?.instances, undefined);
-    assert.deepEqual(settings?.oidcTokenProviders, []);
+    assert.equal(settings?.oidcTokenProviders, undefined);
     assert.equal(settings?.withholdUnreachable, true);
     assert.equal(settings?.maxSnapshotAgeMs, 3_600_000);
-    assert.equal(settings?.dashboardLinks, true);
-    assert.deepEqual(settings?.catalog, {
-      namespace: 'default',
-      ownerTag: 'owner',
-      defaultOwner: 'unknown',
-      projectAs: 'tag',
-    });
+    assert.deepEqual(settings?.dashboard, { links: true });
+    assert.deepEqual(settings?.locator, { fallback: 'all', fallbackLimit: 50 });
+    assert.deepEqual(settings?.fetching, { clusterTimeoutMs: 5_000, concurrency: 32 });
+    assert.equal(settings?.visibility, 'all');
+    assert(Object.values(settings?.extensionPoints ?? {}).every(Boolean));
   });
 
   test('an empty list of instances means all', () => {
@@ -64,7 +62,7 @@ describe('good configuration', () => {
     });
   }
 
-  test('files instead of values; the URL is read anew at each connecting', () => {
+  test('files instead of values; the URL is read again at each connection', () => {
     const folder = temporaryFolder();
     const [urlFile, sealKeysFile] = [join(folder.path, 'url'), join(folder.path, 'keys')];
     writeFileSync(urlFile, 'redis://one.example\n');
@@ -79,8 +77,8 @@ describe('good configuration', () => {
   });
 });
 
-describe('configuration that cannot be used is told by key, with the remedy, and without secrets', () => {
-  for (const [what, section, told] of [
+describe('an invalid configuration: each problem has its key and remedy, and no secret', () => {
+  for (const [what, section, reported] of [
     ['an empty section', {}, [/redis: url is missing/, /sealKeys: is missing; write sealKeys/]],
     [
       'an empty URL, as of a variable that is empty',
@@ -91,53 +89,70 @@ describe('configuration that cannot be used is told by key, with the remedy, and
     ['empty keys', { ...GOOD, sealKeys: '' }, [/^paletteSync\.sealKeys: is empty$/]],
     ['an empty name of an instance', { ...GOOD, instances: [''] }, [/instances: holds an empty string/]],
     ['a prefix that no daemon has', { ...GOOD, redis: { ...GOOD.redis, prefix: '{a}' } }, [/prefix: may hold letters/]],
-    ['a namespace that is none', { ...GOOD, catalog: { namespace: 'My_NS' } }, [/catalog\.namespace: is none/]],
-    [
-      'an owner that is none',
-      { ...GOOD, catalog: { defaultOwner: 'a/b/c' } },
-      [/catalog\.defaultOwner: is no reference/],
-    ],
-    ['no section but a word', 'yes', [/is not a section/]],
-    ['a word for a part', { ...GOOD, redis: 'redis://canary' }, [/redis: is string, but must be object/]],
-    [
-      'a URL that is none',
-      { ...GOOD, redis: { url: 'canary://x' } },
-      [/redis\.url: cannot be understood; write redis:/],
-    ],
+    ['a word instead of the section', 'yes', [/is not a section/]],
+    ['a word instead of a part', { ...GOOD, redis: 'redis://canary' }, [/redis: is string, but must be object/]],
+    ['an invalid URL', { ...GOOD, redis: { url: 'canary://x' } }, [/redis\.url: cannot be understood; write redis:/]],
     [
       'url and urlFile',
       { ...GOOD, redis: { ...GOOD.redis, urlFile: '/x' } },
       [/not both/, /urlFile: \/x cannot be read \(ENOENT\)/],
     ],
-    ['a key that is none', { ...GOOD, sealKeys: 'k canary' }, [/sealKeys: line 1: its second word/]],
+    ['an invalid key', { ...GOOD, sealKeys: 'k canary' }, [/sealKeys: line 1: its second word/]],
     ['seal and sealKeys', { ...GOOD, seal: 'none' }, [/sealKeys and seal exclude each other/]],
     ['another seal', { redis: GOOD.redis, seal: 'canary' }, [/seal: may only be none/]],
     ['a number for a string', { ...GOOD, redis: { url: 5 } }, [/redis\.url: is number, but must be string/]],
     ['a string for a list', { ...GOOD, instances: 'alpha' }, [/instances: is string, but must be string-array/]],
-    ['an odd name of an instance', { ...GOOD, instances: ['alpha', 'Prod-EU'] }, [/instances: "Prod-EU": names are/]],
+    [
+      'an invalid name of an instance',
+      { ...GOOD, instances: ['alpha', 'Prod-EU'] },
+      [/instances: "Prod-EU": names are/],
+    ],
     [
       'a typo',
       { ...GOOD, oidcTokenProvider: ['x'] },
       [/oidcTokenProvider: is not known; known are .*oidcTokenProviders/],
     ],
     ['a typo further in', { ...GOOD, filter: { tags: ['x'] } }, [/filter\.tags: is not known/]],
-    ['a duration that is none', { ...GOOD, maxSnapshotAge: 'soon' }, [/maxSnapshotAge: is not a duration; write '1h'/]],
+    ['an invalid duration', { ...GOOD, maxSnapshotAge: 'soon' }, [/maxSnapshotAge: is not a duration; write '1h'/]],
     [
       'a certificate without a key',
       { ...GOOD, redis: { ...GOOD.redis, tls: { certFile: __filename } } },
-      [/certFile and keyFile belong together/],
-    ],
-    [
-      'an unknown projectAs',
-      { ...GOOD, catalog: { projectAs: 'group' } },
-      [/catalog\.projectAs: is none of tag, system, both/],
+      [/needs certFile and keyFile together/],
     ],
     ['a flag that is a word', { ...GOOD, dashboardLinks: 'maybe' }, [/dashboardLinks: /]],
+    ['an unknown fallback', { ...GOOD, locator: { fallback: 'some' } }, [/locator\.fallback: is not one of all, none/]],
+    ['a limit of 0', { ...GOOD, locator: { fallbackLimit: 0 } }, [/fallbackLimit: is not a whole number above 0/]],
+    ['an unknown visibility', { ...GOOD, visibility: 'mine' }, [/visibility: is not one of all, catalog/]],
+    [
+      'a deadline that no cluster meets',
+      { ...GOOD, clusterTimeout: '1ms' },
+      [/clusterTimeout: is shorter than 100 ms/],
+    ],
+    [
+      'an unknown extension point',
+      { ...GOOD, extensionPoints: { router: true } },
+      [/extensionPoints\.router: is not known/],
+    ],
+    [
+      'an unknown placeholder',
+      { ...GOOD, dashboard: { url: 'https://x/{nmae}' } },
+      [/dashboard\.url: \{nmae\} is not a placeholder; known are \{name\}/],
+    ],
+    [
+      'a dashboard without a scheme',
+      { ...GOOD, dashboard: { url: '{name}.example' } },
+      [/dashboard\.url: is not a URL/],
+    ],
+    [
+      'a list for a dashboard parameter',
+      { ...GOOD, dashboard: { parameters: { a: ['b'] } } },
+      [/dashboard\.parameters\.a: is not a string, a number, true or false/],
+    ],
   ] as const) {
     test(what, () => {
       const problems = problemsOf(section);
 
-      for (const pattern of told) {
+      for (const pattern of reported) {
         assert(
           problems.some(problem => pattern.test(problem)),
           `${pattern} in ${JSON.stringify(problems)}`,
@@ -150,11 +165,11 @@ describe('configuration that cannot be used is told by key, with the remedy, and
     });
   }
 
-  test('what is empty is told once', () => {
+  test('an empty value is reported once', () => {
     assert.equal(problemsOf({ ...GOOD, redis: { url: '' } }).length, 1);
   });
 
-  test('all problems are told at once', () => {
+  test('all problems are reported at once', () => {
     assert.equal(problemsOf({ redis: {}, sealKeys: '', instances: ['A'], typo: 1 }).length, 4);
   });
 });

@@ -8,14 +8,16 @@ import {
   resourceEntityV1alpha1Validator,
 } from '@backstage/catalog-model';
 import { entitiesOf, entityOf } from '../../src/catalog/entities';
-import type { CatalogSettings } from '../../src/config';
+import type { CatalogSettings } from '../../src/catalog/settings';
 import { type ClusterRecord, decodeRecord } from '../../src/snapshot/decode';
 import { cluster } from '../support/published';
 
 const SETTINGS: CatalogSettings = {
   namespace: 'default',
+  type: 'kubernetes-cluster',
+  annotationPrefix: 'palette-sync',
   ownerTag: 'owner',
-  defaultOwner: 'group:platform',
+  defaultOwner: 'group:default/platform',
   projectAs: 'tag',
 };
 
@@ -41,18 +43,47 @@ describe('a cluster in the catalog', () => {
 
     await assertValid(entity);
     assert.equal(entity.metadata.name, 'alpha-1');
-    assert.deepEqual(entity.spec, { type: 'kubernetes-cluster', owner: 'team-web' });
+    assert.deepEqual(entity.spec, { type: 'kubernetes-cluster', owner: 'group:default/team-web' });
     assert.deepEqual(entity.metadata.tags, ['alpha', 'project:shop', 'aws', 'env:prod', 'owner:team-web']);
     assert.equal(entity.metadata.links?.[0]?.url, 'https://console.example/5f3c00000000000000000001');
   });
 
-  test('has no address, or the catalog locator would list it a second time', () => {
-    const keys = Object.keys(entityOf(record(), SETTINGS).metadata.annotations ?? {});
+  test('names the address of its API server, and neither CA nor auth provider', () => {
+    const annotations = entityOf(record(), SETTINGS).metadata.annotations ?? {};
+    const kubernetes = Object.entries(annotations).filter(([key]) => key.startsWith('kubernetes.io/'));
 
-    assert(
-      keys.every(key => !key.startsWith('kubernetes.io/')),
-      keys.join(),
+    assert.deepEqual(kubernetes, [['kubernetes.io/api-server', 'https://c1.example:6443']]);
+    for (const server of [undefined, { url: 'javascript:alert(1)', ca_data: '' }]) {
+      const without = entityOf(record({ server }), SETTINGS).metadata.annotations ?? {};
+      assert.equal(without['kubernetes.io/api-server'], undefined);
+    }
+  });
+
+  test('has annotations and a type as other cards expect them, if asked for', async () => {
+    const entity = entityOf(record(), {
+      ...SETTINGS,
+      type: 'spectrocloud-cluster',
+      annotationPrefix: 'cards.example.com',
+    });
+
+    await assertValid(entity);
+    assert.equal(entity.spec.type, 'spectrocloud-cluster');
+    const own = Object.entries(entity.metadata.annotations ?? {}).filter(
+      ([key]) => !/^(backstage|kubernetes)\.io/.test(key),
     );
+    assert.deepEqual(Object.fromEntries(own), {
+      'cards.example.com/instance': 'alpha',
+      'cards.example.com/scope': 'project',
+      'cards.example.com/cluster-uid': '5f3c00000000000000000001',
+      'cards.example.com/cluster-id': '5f3c00000000000000000001',
+      'cards.example.com/project': 'Shop',
+      'cards.example.com/project-name': 'Shop',
+      'cards.example.com/project-id': '5f3c0000000000000000a001',
+      'cards.example.com/state': 'Running',
+      'cards.example.com/health': 'Healthy',
+      'cards.example.com/cloud-type': 'aws',
+      'cards.example.com/kubernetes-version': 'v1.31.2',
+    });
   });
 
   test('has its project as a system, if asked for', async () => {
@@ -62,19 +93,19 @@ describe('a cluster in the catalog', () => {
     });
 
     await assertValid(entity);
-    assert.equal(entity.spec.system, 'The-Shop-EU');
+    assert.equal(entity.spec.system, 'system:default/The-Shop-EU');
     assert(!entity.metadata.tags?.some(tag => tag.startsWith('project:')));
   });
 
   for (const [tags, owner] of [
-    [['owner:team-a'], 'team-a'],
-    [['Owner:group:default/team-a'], 'group:default/team-a'],
-    [['owner:user:jo'], 'user:jo'],
-    [['owner:Team A & B'], 'Team-A-B'],
-    [['owner:group:--/team-a'], 'group:team-a'],
-    [['owner:'], 'group:platform'],
-    [['owner'], 'group:platform'],
-    [[], 'group:platform'],
+    [['owner:team-a'], 'group:default/team-a'],
+    [['Owner:group:teams/team-a'], 'group:teams/team-a'],
+    [['owner:user:jo'], 'user:default/jo'],
+    [['owner:Team A & B'], 'group:default/Team-A-B'],
+    [['owner:group:--/team-a'], 'group:default/team-a'],
+    [['owner:'], 'group:default/platform'],
+    [['owner'], 'group:default/platform'],
+    [[], 'group:default/platform'],
   ] as const) {
     test(`tagged ${JSON.stringify(tags)} belongs to ${owner}`, async () => {
       const entity = entityOf(record(palette(...tags)), SETTINGS);
@@ -83,6 +114,14 @@ describe('a cluster in the catalog', () => {
       await assertValid(entity);
     });
   }
+
+  test('in another namespace keeps its owner and its system in the namespace default', () => {
+    const { spec } = entityOf(record(), { ...SETTINGS, namespace: 'clusters', projectAs: 'both' });
+
+    // The catalog completes a reference that names no namespace with that of the entity itself.
+    assert.equal(spec.owner, 'group:default/team-web');
+    assert.equal(spec.system, 'system:default/Shop');
+  });
 
   test('stays acceptable whatever Palette lets people write', async () => {
     const odd = record({

@@ -80,7 +80,7 @@ for (const name of goldenNames()) {
   });
 }
 
-test('several versions: what the last change touched leads from the version before to the same snapshot', async () => {
+test('several versions: the last change leads from the version before to the same snapshot', async () => {
   const one = golden('several-versions');
   const { touched, dropped } = decodeChange(one.redis.changes[1]!.id, one.redis.changes[1]!.fields);
   const all = await read(one);
@@ -95,7 +95,7 @@ test('several versions: what the last change touched leads from the version befo
   assert.deepEqual(seen(after), seen(all));
 });
 
-test('what is the same as before is taken over, so that a reload opens no token twice', async () => {
+test('a reload reuses what is the same, and opens no token twice', async () => {
   const one = golden('basic');
   const first = await read(one);
 

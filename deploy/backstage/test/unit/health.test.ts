@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { backoffMs } from '../../src/backoff';
-import { type HealthSources, healthOf } from '../../src/health';
+import { type HealthSources, healthOf, withoutNames } from '../../src/health';
 import type { InstanceState } from '../../src/snapshot/tail';
 
 const HOUR = 3_600_000;
@@ -26,13 +26,12 @@ const SOURCES: HealthSources = {
   setupProblems: [],
   link: { connected: true, since: NOW - HOUR },
   instances: [ALPHA],
-  duplicates: [],
   maxSnapshotAgeMs: HOUR,
   now: NOW,
 };
 
 describe('health', () => {
-  test('is ok with a snapshot and a daemon that looks', () => {
+  test('is ok with a snapshot and a running daemon', () => {
     const health = healthOf(SOURCES);
 
     assert.equal(health.status, 'ok');
@@ -41,7 +40,7 @@ describe('health', () => {
     assert.equal(health.instances[0]?.version, 7);
   });
 
-  test('tells all that is wrong', () => {
+  test('lists all problems', () => {
     const { problems } = healthOf({
       ...SOURCES,
       setupProblems: ['the configuration is not valid', 'another module supplies clusters'],
@@ -51,13 +50,38 @@ describe('health', () => {
     assert.deepEqual(problems, ['the configuration is not valid', 'another module supplies clusters', 'Redis is away']);
   });
 
+  test('shows what the extension points report; without names it keeps the counts', () => {
+    const leftOut = { provider: 'corp', reason: 'NoToken', caller: 'user', calls: 2, clusters: 3, lastAt: '' } as const;
+    const health = healthOf({
+      ...SOURCES,
+      extensions: {
+        states: { fetcher: 'ours' },
+        leftOut: { counts: [leftOut] },
+        supplier: { duplicates: ['alpha-1'] },
+        locator: { counts: { relation: 4 } },
+        fetcher: { openCircuits: [{ cluster: 'alpha-2', since: NOW }] },
+      },
+    });
+
+    assert.deepEqual(health.notAnswering, [{ cluster: 'alpha-2', since: new Date(NOW).toISOString() }]);
+    assert.deepEqual(health.duplicates, ['alpha-1']);
+    assert.equal(health.status, 'ok');
+    const hidden = withoutNames({
+      ...health,
+      withheld: [{ instance: 'alpha', cluster: 'alpha-3', reason: 'NoServer', message: '' }],
+    });
+    assert(!JSON.stringify(hidden).includes('alpha-'));
+    assert.equal(hidden.withheldNotListed, 1);
+    assert.deepEqual([hidden.leftOut, hidden.located], [[leftOut], { relation: 4 }]);
+  });
+
   for (const [what, changes, status, problem] of [
     ['Redis away', { link: { connected: false, since: NOW, error: 'Redis is away' } }, 'degraded', /^Redis is away$/],
     [
-      'a daemon that no longer looks',
+      'a daemon that stopped',
       { now: NOW + 2 * HOUR },
       'degraded',
-      /alpha: the daemon has not looked for 121 min/,
+      /alpha: the daemon has not read Palette for 121 min/,
     ],
     [
       'a refusal',

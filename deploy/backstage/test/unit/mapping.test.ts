@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { compileFilter } from '../../src/filter';
+import { compileFilter, compileTags } from '../../src/filter';
 import { interpret, type Policy } from '../../src/mapping';
 import { decodeRecord } from '../../src/snapshot/decode';
 import type { Credential, Entry } from '../../src/snapshot/snapshot';
@@ -30,7 +30,7 @@ function server(changes: Record<string, unknown>): Record<string, unknown> {
 }
 
 function access(state: string, reason: string): Record<string, unknown> {
-  return { access: { state, reason, message: 'as told', since: '2027-01-15T07:00:00Z' } };
+  return { access: { state, reason, message: 'by the daemon', since: '2027-01-15T07:00:00Z' } };
 }
 
 const OIDC = {
@@ -56,8 +56,8 @@ describe('what Backstage is handed', () => {
     assert.equal(verdict.offered.expiresAt, 2_000);
   });
 
-  test('of a cluster with OIDC, whose provider is configured; a token that it has too stays here', () => {
-    const verdict = interpret(entry(OIDC), { ...SERVE_ALL, oidcTokenProviders: new Set(['spectrocloud']) });
+  test('of a cluster with OIDC of a provider that is served; the token of its service account is left out', () => {
+    const verdict = interpret(entry(OIDC), { ...SERVE_ALL, servesOidc: provider => provider === 'spectrocloud' });
 
     assert('offered' in verdict);
     assert.deepEqual(verdict.offered.details.authMetadata, {
@@ -67,10 +67,10 @@ describe('what Backstage is handed', () => {
     assert.equal(verdict.offered.expiresAt, undefined);
   });
 
-  test('without links, a title or a CA, where there are none', () => {
+  test('without links, title or CA if there are none', () => {
     const bare = entry({ title: '', ...server({ ca_data: undefined }) });
 
-    const verdict = interpret(bare, { ...SERVE_ALL, dashboardLinks: false });
+    const verdict = interpret(bare, { ...SERVE_ALL, dashboard: { links: false } });
 
     assert('offered' in verdict);
     for (const key of ['title', 'caData', 'dashboardUrl']) {
@@ -113,6 +113,7 @@ describe('what is withheld, and why', () => {
       'served',
     ],
     ['an unreadable record', { uid: 'u', hash: '', unreadable: 'cluster record: name: is empty' }, 'Unreadable'],
+    ['a tag of maintenance', entry(), 'Maintenance', { ...SERVE_ALL, underMaintenance: compileTags(['env:*']) }],
     ['what the filter leaves out', entry(), 'Filtered', { ...SERVE_ALL, chosen: () => false }],
   ] as [string, Entry, string, Policy?][]) {
     test(`${what}: ${reason}`, () => {
@@ -132,9 +133,16 @@ describe('what is withheld, and why', () => {
 });
 
 describe('the filter', () => {
-  const none = { includeProjects: [], excludeProjects: [], includeTags: [], excludeTags: [] };
+  const none = {
+    includeProjects: [],
+    excludeProjects: [],
+    includeTags: [],
+    excludeTags: [],
+    excludeTenantScopedClusters: false,
+  };
   const record = entry().record!; // of the project Shop, with the tags env:prod and owner:team-web
-  const { project: _none, ...ofTenant } = record;
+  const { project: _none, ...ofUnknownProject } = record;
+  const ofTenant = { ...ofUnknownProject, scope: 'tenant' } as const;
   for (const [what, filter, one, passes] of [
     ['nothing', {}, record, true],
     ['a project by name', { includeProjects: ['Shop'] }, record, true],
@@ -150,8 +158,11 @@ describe('the filter', () => {
     ['a tag', { includeTags: ['env:*'] }, record, true],
     ['no such tag', { includeTags: ['env:dev', 'plain'] }, record, false],
     ['an excluded tag', { excludeTags: ['owner:team-*'] }, record, false],
-    ['a cluster of no project, where projects are named', { includeProjects: ['*'] }, ofTenant, false],
-    ['a cluster of no project, where projects are excluded', { excludeProjects: ['*'] }, ofTenant, true],
+    ['a cluster of the tenant, where projects are named', { includeProjects: ['Shop'] }, ofTenant, true],
+    ['a cluster of the tenant, where projects are excluded', { excludeProjects: ['*'] }, ofTenant, true],
+    ['a cluster of the tenant, if those are excluded', { excludeTenantScopedClusters: true }, ofTenant, false],
+    ['a cluster of an unknown project, where projects are named', { includeProjects: ['*'] }, ofUnknownProject, false],
+    ['a cluster of an unknown project, where some are excluded', { excludeProjects: ['x'] }, ofUnknownProject, false],
   ] as const) {
     test(`${what}: ${passes ? 'passes' : 'is left out'}`, () => {
       assert.equal(compileFilter({ ...none, ...filter })(one), passes);

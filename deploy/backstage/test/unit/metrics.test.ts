@@ -39,6 +39,10 @@ test('counts, ages and the connection are reported until it is ended', () => {
     withheld: [],
     withheldNotListed: 0,
     duplicates: [],
+    leftOut: [],
+    notAnswering: [{ cluster: 'alpha-1', since: '' }],
+    located: {},
+    extensionPoints: {},
   };
 
   const end = reportMetrics(() => health);
@@ -55,6 +59,7 @@ test('counts, ages and the connection are reported until it is ended', () => {
 
   assert.deepEqual(seen, [
     'redis.connected  1',
+    'clusters.not_answering  1',
     'clusters alpha/served 2',
     'clusters alpha/AccessPending 1',
     'snapshot.age alpha 60',

@@ -4,55 +4,78 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { loadConfigSchema } from '@backstage/config-loader';
 import type { JsonObject } from '@backstage/types';
+import { installed, PACKAGES, unpacked } from '../support/backstage';
 import { PACKAGE } from '../support/repository';
 
 interface Manifest {
   readonly name: string;
   readonly license: string;
-  readonly backstage: Record<string, string>;
+  readonly backstage: { role: string; pluginId: string; pluginPackage: string; features: Record<string, string> };
   readonly exports: Record<string, string | Record<string, string>>;
   readonly configSchema: string;
   readonly dependencies: Record<string, string>;
 }
 
-const UNPACKED = join(PACKAGE, '.packed', 'node_modules', 'backstage-plugin-kubernetes-backend-module-palette-sync');
+for (const plugin of ['kubernetes', 'catalog'] as const) {
+  const folder = unpacked(plugin);
+  const manifest = () => JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Manifest;
+  const built = () => readdirSync(join(folder, 'dist'), { recursive: true }) as string[];
 
-function manifest(): Manifest {
-  return JSON.parse(readFileSync(join(UNPACKED, 'package.json'), 'utf8')) as Manifest;
+  describe(`the packed package for the ${plugin} plugin`, () => {
+    test('is a backend module of that plugin, under Apache-2.0', () => {
+      const { backstage, license } = manifest();
+
+      assert.equal(backstage.role, 'backend-plugin-module');
+      assert.equal(backstage.pluginId, plugin);
+      assert.equal(backstage.pluginPackage, `@backstage/plugin-${plugin}-backend`);
+      assert.equal(license, 'Apache-2.0');
+    });
+
+    test('exports a feature where it declares one, and nothing else, as discovery needs it', async () => {
+      const { backstage, exports } = manifest();
+      const declared = Object.keys(backstage.features);
+
+      assert.deepEqual(
+        declared,
+        Object.keys(exports).filter(path => path !== './package.json'),
+      );
+      for (const path of declared) {
+        const found = await installed(join(PACKAGES[plugin], path));
+        assert.deepEqual(Object.keys(found), ['default']);
+        assert.equal((found.default as { $$type?: string }).$$type, backstage.features[path]);
+      }
+    });
+
+    test('holds what it names, a licence and a README, and nothing of its tests', () => {
+      const { exports, configSchema } = manifest();
+      const named = Object.values(exports).flatMap(one => (typeof one === 'string' ? [one] : Object.values(one)));
+
+      for (const file of [...named, configSchema, 'LICENSE', 'README.md']) {
+        assert(existsSync(join(folder, file)), file);
+      }
+      assert.deepEqual(readdirSync(folder).sort(), ['LICENSE', 'README.md', 'config.d.ts', 'dist', 'package.json']);
+    });
+
+    test('imports every package that it names, and no other', () => {
+      const asked = new Set<string>();
+      for (const file of built().filter(one => /\.(js|d\.ts)$/.test(one))) {
+        const text = readFileSync(join(folder, 'dist', file), 'utf8');
+        for (const [, name] of text.matchAll(/(?:require\(|from |import\()['"]([^.'"][^'"]*)['"]/g)) {
+          asked.add(name ?? '');
+        }
+      }
+      const packages = [...asked].filter(name => !name.startsWith('node:')).sort();
+      assert.deepEqual(packages, Object.keys(manifest().dependencies).sort());
+    });
+  });
 }
 
-describe('the packed package', () => {
-  test('is a backend module of the Kubernetes plugin, under Apache-2.0', () => {
-    const { backstage, license } = manifest();
+test('the package for the catalog holds nothing that opens tokens for requests to clusters', () => {
+  const files = readdirSync(join(unpacked('catalog'), 'dist')).sort();
 
-    assert.equal(backstage['role'], 'backend-plugin-module');
-    assert.equal(backstage['pluginId'], 'kubernetes');
-    assert.equal(license, 'Apache-2.0');
-  });
-
-  test('holds what it names, a licence and a README, and nothing of its tests', () => {
-    const { exports, configSchema } = manifest();
-    const named = Object.values(exports).flatMap(one => (typeof one === 'string' ? [one] : Object.values(one)));
-
-    for (const file of [...named, configSchema, 'LICENSE', 'README.md']) {
-      assert(existsSync(join(UNPACKED, file)), file);
-    }
-    assert.deepEqual(readdirSync(UNPACKED).sort(), ['LICENSE', 'README.md', 'config.d.ts', 'dist', 'package.json']);
-  });
-
-  test('imports no package that it does not name', () => {
-    const named = Object.keys(manifest().dependencies);
-    const files = (readdirSync(join(UNPACKED, 'dist'), { recursive: true }) as string[]).filter(file =>
-      /\.(js|d\.ts)$/.test(file),
-    );
-    assert(files.length > 20);
-    for (const file of files) {
-      const text = readFileSync(join(UNPACKED, 'dist', file), 'utf8');
-      for (const [, asked] of text.matchAll(/(?:require\(|from |import\()['"]([^.'"][^'"]*)['"]/g)) {
-        assert(asked?.startsWith('node:') || named.some(one => asked === one), `${file} asks for ${asked}`);
-      }
-    }
-  });
+  for (const file of ['module.js', 'directory.js', 'mapping.js', 'supplier.js']) {
+    assert(!files.includes(file), file);
+  }
 });
 
 test('no registry is named by the lock file', () => {
@@ -73,11 +96,11 @@ describe('config.d.ts', () => {
     sealKeys: 'k1 canary',
     maxSnapshotAge: { hours: 1 },
     filter: { includeTags: ['env:*'] },
-    catalog: { projectAs: 'system' },
   };
 
   async function schema() {
-    return loadConfigSchema({ dependencies: [], packagePaths: [join(UNPACKED, 'package.json')] });
+    const packagePaths = (['kubernetes', 'catalog'] as const).map(plugin => join(unpacked(plugin), 'package.json'));
+    return loadConfigSchema({ dependencies: [], packagePaths });
   }
 
   function processed(

@@ -32,7 +32,7 @@ function stateOf(version: number, credentials: Credential[], checkedAt = NOW): I
   return { name: 'alpha', reloads: 1, checkedAt, snapshot };
 }
 
-class Told {
+class Reporting {
   readonly logger = new CapturingLogger();
   readonly #directory = new Directory(SERVE_ALL);
   readonly #reports = new Reports(this.logger, this.#directory, SEALER, HOUR);
@@ -40,59 +40,59 @@ class Told {
   async after(state: InstanceState, now = NOW): Promise<string[]> {
     const before = this.logger.lines.length;
     await this.#directory.update(state.name, state.snapshot!);
-    this.#reports.tell([state], now);
+    this.#reports.report([state], now);
     return this.logger.lines.slice(before);
   }
 }
 
-test('what is served and withheld is told, and again once it is another number', async () => {
-  const told = new Told();
+test('the counts of served and withheld clusters are logged, and again when they change', async () => {
+  const reporting = new Reporting();
   const good: Credential = { raw: 'canary', token: 'canary-token', expiresAt: NOW + HOUR };
 
-  assert.deepEqual(await told.after(stateOf(1, [good, good])), [
+  assert.deepEqual(await reporting.after(stateOf(1, [good, good])), [
     'info palette-sync: alpha: 2 clusters served (version 1) ""',
   ]);
-  assert.deepEqual(await told.after(stateOf(2, [good, good])), []);
-  assert.deepEqual(await told.after(stateOf(2, [good, good]), NOW + HOUR), [
+  assert.deepEqual(await reporting.after(stateOf(2, [good, good])), []);
+  assert.deepEqual(await reporting.after(stateOf(2, [good, good]), NOW + HOUR), [
     'info palette-sync: alpha: 0 clusters served, withheld: 2 CredentialExpired (version 2) ""',
   ]);
 });
 
-test('tokens sealed with an unknown key are told in one line that names it, once', async () => {
-  const told = new Told();
+test('tokens sealed with an unknown key are logged once, in one line with its id', async () => {
+  const reporting = new Reporting();
 
-  await told.after(stateOf(1, [FOREIGN, FOREIGN]));
-  await told.after(stateOf(2, [FOREIGN, FOREIGN, FOREIGN]));
+  await reporting.after(stateOf(1, [FOREIGN, FOREIGN]));
+  await reporting.after(stateOf(2, [FOREIGN, FOREIGN, FOREIGN]));
 
-  assert.equal(told.logger.count(/sealed with/), 1);
+  assert.equal(reporting.logger.count(/sealed with/), 1);
   assert.equal(
-    told.logger.count(/2 tokens are sealed with the key elsewhere, .* \(tests\); .* paletteSync\.sealKeys/),
+    reporting.logger.count(/2 tokens are sealed with the key elsewhere, .* \(tests\); .* paletteSync\.sealKeys/),
     1,
   );
-  assert(!told.logger.text.includes('canary'));
+  assert(!reporting.logger.text.includes('canary'));
 });
 
-test('a token that another key of the same id sealed is withheld, and says nothing of unknown keys', async () => {
-  const told = new Told();
+test('a token that another key of the same id sealed is withheld, and no unknown key is logged', async () => {
+  const reporting = new Reporting();
   const other = SealKeys.fromLines(`tests ${randomBytes(32).toString('base64url')}`);
   const opened = await other.open('alpha', 'u', 'none:canary');
   assert('refused' in opened);
 
-  await told.after(stateOf(1, [{ raw: 'canary', refused: opened.refused }]));
+  await reporting.after(stateOf(1, [{ raw: 'canary', refused: opened.refused }]));
 
-  assert.equal(told.logger.count(/withheld: 1 SealBroken/), 1);
-  assert.equal(told.logger.count(/sealed with/), 0);
+  assert.equal(reporting.logger.count(/withheld: 1 SealBroken/), 1);
+  assert.equal(reporting.logger.count(/sealed with/), 0);
 });
 
-test('a daemon that no longer looks is told once, and that it looks again', async () => {
-  const told = new Told();
+test('a daemon that stopped is logged once, and so is its return', async () => {
+  const reporting = new Reporting();
 
   for (const minutes of [59, 61, 62]) {
-    await told.after(stateOf(1, []), NOW + minutes * 60_000);
+    await reporting.after(stateOf(1, []), NOW + minutes * 60_000);
   }
-  assert.equal(told.logger.count(/the daemon has not looked for 61 min/), 1);
-  assert.equal(told.logger.count(/has not looked/), 1);
+  assert.equal(reporting.logger.count(/the daemon has not read Palette for 61 min/), 1);
+  assert.equal(reporting.logger.count(/has not read/), 1);
 
-  await told.after(stateOf(1, [], NOW + 2 * HOUR), NOW + 2 * HOUR);
-  assert.equal(told.logger.count(/alpha: the daemon looks again/), 1);
+  await reporting.after(stateOf(1, [], NOW + 2 * HOUR), NOW + 2 * HOUR);
+  assert.equal(reporting.logger.count(/alpha: the daemon reads Palette again/), 1);
 });

@@ -9,7 +9,7 @@ const CANARY = KEY.toString('base64url');
 const keys = SealKeys.fromLines(`# the first one seals\n\nk1 ${CANARY}  # 2027\n${sealLine('k0', randomBytes(32))}\n`);
 
 describe('a sealed token', () => {
-  test('opens at its own place', async () => {
+  test('opens in its own place', async () => {
     const text = await sealed('alpha', 'u1', 'secret-token', { kid: 'k1', key: KEY });
 
     assert.deepEqual(await keys.open('alpha', 'u1', text), { token: 'secret-token' });
@@ -29,7 +29,7 @@ describe('a sealed token', () => {
     }
   });
 
-  test('does not open once a bit of it is changed', async () => {
+  test('does not open if one bit of it is changed', async () => {
     const parts = (await sealed('alpha', 'u1', 'secret-token', { kid: 'k1', key: KEY })).split('.');
     parts[3] = (parts[3]![0] === 'A' ? 'B' : 'A') + parts[3]!.slice(1);
 
@@ -38,7 +38,7 @@ describe('a sealed token', () => {
     assert('refused' in opened && opened.refused.reason === 'SealBroken');
   });
 
-  test('is refused where it names a known kid and was sealed with another key', async () => {
+  test('is refused if another key of the same id sealed it', async () => {
     const opened = await keys.open(
       'alpha',
       'u1',
@@ -60,7 +60,7 @@ describe('a sealed token', () => {
     });
   }
 
-  test('with a line break in it would break a header for every cluster, and is refused', async () => {
+  test('with a line break is refused, because it would break the requests to all clusters', async () => {
     const opened = await keys.open('alpha', 'u1', await sealed('alpha', 'u1', 'a\nb', { kid: 'k1', key: KEY }));
 
     assert('refused' in opened && opened.refused.reason === 'SealBroken');
@@ -68,20 +68,20 @@ describe('a sealed token', () => {
 });
 
 describe('seal keys', () => {
-  for (const [what, lines, told] of [
+  for (const [what, lines, message] of [
     ['nothing', '\n# only this\n', /there is no key/],
     ['a key without an id', CANARY, /line 1: a line is a key id/],
     ['a short key', `k1 ${CANARY.slice(4)}`, /line 1: its second word/],
     ['a key that is no base64url', `k1 ${'!'.repeat(43)}`, /line 1: its second word/],
     ['the two words the wrong way round', `${CANARY} k1`, /line 1: its second word/],
     ['a kid of odd characters', `k/1 ${CANARY}`, /line 1: the key id/],
-    ['the same kid twice', `k1 ${CANARY}\nk1 ${CANARY}`, /line 2: the key id k1 stands there twice/],
+    ['the same kid twice', `k1 ${CANARY}\nk1 ${CANARY}`, /line 2: the key id k1 is used twice/],
     ['three words', `k1 ${CANARY} k2`, /line 1: a line is a key id/],
   ] as const) {
     test(`${what}: refused by line, without the key`, () => {
       assert.throws(
         () => SealKeys.fromLines(lines),
-        (error: Error) => told.test(error.message) && !error.message.includes(CANARY.slice(4)),
+        (error: Error) => message.test(error.message) && !error.message.includes(CANARY.slice(4)),
       );
     });
   }
@@ -93,7 +93,7 @@ describe('seal keys', () => {
 });
 
 describe('with seal: none', () => {
-  test('bare tokens are read and sealed ones are told by their kid', async () => {
+  test('bare tokens are read, and sealed ones are refused with their key id', async () => {
     const unsealed = new Unsealed();
 
     assert.deepEqual(await unsealed.open('alpha', 'u1', 'none:token'), { token: 'token' });

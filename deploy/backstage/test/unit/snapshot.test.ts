@@ -61,13 +61,13 @@ describe('the order is (epoch, version)', () => {
     await assert.rejects(load({ clusters: [ONE, TWO], version: 6 }, held), refusedAs('Order'));
   });
 
-  test('an older epoch is refused, however high its version', async () => {
+  test('an older epoch is refused, even with a higher version', async () => {
     const held = await load({ clusters: [ONE], version: 7 });
 
     await assert.rejects(load({ clusters: [TWO], epoch: EPOCH - 1, version: 99 }, held), refusedAs('Order'));
   });
 
-  test('a higher epoch is taken, however low its version', async () => {
+  test('a higher epoch is accepted, even with a lower version', async () => {
     const held = await load({ clusters: [ONE], version: 7 });
 
     assert.deepEqual(names(await load({ clusters: [TWO], epoch: EPOCH + 1 }, held)), ['alpha-2']);
@@ -200,7 +200,7 @@ describe('what costs one cluster only', () => {
   });
 });
 
-test('the digest sorts by bytes, where code units would sort otherwise', () => {
+test('the digest sorts by bytes, where the order of code units differs', () => {
   const [astral, high] = ['\u{1f6f0}', '\uffee'];
   assert(astral < high, 'by code units the astral one comes first');
   const wanted = createHash('sha256').update(`${high}\tb\n${astral}\ta`).digest('hex');

@@ -2,13 +2,16 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { BackstageCredentials } from '@backstage/backend-plugin-api';
 import type { ClusterDetails, KubernetesClustersSupplier } from '@backstage/plugin-kubernetes-node';
+import { type Call, duringCall } from '../../src/call';
 import { Directory } from '../../src/directory';
+import { LeftOut } from '../../src/oidc/leftOut';
 import { decodeRecord } from '../../src/snapshot/decode';
 import type { Entry, Snapshot } from '../../src/snapshot/snapshot';
 import { UnifiedClustersSupplier } from '../../src/supplier';
 import { SERVE_ALL } from '../support/following';
 import { CapturingLogger } from '../support/logger';
 import { cluster } from '../support/published';
+import { tokenWith } from '../support/tokens';
 
 const USER = { credentials: { principal: { userEntityRef: 'user:default/one' } } as unknown as BackstageCredentials };
 
@@ -59,7 +62,7 @@ describe('the unified view', () => {
     assert.deepEqual(namesOf(await supplier.getClusters(USER)), ['static', 'gke', 'alpha-1', 'alpha-2']);
   });
 
-  test('asks the default suppliers each time, for the user who asks', async () => {
+  test('asks the default suppliers at each call, with its credentials', async () => {
     const asked: unknown[] = [];
     const defaults: KubernetesClustersSupplier = {
       getClusters: async options => {
@@ -86,7 +89,7 @@ describe('the unified view', () => {
     assert.equal(second?.authMetadata['serviceAccountToken'], 'token-1');
   });
 
-  test('withholds ours where a default cluster has the name, and says it once', async () => {
+  test('withholds ours if a default cluster has the name, and logs it once', async () => {
     const logger = new CapturingLogger();
     const defaults = { getClusters: async () => theirs('alpha-1') };
     const supplier = new UnifiedClustersSupplier({ defaults, directory: await directory(1, 2), logger });
@@ -97,7 +100,7 @@ describe('the unified view', () => {
       assert.equal(found[0]?.url, 'https://theirs');
     }
 
-    assert.equal(logger.count(/the name alpha-1 is taken/), 1);
+    assert.equal(logger.count(/has the name alpha-1, too/), 1);
     assert.deepEqual(supplier.duplicates, ['alpha-1']);
   });
 
@@ -127,7 +130,7 @@ describe('the unified view', () => {
     ],
     ['never answers', () => new Promise<never>(() => {})],
   ] as const) {
-    test(`a default supplier that ${what} costs its own clusters, and is said once`, async () => {
+    test(`a default supplier that ${what} costs its own clusters, and is logged once`, async () => {
       const logger = new CapturingLogger();
       const supplier = new UnifiedClustersSupplier({
         defaults: { getClusters },
@@ -144,7 +147,7 @@ describe('the unified view', () => {
     });
   }
 
-  test('a default supplier that works again is told, and told again when it fails again', async () => {
+  test('a default supplier that works again is logged, and its next failure, too', async () => {
     const logger = new CapturingLogger();
     let broken = true;
     const defaults = { getClusters: async () => (broken ? Promise.reject(new Error('x')) : theirs('static')) };
@@ -161,7 +164,7 @@ describe('the unified view', () => {
 });
 
 describe('the directory', () => {
-  test('hands out nothing whose token has lapsed, without being told', async () => {
+  test('stops offering a cluster at the moment its token expires', async () => {
     const made = new Directory(SERVE_ALL);
     await made.update('alpha', snapshot([1], { expiresAt: 5_000 }));
 
@@ -178,5 +181,63 @@ describe('the directory', () => {
 
     assert.deepEqual(namesOf(made.clusters(0)), ['alpha-1']);
     assert.deepEqual(made.counts('bravo', 0), { served: 0, withheld: { DuplicateName: 1 } });
+  });
+});
+
+describe('during a request', () => {
+  const oidc = (issuer: string) => ({
+    auth: { provider: 'oidc', oidc_token_provider: 'corp', issuer_url: issuer, client_id: 'backstage' },
+  });
+  const call = (kind: Call['kind'], token?: string): Call => ({ kind, tokenOf: () => token, notices: [] });
+  const good = tokenWith({ iss: 'https://one.example', aud: 'backstage' });
+
+  async function mixed() {
+    const made = new Directory({ ...SERVE_ALL, servesOidc: () => true });
+    const entries = new Map<string, Entry>();
+    for (const one of [cluster(1), cluster(2, oidc('https://one.example')), cluster(3, oidc('https://two.example'))]) {
+      const record = decodeRecord('alpha', one.uid, JSON.stringify(one));
+      entries.set(one.uid, { uid: one.uid, hash: '', record, credential: { raw: '', token: 'token' } });
+    }
+    await made.update('alpha', { ...snapshot([]), entries });
+    const leftOut = new LeftOut();
+    const authMetadata = { 'kubernetes.io/auth-provider': 'oidc', 'kubernetes.io/oidc-token-provider': 'corp' };
+    const defaults = { getClusters: async () => [{ name: 'static-oidc', url: 'https://theirs', authMetadata }] };
+    const supplier = new UnifiedClustersSupplier({ defaults, directory: made, leftOut, logger: new CapturingLogger() });
+    const during = (one: Call) => duringCall(one, async () => namesOf(await supplier.getClusters(USER)));
+    return { supplier, leftOut, during };
+  }
+
+  test('a query gets no OIDC cluster without a token, whoever configured it', async () => {
+    const { during, leftOut } = await mixed();
+
+    assert.deepEqual(await during(call('query')), ['alpha-1']);
+    assert.deepEqual(
+      leftOut.counts.map(({ reason, clusters }) => [reason, clusters]),
+      [['NoToken', 3]],
+    );
+  });
+
+  test('a query gets the OIDC clusters of the issuer of its token, and others whose issuer is not known', async () => {
+    const { during, leftOut } = await mixed();
+
+    assert.deepEqual(await during(call('query', good)), ['static-oidc', 'alpha-1', 'alpha-2']);
+    assert.deepEqual(
+      leftOut.counts.map(({ reason, clusters }) => [reason, clusters]),
+      [['IssuerDiffers', 1]],
+    );
+  });
+
+  test('the proxy gets all clusters but those of other issuers', async () => {
+    const { during, leftOut } = await mixed();
+
+    assert.deepEqual(await during(call('proxy')), ['static-oidc', 'alpha-1', 'alpha-2', 'alpha-3']);
+    assert.deepEqual(await during(call('proxy', good)), ['static-oidc', 'alpha-1', 'alpha-2']);
+    assert.deepEqual(leftOut.counts, []);
+  });
+
+  test('the list of clusters holds them all, so that the page asks for the logins', async () => {
+    const { supplier } = await mixed();
+
+    assert.equal((await supplier.getClusters(USER)).length, 4);
   });
 });

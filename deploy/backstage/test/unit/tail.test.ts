@@ -57,14 +57,14 @@ function tailOf(options: Pick<TailOptions, 'connect'> & Partial<TailOptions>): S
   return started(optionsOf(options));
 }
 
-// A test that failed leaves a tail that goes on for ever, and its file with it. What it may be waiting for never comes.
+// A failed test would leave a tail that runs forever, and its file would never end.
 afterEach(() => {
   for (const tail of open.splice(0)) {
     void tail.stop();
   }
 });
 
-test('stopping does not wait for a connecting that hangs, and what it brings later is closed', async () => {
+test('stopping does not wait for a connection attempt that hangs, and closes a late connection', async () => {
   let connected: (made: RedisConnection) => void = () => {};
   const tail = tailOf({
     connect: () =>
@@ -80,7 +80,7 @@ test('stopping does not wait for a connecting that hangs, and what it brings lat
   await until('its end', () => late.closed);
 });
 
-test('a reading that is under way when the connection is lost ends before the next one begins', async () => {
+test('a read that runs when the connection is lost ends before the next one starts', async () => {
   const opened: { closed: boolean }[] = [];
   let lost = false;
   let reading = false;
@@ -113,7 +113,7 @@ test('a reading that is under way when the connection is lost ends before the ne
     } as unknown as SnapshotReader,
   });
   await until('the loss', () => lost);
-  // Whoever gives the round up closes its connection, at once: no timer is between the loss and that.
+  // A failed round closes its connection at once, without a timer in between.
   await nextTurn();
   assert.equal(opened[0]?.closed, false);
 
@@ -128,7 +128,7 @@ test('a reading that is under way when the connection is lost ends before the ne
   await stopping;
 });
 
-test('a version is told of once what is made of it is there', async () => {
+test('a version is shown only after its clusters are served', async () => {
   let made = () => {};
   const tail = tailOf({
     connect: async () =>
@@ -152,15 +152,15 @@ test('a version is told of once what is made of it is there', async () => {
   await tail.stop();
 });
 
-test('a Redis that holds nothing is told once, with what may be wrong', async () => {
-  for (const [instances, told] of [
+test('an empty Redis is logged once, with what may be wrong', async () => {
+  for (const [instances, message] of [
     [
       undefined,
-      /holds no snapshot yet \(looked at p:instances\); start the daemon, or see paletteSync\.redis\.prefix /,
+      /holds no snapshot yet \(looked at p:instances\); start the daemon, or check paletteSync\.redis\.prefix /,
     ],
     [
       ['alfa'],
-      /holds no snapshot of alfa yet \(looked at \{p:alfa\}:head\); start the daemon, or see .*\.prefix and paletteSync\.instances /,
+      /holds no snapshot of alfa yet \(looked at \{p:alfa\}:head\); start the daemon, or check .*\.prefix and paletteSync\.instances /,
     ],
   ] as const) {
     const logger = new CapturingLogger();
@@ -168,7 +168,7 @@ test('a Redis that holds nothing is told once, with what may be wrong', async ()
     const { instances: _all, ...options } = optionsOf({
       connect: async () =>
         connection(async ([name]) => {
-          await nextTurn(); // as a server, which lets the event loop turn
+          await nextTurn(); // as with a server, the event loop runs meanwhile
           return name === 'SMEMBERS' ? [] : name === 'HMGET' ? [null, null, null] : null;
         }),
       logger,
@@ -185,7 +185,7 @@ test('a Redis that holds nothing is told once, with what may be wrong', async ()
     await until('two rounds', () => rounds >= 2);
 
     assert.equal(logger.lines.length, 1);
-    assert.match(logger.lines[0] ?? '', told);
+    assert.match(logger.lines[0] ?? '', message);
     await tail.stop();
   }
 });

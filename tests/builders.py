@@ -1,4 +1,8 @@
-"""Small builders, so that a test names only what it is about."""
+"""Builders for the values of the core, for tests of every level: a test names only the fields that it is about.
+
+All times are relative to `NOW`. Golden files and random records (`contract/`) are the exception: they spell out every
+field, because a changed default here must not change them.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from palette_sync.core.model import (
     ClusterKey,
     ClusterMemory,
     ClusterRecord,
+    Credential,
     Discovery,
     Head,
     Listing,
@@ -24,9 +29,11 @@ from palette_sync.core.model import (
     Project,
     Scope,
     SealedCredential,
+    Secret,
     Server,
     ServiceAccountAuth,
 )
+from palette_sync.core.reasons import Reason
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -34,8 +41,10 @@ MINUTE = timedelta(minutes=1)
 
 TEAM_A = Project("p-a", "team-a")
 TEAM_B = Project("p-b", "team-b")
-KEY = ClusterKey("prod", "c1")
-SERVER = Server("https://10.0.0.1:6443", ca_data="Q0E=")
+INSTANCE = "alpha"
+KEY = ClusterKey(INSTANCE, "c1")
+CA = "Q0EgUEVN"  # base64 of "CA PEM"
+SERVER = Server("https://10.0.0.1:6443", ca_data=CA)
 SERVICE_ACCOUNT = ServiceAccountAuth()
 OIDC = OidcAuth("spectrocloud", "https://issuer.example", "backstage")
 
@@ -50,15 +59,15 @@ def tenant_cluster(uid: str = "c1", name: str = "shared", **changes: Any) -> Clu
     return cluster(uid, name, **({"scope": Scope.TENANT, "project": None} | changes))
 
 
-def access(state: AccessState = AccessState.READY, reason: str = "Verified", message: str = "") -> Access:
+def access(state: AccessState = AccessState.READY, reason: Reason = Reason.VERIFIED, message: str = "") -> Access:
     return Access(state, reason, message, since=NOW - 5 * HOUR)
 
 
-def record(uid: str = "c1", name: str = "prod-web", **changes: Any) -> ClusterRecord:
+def record(uid: str = "c1", name: str = "alpha-web", **changes: Any) -> ClusterRecord:
     """A ready service-account cluster of team A, as `cluster()` would be published."""
     facts: dict[str, Any] = {
         "title": "web (team-a)",
-        "instance": "prod",
+        "instance": INSTANCE,
         "scope": Scope.PROJECT,
         "project": TEAM_A,
         "server": SERVER,
@@ -70,23 +79,37 @@ def record(uid: str = "c1", name: str = "prod-web", **changes: Any) -> ClusterRe
     return ClusterRecord(uid=uid, name=name, **(facts | changes))
 
 
-def records(*some: ClusterRecord) -> dict[str, ClusterRecord]:
-    return {one.uid: one for one in some}
-
-
 def tenant_record(uid: str = "c1", **changes: Any) -> ClusterRecord:
     return record(uid, **({"scope": Scope.TENANT, "project": None} | changes))
 
 
-def credential(**changes: Any) -> SealedCredential:
-    """A token in the middle of its life: not due for renewal."""
-    times: dict[str, Any] = {
-        "issued_at": NOW - HOUR,
-        "renew_at": NOW + 10 * HOUR,
-        "expires_at": NOW + 23 * HOUR,
-        "sealed": "sealed",
-    }
-    return SealedCredential(**(times | changes))
+def by_uid(*some: ClusterRecord) -> dict[str, ClusterRecord]:
+    return {one.uid: one for one in some}
+
+
+def records(count: int, *, start: int = 0, **changes: Any) -> dict[str, ClusterRecord]:
+    """So many records by uid: `u00000`, `u00001`, ... Each has every fact that Palette lists."""
+    palette = PaletteFacts("Running", "Healthy", cloud_type="aws", created_at=NOW, tags=("env:prod",))
+    return by_uid(
+        *(
+            record(f"u{number:05}", f"alpha-{number:05}", **({"palette": palette} | changes))
+            for number in range(start, start + count)
+        )
+    )
+
+
+# A token in the middle of its life: not due for renewal.
+TIMES: dict[str, Any] = {"issued_at": NOW - HOUR, "renew_at": NOW + 10 * HOUR, "expires_at": NOW + 23 * HOUR}
+
+
+def credential(token: str = "canary-token", **changes: Any) -> Credential:
+    """A token as a cluster issued it, in the middle of its life."""
+    return Credential(Secret(token), **(TIMES | changes))
+
+
+def sealed_credential(**changes: Any) -> SealedCredential:
+    """The same token as Redis holds it."""
+    return SealedCredential(**(TIMES | {"sealed": "sealed"} | changes))
 
 
 def candidate(**changes: Any) -> Candidate:
@@ -95,7 +118,7 @@ def candidate(**changes: Any) -> Candidate:
         "key": KEY,
         "cluster": cluster(),
         "record": record(),
-        "credential": credential(),
+        "credential": sealed_credential(),
         "memory": ClusterMemory(verified_at=NOW, desired="as-configured"),
         "mode": AuthMode.SERVICE_ACCOUNT,
         "desired": "as-configured",
