@@ -245,7 +245,7 @@ async def test_a_validity_below_ten_minutes_is_told_as_invalid(stage: Stage) -> 
         await stage.grant(policy=replace(POLICY, validity=timedelta(seconds=599)))
 
 
-async def test_a_dry_run_tells_all_and_writes_nothing(stage: Stage) -> None:
+async def test_a_dry_run_lists_all_and_writes_nothing(stage: Stage) -> None:
     granted = await stage.grant(dry_run=True)
 
     assert [action.verb for action in granted.actions] == ["create"] * 5 + ["issue"]
@@ -332,7 +332,7 @@ async def test_what_the_token_hangs_on_is_made_again_and_the_token_issued_anew(s
     assert (await stage.check(renewed)).healthy
 
 
-async def test_a_dead_token_is_told_after_a_few_seconds_of_asking(stage: Stage) -> None:
+async def test_a_dead_token_is_reported_after_a_few_seconds_of_asking(stage: Stage) -> None:
     granted = await stage.grant()
     stage.store.remove("Secret", SPACE, REQUEST.secret)
     stage.outcomes.clear()
@@ -645,7 +645,7 @@ def patience(fault: dict[str, Any]) -> float:
         pytest.param({"kind": "status", "status": 418}, "Malformed", id="418"),
     ],
 )
-async def test_what_goes_wrong_is_told_by_meaning_and_nothing_is_written(
+async def test_what_goes_wrong_is_reported_by_meaning_and_nothing_is_written(
     stage: Stage, fault: dict[str, Any], reason: str
 ) -> None:
     stage.sim.faults.add(Fault(target="kube", method="GET", **fault))

@@ -90,7 +90,7 @@ async def test_a_token_request_that_grants_nothing_usable_is_malformed(stage: St
 
 
 @pytest.mark.parametrize("token", ["opaque", "a.b.c", "a.W10.c", "a.eyJpYXQiOiAieCJ9.c"])
-async def test_a_token_that_tells_no_issue_time_counts_from_now(stage: Stage, token: str) -> None:
+async def test_a_token_without_an_issue_time_counts_from_now(stage: Stage, token: str) -> None:
     stage.answer("/token$", {"status": {"token": token, "expirationTimestamp": FAR}}, 201)
     stage.answer("selfsubjectaccessreviews", {"status": {"allowed": True}}, 201)
     stage.answer("/version", {"gitVersion": "v1.33.4"})
@@ -128,7 +128,7 @@ async def test_a_secret_filled_with_something_else_is_malformed(stage: Stage) ->
     [{"gitVersion": ["v1"]}, {"gitVersion": "v1\n"}, {}, [], "v1"],
     ids=["list", "control", "none", "array", "text"],
 )
-async def test_a_version_that_is_none_says_nothing(stage: Stage, answer: object) -> None:
+async def test_a_invalid_version_is_ignored(stage: Stage, answer: object) -> None:
     stage.answer("/version", answer)
     server = kube.parse_server_only(Secret(admin_kubeconfig(stage.cluster)))
 
@@ -168,7 +168,7 @@ def test_a_context_verifies_with_the_clusters_ca_alone(stage: Stage) -> None:
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
-async def test_the_environment_says_nothing_about_requests_to_clusters(
+async def test_the_environment_is_ignored_about_requests_to_clusters(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -182,7 +182,7 @@ async def test_the_environment_says_nothing_about_requests_to_clusters(
     assert {entry.credential for entry in stage.sim.requests.entries} == {"anonymous"}
 
 
-async def test_a_token_that_an_api_server_tells_back_is_in_no_error(stage: Stage) -> None:
+async def test_a_token_that_an_api_server_echoes_is_in_no_error(stage: Stage) -> None:
     granted = await stage.grant()
     assert granted.credential is not None
     token = granted.credential.token

@@ -14,6 +14,7 @@ import pytest
 from e2e.command import palette_sync
 from e2e.daemon import ValkeyProcess, daemon, until
 from e2e.published import reader
+from palette_sync.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,11 +100,11 @@ def test_a_missing_answer_is_reported_with_what_to_check(world_of: Callable[...,
     assert "is not a duration" in wrong.err
     nowhere = palette_sync("status", "--config", world.config, PALETTE_SYNC_HTTP__LISTEN="127.0.0.1:1")
     assert nowhere.code == 1
-    assert "is `palette-sync run` up here?" in nowhere.err
+    assert "check that `palette-sync run` is running on this machine" in nowhere.err
     world.config.write_text(world.config.read_text() + '\n[http]\nlisten = ""\n')
     closed = palette_sync("status", "--config", world.config)
     assert closed.code == 78
-    assert "the daemon has no endpoint to be asked at" in closed.err
+    assert "the daemon serves no status; set [http] listen" in closed.err
 
 
 def test_status_shows_how_it_stands(world_of: Callable[..., World], redis: dict[str, str]) -> None:
@@ -130,6 +131,9 @@ def test_status_shows_how_it_stands(world_of: Callable[..., World], redis: dict[
         verified = 'palette_instance="alpha",reason="Verified",state="ready"'
         assert run.metric("palette_sync_clusters_by_reason")[verified] == 3.0
         assert run.metric("palette_sync_api_key_expiry_timestamp_seconds")['palette_instance="alpha"'] > 1.8e9
+        exported = {line.partition("{")[0] for line in run.get("/metrics")[1].splitlines() if not line.startswith("#")}
+        declared = {one._name for one in Metrics()._gauges}
+        assert declared - exported == set(), "a gauge that nobody sets"
         assert run.get("/nothing")[0] == 404
         assert run.stop() == 0
 

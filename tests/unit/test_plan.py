@@ -84,7 +84,7 @@ def decide(
     )
 
 
-def told(actions: tuple[Action, ...]) -> list[tuple[str, str, str, str]]:
+def summary(actions: tuple[Action, ...]) -> list[tuple[str, str, str, str]]:
     return [(action.verb, action.kind.value, action.name, action.reason) for action in actions]
 
 
@@ -99,7 +99,7 @@ def test_a_cluster_in_order_needs_nothing() -> None:
 def test_an_empty_cluster_gets_all_five_in_the_order_in_which_they_need_each_other() -> None:
     found = decide(Observed(), need=NEW, memory=ClusterMemory())
 
-    assert told(found.actions) == [
+    assert summary(found.actions) == [
         ("create", "Namespace", "tools", "Missing"),
         ("create", "ServiceAccount", "sa", "Missing"),
         ("create", "Secret", "token", "SecretMissing"),
@@ -136,7 +136,7 @@ BINDING_OTHER_SUBJECT = in_order(
     ],
 )
 def test_with_the_service_account_its_token_is_gone_too(observed: Observed, expected: tuple[str, ...]) -> None:
-    assert told(decide(observed).actions) == [expected, ISSUE_DEAD]
+    assert summary(decide(observed).actions) == [expected, ISSUE_DEAD]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_with_the_service_account_its_token_is_gone_too(observed: Observed, expe
 def test_repair_keeps_the_token(observed: Observed, expected: tuple[str, ...]) -> None:
     found = decide(observed)
 
-    assert told(found.actions) == [expected]
+    assert summary(found.actions) == [expected]
     assert not found.issue
 
 
@@ -277,7 +277,7 @@ LEGACY_KNOWN = filled(labels={**OURS, LEGACY_LABEL: "true"})
 def test_the_other_tools_token_secret_is_labelled_and_a_second_one_made_beside_it(desired: Desired) -> None:
     found = decide(in_order(LEGACY_NEW), desired, NEW, ClusterMemory())
 
-    assert told(found.actions) == [
+    assert summary(found.actions) == [
         ("update", "Secret", "token", "LegacyToken"),
         ("create", "Secret", "token-2", "SecretMissing"),
         ISSUE_NEW,
@@ -289,7 +289,7 @@ def test_the_other_tools_token_secret_is_labelled_and_a_second_one_made_beside_i
     assert found.retired == ()
 
 
-def test_a_known_legacy_secret_is_kept_and_told() -> None:
+def test_a_known_legacy_secret_is_kept_and_reported() -> None:
     found = decide(in_order(LEGACY_KNOWN, secret("token-2", 2)), memory=ClusterMemory(generation="token-2"))
 
     assert found == Plan(secret="token-2", legacy=True)
@@ -318,13 +318,13 @@ def test_a_secret_of_a_useless_type_is_never_touched(named: ObservedSecret, adop
     if expected == CONFLICT:
         assert found.blocked is not None
     else:
-        assert told(found.actions) == [("create", "Secret", "token-2", "SecretMissing"), ISSUE_NEW]
+        assert summary(found.actions) == [("create", "Secret", "token-2", "SecretMissing"), ISSUE_NEW]
 
 
 def test_an_opaque_secret_of_ours_cannot_hold_the_token_of_secret_mode() -> None:
     found = decide(in_order(secret()), SECRET, KEEP, ClusterMemory(generation="token"))
 
-    assert told(found.actions) == [("create", "Secret", "token-2", "SecretMissing"), ISSUE_DEAD]
+    assert summary(found.actions) == [("create", "Secret", "token-2", "SecretMissing"), ISSUE_DEAD]
     assert found.retired == (RetiredSecret("token", "uid-token", NOW + OVERLAP),)
 
 
@@ -390,7 +390,7 @@ def test_request_mode_binds_to_one_secret(
 def test_a_deleted_secret_is_made_again_and_the_token_with_it() -> None:
     found = decide(replace(in_order(), secrets=()))
 
-    assert told(found.actions) == [("create", "Secret", "token", "SecretMissing"), ISSUE_DEAD]
+    assert summary(found.actions) == [("create", "Secret", "token", "SecretMissing"), ISSUE_DEAD]
 
 
 @pytest.mark.parametrize(
@@ -449,13 +449,13 @@ def test_secret_mode_has_generations(
     found = decide(in_order(*secrets), SECRET, need, ClusterMemory(generation=memory))
 
     assert found.secret == name
-    assert told(found.actions) == actions
+    assert summary(found.actions) == actions
 
 
 def test_in_secret_mode_a_lost_service_account_takes_every_generation_with_it() -> None:
     found = decide(in_order(filled(), service_account=None), SECRET)
 
-    assert told(found.actions)[1:] == [("create", "Secret", "token-2", "SecretMissing"), ISSUE_DEAD]
+    assert summary(found.actions)[1:] == [("create", "Secret", "token-2", "SecretMissing"), ISSUE_DEAD]
 
 
 def test_a_replaced_generation_is_remembered_with_its_end() -> None:
@@ -477,7 +477,7 @@ def test_a_retired_generation_is_deleted_after_the_overlap(uid: str, end: dateti
     found = decide(in_order(filled(), filled("token-2", 2)), SECRET, memory=memory)
 
     if deleted:
-        assert told(found.actions) == [("delete", "Secret", "token", "OverlapOver")]
+        assert summary(found.actions) == [("delete", "Secret", "token", "OverlapOver")]
         assert found.actions[0].meta == filled().meta
         assert found.retired == ()
     else:
@@ -526,7 +526,10 @@ def test_legacy_secrets_are_deleted_on_demand_only_those_of_our_account() -> Non
 
     actions = plan_replace_legacy(REQUEST, observed)
 
-    assert told(actions) == [("delete", "Secret", "token", "LegacyToken"), ("delete", "Secret", "found", "LegacyToken")]
+    assert summary(actions) == [
+        ("delete", "Secret", "token", "LegacyToken"),
+        ("delete", "Secret", "found", "LegacyToken"),
+    ]
     assert actions[0].meta == LEGACY_KNOWN.meta
 
 
@@ -582,7 +585,7 @@ def test_what_others_added_is_no_difference() -> None:
 def test_existing_objects_are_brought_in_line_and_keep_their_token() -> None:
     found = decide(in_order(), LABELLED)
 
-    assert told(found.actions) == [
+    assert summary(found.actions) == [
         ("update", "Namespace", "tools", "MetadataDrifted"),
         ("update", "ServiceAccount", "sa", "MetadataDrifted"),
         ("update", "Secret", "token", "MetadataDrifted"),
@@ -631,4 +634,18 @@ def test_another_secret_of_ours_is_never_taken_for_a_generation() -> None:
     found = decide(in_order(own), need=NEW, memory=ClusterMemory())
 
     assert found.secret == "token"
-    assert ("create", "Secret", "token", "SecretMissing") in told(found.actions)
+    assert ("create", "Secret", "token", "SecretMissing") in summary(found.actions)
+
+
+def test_an_adopted_account_that_mounts_its_token_is_brought_in_line_in_one_write() -> None:
+    found = decide(in_order(service_account=ObservedServiceAccount(meta("sa", UNLABELLED), automount=True)))
+
+    assert summary(found.actions) == [("update", "ServiceAccount", "sa", "AccountDrifted")]
+
+
+def test_a_role_that_a_controller_fills_has_drifted_although_its_rules_are_right() -> None:
+    ours = ObservedRole(meta("reader"), READ_ONLY, aggregated=True)
+    foreign = ObservedRole(meta("reader", UNLABELLED), READ_ONLY, aggregated=True)
+
+    assert summary(decide(in_order(cluster_role=ours)).actions) == [("update", "ClusterRole", "reader", "RoleDrifted")]
+    assert decide(in_order(cluster_role=foreign)).blocked is not None

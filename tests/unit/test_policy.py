@@ -135,10 +135,19 @@ def test_the_former_form_is_known_for_the_same_configuration(
     assert policy.former_fingerprint(mode) == stored
 
 
-def test_what_the_former_form_could_not_say_has_none() -> None:
-    labelled = replace(POLICY, desired=replace(DESIRED, labels={"a": "b"}))
+@pytest.mark.parametrize("newer", [{"labels": {"a": "b"}}, {"annotations": {"a": "b"}}])
+def test_what_the_former_form_cannot_express_has_no_former_fingerprint(newer: dict[str, Any]) -> None:
+    policy = replace(POLICY, desired=replace(DESIRED, **newer))
 
-    assert labelled.former_fingerprint(AuthMode.SERVICE_ACCOUNT) is None
+    assert policy.former_fingerprint(AuthMode.SERVICE_ACCOUNT) is None
+
+
+def test_an_option_that_a_later_version_adds_has_no_former_fingerprint_once_it_is_set() -> None:
+    values = {one.name: getattr(DESIRED, one.name) for one in fields(Desired)}
+
+    assert replace(POLICY, desired=Grown(**values)).former_fingerprint(AuthMode.SERVICE_ACCOUNT) == "48fdc0e684bfbabe"
+    grown = replace(POLICY, desired=Grown(**values, priority="high"))
+    assert grown.former_fingerprint(AuthMode.SERVICE_ACCOUNT) is None
 
 
 def test_the_two_modes_never_share_a_fingerprint() -> None:

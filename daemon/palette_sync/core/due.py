@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from palette_sync.core.model import AccessState, AuthMode, OidcAuth, ServiceAccountAuth
+from palette_sync.core.model import RUNNING, AccessState, AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import (
     CLOCK_TOLERANCE,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from palette_sync.core.model import Cluster, ClusterKey, ClusterMemory, ClusterRecord, SealedCredential
 
-RUNNING = "Running"
 PATIENCE = timedelta(seconds=30)
 RENEW_AHEAD = timedelta(seconds=60)  # renewals that fall due within this share a pass
 
@@ -35,7 +34,7 @@ class Candidate:
     """Everything known about one cluster before any request to it.
 
     `mode` is the configured one, None = `auto`. `desired` is the fingerprint of the configuration that shapes what
-    is created in the cluster, `former_desired` the same in the form that was stored before. `ca_pem` is
+    is created in the cluster, `former_desired` the same in the form before `v2`. `ca_pem` is
     the CA that a rule gives to the cluster, None = the one in its kubeconfig.
     """
 
@@ -139,7 +138,7 @@ def in_backoff(candidate: Candidate, now: datetime) -> bool:
     memory = candidate.memory
     if memory.failures == 0 or memory.retry_at is None:
         return False
-    # An end that no backoff could have set tells of a clock that leapt: try again, do not wait for it.
+    # An end beyond any possible backoff means that the clock jumped: retry now.
     return now < memory.retry_at <= now + LONGEST_BACKOFF + CLOCK_TOLERANCE
 
 

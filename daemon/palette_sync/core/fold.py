@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from palette_sync.core.due import RUNNING
 from palette_sync.core.model import (
+    RUNNING,
     Access,
     AccessState,
     Auth,
@@ -162,6 +162,10 @@ def fold_memory(
 def _access(
     cluster: Cluster, previous: ClusterRecord | None, verdict: Verdict | None, auth: Auth | None, *, usable: bool
 ) -> tuple[AccessState, Reason, str]:
+    """State, reason and message. The first that applies counts: this pass's verdict, paused, an expired token, what was
+    published before, not Running, Waiting. Paused is a failure because nobody can use the cluster; not Running is only
+    pending.
+    """
     if isinstance(verdict, AccessGained):
         if verdict.legacy:
             return AccessState.READY, Reason.LEGACY_TOKEN, LEGACY_MESSAGE

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 MANAGED_BY = "palette-sync"
 SCHEMA = 1
 TENANT_SCOPE = "tenant"
-VIRTUAL_CLOUD_TYPE = "nested"  # Palette's word for virtual clusters
+# Palette's words, as they appear in its rows.
+VIRTUAL_CLOUD_TYPE = "nested"
+RUNNING = "Running"
+GONE = frozenset({"Deleting", "Deleted"})
 # Foreign times outside these years are invalid: adding any interval to a time inside never leaves the calendar.
 YEARS = range(1000, 9000)
 
@@ -130,7 +133,7 @@ class Cluster:
     @property
     def gone(self) -> bool:
         """Whether Palette reports that the cluster is being deleted or has been deleted."""
-        return self.state in {"Deleting", "Deleted"}
+        return self.state in GONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,8 @@ class Desired:
 
 
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_KEY = re.compile(rf"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_NAME}")
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_KEY = re.compile(rf"((?=[^/]{{1,253}}/){_DNS_LABEL}(\.{_DNS_LABEL})*/)?{_NAME}")
 _LABEL_VALUE = re.compile(rf"({_NAME})?")
 _LARGEST_ANNOTATIONS = 16 * 1024  # bytes; Kubernetes allows 256 KiB for all annotations of an object
 
@@ -145,8 +146,11 @@ class ObservedSecret:
 
 @dataclass(frozen=True, slots=True)
 class ObservedRole:
+    """`aggregated`: a controller fills the rules from other roles (`aggregationRule`)."""
+
     meta: Meta
     rules: tuple[PolicyRule, ...]
+    aggregated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +270,8 @@ def drift(wanted: Wanted, observed: ObservedObject) -> Drift | None:
 def meaning_drift(wanted: Wanted, observed: ObservedObject) -> Drift | None:
     """The difference in what the object does: rules, roleRef, subjects, automounting."""
     match observed:
+        case ObservedRole(aggregated=True):
+            return Drift(Reason.ROLE_DRIFTED, "its rules are aggregated from other roles")
         case ObservedRole() if normalise(observed.rules) != normalise(wanted.rules):
             return Drift(Reason.ROLE_DRIFTED, "its rules differ from the configured ones")
         case ObservedBinding() if observed.role != wanted.role:

@@ -202,7 +202,7 @@ def _single(
     if differs.reason is Reason.ROLE_REF_CHANGED:  # a roleRef is immutable: only delete and create can change it
         action = Action("replace", wanted.kind, wanted.name, differs.reason, differs.message, found.meta, wanted)
         return [action]
-    if adopts and differs.reason in {Reason.METADATA_DRIFTED, Reason.ACCOUNT_DRIFTED}:
+    if adopts and differs.reason is Reason.METADATA_DRIFTED:
         return [_update(wanted, found.meta, Reason.ADOPTED, "label it as ours")]
     return [_update(wanted, found.meta, differs.reason, differs.message)]
 

@@ -82,14 +82,14 @@ class InstancePolicy:
         return f"{_FORM}:{hashlib.sha256(text).hexdigest()[:16]}"
 
     def former_fingerprint(self, mode: AuthMode) -> str | None:
-        """The fingerprint of this configuration in the form stored before `v2`; None if that form cannot express it.
+        """The fingerprint of this configuration in the form before `v2`; None if that form cannot express it.
 
         A cluster whose memory holds it is not due; the next work on the cluster stores the present form.
         """
         desired = self.desired
         if mode is AuthMode.OIDC:
             shape = f"({self.oidc.provider!r}, {self.oidc.spectro_proxy!r})"
-        elif desired.labels or desired.annotations:
+        elif not _without_defaults(desired).keys() <= {*_DESIRED_FIELDS, "rules", "adopt", "token_source"}:
             return None
         else:
             rules = "".join(f"PolicyRule({_assigned(rule, _RULE_FIELDS)}), " for rule in desired.rules)

@@ -143,12 +143,12 @@ def error_of(what: str, reply: Reply, *, token: Secret | None = None) -> KubeErr
     status = reply.status
     kind = _BY_STATUS.get(status) or (ServerFailure if status >= 500 else Malformed)  # noqa: PLR2004 - HTTP
     document = _status_document(reply.body)
-    told = _told(document, token)
+    detail = _detail(document, token)
     if kind is Malformed and 300 <= status < 400:  # noqa: PLR2004 - HTTP
-        told = "a redirect, which is never followed"
+        detail = "a redirect, which is never followed"
     if kind is Forbidden and _terminating(document):
         kind = NamespaceTerminating
-    return kind(f"{what}: HTTP {status}{f' ({told})' if told else ''}")
+    return kind(f"{what}: HTTP {status}{f' ({detail})' if detail else ''}")
 
 
 def _status_document(body: bytes) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _status_document(body: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) and document.get("kind") == "Status" else {}
 
 
-def _told(document: dict[str, Any], token: Secret | None) -> str:
+def _detail(document: dict[str, Any], token: Secret | None) -> str:
     words = (document.get("reason"), document.get("message"))
     text = ": ".join(word for word in words if isinstance(word, str) and word)
     if token:

@@ -61,7 +61,8 @@ def secret_of(document: Document) -> ObservedSecret:
 
 
 def role_of(document: Document) -> ObservedRole:
-    return ObservedRole(meta_of(document), tuple(map(_rule_of, _objects(document, "rules"))))
+    rules = tuple(map(_rule_of, _objects(document, "rules")))
+    return ObservedRole(meta_of(document), rules, aggregated=bool(document.get("aggregationRule")))
 
 
 def binding_of(document: Document) -> ObservedBinding:

@@ -73,7 +73,7 @@ async def find_due(context: PassContext, before: Before, discovery: Discovery, s
     async for candidate in in_turns(chosen):
         if one := candidates.due(candidate, resync=options.resync, ahead=RENEW_AHEAD):
             found[candidate.cluster.uid] = one
-    if discovery.tenant_uid:  # Palette accepts the API key, so an admin kubeconfig can be had
+    if discovery.tenant_uid:  # Palette accepts the API key, so an admin kubeconfig can be fetched
         for candidate in kept:
             one = candidates.due(candidate, resync=options.resync, ahead=RENEW_AHEAD)
             if one is not None and one.urgent:

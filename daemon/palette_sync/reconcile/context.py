@@ -1,4 +1,4 @@
-"""What all steps of one pass share and none of them replaces."""
+"""The values that all steps of one pass share; no step changes them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PassContext:
         return self.publishing is None
 
     def may_issue(self) -> bool:
-        """Whether a token that is issued now could be published (invariant 3)."""
+        """Whether a token that is issued now could be published (invariant 3, docs/architecture.md)."""
         away = self.publishing is not None and self.publishing.away
         return not away and self.ports.may_issue()
 

@@ -51,7 +51,7 @@ class Folding:
     """Collects the records of a pass. `skipped` counts due clusters that were not worked on.
 
     `proven_dead` are the clusters whose API server refused the published token in this pass. Such a token is not
-    published any longer, whatever came of its replacement (invariant 3).
+    published any longer, whatever came of its replacement (invariant 3, docs/architecture.md).
     """
 
     def __init__(self, context: PassContext, before: Before, selection: Selection, names: Mapping[str, str]) -> None:

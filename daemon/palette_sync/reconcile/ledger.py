@@ -1,4 +1,4 @@
-"""What a pass did, cluster by cluster: collected for its report, and told to the log as it happens.
+"""What a pass did, cluster by cluster: collected for its report, and logged as it happens.
 
 One wide line for each cluster that changes; what stays as it was is only counted.
 """
@@ -29,7 +29,7 @@ MOST_NAMES = 10  # of what is held back, in one log line
 
 
 class Ledger:
-    """A pass that writes nothing (`dry_run`) is not told to the log."""
+    """A pass that writes nothing (`dry_run`) is not logged."""
 
     def __init__(self, instance: str, pass_id: str, *, dry_run: bool) -> None:
         self._dry_run = dry_run
@@ -62,7 +62,7 @@ class Ledger:
         self._changes.append(change)
         if self._dry_run:
             return
-        told = {
+        fields = {
             "project": change.project,
             "cluster": change.uid,
             "name": change.name,
@@ -73,9 +73,9 @@ class Ledger:
             "duration_s": change.duration_s,
         }
         if Effect.FAILED in change.effects:
-            self._log.warning("cluster_changed", **told)
+            self._log.warning("cluster_changed", **fields)
         else:
-            self._log.info("cluster_changed", **told)
+            self._log.info("cluster_changed", **fields)
 
     def held(self, records: Mapping[str, ClusterRecord], pruning: Pruning, selection: Selection) -> None:
         """The prune guard holds records whose cluster disappeared. `records` are all that are published."""

@@ -50,7 +50,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class PassReport:
-    """One pass over one instance. `error` tells why the pass as a whole failed; then nothing was pruned.
+    """One pass over one instance. `error` says why the pass as a whole failed; then nothing was pruned.
 
     `problems` are failures beside clusters, such as a project's listing; `notes` are no failures. `skipped` clusters
     were due and not worked on, because the process was stopping or nothing could be published.
@@ -85,7 +85,7 @@ class PassReport:
 def change_of(
     before: ClusterRecord | None, after: ClusterRecord, *, worked: ClusterResult, due: Due, dry_run: bool
 ) -> Change | None:
-    """Tell what working on a cluster changed; None where it only proved that all is well."""
+    """Return what working on a cluster changed; None where it only proved that all is well."""
     effects: list[Effect] = []
     if isinstance(worked.verdict, AccessFailed):
         effects.append(Effect.FAILED)
@@ -114,7 +114,7 @@ def change_of(
 
 
 def palette_change(before: ClusterRecord | None, after: ClusterRecord) -> Change:
-    """Tell of a record that changed although nothing was done in the cluster."""
+    """Return the change of a record that differs although nothing was done in the cluster."""
     if before is None:
         return Change(
             after.uid, after.name, project_of(after), (Effect.PUBLISHED,), after.access.reason, after.access.message

@@ -1,7 +1,7 @@
 """One pass over one instance, readable as a paragraph: discover, select, name, find what is due, work on it, publish.
 
-Each step takes what the steps before it returned. Stale beats partial (invariant 1): whatever fails keeps the records
-that it would have refreshed. Only the end of a pass prunes (invariant 2).
+Each step takes what the steps before it returned. Stale data beats partial data: whatever fails keeps the records that
+it would have refreshed (invariant 1, docs/architecture.md). Only the end of a pass prunes (invariant 2).
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ async def _until_late(work: Coroutine[Any, Any, object], context: PassContext, g
 
 @asynccontextmanager
 async def _first_error() -> AsyncIterator[None]:
-    """Let the first error leave a TaskGroup as itself."""
+    """Raise the first error of a TaskGroup unwrapped."""
     try:
         yield
     except BaseExceptionGroup as group:

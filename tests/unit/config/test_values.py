@@ -84,6 +84,12 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
             id="a CA rule that matches everything",
         ),
         pytest.param(
+            "rbac.labels = { 'a..b/x' = 'x' }",
+            "instances.prod.rbac.labels: 'a..b/x' is not a valid key: an optional DNS prefix and '/', then at most "
+            "63 letters, digits, - _ .",
+            id="a label whose prefix is not a DNS name",
+        ),
+        pytest.param(
             "rbac.labels = { 'has space' = 'x' }",
             "instances.prod.rbac.labels: 'has space' is not a valid key: an optional DNS prefix and '/', then at most "
             "63 letters, digits, - _ .",
