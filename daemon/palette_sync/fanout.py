@@ -1,4 +1,4 @@
-"""Bounded concurrency over many independent units, where one failure is a value and never a neighbour's problem."""
+"""Bounded concurrency over independent units. A failed unit is a result and does not affect the others."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ V = TypeVar("V")
 
 
 class StrayCancellation(Exception):
-    """A unit ended with a CancelledError that nobody had asked for, as a library may raise for a future of its own."""
+    """A unit raised CancelledError without being cancelled, as a library may do for a future of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[K, V]):
-    """What came of one unit: a value, an error, or nothing because the drain began before its turn (`skipped`)."""
+    """The result of one unit: a value, an error, or `skipped` because the drain began before it started."""
 
     key: K
     value: V | None = None
@@ -37,12 +37,12 @@ async def fan_out(
     done: Callable[[Outcome[K, V]], None] | None = None,
     name: str = "unit",
 ) -> list[Outcome[K, V]]:
-    """Run `work` for every key, at most as many at once as `limit` admits, each within `timeout` seconds.
+    """Run `work` for every key, as many at once as `limit` admits, each within `timeout` seconds.
 
-    The clock of a unit starts when it is admitted. Units not yet admitted when `stopping` is set are skipped.
-    `done` is told each outcome as it happens. Cancellation of the caller cancels every unit. Never raises for a
-    unit's error: a unit that runs out of time has a TimeoutError as its outcome, and one that raises CancelledError
-    without having been cancelled a StrayCancellation. An error of `done` itself is a bug and ends the fan-out.
+    The timeout of a unit starts when it is admitted. Units that are not admitted before `stopping` is set are skipped.
+    `done` is called with each outcome as soon as it is known. Cancelling the caller cancels every unit. A unit's error
+    is never raised: after a timeout the outcome's error is a TimeoutError, and after a CancelledError without a
+    cancellation it is a StrayCancellation. An exception in `done` is a bug and ends the fan-out.
     """
 
     async def one(key: K) -> Outcome[K, V]:
@@ -62,7 +62,7 @@ async def fan_out(
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            return Outcome(key, error=StrayCancellation("the unit was cancelled from inside"))
+            return Outcome(key, error=StrayCancellation("the unit raised CancelledError without being cancelled"))
         except Exception as error:  # noqa: BLE001 - the unit boundary: an error becomes a value here
             return Outcome(key, error=error)
 

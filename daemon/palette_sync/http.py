@@ -1,8 +1,8 @@
-"""The one way to open an HTTP session and to make a request.
+"""HTTP sessions and requests, for all clients of the daemon.
 
-Every session here has timeouts, follows no redirect, keeps no cookie and reads nothing from the environment (no
-`.netrc`, no proxy variables); every body has a limit. What goes wrong on the wire leaves as `TransportError`, whose
-text names host and cause but never a path's query, a header or a body.
+Every session has timeouts, follows no redirects, keeps no cookies and reads nothing from the environment (no `.netrc`,
+no proxy variables). Every body has a size limit. Network failures become `TransportError`, whose text names the host
+and the cause, but never a query, a header or a body.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ CHUNK = 64 * 1024
 
 
 class RequestOutcome(StrEnum):
-    """What came of a request, as the label of a metric."""
+    """The result of a request, as a label of metrics."""
 
     OK = "ok"
-    CANCELLED = "cancelled"  # the caller's patience ended first
+    CANCELLED = "cancelled"  # the caller stopped waiting
     CONFLICT = "conflict"
     ERROR = "error"
     INCOMPLETE = "incomplete"
@@ -46,7 +46,7 @@ class RequestOutcome(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why no usable answer came."""
+    """Why no complete answer arrived."""
 
     DNS = "dns"
     CONNECT = "connect"
@@ -57,7 +57,7 @@ class Cause(StrEnum):
 
 
 class TransportError(Exception):
-    """No complete answer was received. `cause` says why; the text is safe to log."""
+    """No complete answer arrived, because of `cause`. The text is safe to log."""
 
     def __init__(self, cause: Cause, message: str) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class TransportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, read whole. `headers` are case-insensitive; `body` is repr-silent because it may hold secrets."""
+    """A complete answer. `headers` are case-insensitive. `repr` leaves out the body, which may hold secrets."""
 
     status: int
     headers: Mapping[str, str]
@@ -83,10 +83,10 @@ def open_session(
     connect_timeout: float = 10.0,
     proxy: str | None = None,
 ) -> aiohttp.ClientSession:
-    """Open a session whose connections verify with `tls` (True = the system's trust). Must run inside the loop.
+    """Open a session that verifies servers with `tls` (True = the system's trust). Call it inside the event loop.
 
-    `connections` bounds open sockets; `connect_timeout` (seconds) bounds DNS, TCP and TLS together. `proxy` is the
-    only proxy ever used.
+    `connections` limits the open sockets; `connect_timeout` (seconds) limits DNS, TCP and TLS together. `proxy` is the
+    only proxy that is used.
     """
     connector = aiohttp.TCPConnector(ssl=tls, limit=connections, limit_per_host=connections)
     return aiohttp.ClientSession(
@@ -111,9 +111,9 @@ async def request(
     max_body: int,
     server_hostname: str | None = None,
 ) -> Reply:
-    """Make one request and read the whole answer, whatever its status; redirects come back as they are.
+    """Make one request and read the whole answer, whatever its status. Redirects are returned, not followed.
 
-    `timeout` (seconds) covers everything from the first packet to the last byte; `max_body` counts decompressed bytes.
+    `timeout` (seconds) covers everything from connecting to the last byte; `max_body` counts decompressed bytes.
     Raises `TransportError`.
     """
     host = "the server"
@@ -135,26 +135,27 @@ async def request(
     except TimeoutError:
         raise TransportError(Cause.TIMEOUT, f"{host} did not answer within {timeout:g} s") from None
     except aiohttp.InvalidURL:
-        raise TransportError(Cause.CONNECT, "the address is no valid http or https URL") from None
+        raise TransportError(Cause.CONNECT, "the address is not a valid http or https URL") from None
     except aiohttp.ClientConnectorDNSError:
-        raise TransportError(Cause.DNS, f"the host name of {host} does not resolve") from None
+        raise TransportError(Cause.DNS, f"the host name of {host} cannot be resolved") from None
     except aiohttp.ClientConnectorCertificateError as error:
-        reason = getattr(error.certificate_error, "verify_message", "") or "it does not verify"
-        raise TransportError(Cause.TLS, f"the certificate of {host} is refused: {reason}") from None
+        reason = getattr(error.certificate_error, "verify_message", "") or "verification failed"
+        raise TransportError(Cause.TLS, f"the certificate of {host} is not trusted: {reason}") from None
     except (aiohttp.ClientSSLError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "handshake failed"
         raise TransportError(Cause.TLS, f"TLS with {host} failed: {str(reason)[:100]}") from None
     except aiohttp.ClientProxyConnectionError:
-        raise TransportError(Cause.CONNECT, f"cannot connect to the proxy on the way to {host}") from None
+        raise TransportError(Cause.CONNECT, f"cannot connect to the proxy for {host}") from None
     except aiohttp.ClientConnectorError as error:
-        raise TransportError(Cause.CONNECT, f"cannot connect to {host}: {_said(error.os_error)}") from None
+        raise TransportError(Cause.CONNECT, f"cannot connect to {host}: {_system_message(error.os_error)}") from None
     except (aiohttp.ClientError, ConnectionError, OSError, ValueError) as error:
-        # ValueError: aiohttp's parsers raise it for some garbage; the text of either may hold what was received.
+        # aiohttp's parsers raise ValueError for some invalid data. The error texts may quote received data, so only the
+        # type is named.
         raise TransportError(Cause.BROKEN, f"the connection to {host} broke: {type(error).__name__}") from None
 
 
 def http_date(text: str) -> datetime | None:
-    """Read a date of a header (RFC 9110, 5.6.7); None where it is not a date."""
+    """Parse the date in a header (RFC 9110, 5.6.7); None if it is not a date."""
     try:
         when = parsedate_to_datetime(text)
     except (ValueError, IndexError, OverflowError):
@@ -162,13 +163,13 @@ def http_date(text: str) -> datetime | None:
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when
 
 
-def _said(error: OSError) -> str:
-    """What the system says, for asyncio's own text repeats the address."""
+def _system_message(error: OSError) -> str:
+    """Return the operating system's message; asyncio's own text also contains the address."""
     return os.strerror(error.errno) if error.errno else error.strerror or "refused"
 
 
 def _host_of(url: str) -> str:
-    """Name and port of `url`, without user and password. Raises aiohttp.InvalidURL."""
+    """Return host and port of `url`, without user and password. Raises aiohttp.InvalidURL."""
     try:
         parsed = URL(url)
     except (ValueError, TypeError):

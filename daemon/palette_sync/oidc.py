@@ -1,8 +1,8 @@
-"""OpenID Connect issuers: their discovery document and keys, fetched and checked.
+"""Fetches and checks the discovery document and the keys of OpenID Connect issuers.
 
-The daemon verifies no tokens. It looks whether an issuer is what its cluster's configuration says, so that a broken one
-is a reason on a record and not a puzzle in a browser. After OpenID Connect Discovery 1.0 (sections 3 and 4) and, for
-keys, RFC 7517; cache headers after RFC 9111. Nothing secret is sent, and no redirect is followed.
+The daemon verifies no tokens. It checks that the issuer of a cluster works, so that a broken issuer becomes a reason in
+the record instead of a failed login in a browser. Sources: OpenID Connect Discovery 1.0 (sections 3 and 4), RFC 7517
+for keys, RFC 9111 for cache headers. Nothing secret is sent, and no redirect is followed.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ _Document = Mapping[str, object]
 
 
 class IssuerError(Exception):
-    """Base of all; the text is safe to log."""
+    """Base of the issuer errors; the text is safe to log."""
 
 
 class IssuerRefused(IssuerError):
-    """The configured issuer is no https URL that could be asked, or its CA is none."""
+    """The configured issuer is not a usable https URL, or its CA is invalid."""
 
 
 class IssuerUnreachable(IssuerError):
-    """No complete answer came, or TLS does not verify."""
+    """No complete answer arrived, or the certificate is not trusted."""
 
 
 class IssuerUnanswered(IssuerError):
-    """It answered, but not with the document: an HTTP error or a redirect."""
+    """The issuer answered with an HTTP error or a redirect instead of the document."""
 
 
 class IssuerMismatch(IssuerError):
-    """The document is another issuer's."""
+    """The document belongs to another issuer."""
 
 
 class IssuerMalformed(IssuerError):
-    """The document or the keys are not what the standard asks for."""
+    """The document or the keys do not follow the standard."""
 
 
 async def fetch_issuer(
@@ -65,14 +65,14 @@ async def fetch_issuer(
 ) -> IssuerMetadata:
     """Fetch and check an issuer's metadata. `ca_pem` replaces the system's trust. Raises IssuerError.
 
-    It is valid as long as the cache headers of both documents allow, at least 60 s and at most `refresh_interval`.
+    The result is valid as long as the cache headers of both documents allow: at least 60 s, at most `refresh_interval`.
     """
     host = _check_issuer(issuer_url)
     async with open_session(tls=_trust(ca_pem, host), connections=2, connect_timeout=timeout) as session:
-        # A terminating slash is cut for the path, but stays part of the issuer's name.
+        # The path is built without the trailing slash, which stays part of the issuer's name.
         document, life = await _get(session, issuer_url.rstrip("/") + WELL_KNOWN, now=now, timeout=timeout)
         if document.get("issuer") != issuer_url:
-            raise IssuerMismatch(f"the document at {host} names another issuer than the cluster's configuration")
+            raise IssuerMismatch(f"the document at {host} names another issuer than the cluster's OIDC configuration")
         keys, keys_life = await _get(session, _https(document, "jwks_uri", host), now=now, timeout=timeout)
     key_ids, key_algorithms = _keys(keys, host)
     return IssuerMetadata(
@@ -88,15 +88,15 @@ async def fetch_issuer(
 
 
 def _check_issuer(url: str) -> str:
-    """Return host and port. The URL itself is not repeated: it is foreign text and may hold a password."""
+    """Return host and port. Errors do not repeat the URL: it is foreign text and may hold a password."""
     try:
         parsed = URL(url)
     except ValueError:
-        raise IssuerRefused("the issuer is no URL") from None
+        raise IssuerRefused("the issuer is not a URL") from None
     if parsed.scheme != "https" or not parsed.host_port_subcomponent:
-        raise IssuerRefused("the issuer is no https URL")
+        raise IssuerRefused("the issuer is not an https URL")
     if parsed.user is not None or parsed.password is not None or "?" in url or "#" in url:
-        raise IssuerRefused("the issuer's URL has a user, a query or a fragment, which no issuer has")
+        raise IssuerRefused("the issuer's URL has a user, a query or a fragment, which the standard forbids")
     return parsed.host_port_subcomponent
 
 
@@ -104,7 +104,7 @@ def _trust(ca_pem: str | None, host: str) -> ssl.SSLContext:
     try:
         return trusting(ca_pem)
     except NotACertificate:
-        raise IssuerRefused(f"the CA configured for the issuer {host} is no PEM certificate") from None
+        raise IssuerRefused(f"the CA configured for the issuer {host} is not a PEM certificate") from None
 
 
 async def _get(
@@ -114,7 +114,7 @@ async def _get(
     now: datetime,
     timeout: float,  # noqa: ASYNC109 - handed on
 ) -> tuple[_Document, timedelta]:
-    """One JSON document and how long it may be kept."""
+    """Fetch a JSON document. Returns it and how long it may be cached."""
     host = URL(url).host_port_subcomponent
     headers = {"Accept": "application/json"}
     try:
@@ -122,19 +122,19 @@ async def _get(
     except TransportError as error:
         raise IssuerUnreachable(str(error)) from None
     if reply.status != HTTPStatus.OK:
-        redirect = ", a redirect, which is not followed" if reply.status // 100 == 3 else ""  # noqa: PLR2004 - 3xx
+        redirect = " (a redirect, which is not followed)" if reply.status // 100 == 3 else ""  # noqa: PLR2004 - 3xx
         raise IssuerUnanswered(f"{host} answered HTTP {reply.status}{redirect}")
     try:
         document = orjson.loads(reply.body)
     except orjson.JSONDecodeError:
         document = None
     if not isinstance(document, dict):
-        raise IssuerMalformed(f"the document at {host} is no JSON object")
+        raise IssuerMalformed(f"the document at {host} is not a JSON object")
     return cast("_Document", document), _life(reply.headers, now)
 
 
 def _https(document: _Document, name: str, host: str, *, required: bool = True) -> str:
-    """An endpoint of the document; empty where it is missing and may be."""
+    """Return an endpoint from the document; empty if it is missing and optional."""
     value = document.get(name)
     if value is None and not required:
         return ""
@@ -145,13 +145,13 @@ def _https(document: _Document, name: str, host: str, *, required: bool = True) 
             parsed = URL()
         if parsed.scheme == "https" and parsed.host and parsed.user is None:
             return value
-    raise IssuerMalformed(f"{name} in the document of {host} is no https URL")
+    raise IssuerMalformed(f"{name} in the document of {host} is not an https URL")
 
 
 def _keys(document: _Document, host: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ids and algorithms of the public keys that can sign. Raises IssuerMalformed if there is none.
+    """Return ids and algorithms of the public signing keys. Raises IssuerMalformed if there are none.
 
-    A single key needs no id (OpenID Connect Core 1.0, section 10.1); one of several keys without id is passed over.
+    A single key needs no id (OpenID Connect Core 1.0, section 10.1); one of several keys without an id is skipped.
     """
     listed = document.get("keys")
     ids: set[str] = set()
@@ -174,25 +174,25 @@ def _keys(document: _Document, host: str) -> tuple[tuple[str, ...], tuple[str, .
     if not ids and len(without_id) == 1:
         return (), tuple(one for one in without_id if isinstance(one, str))
     if not ids:
-        raise IssuerMalformed(f"the key set of {host} holds no public signing key with kty, and kid if it is not alone")
+        raise IssuerMalformed(f"the key set of {host} has no public signing key with kty, and kid if there are several")
     return tuple(sorted(ids)), tuple(sorted(algorithms))
 
 
 def _algorithms(document: _Document, host: str) -> tuple[str, ...]:
-    """The signing algorithms of ID tokens, without `none`; empty where the document does not say."""
+    """Return the signing algorithms of ID tokens, without `none`; empty if the document does not list them."""
     listed = document.get("id_token_signing_alg_values_supported")
     if listed is None:
         return ()
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
-        raise IssuerMalformed(f"the signing algorithms of {host} are no list of names")
+        raise IssuerMalformed(f"the signing algorithms of {host} are not a list of names")
     found = tuple(sorted({str(one) for one in listed} - {"none"}))
     if not found:
-        raise IssuerMalformed(f"{host} signs its ID tokens with nothing")
+        raise IssuerMalformed(f"{host} lists no algorithm for signing ID tokens")
     return found
 
 
 def _life(headers: Mapping[str, str], now: datetime) -> timedelta:
-    """How long an answer may be kept by its cache headers; for ever where it does not say."""
+    """Return how long an answer may be cached; `timedelta.max` without cache headers."""
     control = _cache_control(headers.get("Cache-Control", ""))
     if control.keys() & {"no-store", "no-cache"}:
         return timedelta(0)
@@ -200,7 +200,7 @@ def _life(headers: Mapping[str, str], now: datetime) -> timedelta:
         return timedelta(seconds=max(0, _seconds(control["max-age"]) - _seconds(headers.get("Age", ""))))
     if "Expires" in headers:
         expires = http_date(headers["Expires"])
-        # An Expires that is no date, such as 0, means "already over".
+        # An Expires that is not a date, such as 0, means "already expired" (RFC 9111, 5.3).
         return expires - (http_date(headers.get("Date", "")) or now) if expires else timedelta(0)
     return timedelta.max
 
@@ -211,8 +211,8 @@ def _cache_control(text: str) -> dict[str, str]:
 
 
 def _seconds(text: str) -> int:
-    """Seconds as cache headers have them; 0 for what is no number, and no more than a century."""
+    """Parse the seconds of a cache header; 0 if it is not a number, at most 10^9."""
     if not text.isascii() or not text.isdigit():
         return 0
-    # Ten digits are enough, and thousands of them Python refuses to read.
+    # Ten digits are enough; Python refuses to parse thousands of digits.
     return min(int(text.lstrip("0")[:10] or "0"), 10**9)

@@ -1,4 +1,4 @@
-"""TLS contexts from PEM text. Loading the system's trust takes 20 ms and 0.8 MB, so there is one context of it."""
+"""TLS contexts from PEM text. Loading the system's trust takes 20 ms and 0.8 MB, so one context is shared."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def trusting(ca_pem: str | None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     try:
-        # OpenSSL takes an empty text for "nothing to load"; a blank one is an error.
+        # OpenSSL accepts an empty text as "nothing to load", but rejects a blank.
         context.load_verify_locations(cadata=ca_pem or " ")
     except (ssl.SSLError, ValueError, TypeError):  # TypeError: a text that is not ASCII
         raise NotACertificate from None
@@ -53,7 +53,7 @@ def _system_trust() -> ssl.SSLContext:
 
 
 def system_trust() -> ssl.SSLContext:
-    """Return a context of its own that trusts what the system trusts, for whoever adds a client certificate to it."""
+    """Return a new context with the system's trust, for callers that add a client certificate to it."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
@@ -61,11 +61,11 @@ def system_trust() -> ssl.SSLContext:
 
 
 def key_problem(pem: str) -> str | None:
-    """Why a private key of unknown origin is not used; None where it can be. The text never quotes the key."""
+    """Explain why a private key from a kubeconfig is not used; None if it is. The text never quotes the key."""
     if len(pem) > LONGEST_PEM:
         return f"is longer than {LONGEST_PEM} characters"
     try:
-        # Validating an RSA key takes a quarter of a second; a wrong one only fails the handshake.
+        # Validating an RSA key takes a quarter of a second. An inconsistent key only makes the handshake fail.
         key = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
     except TypeError:
         return "is encrypted"
@@ -75,7 +75,7 @@ def key_problem(pem: str) -> str | None:
 
 
 def certificates_problem(pem: str) -> str | None:
-    """Why certificates of unknown origin are not used; None where they can be."""
+    """Explain why certificates from a kubeconfig are not used; None if they are."""
     blocks = _BLOCK.findall(pem)
     if len(blocks) > MOST_CERTIFICATES:
         return f"holds more than {MOST_CERTIFICATES} certificates"

@@ -537,12 +537,12 @@ def test_options_that_make_no_world_are_refused(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"listen": "localhost"}, "listen is no IPv4 address"),
-        ({"listen": "::"}, "listen is no IPv4 address"),
-        ({"listen": "0.0.0.0"}, "host must say"),
-        ({"host": "simulator:443"}, "host is no name"),
-        ({"host": ""}, "host is no name"),
-        ({"host": "Simulator/"}, "host is no name"),
+        ({"listen": "localhost"}, "listen must be an IPv4 address"),
+        ({"listen": "::"}, "listen must be an IPv4 address"),
+        ({"listen": "0.0.0.0"}, "host must be the name"),
+        ({"host": "simulator:443"}, "host must be a host name"),
+        ({"host": ""}, "host must be a host name"),
+        ({"host": "Simulator/"}, "host must be a host name"),
     ],
 )
 def test_an_address_that_nobody_could_reach_is_refused(wrong: dict[str, Any], told: str) -> None:

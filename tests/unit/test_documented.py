@@ -135,7 +135,8 @@ def test_the_architecture_page_names_every_layer_and_library() -> None:
     for layer in re.findall(r"palette_sync\.(\w+)", " ".join(layers)):
         assert re.search(rf"^\| .*`{layer}`", page, re.MULTILINE), layer
     libraries = page.partition("## Libraries")[2].partition("## Decided")[0].lower()
-    for requirement in project["project"]["dependencies"]:
+    extras = project["project"]["optional-dependencies"].values()
+    for requirement in [*project["project"]["dependencies"], *(one for extra in extras for one in extra)]:
         assert re.split(r"[<>=\[]", requirement)[0].lower() in libraries, requirement
 
 

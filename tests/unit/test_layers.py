@@ -13,7 +13,9 @@ from typing import Any
 import palette_sync
 
 PACKAGE = Path(palette_sync.__file__).parent
-PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+ROOT = Path(__file__).parents[2]
+REQUIREMENTS = ROOT / "requirements"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CORE = {"orjson", "cronsim"}  # the libraries that the core may use
 
 
@@ -23,8 +25,16 @@ def contract(start: str) -> dict[str, Any]:
 
 
 def libraries() -> set[str]:
-    """The import names of everything that the project depends on."""
-    required = {re.split(r"[<>=\[]", one)[0].lower().replace("_", "-") for one in PROJECT["project"]["dependencies"]}
+    """The import names of everything that the project depends on, extras included."""
+    return modules([*PROJECT["project"]["dependencies"], *extras()])
+
+
+def extras() -> list[str]:
+    return [one for extra in PROJECT["project"]["optional-dependencies"].values() for one in extra]
+
+
+def modules(requirements: list[str]) -> set[str]:
+    required = {re.split(r"[<>=\[]", one)[0].lower().replace("_", "-") for one in requirements}
     return {
         module
         for module, distributions in packages_distributions().items()
@@ -37,10 +47,14 @@ def imported(package: Path) -> set[str]:
     found = set()
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            found |= {name.partition(".")[0] for name in names}
+            found |= imports_of(node)
     return found
+
+
+def imports_of(node: ast.AST) -> set[str]:
+    names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+    names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+    return {name.partition(".")[0] for name in names}
 
 
 def test_the_core_uses_only_the_libraries_that_its_contract_names() -> None:
@@ -64,3 +78,26 @@ def test_no_package_is_left_out_of_the_contract_against_circles() -> None:
 
     assert (circles["type"], circles["ancestors"]) == ("acyclic_siblings", ["palette_sync"])
     assert circles.keys() == {"name", "type", "ancestors"}
+
+
+def test_what_an_extra_brings_is_imported_only_inside_functions() -> None:
+    optional = modules(extras())
+    assert optional
+
+    imported_at_start = {
+        f"{path.relative_to(PACKAGE)}: {module}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        for module in imports_of(node)
+        if module in optional
+    }
+    assert imported_at_start == set()
+    assert optional & imported(PACKAGE), "the extra is used"
+
+
+def test_the_lock_files_hold_an_extra_apart() -> None:
+    (name,) = PROJECT["project"]["optional-dependencies"]
+    listed = (REQUIREMENTS / f"{name}.in").read_text().splitlines()
+
+    assert [line for line in listed if line[0] not in "#-"] == extras()
+    assert not modules(extras()) & modules((REQUIREMENTS / "runtime.txt").read_text().split())

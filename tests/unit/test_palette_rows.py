@@ -156,7 +156,7 @@ def test_a_field_of_the_wrong_kind_is_malformed_and_not_repeated(change: dict[st
 
 
 def test_a_row_that_is_no_object_is_named_by_its_place() -> None:
-    with pytest.raises(Malformed, match=r"row 2 of 2: a cluster is no object"):
+    with pytest.raises(Malformed, match=r"row 2 of 2: a cluster is not an object"):
         read_rows((row(), None), read_cluster)
 
 

@@ -1,4 +1,4 @@
-"""`palette-sync demo`: the main job end to end, against the simulator and an embedded Valkey, told as a story."""
+"""`palette-sync demo`: the main features, step by step, with the simulator and an embedded Valkey."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from palette_sync.cli.console import print_json, print_report
+from palette_sync.cli.console import print_json, print_problems, print_report
 from palette_sync.cli.exits import Exit
 from palette_sync.core.reasons import Reason
 
@@ -27,14 +27,20 @@ if TYPE_CHECKING:
 
 INSTANCES, PROJECTS, CLUSTERS = 2, 6, 24
 SHORT_LIFE = 12  # seconds
-# Verifications are spread over the hours; none shall come round in the middle of the story.
+# Verifications are spread over time. None must become due in the middle of the demo.
 QUIET = {"PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL": "3650d"}
-SECONDS_PER_CLUSTER_IN_THE_PLUGIN = 2.04  # measured: 50 clusters take the in-process plugin 102 s
+SECONDS_PER_CLUSTER_IN_THE_PLUGIN = 2.04  # measured: the in-process plugin takes 102 s for 50 clusters
 
 
 def run(*, keep: bool, as_json: bool) -> Exit:
-    """Exit 0: everything happened as told; 1: something did not."""
-    return asyncio.run(_demo(keep=keep, as_json=as_json))
+    """Exit 0: all checks passed; 1: a check failed, or the embedded Valkey server cannot start."""
+    from palette_sync.store.errors import StoreError
+
+    try:
+        return asyncio.run(_demo(keep=keep, as_json=as_json))
+    except StoreError as error:
+        print_problems([str(error)], title="the demo cannot run")
+        return Exit.FAILED
 
 
 async def _demo(*, keep: bool, as_json: bool) -> Exit:
@@ -45,7 +51,7 @@ async def _demo(*, keep: bool, as_json: bool) -> Exit:
     from palette_sync.store.seal import SealKeys
     from palette_sync.telemetry.logs import configure_logging
 
-    # What fails on purpose here is told by the story, not by the log.
+    # Some steps fail on purpose. The demo explains them; the log stays silent.
     configure_logging(level="critical", style="console")
     console = Console(highlight=False, quiet=as_json)
     options = SimulatorOptions(instances=INSTANCES, projects=PROJECTS, clusters=CLUSTERS, seed=1)
@@ -55,29 +61,29 @@ async def _demo(*, keep: bool, as_json: bool) -> Exit:
             simulator.write_config(directory, seal_keys_line=SealKeys.generate_line("demo"), redis_url=valkey.url)
             settings = load(directory / "config.toml", environ=QUIET)
             async with open_shared(settings) as shared:
-                story = _Story(console, simulator, settings, shared, directory / "config.toml")
-                await story.tell()
+                demo = _Demo(console, simulator, settings, shared, directory / "config.toml")
+                await demo.play()
                 if keep:
                     await _stay(console, directory, simulator)
     if as_json:
-        print_json({"checks": story.checks, "broken": story.broken})
-    if story.broken:
-        console.print(Text("\nNot everything went as it should:", style="bold red"))
-        for line in story.broken:
+        print_json({"checks": demo.checks, "broken": demo.failures})
+    if demo.failures:
+        console.print(Text("\nSome checks failed:", style="bold red"))
+        for line in demo.failures:
             console.print(Text(f"  {line}", style="red"))
         return Exit.FAILED
-    console.print(Text("\nEverything above was checked while it happened.", style="bold green"))
+    console.print(Text(f"\nAll {len(demo.checks)} checks passed.", style="bold green"))
     return Exit.OK
 
 
 def called() -> str:
-    """How the command was called, so that it is found when a line is copied."""
+    """Return the command as it was called, so that printed lines can be copied and run."""
     return "palette-sync" if shutil.which("palette-sync") else sys.argv[0]
 
 
 async def _stay(console: Console, directory: Path, simulator: Simulator) -> None:
     config = directory / "config.toml"
-    console.print(Rule("staying up until Ctrl-C"))
+    console.print(Rule("still running: try these commands in another terminal, and end with Ctrl-C"))
     for line in (
         f"{called()} clusters --config {config}",
         f"{called()} plan --resync --config {config}",
@@ -92,8 +98,8 @@ async def _stay(console: Console, directory: Path, simulator: Simulator) -> None
     await ended.wait()
 
 
-class _Story:
-    """Each chapter acts on the simulated world, runs passes, shows their reports and checks what must hold."""
+class _Demo:
+    """Each chapter changes the simulated world, runs passes, prints their reports and checks the result."""
 
     def __init__(
         self, console: Console, simulator: Simulator, settings: Settings, shared: Shared, config: Path
@@ -103,10 +109,10 @@ class _Story:
         self.settings = settings
         self.shared = shared
         self.config = config
-        self.broken: list[str] = []
+        self.failures: list[str] = []
         self.checks: list[dict[str, object]] = []
 
-    async def tell(self) -> None:
+    async def play(self) -> None:
         await self.first_sync()
         await self.quiet_pass()
         await self.drifted_role()
@@ -124,7 +130,7 @@ class _Story:
         self.console.print(Text.assemble((f"  {mark}  ", style), what))
         self.checks.append({"what": what, "holds": holds})
         if not holds:
-            self.broken.append(what)
+            self.failures.append(what)
 
     async def passes(self, options: PassOptions | None = None) -> list[PassReport]:
         from palette_sync.cli.once import run_all
@@ -139,14 +145,16 @@ class _Story:
         )
         for report in reports:
             print_report(report, console=self.console)
-        self.broken += [f"{name}: {error}" for name, error in errors.items()]
+        self.failures += [f"{name}: {error}" for name, error in errors.items()]
         return reports
 
     async def first_sync(self) -> None:
         self.chapter(
             "1. First sync",
-            f"{INSTANCES} simulated Palette instances with {PROJECTS} projects and {CLUSTERS} clusters, "
-            "a third with OIDC. Every other gets a namespace, a service account, a Secret, a role and a binding.",
+            f"{INSTANCES} simulated Palette instances, alpha and bravo, have {PROJECTS} projects and {CLUSTERS} "
+            "clusters. A third of the clusters logs in users by OIDC. In each other cluster, palette-sync creates a "
+            "namespace, a service account with a token that expires, and a role that only reads. Then it publishes the "
+            "access for Backstage.",
         )
         reports = await self.passes()
         ready = sum(report.access.get("ready", 0) for report in reports)
@@ -155,16 +163,19 @@ class _Story:
         self.expect(
             ready == CLUSTERS,
             f"{ready} of {CLUSTERS} clusters are ready after {took:.1f} s "
-            f"(one after another with a fixed sleep: {plugin:.0f} s)",
+            f"(the in-process plugin takes {plugin:.0f} s, one after another)",
         )
         pods = await self.pods_seen()
         self.expect(
             pods > 0,
-            f"a published token lists {pods} pods, over TLS verified with the published CA",
+            f"a reader of Redis lists {pods} pods with a published token, and TLS is verified with the published CA",
         )
 
     async def quiet_pass(self) -> None:
-        self.chapter("2. A quiet pass", "Nothing changed, so nothing is done.")
+        self.chapter(
+            "2. A quiet pass",
+            "Nothing has changed since. palette-sync lists the clusters in Palette, and contacts none of them.",
+        )
         reports = await self.passes()
         kube = self.simulator.requests.count("kube")
         palette = self.simulator.requests.count("palette")
@@ -172,7 +183,11 @@ class _Story:
         self.expect(all(one.version == one.version_before for one in reports), "no new version was published")
 
     async def drifted_role(self) -> None:
-        self.chapter("3. Somebody widens a role", "One ClusterRole now allows everything. A resync verifies all.")
+        self.chapter(
+            "3. Somebody widens a role",
+            "In one cluster, somebody changes the read-only role so that it allows everything. A resync verifies the "
+            "objects in all clusters and repairs what differs.",
+        )
         from palette_sync.reconcile.ports import PassOptions
 
         victim = next(one for one in self.simulator.world.clusters.values() if not one.oidc)
@@ -181,10 +196,14 @@ class _Story:
         await self.passes(PassOptions(resync=True))
         role = victim.kube.get("ClusterRole", None, "backstage-read-only")
         repaired = role is not None and role["rules"][0]["verbs"] == ["get", "list", "watch"]
-        self.expect(repaired, "the role allows get, list and watch again; no other cluster was written to")
+        self.expect(repaired, "the role allows only get, list and watch again")
 
     async def comings_and_goings(self) -> None:
-        self.chapter("4. One cluster is added, one removed", "Both happen in Palette; the next pass sees them.")
+        self.chapter(
+            "4. One cluster is added, another is removed",
+            "Both happen in Palette. The next pass gives access to the new cluster, and drops the removed one from the "
+            "snapshot.",
+        )
         world = self.simulator.world
         alpha = world.instances["alpha"]
         project = next(iter(alpha.projects.values()))
@@ -193,11 +212,18 @@ class _Story:
         world.remove_cluster(gone.uid)
         await self.passes()
         state = await self.shared.store.load("alpha")
-        self.expect(added.uid in state.records and gone.uid not in state.records, "the snapshot follows")
+        self.expect(
+            added.uid in state.records and gone.uid not in state.records,
+            "the published snapshot has the new cluster, and the removed one is gone",
+        )
         self.expect(state.records[added.uid].access.state.value == "ready", "the new cluster is ready")
 
     async def outage(self) -> None:
-        self.chapter("5. Palette is down", "Instance bravo answers every request with 503. Stale beats partial.")
+        self.chapter(
+            "5. Palette is down",
+            "Instance bravo answers every request with HTTP 503. palette-sync retries for a few seconds, then keeps "
+            "what it published: an outage of Palette must not take clusters away from Backstage.",
+        )
         from palette_sync.simulator import Fault
 
         before = await self.shared.store.load("bravo")
@@ -205,15 +231,16 @@ class _Story:
         await self.passes()
         after = await self.shared.store.load("bravo")
         self.expect(before.records == after.records, f"all {len(after.records)} records of bravo are still published")
-        self.expect(before.credentials == after.credentials, "so are their credentials")
+        self.expect(before.credentials == after.credentials, "and so are their credentials")
         self.simulator.faults.remove(fault)
         reports = await self.passes()
-        self.expect(not any(report.failed for report in reports), "Palette is back, and so is bravo")
+        self.expect(not any(report.failed for report in reports), "once Palette answers again, the next pass succeeds")
 
     async def daemon(self) -> None:
         self.chapter(
             "6. The daemon",
-            f"`palette-sync run` goes on from there. A new cluster's API server grants tokens for {SHORT_LIFE} s only.",
+            "Now `palette-sync run` takes over. The API server of a new cluster issues tokens that live for "
+            f"{SHORT_LIFE} s, to show how the daemon replaces one. This takes a few seconds.",
         )
         from palette_sync.cli.demo_daemon import run_daemon
 
@@ -223,28 +250,31 @@ class _Story:
         world.set_token_cap(added.uid, SHORT_LIFE)
         async with run_daemon(self.config, QUIET) as daemon:
             ready = await daemon.event("daemon_ready")
-            self.expect(ready is not None, "it is ready: it holds the leases and has read what is published")
+            self.expect(
+                ready is not None,
+                "it is ready: it holds the lease of each instance and has read the published snapshots",
+            )
             first = await daemon.event("token_issued", cluster=added.uid)
             renewed = await daemon.event("token_issued", cluster=added.uid, reason=Reason.TOKEN_DUE)
-            if renewed is not None:  # what a pass issued is published by its end
+            if renewed is not None:  # a new token is published by the end of its pass
                 await daemon.event("pass_finished", after=daemon.index(renewed), instance="alpha")
             pods = await self.pods_seen(added.uid) if renewed else 0
             self.expect(
                 first is not None and renewed is not None and pods > 0,
-                "the short-lived token was replaced before it ended, and the published one lists pods",
+                "it replaced the short-lived token before the token expired, and the new one lists pods",
             )
             await daemon.event("pass_finished", instance="bravo", action="list")
             said = daemon.lines
             daemon.send(signal.SIGUSR1)
             resynced = await daemon.event("pass_finished", after=said, instance="bravo", action="list")
             due = resynced["due"] if resynced else 0
-            self.expect(due > 0, f"SIGUSR1: all {due} clusters of bravo were verified at once")
+            self.expect(due > 0, f"after SIGUSR1 it verified all {due} clusters of bravo immediately")
             daemon.send(signal.SIGTERM)
             code = await daemon.ended()
-        self.expect(code == 0, "SIGTERM: drained, exit code 0")
+        self.expect(code == 0, "after SIGTERM it finished its work and exited with code 0")
 
     async def pods_seen(self, uid: str | None = None) -> int:
-        """Use one published credential as a reader would: record and token from Redis, TLS with the record's CA."""
+        """Use a published credential as a reader does: record and token from Redis, TLS with the record's CA."""
         from palette_sync.core.model import ServiceAccountAuth
         from palette_sync.kube.kubeconfig import BearerToken
         from palette_sync.kube.transport import KubeApi

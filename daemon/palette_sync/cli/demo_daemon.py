@@ -1,4 +1,4 @@
-"""The demo's last chapter: `palette-sync run` as a process of its own, with real signals."""
+"""The daemon of the demo's last chapter: `palette-sync run` as a separate process, with real signals."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-PATIENCE = 60.0  # seconds until something that must happen counts as not happening
+PATIENCE = 60.0  # seconds to wait for an event before the check fails
 _MAIN = "from palette_sync.cli.main import main; main()"
 
 
 class DaemonProcess:
-    """A running daemon and its log, read line by line as it comes."""
+    """A running daemon, and the events in its log so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -34,7 +34,7 @@ class DaemonProcess:
             return await self._process.wait()
 
     async def event(self, name: str, *, after: int = 0, **fields: Any) -> dict[str, Any] | None:
-        """The first event of that name with these fields, from the log's line `after` on; None if it does not come."""
+        """Wait for an event with this name and these fields after line `after` of the log; None if it is late."""
 
         def find() -> dict[str, Any] | None:
             for event in self._events[after:]:
@@ -50,7 +50,7 @@ class DaemonProcess:
             return None
 
     def index(self, event: dict[str, Any]) -> int:
-        """The number of the log's line that told the event."""
+        """Return the number of the event's line in the log."""
         return self._events.index(event)
 
     @property
@@ -68,7 +68,7 @@ class DaemonProcess:
 
 @asynccontextmanager
 async def run_daemon(config: Path, variables: Mapping[str, str]) -> AsyncIterator[DaemonProcess]:
-    """`palette-sync run`, killed at the end of the block if it still runs."""
+    """Run `palette-sync run`. At the end of the block it is killed if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

@@ -31,7 +31,7 @@ def run(
     redis_url: str,
     as_json: bool,
 ) -> Exit:
-    """Serve until SIGINT or SIGTERM. Prints `ready` once everything serves and the files are written."""
+    """Serve until SIGINT or SIGTERM. Prints `ready` when all servers listen and all files are written."""
     from palette_sync.simulator import SimulatorOptions
 
     try:
@@ -46,7 +46,7 @@ def run(
         )
         _check_redis_url(redis_url)
     except ValueError as error:
-        print_problems([str(error)], title="cannot simulate that")
+        print_problems([str(error)], title="invalid options")
         return Exit.CONFIG
     try:
         asyncio.run(_serve(out, options, redis_url=redis_url, as_json=as_json))
@@ -58,7 +58,7 @@ def run(
 
 
 def _check_redis_url(url: str) -> None:
-    """Raises ValueError. What is written is readable by everybody, and everybody reads a command line."""
+    """Reject a URL with a password: config.toml is world-readable, and so is the command line. Raises ValueError."""
     from palette_sync.store.connect import parse_url
     from palette_sync.store.errors import StoreError
 
@@ -69,7 +69,7 @@ def _check_redis_url(url: str) -> None:
     except StoreError as error:
         raise ValueError(f"--redis-url: {error}") from None
     if address.password is not None:
-        raise ValueError("--redis-url: holds a password; simulate against a Redis without one")
+        raise ValueError("--redis-url: contains a password; use a Redis without one for the simulator")
 
 
 async def _serve(out: Path, options: SimulatorOptions, *, redis_url: str, as_json: bool) -> None:
@@ -84,20 +84,20 @@ async def _serve(out: Path, options: SimulatorOptions, *, redis_url: str, as_jso
         simulator.write_config(out, seal_keys_line=SealKeys.generate_line("simulator"), redis_url=redis_url)
         config = str(out / "config.toml")
         if as_json:
-            told = json.dumps({"ready": True, "config": config, "control_url": simulator.control_url})
+            text = json.dumps({"ready": True, "config": config, "control_url": simulator.control_url})
         else:
-            told = (
+            text = (
                 f"{config}: {options.instances} Palette instances, {options.clusters} clusters\n"
                 f"control API: {simulator.control_url}\n"
                 "ready"
             )
-        sys.stdout.write(told + "\n")
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
         await ended.wait()
 
 
 def _latency(text: str) -> float:
-    """Seconds. Raises ValueError."""
+    """Parse the latency as seconds. Raises ValueError."""
     from palette_sync.config.values import parse_duration
 
     try:

@@ -1,4 +1,4 @@
-"""Spectro Cloud Palette: what a pass asks of it, and how it can fail."""
+"""Spectro Cloud Palette: the calls that a pass makes, and the errors that they raise."""
 
 from palette_sync.palette.assets import admin_kubeconfig, kubeconfig, oidc_spec
 from palette_sync.palette.client import PaletteClient, Recorder, Timing

@@ -1,6 +1,7 @@
-"""What Palette hands out for one cluster: kubeconfig files and the OIDC configuration.
+"""Downloads for one cluster: kubeconfig files and the OIDC configuration.
 
-A project's cluster is asked for with the project's header, a tenant-scoped one without. Nothing here is kept.
+Requests for a cluster in a project carry the project's header; requests for a tenant-scoped cluster do not. Nothing is
+cached.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ _MAPPING = re.compile(r'^(?:[A-Za-z"\'][\w"\' -]*:(?:\s|$)|\{)', re.MULTILINE)
 
 
 async def admin_kubeconfig(client: PaletteClient, cluster: Cluster) -> Secret:
-    """The cluster-admin kubeconfig. Raises NotFound (not ready), NotPermitted, and other PaletteErrors."""
+    """Download the cluster-admin kubeconfig. Raises NotFound (not ready), NotPermitted, and other PaletteErrors."""
     return await _file(client, ADMIN_KUBECONFIG, cluster)
 
 
 async def kubeconfig(client: PaletteClient, cluster: Cluster, *, frp: bool) -> Secret:
-    """The kubeconfig for users; `frp` asks for the address of the reverse proxy where there is one.
+    """Download the kubeconfig for users. With `frp` it names the reverse proxy's address if the cluster has one.
 
     Raises NotFound (not ready, or no OIDC configured), NotPermitted, and other PaletteErrors.
     """
@@ -41,9 +42,10 @@ async def kubeconfig(client: PaletteClient, cluster: Cluster, *, frp: bool) -> S
 
 
 async def oidc_spec(client: PaletteClient, cluster: Cluster) -> OidcSpec | None:
-    """The OIDC configuration without its secret; None where there is none. Raises NotPermitted and other PaletteErrors.
+    """Read the OIDC configuration without its secret; None if the cluster has no OIDC.
 
-    How Palette answers for a cluster without OIDC is not documented: an empty object and a 404 both mean that.
+    Palette's answer for a cluster without OIDC is not documented, so an empty object and a 404 both count as that.
+    Raises NotPermitted and other PaletteErrors.
     """
     try:
         document = await client.get_json(OIDC, uid=cluster.uid, project=_project_of(cluster))
@@ -62,9 +64,9 @@ async def _file(client: PaletteClient, api: str, cluster: Cluster, params: Mappi
 
 
 def decode_file(body: bytes) -> str | None:
-    """The text of a kubeconfig that came as it is or in base64; None if it is neither.
+    """Decode a kubeconfig sent as plain text or as base64; None if the body is neither.
 
-    Base64 counts only if the whole body decodes, and to something that looks like a YAML mapping.
+    It counts as base64 only if the whole body decodes, and the result looks like a YAML mapping.
     """
     try:
         text = body.decode("utf-8-sig")

@@ -1,7 +1,7 @@
-"""The one way to ask Palette something: credential, rate limit, deadline, retries, body limits, errors by meaning.
+"""The client for one Palette: credential, rate limits, deadline, retries, body limits, and errors by meaning.
 
-Every request that is made here only reads, POST searches included, so all may be repeated. The project scope is a
-header of each request and never a property of the client: a shared scope would leak from one request into another.
+All requests only read, POST searches included, so every request may be retried. The project scope is a header of each
+request, never a property of the client: a shared scope would leak from one request into another.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _UNREPEATABLE = frozenset({Cause.TLS, Cause.TOO_LARGE})
 
 
 class Recorder(Protocol):
-    """Counts for metrics. `api` is a path without uids; `outcome` is `ok` or the word of an error class."""
+    """Counts requests for metrics. `api` is a path without uids; `outcome` is `ok` or the outcome of an error class."""
 
     def request(self, api: str, outcome: str) -> None: ...
 
@@ -62,10 +62,10 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds. `deadline` bounds a call with its waits and retries, `attempt` one request and its answer.
+    """Timeouts and retries, in seconds. `deadline` limits a whole call, `attempt` one request and its answer.
 
-    The wait before retry n is drawn from 0 to min(`backoff_cap`, `backoff` * 2^(n-1)); a wait that Palette asks for is
-    kept if it is longer, up to `retry_after_cap`.
+    The pause before retry n is drawn from 0 to min(`backoff_cap`, `backoff` * 2^(n-1)). If Palette asks for a longer
+    pause (Retry-After), the client waits that long, up to `retry_after_cap`.
     """
 
     connect: float = 10.0
@@ -80,9 +80,10 @@ class Timing:
 class PaletteClient:
     """A client of one Palette instance; an async context manager. `requests` counts what was sent, retries included.
 
-    Raises UnusableSettings at once for a URL that is not https and a host, a key that no header can carry, or a CA that
-    is none. `tls` wins over `ca_pem`; with neither the system's trust is used. `sleep` and `draw` (0 <= x < 1) are how
-    it waits before a retry, `now` what an HTTP date is compared with where an answer has no date of its own.
+    The constructor raises UnusableSettings for a URL that is not https with a host, a key that cannot be sent in a
+    header, or an invalid CA. `tls` takes precedence over `ca_pem`; without both, the system's trust is used.
+    `sleep` and `draw` (0 <= x < 1) make the pauses before retries. `now` is compared with the date in Retry-After if
+    the answer has no Date header.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class PaletteClient:
             await session.close()
 
     def redact(self, text: str) -> str:
-        """`text` without the API key."""
+        """Return `text` with the API key replaced by `***`."""
         for spelling in self._secrets:
             text = text.replace(spelling, "***")
         return text
@@ -194,7 +195,7 @@ class PaletteClient:
     ) -> bytes:
         """Make one call and return the body of its 2xx answer. Raises PaletteError.
 
-        `api` is the path; `{uid}` in it stands for `uid`. `project` scopes this request alone (None = the tenant).
+        `{uid}` in the path `api` is replaced by `uid`. `project` is the scope of this request only (None = the tenant).
         """
         call = _Call(
             method=method,
@@ -228,7 +229,7 @@ class PaletteClient:
         except TimeoutError:
             if failures and failures[-1] is not None:
                 raise failures[-1] from None
-            text = f"{call.what}: no answer within {timing.deadline:g} s, waiting for the rate limit included"
+            text = f"{call.what}: no answer within {timing.deadline:g} s, including the wait for the rate limit"
             raise Unreachable(text, retryable=True) from None
 
     async def _attempt(self, call: _Call) -> bytes:
@@ -287,7 +288,7 @@ class PaletteClient:
         asked = error.retry_after if isinstance(error, TooManyRequests | ServerFailure) else None
         if asked is None or asked <= backoff:
             return backoff
-        # Everybody was told the same: part a little, so that not all come back at once.
+        # Other clients were asked to wait equally long: add some jitter, so that they do not all return at once.
         return min(asked, timing.retry_after_cap) + self._draw() * timing.backoff
 
     def _count(self, call: _Call, outcome: RequestOutcome) -> None:
@@ -297,7 +298,7 @@ class PaletteClient:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call, the same for all its attempts. Never shown: its headers hold the key."""
+    """One call, unchanged for all its attempts. It is never printed, because its headers hold the key."""
 
     method: str
     api: str
@@ -320,12 +321,12 @@ def _decode(api: str, body: bytes) -> object:
     try:
         document: object = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise Malformed(f"{api}: the answer is no JSON") from None
+        raise Malformed(f"{api}: the answer is not JSON") from None
     return document
 
 
 def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The wait that an answer asks for, in seconds: a number, or a date, measured by the answer's own clock."""
+    """Read Retry-After as seconds. A date in it is compared with the answer's own Date header."""
     text = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
         return float(text)
@@ -336,14 +337,14 @@ def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def _check_url(url: str) -> tuple[str, str]:
-    """The base of all addresses, and host and port. The text of the error does not repeat the URL."""
+    """Return the base URL, and host with port. The error text does not repeat the URL, which may hold a password."""
     try:
         parsed = URL(url)
     except ValueError:
         parsed = URL()
     extras = (parsed.user, parsed.password, parsed.query_string, parsed.fragment)
     if parsed.scheme != "https" or not parsed.host or any(extras) or parsed.path.strip("/"):
-        raise UnusableSettings("the URL of Palette must be https:// and a host, with nothing behind it")
+        raise UnusableSettings("the URL of Palette must be https:// and a host, without a path")
     host = parsed.host_port_subcomponent or ""
     return f"https://{host}", host
 

@@ -1,7 +1,7 @@
-"""What an instance holds: proof of the credential, all projects, then the clusters of each chosen project.
+"""Discovery of one instance: check the API key, list all projects, then list the clusters of each selected project.
 
-One project that fails leaves the others complete. A listing that failed is a `Listing` with an error, never an empty
-one, and a 404 on a project means "unknown", not "empty".
+If one project fails, the others are still complete. A failed listing is a `Listing` with an error, never an empty
+`Listing`. A 404 for a project means "unknown", not "empty".
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ API_KEYS = "/v1/apiKeys"
 PROJECTS = "/v1/dashboard/projects"
 SEARCH = "/v1/dashboard/spectroclusters/search"
 
-# Enough to use up the documented rate at half a second per answer, few enough that no call waits long for its turn.
+# Enough to use the full documented rate if answers take half a second, and few enough that no call waits long for the
+# rate limit.
 LISTINGS_AT_ONCE = 16
 LISTING_TIMEOUT = 300.0  # seconds
 _OLDEST_FIRST = [{"field": "creationTimestamp", "order": "asc"}]
@@ -61,15 +62,14 @@ async def discover(
     tenant: str | None = None,
     listing_timeout: float = LISTING_TIMEOUT,
 ) -> Discovery:
-    """Walk over an instance: who am I, which projects, which clusters in those that `choose` wants.
+    """Discover an instance: the key's user, all projects, and the clusters of the projects that `choose` accepts.
 
-    `tenant` is the organisation's name that the key must belong to, None = any; `listing_timeout` is in
-    seconds, for each project. Raises PaletteError where the credential could not be proven; every later failure is part
-    of the result.
+    `tenant` is the name of the organisation that the key must belong to (None = any). `listing_timeout` is in seconds,
+    for each project. Raises PaletteError if the key could not be checked; every later failure is part of the result.
     """
     user = await user_info(client)
     if tenant is not None and user.org_name.casefold() != tenant.casefold():
-        organisation = client.redact(one_line(user.org_name, 64)) or "one without a name"
+        organisation = client.redact(one_line(user.org_name, 64)) or "without a name"
         raise TenantMismatch(f"the API key belongs to the tenant {organisation}, not to {tenant}")
     try:
         found = await read_listing(client, PROJECTS, {"filter": {}, "sort": _OLDEST_FIRST}, read_project)
@@ -97,30 +97,32 @@ async def discover(
 
 
 async def user_info(client: PaletteClient) -> UserInfo:
-    """Whom the API key belongs to; any working key may ask. Raises PaletteError.
+    """Read which user and tenant the API key belongs to. Every valid key may do that. Raises PaletteError.
 
-    A wrong key has been seen to answer as `ResourceNotFound`, which nothing else explains here: that is Unauthorized.
+    Palette has been seen to answer a wrong key with `ResourceNotFound`. Nothing else can be missing here, so that
+    answer raises Unauthorized.
     """
     try:
         return read_user_info(await client.get_json(USER_INFO))
     except NotFound as error:
         if error.code == "ResourceNotFound":
-            raise Unauthorized(f"{error} (a wrong API key can show so)", status=error.status, code=error.code) from None
+            text = f"{error} (Palette may answer a wrong API key like this)"
+            raise Unauthorized(text, status=error.status, code=error.code) from None
         raise
 
 
 async def api_key_expiry(client: PaletteClient, name: str) -> ApiKeyInfo | None:
-    """What Palette reports of the API key of that name or uid; None if it lists no such key. Raises PaletteError.
+    """Look up the API key with that name or uid; None if Palette does not list it. Raises PaletteError.
 
-    Palette never shows which key a request was made with, so the operator must name it. Key names are unique within
-    one user only: of several users' namesakes, the key of the user who asks is meant.
+    Palette does not report which key a request was made with, so the operator must name it. Key names are unique per
+    user only: if several users have a key of that name, the key of the requesting user counts.
     """
     user = await user_info(client)
     return read_api_key(await client.get_json(API_KEYS), name, user_uid=user.user_uid)
 
 
 class _Walk:
-    """One walk over the cluster listings of an instance."""
+    """Reads the cluster listings of one instance."""
 
     def __init__(
         self,
@@ -137,7 +139,7 @@ class _Walk:
         self._body = search_body(include_virtual=include_virtual)
 
     async def list_all(self, projects: list[Project], *, tenant_scope: bool) -> tuple[Listing, ...]:
-        """List the projects, and if asked the tenant, concurrently. Each cluster is in one listing only."""
+        """List the projects, and the tenant scope if wanted, concurrently. Each cluster is in one listing only."""
         wanted: list[Project | None] = [*projects, *([None] if tenant_scope else [])]
         outcomes = await fan_out(
             wanted,
@@ -166,10 +168,11 @@ class _Walk:
         return Listing(project.uid, project.name, tuple(one for one in rows if one.scope is not Scope.TENANT))
 
     def _tenant_listing(self, outcome: Outcome[Project | None, list[Cluster]], *, expect_rows: bool) -> Listing:
-        """Without project header a key with tenant rights sees all rows, of which those of projects are listed there.
+        """Keep the tenant-scoped rows of the answer to a request without project header.
 
-        A key with project rights only gets 403, or nothing: no rows at all where there must be some is no answer.
-        Rows whose project nobody knows stay, so that they are seen to be left alone.
+        With tenant rights that answer also holds the rows of all projects, which their own listings cover. Without
+        tenant rights it is a 403 or empty, so an empty answer while there are clusters elsewhere counts as "not
+        permitted". Rows with an unknown project stay in the listing, so that a later step can report them as skipped.
         """
         if isinstance(outcome.error, NotPermitted | Unauthorized):
             return Listing(TENANT_SCOPE, TENANT_SCOPE, not_permitted=True)
@@ -185,7 +188,7 @@ class _Walk:
         )
 
     def _kept(self, rows: Iterable[Cluster]) -> list[Cluster]:
-        """Rows with their project as the project list has it; None (fails closed) where it has none."""
+        """Take each row's project from the project list; None (filters fail closed) if the list lacks it."""
         return [self._resolved(row) for row in rows if self._include_virtual or not row.virtual]
 
     def _resolved(self, row: Cluster) -> Cluster:
@@ -204,7 +207,7 @@ class _Walk:
 
 
 def search_body(*, include_virtual: bool) -> object:
-    """The filter of Palette's own client: not deleted, and no nested (virtual) cluster unless asked for."""
+    """Build the filter of Palette's own client: not deleted, and nested (virtual) clusters only if included."""
     filters: list[object] = [{"property": "isDeleted", "type": "bool", "condition": {"bool": {"value": False}}}]
     if not include_virtual:
         nested = {
@@ -219,9 +222,9 @@ def search_body(*, include_virtual: bool) -> object:
 
 
 def _each_once(listings: list[Listing]) -> tuple[Listing, ...]:
-    """Leave every cluster in one listing: that of the project it names itself, else the first that has it.
+    """Keep every cluster in one listing only: that of the project it names, else the first listing that holds it.
 
-    A tenant-scoped cluster can only be in the tenant's.
+    A tenant-scoped cluster appears only in the tenant's listing.
     """
     home: dict[str, str] = {}
     for listing in listings:

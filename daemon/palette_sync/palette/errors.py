@@ -1,8 +1,8 @@
-"""What can go wrong with Palette, by meaning, and how an HTTP answer is read as one of these meanings.
+"""Palette's errors by meaning, and the translation of an HTTP answer into one of them.
 
-Palette words its refusals in two dialects: business errors with a word as `code`, errors of its HTTP framework with a
-number. Proxies in between answer with bodies of their own. Only the message of a recognised envelope is repeated, cut
-and with the API key removed: Palette has been seen to echo a bad key (palette-sdk-go, change 209).
+Palette's error documents come in two forms: its own errors have a word as `code`, those of its HTTP framework a number.
+Proxies in between answer with other bodies. Only the message of a recognised document is repeated, shortened and
+without the API key: Palette has been seen to echo a bad key (palette-sdk-go, change 209).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ENVELOPE_SIZE = 64 * 1024
 
 
 class PaletteError(Exception):
-    """Base of all; the text is safe to log. `status` and `code` are what Palette said, None where it said nothing."""
+    """Base of Palette's errors; the text is safe to log. `status` and `code` are from the answer, None if absent."""
 
     retryable: bool = False
     outcome: ClassVar[RequestOutcome] = RequestOutcome.ERROR
@@ -43,19 +43,19 @@ class Unauthorized(PaletteError):
 
 
 class NotPermitted(PaletteError):
-    """The key's user lacks a permission, or the object is in another project than the request named."""
+    """The key's user lacks a permission, or the object belongs to another project than the request's."""
 
     outcome = RequestOutcome.NOT_PERMITTED
 
 
 class NotFound(PaletteError):
-    """The object is not there, or not yet, or the path is unknown to this version. Not a proof of deletion."""
+    """The object does not exist (yet), or this version lacks the path. Not a proof that something was deleted."""
 
     outcome = RequestOutcome.NOT_FOUND
 
 
 class TooManyRequests(PaletteError):
-    """Palette's rate limit. `retry_after` is the wait it asked for, in seconds."""
+    """Palette's rate limit was exceeded. `retry_after` is from the answer, in seconds."""
 
     retryable = True
     outcome = RequestOutcome.RATE_LIMITED
@@ -73,13 +73,13 @@ class TooManyRequests(PaletteError):
 
 
 class Rejected(PaletteError):
-    """Another 4xx, or a redirect: the same request will be refused again."""
+    """Another 4xx, or a redirect: repeating the request does not help."""
 
     outcome = RequestOutcome.REJECTED
 
 
 class ServerFailure(PaletteError):
-    """A 5xx. `retry_after` is the wait that the answer asked for, in seconds."""
+    """A 5xx. `retry_after` is from the answer, in seconds."""
 
     retryable = True
     outcome = RequestOutcome.SERVER_FAILURE
@@ -97,7 +97,7 @@ class ServerFailure(PaletteError):
 
 
 class Unreachable(PaletteError):
-    """No complete answer came. Whether another try may help depends on the cause."""
+    """No complete answer arrived. The cause decides whether a retry may help."""
 
     outcome = RequestOutcome.UNREACHABLE
 
@@ -107,32 +107,32 @@ class Unreachable(PaletteError):
 
 
 class Malformed(PaletteError):
-    """The answer is not what Palette's description promises."""
+    """The answer does not match Palette's API description."""
 
     outcome = RequestOutcome.MALFORMED
 
 
 class IncompleteListing(PaletteError):
-    """A listing was read to its end, or as far as it leads, and does not hold all that it announced."""
+    """A listing holds fewer rows than it announced, or does not end."""
 
     outcome = RequestOutcome.INCOMPLETE
 
 
 class TenantMismatch(PaletteError):
-    """The API key belongs to another tenant than the configuration names."""
+    """The API key belongs to another tenant than the configured one."""
 
     outcome = RequestOutcome.TENANT_MISMATCH
 
 
 class UnusableSettings(PaletteError):
-    """The URL, the API key or the CA that a client was given cannot be used at all."""
+    """The configured URL, API key or CA cannot be used."""
 
     outcome = RequestOutcome.UNUSABLE_SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """The code and message of a recognised error document; empty where there is none."""
+    """Code and message of a recognised error document; empty otherwise."""
 
     code: str = ""
     message: str = ""
@@ -156,7 +156,7 @@ _BY_STATUS: dict[int, type[PaletteError]] = {
 
 
 def read_envelope(body: bytes) -> Envelope:
-    """Read Palette's error document, whatever content type it came with; empty if `body` is something else."""
+    """Read Palette's error document, whatever its content type; an empty Envelope if `body` is something else."""
     if len(body) > _ENVELOPE_SIZE:
         return Envelope()
     try:
@@ -174,7 +174,7 @@ def read_envelope(body: bytes) -> Envelope:
 def error_of(
     what: str, status: int, body: bytes, *, redact: Callable[[str], str], retry_after: float | None = None
 ) -> PaletteError:
-    """Turn an answer that is not a success into an error. `what` is method and path, for the text."""
+    """Translate an answer other than 2xx into an error. `what` (method and path) begins its text."""
     envelope = read_envelope(body)
     code = one_line(redact(envelope.code), _CODE_LENGTH)
     text = f"{what}: HTTP {status}"

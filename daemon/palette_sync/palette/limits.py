@@ -1,8 +1,7 @@
-"""Palette's rate limits, kept on our side: token buckets per documented endpoint prefix, for each Palette host.
+"""Palette's rate limits, kept on the client's side: token buckets per documented endpoint prefix, for each host.
 
-The limits count per source IP (API introduction in Palette's documentation), so all instances of the process that talk
-to one host share its buckets. Other tools behind the same address are not seen; what they use up shows as 429, which
-the client bears.
+Palette counts per source IP (API introduction in its documentation), so all instances on one host share its buckets.
+Requests of other tools behind the same address are not visible here; they lead to 429s, which the client retries.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`pattern` is matched at the start of a path; the part it matches, uids apart, names the bucket.
+    """The rate of one endpoint prefix. `pattern` matches the start of a path; the match without uids names the bucket.
 
-    `burst` requests may be made at once after a rest, `per_second` in the long run.
+    `burst` requests may be sent at once after an idle time, and `per_second` in the long run.
     """
 
     pattern: str
@@ -30,7 +29,7 @@ class Rate:
     burst: int
 
 
-# First match wins. A prefix that is not listed by name has a bucket of its own at the common rate.
+# The first match counts. Every prefix that is not listed has its own bucket at the default rate.
 DOCUMENTED_RATES = (
     Rate(r"/v1/spectroclusters/(?P<uid>[^/]+)/(?:assets|download)(?=/|$)", 10, 50),
     Rate(r"/v1/spectroclusters/(?P<uid>[^/]+)/profiles(?=/|$)", 50, 250),
@@ -42,10 +41,11 @@ DOCUMENTED_RATES = (
 
 
 class _Bucket:
-    """One bucket whose waiters are served in the order in which they came.
+    """One bucket that serves its waiters first come, first served.
 
-    AsyncLimiter alone is not fair: a newcomer may take what a woken waiter was promised, and that waiter then queues
-    at the end. So only one waits inside the limiter, and the others for the lock, which asyncio hands on in order.
+    AsyncLimiter alone is not fair: a new caller may take the slot for which a waiter was just woken, and that waiter
+    queues at the end again. So only one caller waits inside the limiter; the others wait for the lock, which asyncio
+    grants in order.
     """
 
     __slots__ = ("_limiter", "_turn")
@@ -68,7 +68,7 @@ class HostLimits:
         self._enabled = enabled
 
     async def acquire(self, path: str) -> None:
-        """Wait until a request for `path` (without query) is within the limits; it counts from then on."""
+        """Wait until a request for `path` (without query) is within the limits, and count it."""
         if not self._enabled:
             return
         found = self.rate_of(path)
@@ -81,7 +81,7 @@ class HostLimits:
         await bucket.acquire()
 
     def rate_of(self, path: str) -> tuple[str, Rate] | None:
-        """The name of the bucket that `path` counts against, and its rate; None where nothing limits it."""
+        """Return the name and the rate of the bucket for `path`; None if its rate is not limited."""
         for pattern, rate in self._rates:
             match = pattern.match(path)
             if match is None:
@@ -103,7 +103,7 @@ class Limits:
         self._hosts: dict[str, HostLimits] = {}
 
     def of(self, host: str) -> HostLimits:
-        """The limits of `host` (name and port), the same object for every caller."""
+        """Return the limits of `host` (name and port), the same object for every caller."""
         key = host.lower()
         if key not in self._hosts:
             self._hosts[key] = HostLimits(self._rates, enabled=self._enabled)

@@ -1,9 +1,9 @@
-"""Reading a paged listing of Palette to its end, or finding out that it cannot be trusted.
+"""Reading a paged listing of Palette to its end, and detecting one that is incomplete.
 
-A continue token is an offset in disguise, not a snapshot: rows move when the set changes between two pages, and a
-proxy or a bug may serve the same page for ever. A listing counts only if it ended, repeated no token, brought something
-new with every page, and holds as many rows as were announced. A total may grow meanwhile: rows come oldest first, so
-what is added comes last. A total that shrinks may have moved a row past the reader.
+A continue token is an encoded offset, not a snapshot: rows move when clusters come or go between two pages, and a proxy
+or a bug may return the same page forever. A listing is accepted only if it ended, repeated no token, brought new rows
+with every page, and holds as many rows as were announced. The total may grow meanwhile: rows come oldest first, so a
+new cluster comes last. A total that shrinks may have moved a row past the reader.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ async def read_listing(
     *,
     project: str | None = None,
 ) -> list[R]:
-    """Read all pages of a POST search; rows in order, each uid once.
+    """Read all pages of a POST search. Returns the rows in order, each uid once.
 
-    A listing that changed while it was read, or falls short of its announced total, is read once more. Raises
-    IncompleteListing if that does not help, and PaletteError.
+    A listing that changed while it was read, or holds fewer rows than announced, is read a second time. Raises
+    IncompleteListing if that does not help, and other PaletteErrors.
     """
     problem = ""
     for _ in range(_READINGS):
@@ -68,7 +68,7 @@ async def _fetch(
     token: str,
     project: str | None,
 ) -> tuple[Page, list[R]]:
-    # The token belongs into the query: in a body or a header it is ignored, and page one comes back for ever.
+    # The token must be in the query: Palette ignores it in the body and in a header, and returns page one again.
     params = {"limit": str(PAGE_SIZE)} | ({"continue": token} if token else {})
     document = await client.post_json(api, body, project=project, params=params)
     try:
@@ -80,7 +80,7 @@ async def _fetch(
 
 @dataclass
 class _Walk(Generic[R]):
-    """One walk through the pages. Raises IncompleteListing where going on makes no sense."""
+    """The pages read so far. Raises IncompleteListing when further pages cannot complete the listing."""
 
     api: str
     rows: dict[str, R] = field(default_factory=dict)
@@ -100,21 +100,21 @@ class _Walk(Generic[R]):
         if not self.more:
             return
         if page.following in self.tokens:
-            raise IncompleteListing(f"{self.api}: page {len(self.counts)} leads back to one that was already read")
+            raise IncompleteListing(f"{self.api}: page {len(self.counts)} repeats an earlier continue token")
         self.tokens.add(page.following)
         if len(self.rows) == before:
-            raise IncompleteListing(f"{self.api}: page {len(self.counts)} holds nothing new and yet goes on")
-        # Twice the pages that the total needs at the size of the first one: pages may be smaller than asked for.
+            raise IncompleteListing(f"{self.api}: page {len(self.counts)} holds no new rows, but is not the last")
+        # Palette may return smaller pages than requested, so allow twice the pages that the first page's size requires.
         if len(self.counts) == 1:
             self.cap = min(HARD_CAP, max(2, -(-page.count // len(self.rows)) * 2))
         if len(self.counts) >= self.cap:
-            raise IncompleteListing(f"{self.api}: still not at the end after {len(self.counts)} pages")
+            raise IncompleteListing(f"{self.api}: not at its end after {len(self.counts)} pages")
 
     @property
     def problem(self) -> str:
-        """Why what was read to its end cannot be taken for everything; empty if it can."""
+        """Why the listing is not complete although it ended; empty if it is complete."""
         if len(self.rows) < max(self.counts):
             return f"{len(self.rows)} rows instead of the announced {max(self.counts)}"
         if self.counts != sorted(self.counts):
-            return f"the total moved from {self.counts[0]} to {self.counts[-1]} while it was read"
+            return f"the total changed from {self.counts[0]} to {self.counts[-1]} while it was read"
         return ""

@@ -1,9 +1,8 @@
-"""Palette's JSON documents as values of our own, checked field by field.
+"""Parsers from Palette's JSON documents to domain values, field by field.
 
-Plain parsing: a listing may have ten thousand rows on every pass, and almost everything in a row is of no interest.
-Palette writes null for empty arrays and objects, and the year 1 for "no time". A row without uid or name is no row:
-leaving it out would make a listing look complete that is not, so it makes the whole document `Malformed`.
-No text of these errors repeats a value that Palette sent.
+They are written by hand for speed: a pass may read ten thousand rows, and uses a few fields of each. Palette sends null
+for empty arrays and objects, and the year 1 for "no time". A row without uid or name makes the whole document
+`Malformed`: skipping it would make an incomplete listing look complete. Error texts never repeat a value from Palette.
 """
 
 from __future__ import annotations
@@ -27,14 +26,15 @@ T = TypeVar("T")
 
 PLAIN_TAG = "spectro__tag"
 _PAUSED = frozenset({"Paused", "Pausing", "Resuming"})
-# Usually 24 hexadecimal characters, but an agent-mode edge host has its name. It becomes part of paths and headers.
+# Usually 24 hexadecimal characters; the uid of an agent-mode edge host is its name. Uids become part of paths and
+# headers.
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True)
 class UserInfo:
-    """Whom the API key belongs to."""
+    """The user and tenant that the API key belongs to."""
 
     org_name: str
     tenant_uid: str
@@ -43,7 +43,7 @@ class UserInfo:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyInfo:
-    """What Palette reports of an API key, never its value. `expiry` is None for a key that never expires."""
+    """An API key as Palette lists it, without its value. `expiry` is None for a key that never expires."""
 
     name: str
     expiry: datetime | None
@@ -51,9 +51,9 @@ class ApiKeyInfo:
 
 @dataclass(frozen=True, slots=True)
 class OidcSpec:
-    """A cluster's OIDC configuration, without its client secret. `ca_pem` is the issuer's CA (None = system's trust).
+    """A cluster's OIDC configuration without its client secret. `ca_pem` is the issuer's CA (None = system's trust).
 
-    Palette may ask its clients to skip the issuer's TLS verification; palette-sync never does.
+    Palette's option to skip the issuer's TLS verification is ignored: palette-sync always verifies.
     """
 
     issuer_url: str
@@ -63,7 +63,7 @@ class OidcSpec:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a listing: its rows unread, the token of the next page ("" = the end), and the announced total."""
+    """One page of a listing: unparsed rows, the token of the next page ("" = last page), and the announced total."""
 
     items: tuple[object, ...]
     following: str
@@ -71,7 +71,7 @@ class Page:
 
 
 def read_page(document: object) -> Page:
-    """Raises Malformed; a page that does not say how it goes on cannot be known to be the last."""
+    """Parse a page. Raises Malformed, also if listmeta is missing: nothing else says whether it is the last page."""
     page = _object(document, "the listing")
     meta = page.get("listmeta")
     if not isinstance(meta, dict):
@@ -85,16 +85,16 @@ def read_page(document: object) -> Page:
 
 
 def read_project(row: object) -> Project:
-    """Read a `v1ProjectSummary`. Raises Malformed."""
+    """Parse a `v1ProjectSummary`. Raises Malformed."""
     metadata = _part(_object(row, "a project"), "metadata", "a project")
     return Project(_uid(metadata, "a project"), _name(metadata, "a project"))
 
 
 def read_cluster(row: object) -> Cluster:
-    """Read a `v1SpectroClusterSummary`. Raises Malformed.
+    """Parse a `v1SpectroClusterSummary`. Raises Malformed.
 
-    Where the row's annotation and its `projectMeta` name different projects, the annotation counts and the project's
-    name is left empty, for the caller to fill in.
+    If the annotation and `projectMeta` name different projects, the annotation counts, and the project's name stays
+    empty for the caller to fill in.
     """
     what = "a cluster"
     document = _object(row, what)
@@ -123,19 +123,20 @@ def read_cluster(row: object) -> Cluster:
 
 
 def read_user_info(document: object) -> UserInfo:
-    """Read a `v1UserInfo`. Raises Malformed."""
+    """Parse a `v1UserInfo`. Raises Malformed."""
     what = "the user's information"
     info = _object(document, what)
     tenant_uid = _text(info, "tenantUid", what)
     if not tenant_uid:
-        raise Malformed(f"{what} names no tenant")
+        raise Malformed(f"{what} has no tenant")
     return UserInfo(_text(info, "orgName", what), tenant_uid, _text(info, "userUid", what))
 
 
 def read_api_key(document: object, name: str, *, user_uid: str) -> ApiKeyInfo | None:
-    """Find the API key of that name or uid in a `v1ApiKeys`; None if it is not there. Raises Malformed.
+    """Find the API key with that name or uid in a `v1ApiKeys`; None if it is not listed. Raises Malformed.
 
-    Names are unique for a user only: of several the user's own counts, else the one that expires first.
+    Names are unique per user only. Of several matches, a key of the user `user_uid` counts, else the one that expires
+    first.
     """
     what = "an API key"
     found: list[tuple[bool, datetime, ApiKeyInfo]] = []
@@ -152,7 +153,7 @@ def read_api_key(document: object, name: str, *, user_uid: str) -> ApiKeyInfo | 
 
 
 def read_oidc(document: object) -> OidcSpec | None:
-    """Read a `v1SpectroClusterOidcSpec` and forget its secret. None where issuer or client is missing."""
+    """Parse a `v1SpectroClusterOidcSpec`, dropping its secret. None if issuer or client is missing."""
     what = "the OIDC configuration"
     spec = _object(document, what)
     issuer, client = _text(spec, "issuerUrl", what), _text(spec, "clientId", what)
@@ -164,7 +165,7 @@ def read_oidc(document: object) -> OidcSpec | None:
 
 
 def read_time(value: object) -> datetime | None:
-    """An RFC 3339 time in UTC; None for null, the year 1 and others far away, and what is no time."""
+    """Parse an RFC 3339 time as UTC; None for null, for years outside `YEARS` (such as 1), and for invalid text."""
     if not isinstance(value, str):
         return None
     try:
@@ -176,7 +177,7 @@ def read_time(value: object) -> datetime | None:
 
 
 def read_rows(rows: tuple[object, ...], read: Callable[[object], T]) -> list[T]:
-    """Read every row, naming the first that cannot be read by its place. Raises Malformed."""
+    """Parse every row. Raises Malformed, with the position of the first invalid row."""
     found: list[T] = []
     for number, row in enumerate(rows, 1):
         try:
@@ -209,7 +210,7 @@ def _permissions(annotations: dict[str, object]) -> frozenset[str] | None:
 
 @lru_cache(maxsize=256)
 def _words(listed: str) -> frozenset[str]:
-    """Rows of one key repeat the same few lists; the sets are shared."""
+    """Split a list of permissions. Most rows repeat the same few lists, so the sets are cached and shared."""
     return frozenset(word for entry in listed.split(",") if (word := entry.strip()))
 
 
@@ -224,7 +225,7 @@ def _location(location: dict[str, object]) -> Location:
 
 
 def _ca(encoded: str) -> str | None:
-    """The CA as PEM; Palette's field is base64 of it, but PEM as it is does no harm."""
+    """Return the CA as PEM. Palette sends base64 of PEM; plain PEM is accepted too."""
     if not encoded.strip():
         return None
     if _CERTIFICATE in encoded:
@@ -234,7 +235,7 @@ def _ca(encoded: str) -> str | None:
     except (binascii.Error, ValueError):
         text = ""
     if _CERTIFICATE not in text:
-        raise Malformed("the issuer's CA in the OIDC configuration is no base64 of a PEM certificate")
+        raise Malformed("the issuer's CA in the OIDC configuration is not a PEM certificate in base64")
     return text
 
 
@@ -243,7 +244,7 @@ def _uid(metadata: dict[str, object], what: str) -> str:
     if not uid:
         raise Malformed(f"{what} has no uid")
     if not _UID.fullmatch(uid):
-        raise Malformed(f"{what} has a uid that is none")
+        raise Malformed(f"{what} has an invalid uid")
     return uid
 
 
@@ -256,17 +257,17 @@ def _name(metadata: dict[str, object], what: str) -> str:
 
 def _object(value: object, what: str) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise Malformed(f"{what} is no object")
+        raise Malformed(f"{what} is not an object")
     return cast("dict[str, object]", value)
 
 
 def _part(document: dict[str, object], key: str, what: str) -> dict[str, object]:
-    """An object inside another; null and absence are the empty object."""
+    """Return a nested object; empty if it is null or absent."""
     value = document.get(key)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Malformed(f"{key} of {what} is no object")
+        raise Malformed(f"{key} of {what} is not an object")
     return cast("dict[str, object]", value)
 
 
@@ -274,21 +275,21 @@ def _array(value: object, what: str) -> list[object]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise Malformed(f"{what} is no array")
+        raise Malformed(f"{what} is not an array")
     return value
 
 
 def _text(document: dict[str, object], key: str, what: str) -> str:
-    """A string; null and absence are the empty one."""
+    """Return a string; empty if it is null or absent."""
     value = document.get(key)
     if value is None:
         return ""
     if not isinstance(value, str):
-        # A label's key may be foreign text; a field's name is ours.
-        raise Malformed(f"{key if key.isidentifier() else 'a value'} of {what} is no string")
+        # Keys of labels are foreign text and not repeated; names of fields are.
+        raise Malformed(f"{key if key.isidentifier() else 'a value'} of {what} is not a string")
     return value
 
 
 def _line(document: dict[str, object], key: str, what: str) -> str:
-    """A string that people will see: what would move a cursor, set a title or begin a line has no place in a name."""
+    """Return a string for people to read, without control characters and line breaks."""
     return visible(_text(document, key, what))

@@ -1,6 +1,6 @@
-"""A simulated world for development, demonstration, tests and benchmarks: Palette instances and Kubernetes API servers.
+"""Simulated Palette instances and Kubernetes API servers, for development, the demo, tests and benchmarks.
 
-Real servers, on loopback unless told otherwise, all in one process:
+They are real TLS servers in one process, on loopback unless `listen` says otherwise:
 `async with Simulator(SimulatorOptions(clusters=60)) as sim: ...`.
 """
 

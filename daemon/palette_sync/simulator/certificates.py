@@ -1,8 +1,8 @@
 """Certificate authorities of the simulated world, cheap enough for ten thousand of them in one process.
 
-Every authority has a key of its own, made when it is first needed, so that trust never mixes. What costs and can be
-shared is shared: one key pair serves all server certificates and one all client certificates, and the TLS context of a
-listener is built when its first client connects and dropped again when many others were used since.
+Every authority has its own key, created on first use, so no cluster trusts another's certificates. The rest is shared
+to save time and memory: one key pair for all server certificates, one for all client certificates, and a cache of the
+TLS contexts that were used last.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SharedKeys:
-    """The key pairs that all server and all client certificates of one simulator use."""
+    """The key pairs of all server and of all client certificates of one simulator."""
 
     server: ec.EllipticCurvePrivateKey
     client: ec.EllipticCurvePrivateKey
@@ -55,7 +55,7 @@ class SharedKeys:
 
 
 class Authority:
-    """A certificate authority that comes into being when somebody first asks for something of it."""
+    """A certificate authority whose key and certificate are created on first use."""
 
     def __init__(self, common_name: str) -> None:
         self._name = _name(common_name)
@@ -87,13 +87,13 @@ class Authority:
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def server_certificate(self, key: ec.EllipticCurvePrivateKey, *, host: str) -> bytes:
-        """A certificate (PEM) for `host`, 127.0.0.1, localhost and the names of an API server."""
+        """Issue a server certificate (PEM) for `host`, 127.0.0.1, localhost and the names of an API server."""
         names: list[x509.GeneralName] = [_general_name(name) for name in sorted({host, LOOPBACK, *_SERVER_NAMES})]
         subject = _name("simulated-server")
         return self._sign(subject, key, ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName(names))
 
     def client_certificate(self, key: ec.EllipticCurvePrivateKey, user: str, group: str) -> bytes:
-        """A certificate (PEM) by which a client is `user` of `group`, as kubeadm issues them."""
+        """Issue a client certificate (PEM) for `user` in `group`, like kubeadm."""
         return self._sign(_name(user, group), key, ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def _sign(
@@ -152,9 +152,9 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def server_context(authority: Authority, keys: SharedKeys, *, ask_client: bool, host: str = LOOPBACK) -> ssl.SSLContext:
-    """A TLS server context for clients that reach it as `host`.
+    """Build the TLS context of a server whose clients use the name or address `host`.
 
-    With `ask_client` they may show a certificate of the same authority.
+    With `ask_client`, clients may present a certificate of the same authority.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -167,7 +167,7 @@ def server_context(authority: Authority, keys: SharedKeys, *, ask_client: bool, 
 
 
 def _load_chain(context: ssl.SSLContext, pem: bytes) -> None:
-    """Load certificate and key; OpenSSL reads them from files only, so from one that lives in memory where it can."""
+    """Load certificate and key through a file, because OpenSSL only reads files; in memory if the system allows it."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("simulated-server", os.MFD_CLOEXEC)
         try:
@@ -183,7 +183,7 @@ def _load_chain(context: ssl.SSLContext, pem: bytes) -> None:
 
 
 class ContextCache:
-    """The TLS contexts of the listeners used last."""
+    """Keeps the TLS contexts that were used last."""
 
     def __init__(self, capacity: int = 512) -> None:
         self._capacity = capacity
@@ -200,9 +200,9 @@ class ContextCache:
 
 
 class LazyContext:
-    """Stands where asyncio expects a server's `SSLContext` and finds the real one when a client connects.
+    """Takes the place of a server's `SSLContext`, and looks up the real context when a client connects.
 
-    asyncio asks a server's context for `wrap_bio` only.
+    asyncio only calls `wrap_bio` of a server's context.
     """
 
     def __init__(self, find: Callable[[], ssl.SSLContext]) -> None:

@@ -1,17 +1,17 @@
-"""The control API: everything that a test may do to the simulated world, for other processes. JSON over plain HTTP.
+"""The control API: changes to the simulated world from other processes, as JSON over plain HTTP.
 
-It listens on loopback and holds no secrets back from changes, but tells none that was not made for the asker. Bodies
-and answers are JSON; what cannot be done answers 400 or 404 with `{"error": ...}`.
+It listens on loopback and needs no credential. It returns no secrets, except a token that a request asked it to issue.
+Bodies and answers are JSON; an invalid request is answered with 400 or 404 and `{"error": ...}`.
 
     GET    /                                the instances with their projects and clusters
     PATCH  /instances/{name}                {"key_permission": "tenant"|"project", "key_projects": [uid]|null,
                                              "key_active": bool, "rate_limits": bool, "oidc_absent_status": 200|404}
     POST   /projects                        {"instance", "name"} -> {"uid"}
     PATCH  /projects/{uid}                  {"name"}
-    DELETE /projects/{uid}                  with its clusters
+    DELETE /projects/{uid}                  also deletes its clusters
     POST   /clusters                        {"instance", "project": uid|null, "name", "oidc", "state", "health", "tags",
                                              "virtual"} -> {"uid", "url"}
-    GET    /clusters/{uid}                  row, counters of tokens and writes
+    GET    /clusters/{uid}                  its properties, and the numbers of tokens issued and of writes
     PATCH  /clusters/{uid}                  any of {"name", "project", "state", "health", "tags", "oidc", "paused",
                                              "proxied", "admin_download", "token_cap", "fill_delay",
                                              "termination_delay"}
@@ -20,14 +20,14 @@ and answers are JSON; what cannot be done answers 400 or 404 with `{"error": ...
     POST   /clusters/{uid}/user-token       {"name", "groups", "claims": {}} -> {"token", "key"}: what a person logs in
                                              with, if it has OIDC, and the JWK that verifies it
     POST   /clusters/{uid}/renew-authority  a new CA
-    POST   /clusters/{uid}/shut             its API server refuses connections from now on
+    POST   /clusters/{uid}/shut             its API server refuses connections permanently
     GET    /clusters/{uid}/kube/{kind}                       names, by namespace
     GET    /clusters/{uid}/kube/{kind}/{namespace}/{name}    an object; namespace "-" for cluster-wide kinds. The data
                                                              of Secrets is left out
-    PUT    /clusters/{uid}/kube/{kind}/{namespace}/{name}    put an object whatever the API's rules (drift)
-    PATCH  /clusters/{uid}/kube/{kind}/{namespace}/{name}    JSON merge patch, likewise
-    DELETE /clusters/{uid}/kube/{kind}/{namespace}/{name}    remove at once
-    GET    /faults                          the standing faults with their hits
+    PUT    /clusters/{uid}/kube/{kind}/{namespace}/{name}    write an object without the API's checks (drift)
+    PATCH  /clusters/{uid}/kube/{kind}/{namespace}/{name}    JSON merge patch, also without checks
+    DELETE /clusters/{uid}/kube/{kind}/{namespace}/{name}    remove an object immediately
+    GET    /faults                          the active faults with their hits
     POST   /faults                          the fields of `faults.Fault` -> {"id"}
     DELETE /faults                          DELETE /faults/{id}
     GET    /requests?last=100               the latest requests, oldest first
@@ -120,7 +120,7 @@ class ControlApi:
         if runner is not None:
             await runner.cleanup()
 
-    # The whole and its instances.
+    # The world and its instances.
 
     async def _describe(self, _: web.Request) -> web.Response:
         return _json(describe(self._world))
@@ -241,7 +241,7 @@ class ControlApi:
     async def _show_object(self, request: web.Request) -> web.Response:
         found = self._cluster(request).kube.get(*_place(request))
         if found is None:
-            raise KeyError("no such object")
+            raise KeyError("object")
         return _json(_shown(found))
 
     async def _put_object(self, request: web.Request) -> web.Response:
@@ -252,7 +252,7 @@ class ControlApi:
 
     async def _remove_object(self, request: web.Request) -> web.Response:
         if not self._cluster(request).kube.remove(*_place(request)):
-            raise KeyError("no such object")
+            raise KeyError("object")
         return _json({})
 
     # Faults and requests.
@@ -265,7 +265,7 @@ class ControlApi:
 
     async def _remove_fault(self, request: web.Request) -> web.Response:
         if not self._faults.remove(int(request.match_info["id"])):
-            raise KeyError("no such fault")
+            raise KeyError("fault")
         return _json({})
 
     async def _clear_faults(self, _: web.Request) -> web.Response:
@@ -296,7 +296,7 @@ async def _errors_as_json(request: web.Request, handler: Callable[[web.Request],
     except web.HTTPException as error:
         return _json({"error": error.reason}, error.status)
     except KeyError as error:
-        return _json({"error": f"not known: {error.args[0] if error.args else ''}"}, 404)
+        return _json({"error": f"not found: {error.args[0] if error.args else ''}"}, 404)
     except (ValueError, TypeError, re.error) as error:
         return _json({"error": str(error)}, 400)
     return response
@@ -309,7 +309,7 @@ def _json(document: object, status: int = 200) -> web.Response:
 async def _body(request: web.Request, allowed: Any = None) -> Json:
     body = orjson.loads(await request.read() or b"{}")
     if not isinstance(body, dict):
-        raise ValueError("the body is no JSON object")  # noqa: TRY004 - answered as 400 like other bad values
+        raise ValueError("the body is not a JSON object")  # noqa: TRY004 - answered as 400 like other bad values
     if allowed is not None and set(body) - set(allowed):
         raise ValueError(f"unknown fields: {', '.join(sorted(set(body) - set(allowed)))}")
     return body

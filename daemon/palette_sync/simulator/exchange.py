@@ -1,7 +1,7 @@
-"""One request and one answer as plain values, so that the simulated APIs stay free of sockets.
+"""Requests and answers as plain values, so that the simulated APIs need no sockets.
 
-`Call` is what an API sees, `Answer` what it says; `listener.Frontend` turns them into HTTP. JSON documents of foreign
-APIs are the simulator's subject, so they cross its modules as dictionaries (`Json`).
+An API receives a `Call` and returns an `Answer`; `listener.Frontend` translates both from and to HTTP. The JSON
+documents of the simulated APIs are passed between modules as dictionaries (`Json`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEXT = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request, read whole. `client_subject` is the verified client certificate's (common name, organisations)."""
+    """A complete request. `client_subject` is (common name, organisations) of the verified client certificate."""
 
     method: str
     path: str
@@ -33,13 +33,13 @@ class Call:
     client_subject: tuple[str, tuple[str, ...]] | None = None
 
     def json(self) -> Any:
-        """The body as JSON, or None for an empty one. Raises ValueError on anything else."""
+        """Parse the body as JSON; None if it is empty. Raises ValueError if it is invalid."""
         return orjson.loads(self.body) if self.body.strip() else None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer, complete before its first byte is sent. The body never shows: it may hold a secret."""
+    """A complete answer. `repr` leaves out the body, which may hold a secret."""
 
     status: int
     body: bytes = field(default=b"", repr=False)

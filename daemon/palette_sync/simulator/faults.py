@@ -1,7 +1,7 @@
-"""Faults that a test or an operator of the simulator puts in the way of requests, and the book that keeps them.
+"""Fault injection: faults that tests add to the simulator, and the list of the active ones.
 
-The first standing fault that matches a request decides what happens to it; `latency` faults add up and leave the
-request otherwise alone.
+The first active fault that matches a request decides what happens to it. `latency` faults add up and change nothing
+else.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ Kind = Literal["status", "hang", "slow-body", "truncate", "garbage", "drop", "lo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What goes wrong, and for which requests; a selector left at None matches everything.
+    """What goes wrong, and for which requests. A selector that is None matches every request.
 
-    `path` is a regular expression searched in the path without query. `times` is how many requests it hits (None = for
-    ever). By kind:
+    `path` is a regular expression that is searched in the path without query. `times` is the number of requests that
+    the fault hits (None = no limit). The kinds:
 
-    - `status`: answers `status` with `headers` and `body` at once, without doing anything.
-    - `hang`: never answers, until the client leaves or the simulator stops.
-    - `slow-body`: does the work, then sends the body in small pieces, one every `seconds`.
-    - `truncate`: does the work, announces the whole body, sends half of it and closes.
-    - `garbage`: 200 with bytes that are no JSON and no YAML, without doing anything.
-    - `drop`: closes the connection without an answer, without doing anything.
-    - `lost-answer`: does the work and then closes the connection without an answer.
-    - `redirect`: 307 to `location`.
-    - `latency`: `seconds` more, then as usual.
+    - `status`: answer with `status`, `headers` and `body`; the request is not executed.
+    - `hang`: do not answer until the client disconnects or the simulator stops.
+    - `slow-body`: execute the request, then send the body in small pieces, one every `seconds`.
+    - `truncate`: execute the request, announce the full length, send half of the body and close.
+    - `garbage`: answer 200 with bytes that are neither JSON nor YAML; the request is not executed.
+    - `drop`: close the connection without an answer; the request is not executed.
+    - `lost-answer`: execute the request, then close the connection without an answer.
+    - `redirect`: answer 307 to `location`; the request is not executed.
+    - `latency`: wait `seconds`, then answer normally.
     """
 
     target: Target
@@ -51,19 +51,19 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.target not in get_args(Target) or self.kind not in get_args(Kind):
-            raise ValueError(f"no fault of kind {self.kind!r} for target {self.target!r}")
+            raise ValueError(f"there is no fault of kind {self.kind!r} for target {self.target!r}")
         if self.path is not None:
             try:
                 re.compile(self.path)
             except re.error as error:
-                raise ValueError(f"path is no regular expression: {error}") from None
+                raise ValueError(f"path is not a regular expression: {error}") from None
         if self.times is not None and self.times < 1:
-            raise ValueError("times is at least 1, or None for ever")
+            raise ValueError("times must be at least 1, or None for no limit")
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request arrived and what it asks for: all that faults and the request log look at."""
+    """Where a request arrived and what it asks for, as faults and the request log see it."""
 
     target: Target
     instance: str
@@ -75,7 +75,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class StandingFault:
-    """A fault in the book: `remaining` counts down (None = for ever), `hits` counts up."""
+    """An active fault with the number of hits so far and the hits that remain (None = no limit)."""
 
     id: int
     fault: Fault
@@ -109,21 +109,21 @@ class _Entry:
 
 
 class FaultBook:
-    """The standing faults, in the order in which they were added."""
+    """The active faults, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}
         self._last_id = 0
 
     def add(self, fault: Fault) -> int:
-        """Put `fault` in force and return its id."""
+        """Add a fault and return its id."""
         self._last_id += 1
         pattern = re.compile(fault.path) if fault.path is not None else None
         self._entries[self._last_id] = _Entry(fault, pattern, fault.times)
         return self._last_id
 
     def remove(self, fault_id: int) -> bool:
-        """Lift a fault; False if there is none of that id."""
+        """Remove a fault; False if no fault has that id."""
         return self._entries.pop(fault_id, None) is not None
 
     def clear(self) -> None:
@@ -133,7 +133,7 @@ class FaultBook:
         return tuple(StandingFault(i, e.fault, e.remaining, e.hits) for i, e in self._entries.items())
 
     def meet(self, origin: Origin) -> tuple[float, Fault | None]:
-        """The extra latency (seconds) and the fault that this request meets; both count as hits."""
+        """Return the extra latency (seconds) and the fault for a request, and count them as hits."""
         if not self._entries:
             return 0.0, None
         extra = 0.0

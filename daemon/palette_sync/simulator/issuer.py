@@ -1,4 +1,4 @@
-"""The OpenID issuer that each Palette instance is: its discovery document and its keys."""
+"""The OpenID issuer of a Palette instance: discovery document and keys."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def issuer_path(instance: SimInstance) -> str:
 
 
 def answer_issuer(instance: SimInstance, path: str) -> Answer | None:
-    """The answer to a GET below the issuer's own path, or None where there is nothing."""
+    """Answer a GET below the issuer's path; None for an unknown path."""
     cached = {"Cache-Control": f"public, max-age={MAX_AGE}"}
     rest = path.removeprefix(issuer_path(instance))
     if rest == "/.well-known/openid-configuration":

@@ -1,4 +1,4 @@
-"""The API server of one simulated cluster: authentication, authorisation, then the resource or review asked for."""
+"""The API server of one simulated cluster: authentication, authorisation, resources and reviews."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PAGE_MARK = "sim:"
 
 
 class KubeApi:
-    """Answers calls over a store. `version` is what `/version` says; `token_cap` (seconds) is asked per request."""
+    """Serves the objects of a store. `/version` returns `version`; every TokenRequest reads `token_cap` (seconds)."""
 
     def __init__(
         self, store: KubeStore, tokens: TokenAuthority, *, version: str, token_cap: Callable[[], float | None]
@@ -58,7 +58,7 @@ class KubeApi:
             raise errors.unauthorized()
         return user
 
-    # Paths that are no resources.
+    # Paths that do not name a resource.
 
     def _answer_url(self, call: Call, user: User) -> Answer:
         attributes = Attributes(call.method.lower(), url=call.path)
@@ -166,9 +166,9 @@ def _body(call: Call) -> Json:
     try:
         body = call.json()
     except ValueError:
-        raise errors.bad_request("the object provided is unrecognized: it is no JSON") from None
+        raise errors.bad_request("the object provided is unrecognized: it is not JSON") from None
     if not isinstance(body, dict):
-        raise errors.bad_request("the object provided is unrecognized: it is no JSON object")
+        raise errors.bad_request("the object provided is unrecognized: it is not a JSON object")
     return body
 
 
@@ -197,7 +197,7 @@ def _list(store: KubeStore, resource: Resource, namespace: str, call: Call) -> J
 
 
 def _matches(item: Json, term: str, pick: Callable[[Json, str], str | None]) -> bool:
-    """One term of a selector: `key=value`, `key==value`, `key!=value`, `key` or `!key`."""
+    """Match one term of a selector: `key=value`, `key==value`, `key!=value`, `key` or `!key`."""
     if "!=" in term:
         key, _, value = term.partition("!=")
         return pick(item, key.strip()) != value.strip()

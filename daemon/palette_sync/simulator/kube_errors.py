@@ -1,4 +1,4 @@
-"""The errors of an API server, as its clients see them: HTTP status, reason and a `kind: Status` body."""
+"""The errors of an API server as clients receive them: HTTP status, reason and a `kind: Status` body."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class KubeApiError(Exception):
-    """A request that the API server refuses; `answer` is what it says."""
+    """The API server rejects a request; `answer` builds the response."""
 
     def __init__(self, status: int, reason: str, message: str, details: Json | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Who may do what: RBAC as an API server evaluates it, over the roles and bindings that the cluster holds."""
+"""Authorisation by RBAC, as an API server evaluates the roles and bindings of its cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUPERUSERS = "system:masters"
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What a request wants: a verb on a resource, or (`url` set) on a path that is none."""
+    """What a request wants to do: a verb on a resource, or on a non-resource path (`url`)."""
 
     verb: str
     group: str = ""
@@ -37,7 +37,7 @@ class Verdict:
 
 
 def decide(store: KubeStore, user: User, attributes: Attributes) -> Verdict:
-    """Whether `user` may do what `attributes` say, and by which binding."""
+    """Decide whether `user` may do what `attributes` describe, and name the binding that allows it."""
     if SUPERUSERS in user.groups:
         return Verdict(allowed=True)
     for binding in store.list(CLUSTER_ROLE_BINDINGS):

@@ -1,4 +1,4 @@
-"""The resources that the simulated API servers know, and how a path names one of them."""
+"""The resources of the simulated API servers, and the parsing of resource paths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ RBAC_GROUP = "rbac.authorization.k8s.io"
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind of object: `plural` as in paths; `namespaced` objects live in a namespace; `virtual` ones are not kept."""
+    """A kind of object. `plural` is its name in paths; objects of `virtual` kinds (reviews) are not stored."""
 
     group: str
     version: str
@@ -84,13 +84,13 @@ _GROUPS = {(r.group, r.version) for r in RESOURCES}
 
 
 def resource_named(word: str) -> Resource:
-    """The resource of a kind (`ClusterRole`) or a plural (`clusterroles`), in any case. Raises KeyError."""
+    """Find a resource by its kind (`ClusterRole`) or plural (`clusterroles`), ignoring case. Raises KeyError."""
     return _BY_WORD[word.lower()]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a resource path names. `resource` is None where this server does not know it; empty strings = absent."""
+    """A parsed resource path. `resource` is None if this server does not know it; absent parts are empty strings."""
 
     group: str
     version: str
@@ -102,7 +102,7 @@ class Target:
 
 
 def parse_path(path: str) -> Target | None:
-    """What `path` names, or None where it is not the path of a resource."""
+    """Parse a path; None if it is not the path of a resource."""
     parts = path.strip("/").split("/")
     if parts[0] == "api" and len(parts) > 2:  # noqa: PLR2004 - api, version, resource
         group, version, rest = "", parts[1], parts[2:]

@@ -1,6 +1,7 @@
-"""What a freshly made cluster holds: system namespaces and roles as kubeadm leaves them, and a small shop to look at.
+"""The objects of a new cluster: system namespaces and roles as kubeadm creates them, and a small web shop.
 
-Default roles and bindings are the same documents in every cluster and are shared; the rest is made when asked for.
+Default roles and bindings are equal in every cluster, so all clusters share the same documents. The other objects are
+created when they are first requested.
 """
 
 from __future__ import annotations
@@ -54,12 +55,12 @@ _BINDINGS = {
 
 
 def stable_uid(*words: str) -> str:
-    """A UUID that depends on nothing but `words`."""
+    """Return a UUID that depends only on `words`."""
     return str(uuid.UUID(bytes=hashlib.sha256("\0".join(words).encode()).digest()[:16], version=4))
 
 
 def seed(cluster_uid: str, resource: Resource) -> list[Json]:
-    """The objects of one kind in a fresh cluster."""
+    """Return the objects of one kind in a new cluster."""
     if resource is resources.CLUSTER_ROLES:
         return list(_cluster_roles())
     if resource is resources.CLUSTER_ROLE_BINDINGS:

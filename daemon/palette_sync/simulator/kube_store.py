@@ -1,12 +1,12 @@
-"""The objects of one simulated cluster: uids, resource versions, preconditions, and the controllers that react to them.
+"""The objects of one simulated cluster: uids, resource versions, preconditions and controllers.
 
-Two ways lead in. `create`, `replace`, `merge` and `delete` are what the API offers, with its refusals
-(`kube_errors.KubeApiError`). `put` and `remove` are the hand of a test: they change anything, so that drift can be
-made that the API itself would not allow.
+There are two interfaces. `create`, `replace`, `merge` and `delete` serve the API and raise its errors
+(`kube_errors.KubeApiError`). `put`, `patch` and `remove` are for tests: they skip the API's checks, so that a test can
+create any drift.
 
-Stored documents are never changed in place but replaced, so default objects are shared by all clusters; the documents
-handed out by `read` and `list` must not be changed either. The controllers (filling of token Secrets, end of
-namespaces) have no timer: what is due happens before the next access.
+Stored documents are replaced, never modified, because all clusters share the default objects. Callers must not modify
+what `read` and `list` return. The controllers (which fill token Secrets and end namespaces) have no timer: what is due
+happens before the next access.
 """
 
 from __future__ import annotations
@@ -41,16 +41,15 @@ _MODIFIED = "the object has been modified; please apply your changes to the late
 
 
 def timestamp(when: float) -> str:
-    """Unix seconds as Kubernetes writes times: RFC 3339, whole seconds, `Z`."""
+    """Format Unix seconds as Kubernetes does: RFC 3339, whole seconds, `Z`."""
     return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class KubeStore:
-    """`seed` gives the objects of a kind that a fresh cluster has; it is asked when the kind is first touched.
+    """The objects of one cluster. `seed` returns a new cluster's objects of a kind, on first access to that kind.
 
-    `fill_delay` (seconds) is how long the token controller takes; `termination_delay` how long a deleted namespace
-    stays Terminating (None = until `finish_termination`). `make_token` signs the token of a
-    `kubernetes.io/service-account-token` Secret.
+    The token controller fills a Secret after `fill_delay` seconds, with the token that `make_token` signs. A deleted
+    namespace stays Terminating for `termination_delay` seconds (None = until `finish_termination`).
     """
 
     def __init__(
@@ -75,10 +74,10 @@ class KubeStore:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._ticket = 0
 
-    # What tests use: kinds by name, copies out, anything in.
+    # For tests: kinds are given by name, copies are returned, nothing is checked.
 
     def get(self, kind: str, namespace: str | None, name: str) -> Json | None:
-        """A copy of an object, or None. `kind` is a kind or a plural."""
+        """Return a copy of an object, or None. `kind` is a kind or a plural."""
         found = self.find(resource_named(kind), namespace or "", name)
         return copy.deepcopy(found)
 
@@ -86,9 +85,9 @@ class KubeStore:
         return [item["metadata"]["name"] for item in self.list(resource_named(kind), namespace or "")]
 
     def put(self, kind: str, namespace: str | None, name: str, body: Json) -> Json:
-        """Create or replace an object whatever the API's rules say; returns a copy of what is stored.
+        """Create or replace an object without the API's checks. Returns a copy of the stored object.
 
-        Server fields that `body` leaves out (uid, creationTimestamp) are kept or made up.
+        If `body` lacks uid or creationTimestamp, the object keeps its own or gets new ones.
         """
         resource = resource_named(kind)
         old = self.find(resource, namespace or "", name)
@@ -105,14 +104,14 @@ class KubeStore:
         return copy.deepcopy(self._keep(resource, new))
 
     def patch(self, kind: str, namespace: str | None, name: str, change: Json) -> Json:
-        """`put` what a JSON merge patch makes of an object. Raises KeyError where there is none."""
+        """Apply a JSON merge patch without the API's checks. Raises KeyError if the object does not exist."""
         old = self.get(kind, namespace, name)
         if old is None:
             raise KeyError(f"{kind} {name}")
         return self.put(kind, namespace, name, merge_patch(old, change))
 
     def remove(self, kind: str, namespace: str | None, name: str) -> bool:
-        """Remove an object at once, with all that goes with it; False if there is none."""
+        """Remove an object and its dependents immediately; False if it does not exist."""
         resource = resource_named(kind)
         if self.find(resource, namespace or "", name) is None:
             return False
@@ -123,14 +122,14 @@ class KubeStore:
         return True
 
     def finish_termination(self, name: str) -> None:
-        """End a namespace now: it and all in it vanish."""
+        """Remove a namespace with all its objects immediately."""
         for resource in list(self._objects):
             for key in [key for key in self._kind(resource) if key[0] == name and resource.namespaced]:
                 del self._kind(resource)[key]
         self._kind(NAMESPACES).pop(("", name), None)
         self._version += 1
 
-    # What the API uses.
+    # For the API.
 
     @property
     def version(self) -> str:
@@ -147,7 +146,7 @@ class KubeStore:
         return found
 
     def list(self, resource: Resource, namespace: str = "") -> list[Json]:
-        """All objects of a kind, of one namespace or (empty) of all, ordered by namespace and name."""
+        """Return the objects of a kind in a namespace (empty = all), ordered by namespace and name."""
         self._settle()
         kind = self._kind(resource)
         return [kind[key] for key in sorted(kind) if namespace in {"", key[0]} or not resource.namespaced]
@@ -206,7 +205,7 @@ class KubeStore:
     def delete(
         self, resource: Resource, namespace: str, name: str, preconditions: Json | None = None, *, dry_run: bool = False
     ) -> Json:
-        """Delete an object and return it as it was; a namespace is returned Terminating."""
+        """Delete an object and return its last state. A namespace is returned as Terminating."""
         old = self.read(resource, namespace, name)
         metadata = old["metadata"]
         for field, word in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
@@ -221,7 +220,7 @@ class KubeStore:
         self._drop(resource, namespace, name)
         return old
 
-    # The inside.
+    # Internals.
 
     def _kind(self, resource: Resource) -> dict[tuple[str, str], Json]:
         kind = self._objects.get(resource)
@@ -289,7 +288,7 @@ class KubeStore:
             self.finish_termination(name)
 
     def _fill(self, namespace: str, name: str) -> None:
-        """What the token controller does with a token Secret: fill it, or delete it where its account is missing."""
+        """Do the token controller's work: fill a token Secret, or delete it if its service account is missing."""
         secret = self._kind(SECRETS).get((namespace, name))
         if secret is None or "token" in (secret.get("data") or {}):
             return
@@ -314,7 +313,7 @@ class KubeStore:
 
 
 def merge_patch(old: Any, change: Any) -> Any:
-    """What RFC 7396 makes of `old`; neither argument is changed."""
+    """Return `old` with a JSON merge patch (RFC 7396) applied. Neither argument is modified."""
     if not isinstance(change, dict):
         return copy.deepcopy(change)
     merged = dict(old) if isinstance(old, dict) else {}

@@ -1,7 +1,7 @@
-"""Service-account tokens of one simulated cluster: real signed JWTs, and the checks an API server makes of them.
+"""Service-account tokens of one simulated cluster: signed JWTs, and the checks that an API server makes.
 
-A bearer lives as long as its signature, its time, its service account (by uid) and what it is bound to (by uid) hold;
-there is no token cache, so a deleted Secret ends its tokens at once.
+A token is valid as long as its signature is valid, it is not expired, and its service account and bound object still
+exist with the same uid. There is no token cache, so deleting a Secret invalidates its tokens immediately.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MAX_KNOWN = 1000
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who a request comes from."""
+    """The authenticated user of a request."""
 
     name: str
     groups: frozenset[str]
@@ -46,7 +46,7 @@ class User:
 
     @property
     def service_account(self) -> tuple[str, str] | None:
-        """Namespace and name, where the user is a service account."""
+        """Namespace and name, if the user is a service account."""
         parts = self.name.split(":")
         return (parts[2], parts[3]) if parts[:2] == ["system", "serviceaccount"] and len(parts) == 4 else None  # noqa: PLR2004
 
@@ -57,7 +57,7 @@ def service_account_user(namespace: str, name: str, uid: str) -> User:
 
 
 class TokenAuthority:
-    """Issues and checks the tokens of one cluster. `issued` counts what TokenRequest granted."""
+    """Issues and checks the tokens of one cluster. `issued` counts the tokens granted by TokenRequest."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.issued = 0
@@ -71,11 +71,11 @@ class TokenAuthority:
         return ECKey.generate_key("P-256", auto_kid=True)
 
     def revoke_all(self) -> None:
-        """Make every token issued so far invalid, as a changed signing key would."""
+        """Invalidate all tokens issued so far, like a new signing key."""
         self._revoked_before = self._serial
 
     def grant(self, store: KubeStore, account: Json, body: Json, cap: float | None) -> Json:
-        """Answer a TokenRequest. `cap` (seconds) shortens what is granted. Raises `KubeApiError`."""
+        """Answer a TokenRequest. `cap` (seconds) limits the granted life. Raises KubeApiError."""
         name = account["metadata"]["name"]
         spec = body.get("spec") or {}
         seconds = spec.get("expirationSeconds", DEFAULT_SECONDS)
@@ -104,7 +104,7 @@ class TokenAuthority:
         }
 
     def for_secret(self, account: Json, secret: Json) -> str:
-        """The token of a `kubernetes.io/service-account-token` Secret: it never expires."""
+        """Sign the token of a `kubernetes.io/service-account-token` Secret, which never expires."""
         prefix = "kubernetes.io/serviceaccount/"
         claims = {
             "iss": LEGACY_ISSUER,
@@ -127,7 +127,7 @@ class TokenAuthority:
         return self._sign({**usual, **claims, "sub": name, "groups": [*groups]})
 
     def authenticate(self, store: KubeStore, token: str) -> User | None:
-        """Whose token this is, or None where it is not valid (any more)."""
+        """Return the user of a token, or None if it is not valid."""
         claims = self._claims(token)
         if claims is None or claims["serial"] <= self._revoked_before:
             return None

@@ -1,4 +1,4 @@
-"""What an API server refuses to store, and what it fills in: the rules for the resources that this project writes.
+"""Validation and defaults of an API server, for the resources that palette-sync writes.
 
 Source: kubernetes, `pkg/apis/core/validation` and `pkg/apis/rbac/validation`.
 """
@@ -31,7 +31,7 @@ _MAX_NAME = 253
 
 
 def check_identity(resource: Resource, body: Json, namespace: str, name: str) -> None:
-    """Refuse a body that is of another kind, name or namespace than the path says. Fills in what is left out."""
+    """Reject a body whose kind, name or namespace differs from the path, and fill in missing ones."""
     for field, want in (("kind", resource.kind), ("apiVersion", resource.api_version)):
         have = body.setdefault(field, want)
         if have != want:
@@ -63,7 +63,7 @@ def check_name(resource: Resource, name: str) -> None:
 
 
 def check_content(resource: Resource, name: str, new: Json, old: Json | None) -> None:
-    """Check and complete `new`, which replaces `old` (None = it is created)."""
+    """Check `new` and fill in its defaults. It replaces `old` (None = it is created)."""
     if resource is SECRETS:
         _check_secret(name, new, old)
     elif resource in {CLUSTER_ROLES, ROLES}:

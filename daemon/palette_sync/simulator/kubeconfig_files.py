@@ -1,4 +1,4 @@
-"""The kubeconfig files that Palette hands out, as text."""
+"""The kubeconfig files that Palette offers for download, as text."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def _trust(cluster: SimCluster) -> str:
 
 
 def admin_kubeconfig(cluster: SimCluster) -> str:
-    """The shared administrator's file, with the names that kubeadm gives."""
+    """Build the administrator's kubeconfig, with the names that kubeadm uses."""
     head = _CLUSTER.format(name="kubernetes", user="kubernetes-admin", trust=_trust(cluster), server=cluster.url)
     return head + _CERTIFICATE.format(certificate=_b64(cluster.admin_certificate), key=_b64(cluster.admin_key))
 
 
 def oidc_kubeconfig(cluster: SimCluster, *, proxied: bool) -> str:
-    """The users' file of an OIDC cluster. `proxied` names the server by its second name, as Spectro Proxy would."""
+    """Build the users' kubeconfig of an OIDC cluster. `proxied`: with a second server name, as with Spectro Proxy."""
     server = cluster.url.replace("127.0.0.1", "localhost") if proxied else cluster.url
     head = _CLUSTER.format(name=cluster.name, user="oidc", trust=_trust(cluster), server=server)
     instance = cluster.instance
@@ -75,12 +75,12 @@ def oidc_kubeconfig(cluster: SimCluster, *, proxied: bool) -> str:
 
 
 def download(cluster: SimCluster, text: str) -> Answer:
-    """The answer that carries a file; for half of the clusters (by uid) its body is base64."""
+    """Answer with a file. For half of the clusters (by uid) the body is base64."""
     body = _b64(text) if encoded(cluster) else text
     disposition = f'attachment; filename="{cluster.name}.kubeconfig"'
     return Answer(200, body.encode(), OCTETS, {"Content-Disposition": disposition})
 
 
 def encoded(cluster: SimCluster) -> bool:
-    """Whether this cluster's files come in base64."""
+    """Return whether this cluster's files are sent as base64."""
     return int(cluster.uid[-1], 16) % 2 == 1

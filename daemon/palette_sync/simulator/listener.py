@@ -1,7 +1,7 @@
-"""The network side: one HTTP server object behind any number of TLS listeners, on loopback unless told otherwise.
+"""The network side of the simulator: one HTTP server object behind any number of TLS listeners.
 
 A listener belongs to a `Site` (a Palette instance or a cluster's API server). The frontend finds the site by the local
-port, lets faults and latency have their way, counts the request, and sends what the site answers.
+port, applies faults and latency, logs the request, and sends the site's answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GARBAGE = b"\x00\xff<html>{{:::\x1f garbage ]]" * 8
 
 
 class Site(Protocol):
-    """What stands behind a listener."""
+    """The server behind a listener."""
 
     @property
     def instance_name(self) -> str: ...
@@ -48,7 +48,7 @@ class Site(Protocol):
 
 
 class Listener:
-    """An open port; `close` frees it at once. Connections that stand are dropped at their next request."""
+    """An open port. `close` frees it immediately; open connections are dropped at their next request."""
 
     def __init__(self, host: str, port: int, close: Callable[[], None]) -> None:
         self.host = host
@@ -61,9 +61,9 @@ class Listener:
 
 
 class Frontend:
-    """Serves all sites of one simulator. Must be made and used inside one running loop.
+    """Serves all sites of one simulator. Create and use it inside one running event loop.
 
-    `listen`: the IPv4 address that is bound; `host`: what clients call it.
+    `listen` is the IPv4 address to bind, and `host` the name or address in URLs.
     """
 
     def __init__(self, faults: FaultBook, log: RequestLog, latency: float, *, listen: str, host: str) -> None:
@@ -80,7 +80,7 @@ class Frontend:
         )
 
     async def open(self, site: Site, find_context: Callable[[], ssl.SSLContext]) -> Listener:
-        """Listen for `site` on a free port; its TLS context is asked for when somebody connects."""
+        """Listen for `site` on a free port. `find_context` is called for every connection."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
@@ -103,7 +103,7 @@ class Frontend:
             server.close()
 
     async def close(self) -> None:
-        """Close every port and connection; requests that hang are dropped."""
+        """Close all ports and connections, including hanging requests."""
         self._stopping.set()
         for port in list(self._servers):
             self._shut(port)
@@ -126,7 +126,7 @@ class Frontend:
         extra, fault = self._faults.meet(origin)
         if self.latency + extra > 0:
             await asyncio.sleep(self.latency + extra)
-        answer = _made_up(fault) if fault is not None else None
+        answer = _injected_answer(fault) if fault is not None else None
         if answer is None and (fault is None or fault.kind not in {"hang", "drop"}):
             answer = site.answer(call)
         sent = answer if fault is None or fault.kind != "lost-answer" else None
@@ -178,8 +178,8 @@ def _subject(transport: asyncio.Transport) -> tuple[str, tuple[str, ...]] | None
     return name, tuple(value for key, value in pairs if key == "organizationName")
 
 
-def _made_up(fault: Fault) -> Answer | None:
-    """The answer of a fault that gives one without asking the site."""
+def _injected_answer(fault: Fault) -> Answer | None:
+    """Return the answer of a fault that replaces the site's answer, or None."""
     if fault.kind == "status":
         body = fault.body if fault.body is not None else f"fault injected: {fault.status}\n"
         return Answer(fault.status, body.encode(), "text/plain; charset=utf-8", fault.headers)
@@ -195,7 +195,7 @@ def _headers(answer: Answer) -> dict[str, str]:
 
 
 def _cut(request: web.BaseRequest) -> web.StreamResponse:
-    """Close the connection without a word; what is returned finds it closed and is never sent."""
+    """Close the connection without an answer. The returned response is never sent."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response(status=499)

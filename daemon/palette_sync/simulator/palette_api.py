@@ -1,6 +1,6 @@
-"""One simulated Palette: routing in its two error dialects, credentials, scope rules, paging, limits.
+"""The API of one simulated Palette: routing, both forms of error documents, API keys, scopes, paging, rate limits.
 
-The order of the checks is that of the real service as far as it is known: rate limit, route (integer codes),
+The checks are in the order of the real service as far as it is known: rate limit, route (errors with a number as code),
 credential, project header, parameters, permission.
 """
 
@@ -33,7 +33,7 @@ _PROJECT_HEADER = "ProjectUid"
 
 
 class PaletteError(Exception):
-    """A refusal; `code` is a word in Palette's own dialect and a number in that of its framework."""
+    """An error answer. `code` is a word in Palette's own errors, and a number in those of its HTTP framework."""
 
     def __init__(self, status: int, code: str | int, message: str) -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ def _no_cluster(uid: str) -> PaletteError:
 
 
 class PaletteApi:
-    """The site of one instance. It reads the world at each call, so changes show at once."""
+    """The site of one instance. It reads the world at every call, so changes take effect immediately."""
 
     def __init__(self, instance: SimInstance) -> None:
         self._instance = instance
@@ -90,7 +90,7 @@ class PaletteApi:
             ("GET", f"{one}/assets/kubeconfigclient", self._kubeconfig),
         ]
 
-    # What a listener asks of a site.
+    # The site of a listener.
 
     @property
     def instance_name(self) -> str:
@@ -126,7 +126,7 @@ class PaletteApi:
             return error.answer()
 
     def _answer_public(self, call: Call) -> Answer | None:
-        """Paths that ask for no credential: health, the tenant's login page, the issuer."""
+        """Answer the paths that need no credential: health, the tenant's login page, the issuer; None for others."""
         if call.method != "GET":
             return None
         if call.path in {"/v1/health/ping", "/v1/health/ready"}:
@@ -202,7 +202,7 @@ class PaletteApi:
     # Clusters.
 
     def _visible(self, call: Call) -> list[SimCluster]:
-        """The clusters in the scope of a call: its project's, or without header all of the tenant."""
+        """Return the clusters in the scope of a call: its project's, or without project header all of the tenant."""
         uid = call.headers.get(_PROJECT_HEADER)
         clusters = self._instance.clusters.values()
         if uid:
@@ -314,7 +314,7 @@ def _limit(call: Call, *, cap_silently: bool) -> int:
 
 
 def _page(call: Call, rows: list[Row], *, cap_silently: bool) -> tuple[list[Row], Json]:
-    """One page and its `listmeta`. The `continue` token is an offset: rows move when the set changes between pages."""
+    """Return a page and its `listmeta`. `continue` is an offset, so rows move if clusters come or go between pages."""
     limit = _limit(call, cap_silently=cap_silently)
     offset = _number(call, "offset") or 0
     token = call.query.get("continue")

@@ -1,6 +1,7 @@
-"""The simulated world as Palette's JSON documents, after its OpenAPI description and documented samples.
+"""Palette's JSON documents for the simulated world, after its OpenAPI description and documented examples.
 
-Where a real Palette answers null for an empty list, so do these documents in a few places: clients must bear it.
+The real Palette sometimes sends null instead of an empty list. Some of these documents do so too, so that clients are
+tested with it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _AGENT = "4.9.22/20260628.1200"
 
 
 def time_text(when: datetime) -> str:
-    """RFC 3339 with milliseconds and `Z`."""
+    """Format a time as RFC 3339 with milliseconds and `Z`."""
     return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03}Z"
 
 
@@ -246,7 +247,7 @@ def _endpoints(cluster: SimCluster) -> list[Json]:
 
 
 def cluster_overview(cluster: SimCluster) -> Json:
-    """`v1SpectroClusterUidSummary`: the only document that knows of kubeconfigs (`kubeMeta`)."""
+    """`v1SpectroClusterUidSummary`: the only document with information about kubeconfigs (`kubeMeta`)."""
     return {
         "metadata": _cluster_metadata(cluster),
         "spec": {
@@ -276,7 +277,7 @@ def cluster_overview(cluster: SimCluster) -> Json:
 
 
 def cluster_object(cluster: SimCluster) -> Json:
-    """`v1SpectroCluster`: no health and no kubeMeta in this one."""
+    """`v1SpectroCluster`, which has neither health nor kubeMeta."""
     return {
         "kind": "SpectroCluster",
         "apiVersion": "v1",
@@ -304,7 +305,7 @@ def cluster_status(cluster: SimCluster) -> Json:
 
 
 def oidc(cluster: SimCluster, ca_base64: str) -> Json:
-    """`v1SpectroClusterOidcSpec`; its client secret is a canary that must never turn up anywhere."""
+    """`v1SpectroClusterOidcSpec`. Its client secret is a canary: tests check that it appears nowhere."""
     if not cluster.oidc:
         return {}
     return {
@@ -322,7 +323,7 @@ def oidc(cluster: SimCluster, ca_base64: str) -> Json:
     }
 
 
-# The search itself.
+# The search.
 
 
 def search_schema() -> Json:

@@ -1,6 +1,6 @@
-"""Palette's rate limits as its documentation states them: token buckets per endpoint prefix, over all callers.
+"""Palette's documented rate limits: token buckets per endpoint prefix, shared by all callers.
 
-The documentation counts per source IP; on loopback there is one.
+Palette counts per source IP; on loopback there is only one.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class _Bucket:
 
 
 class RateLimiter:
-    """`clock` gives monotonic seconds."""
+    """`clock` returns monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
 
     def admit(self, path: str) -> bool:
-        """Whether a request for `path` is within the limits; counts it if so."""
+        """Return whether a request for `path` is within the limits, and count it if it is."""
         prefix, rate = _prefix(path)
         now = self._clock()
         bucket = self._buckets.get(prefix)
@@ -57,7 +57,7 @@ class RateLimiter:
 
 
 def _prefix(path: str) -> tuple[str, float]:
-    """The name of the bucket that `path` counts against, and its requests per second."""
+    """Return the name of the bucket for `path`, and its requests per second."""
     for pattern, rate in _RATES:
         match = pattern.match(path)
         if match is not None:

@@ -1,6 +1,6 @@
-"""What was asked of the simulator: a bounded list of the latest requests and exact counters of all of them.
+"""The log of requests to the simulator: a bounded list of the latest requests, and exact counters of all requests.
 
-It never holds a credential, a body or a query that carries one; of the credential it keeps the kind only.
+It holds no bodies, and of a credential only its kind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CredentialKind = Literal["client-certificate", "bearer", "api-key", "anonymous"]
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One request. `time` is Unix time in seconds; `status` is None where no answer was sent."""
+    """One request. `time` is Unix time in seconds; `status` is None if no answer was sent."""
 
     time: float
     target: Target
@@ -36,7 +36,7 @@ _Counted = tuple[str, str, str | None, str, str]
 
 
 class RequestLog:
-    """Counters are exact for ever (until `reset`); `entries` keeps the latest `keep` requests, oldest first."""
+    """Counts all requests since the last `reset`; `entries` holds the latest `keep` requests, oldest first."""
 
     def __init__(self, keep: int = 20_000) -> None:
         self.entries: deque[LoggedRequest] = deque(maxlen=keep)
@@ -55,7 +55,7 @@ class RequestLog:
         method: str | None = None,
         path_regex: str | None = None,
     ) -> int:
-        """How many requests since the last reset match all that is given; `path_regex` is searched in the path."""
+        """Count the requests since the last reset that match all arguments. `path_regex` is searched in the path."""
         wanted = (target, instance, cluster, method)
         pattern = re.compile(path_regex) if path_regex is not None else None
         return sum(

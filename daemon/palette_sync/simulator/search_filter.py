@@ -17,7 +17,7 @@ Value = str | bool | datetime | dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A property that can be searched: its type in the filter language and how a cluster's value is read."""
+    """A searchable property: its type in the filter language, and how to read it from a cluster."""
 
     name: str
     type: str
@@ -49,17 +49,17 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class InvalidFilterError(Exception):
-    """A filter that the language does not allow; the text says where."""
+    """The filter is invalid; the text says where."""
 
 
 def labels_of(tags: Iterable[str]) -> dict[str, str]:
-    """Tags as Palette keeps them in `metadata.labels`: a plain tag has the value `spectro__tag`."""
+    """Return tags as Palette stores them in `metadata.labels`: a tag without value has the value `spectro__tag`."""
     pairs = (tag.partition(":") for tag in tags)
     return {key: value if colon else "spectro__tag" for key, colon, value in pairs}
 
 
 def compile_filter(document: Json | None) -> Callable[[SimCluster], bool]:
-    """A predicate for a `v1SearchFilterSpec`. Raises `InvalidFilterError`."""
+    """Compile a `v1SearchFilterSpec` to a predicate. Raises InvalidFilterError."""
     document = document or {}
     groups = [_group(group) for group in document.get("filterGroups") or ()]
     return _combined(groups, document.get("conjunction"))
@@ -134,7 +134,7 @@ def _date_test(condition: Json, wanted: list[Any]) -> Callable[[Any, Any], bool]
 
 
 def sort_clusters(clusters: list[SimCluster], sort: list[Json] | None) -> list[SimCluster]:
-    """Order by the sort fields, the first counting most; without any, by age. Raises `InvalidFilterError`."""
+    """Sort by the given fields, the first one first; by age if there are none. Raises InvalidFilterError."""
     ordered = sorted(clusters, key=lambda c: (c.created_at, c.uid))
     for entry in reversed(sort or []):
         field, order = entry.get("field", ""), entry.get("order") or "asc"

@@ -1,4 +1,4 @@
-"""The simulator as one thing to start and stop: the world, its listeners, faults, the request log, the control API."""
+"""Starts and stops the simulator: the world, its listeners, faults, the request log and the control API."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _PAUSE_EVERY = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorOptions:
-    """`projects` and `clusters` are totals over all instances. `latency` (seconds) is added to each answer.
+    """`projects` and `clusters` are totals over all instances. `latency` (seconds) is added to every answer.
 
-    `tenant_scoped` clusters per instance, out of the total, belong to no project (none where an instance has fewer than
-    four). `token_cap` (seconds) caps what the API servers grant. `listen` is the IPv4 address that Palette and the API
-    servers bind, `host` the name or address by which clients reach them: it stands in URLs and certificates.
+    `tenant_scoped` is the number of clusters per instance, out of the total, that belong to no project; an instance
+    with fewer than four clusters has none. `token_cap` (seconds) limits the life of tokens. `listen` is the IPv4
+    address that Palette and the API servers bind; `host` is the name or address in URLs and certificates.
     """
 
     instances: int = 2
@@ -64,23 +64,23 @@ class SimulatorOptions:
 
     def __post_init__(self) -> None:
         if not 1 <= self.instances <= len(INSTANCE_NAMES):
-            raise ValueError(f"between 1 and {len(INSTANCE_NAMES)} instances can be simulated")
+            raise ValueError(f"instances must be between 1 and {len(INSTANCE_NAMES)}")
         if self.projects < 0 or self.clusters < 0 or self.tenant_scoped < 0 or self.latency < 0:
-            raise ValueError("projects, clusters, tenant_scoped and latency are not negative")
+            raise ValueError("projects, clusters, tenant_scoped and latency must not be negative")
         if not 0 <= self.oidc_share <= 1:
-            raise ValueError("oidc_share is between 0 and 1")
+            raise ValueError("oidc_share must be between 0 and 1")
         try:
             unspecified = ipaddress.IPv4Address(self.listen).is_unspecified
         except ValueError:
-            raise ValueError("listen is no IPv4 address, such as 127.0.0.1 or 0.0.0.0") from None
+            raise ValueError("listen must be an IPv4 address, such as 127.0.0.1 or 0.0.0.0") from None
         if not _HOST.fullmatch(self.host):
-            raise ValueError("host is no name or IPv4 address, such as simulator or 127.0.0.1")
+            raise ValueError("host must be a host name or an IPv4 address, such as simulator or 127.0.0.1")
         if unspecified and self.host == LOOPBACK:
-            raise ValueError("with listen = 0.0.0.0, host must say by which name or address clients reach it")
+            raise ValueError("if listen is 0.0.0.0, host must be the name or address that clients use")
 
 
 class Simulator:
-    """An async context manager: inside it everything serves. The control API stays on loopback: it obeys anybody."""
+    """An async context manager that serves everything. The control API needs no credential, so it stays on loopback."""
 
     def __init__(self, options: SimulatorOptions | None = None) -> None:
         self.options = options or SimulatorOptions()
@@ -94,14 +94,14 @@ class Simulator:
 
     @property
     def control_url(self) -> str:
-        """Where the control API serves (`control_api`). Raises RuntimeError before the start."""
+        """The URL of the control API (`control_api`). Raises RuntimeError before the start."""
         if self._control is None:
-            raise RuntimeError("the simulator does not run")
+            raise RuntimeError("the simulator is not running")
         return self._control.url
 
     @property
     def latency(self) -> float:
-        """Seconds added to each answer of Palette and Kubernetes; may be set while it runs."""
+        """Seconds added to every answer of Palette and Kubernetes. It can be set at any time."""
         return self._running.latency
 
     @latency.setter
@@ -110,17 +110,17 @@ class Simulator:
 
     def _set_latency(self, seconds: float) -> None:
         if seconds < 0:
-            raise ValueError("latency is not negative")
+            raise ValueError("latency must not be negative")
         self._running.latency = seconds
 
     @property
     def _running(self) -> Frontend:
         if self._frontend is None:
-            raise RuntimeError("the simulator does not run")
+            raise RuntimeError("the simulator is not running")
         return self._frontend
 
     def secrets(self) -> tuple[str, ...]:
-        """Every long-lived secret of the world, for tests that search for leaks; tokens are not among them."""
+        """All long-lived secrets of the world, for tests that search for leaks. Tokens are not included."""
         found = {s for i in self.world.instances.values() for s in (i.api_key, i.oidc_client_secret)}
         keys = {c.admin_key.decode() for c in self.world.clusters.values()}
         return tuple(sorted(found | keys))
@@ -157,7 +157,7 @@ class Simulator:
             await frontend.close()
 
     async def _populate(self) -> None:
-        """Make the world that the options and the seed describe; projects and clusters are dealt out in turn."""
+        """Create the projects and clusters of the options, distributed evenly over the instances."""
         options, world = self.options, self.world
         homes = [await self._add_instance(name) for name in INSTANCE_NAMES[: options.instances]]
         for number in range(options.projects):
@@ -214,7 +214,7 @@ class Simulator:
 
 
 def _raise_open_files_limit() -> None:
-    """Each API server is a listening socket: use all that the system grants."""
+    """Raise the limit of open files to the hard limit, because each API server has a listening socket."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

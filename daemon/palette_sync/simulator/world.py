@@ -1,7 +1,6 @@
-"""The simulated world: Palette instances with their projects and clusters, and what may be done to them.
+"""The simulated world: Palette instances with their projects and clusters, and all changes to them.
 
-Everything here can be changed while the simulator runs; changes show in the next answer. Only adding a cluster waits,
-because its API server needs a port.
+Changes take effect with the next answer. Only adding a cluster is asynchronous, because its API server needs a port.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _VERSIONS = ("v1.31.9", "v1.32.6", "v1.33.4", "v1.34.1")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where Palette says that a cluster runs."""
+    """The location of a cluster, as Palette reports it."""
 
     country_code: str
     country_name: str
@@ -58,14 +57,14 @@ class SimProject:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all clusters of one simulator share."""
+    """Keys and clock, which all clusters of a simulator share."""
 
     keys: SharedKeys
     clock: Callable[[], float]
 
 
 class SimCluster:
-    """One cluster: its row in Palette, and its API server (`kube`, `tokens`, `ca_pem`), made when first asked for."""
+    """One cluster: its row in Palette, and its API server (`kube`, `tokens`, `ca_pem`), created on first use."""
 
     def __init__(
         self,
@@ -105,9 +104,9 @@ class SimCluster:
 
     @property
     def url(self) -> str:
-        """The API server's address. Raises RuntimeError before it listens."""
+        """The URL of the API server. Raises RuntimeError before it listens."""
         if self.listener is None:
-            raise RuntimeError(f"the API server of {self.name} does not listen")
+            raise RuntimeError(f"the API server of {self.name} is not listening")
         return self.listener.url
 
     @property
@@ -135,7 +134,7 @@ class SimCluster:
         return key_pem(self._surroundings.keys.client)
 
     def renew_authority(self) -> None:
-        """Replace the cluster's CA: files and records made before no longer verify, nor are they accepted."""
+        """Replace the cluster's CA. Clients with older kubeconfigs do not trust the server, nor the server them."""
         self.trust_generation += 1
         for cached in ("authority", "admin_certificate"):
             self.__dict__.pop(cached, None)
@@ -158,7 +157,7 @@ class SimCluster:
     def _api(self) -> KubeApi:
         return KubeApi(self.kube, self.tokens, version=self.version, token_cap=lambda: self.token_cap)
 
-    # What a listener asks of a site.
+    # The site of a listener.
 
     @property
     def instance_name(self) -> str:
@@ -182,10 +181,10 @@ class SimCluster:
 
 @dataclass(slots=True, kw_only=True)
 class SimInstance:
-    """One Palette. `key_permission` is what its API key may: `tenant` sees all; `project` needs the project header.
+    """One Palette. With `key_permission` `tenant` its API key sees everything; `project` requires the project header.
 
-    `key_projects` narrows a `project` key to some projects (None = all). `oidc_absent_status` is what `/oidc` answers
-    for a cluster without OIDC: 200 with an empty object, or 404.
+    `key_projects` limits a `project` key to some projects (None = all). For a cluster without OIDC, `/oidc` answers
+    with `oidc_absent_status`: 200 and an empty object, or 404.
     """
 
     name: str
@@ -209,9 +208,9 @@ class SimInstance:
 
     @property
     def url(self) -> str:
-        """Palette's address. Raises RuntimeError before it listens."""
+        """The URL of this Palette. Raises RuntimeError before it listens."""
         if self.listener is None:
-            raise RuntimeError(f"the Palette instance {self.name} does not listen")
+            raise RuntimeError(f"the Palette instance {self.name} is not listening")
         return self.listener.url
 
     @property
@@ -223,12 +222,12 @@ class SimInstance:
         return f"{self.url}/v1/oidc/tenant/{self.tenant_uid}"
 
     def sees(self, project_uid: str) -> bool:
-        """Whether the API key may look into a project."""
+        """Return whether the API key has access to a project."""
         return self.key_permission == "tenant" or self.key_projects is None or project_uid in self.key_projects
 
 
 class World:
-    """All instances, and every change that can be made to them. Clusters and projects are named by uid alone."""
+    """All instances, and all changes to them. Clusters and projects are identified by uid."""
 
     def __init__(
         self, *, seed: int, token_cap: float | None, start_listener: Callable[[SimCluster], Awaitable[None]]
@@ -240,14 +239,14 @@ class World:
         self._skew = 0.0
         self._surroundings = Surroundings(SharedKeys.new(), self.now)
 
-    # Looking.
+    # Reading.
 
     def now(self) -> float:
-        """The API servers' clock, Unix seconds."""
+        """Return the time of the API servers, in Unix seconds."""
         return time.time() + self._skew
 
     def advance(self, seconds: float) -> None:
-        """Move the API servers' clock, so that tokens expire without waiting."""
+        """Advance the clock of the API servers, for example until tokens expire."""
         self._skew += seconds
 
     @property
@@ -255,21 +254,21 @@ class World:
         return {uid: cluster for instance in self.instances.values() for uid, cluster in instance.clusters.items()}
 
     def cluster(self, uid: str) -> SimCluster:
-        """Raises KeyError."""
+        """Find by uid. Raises KeyError."""
         for instance in self.instances.values():
             if uid in instance.clusters:
                 return instance.clusters[uid]
-        raise KeyError(f"no cluster {uid}")
+        raise KeyError(f"cluster {uid}")
 
     def project(self, uid: str) -> SimProject:
-        """Raises KeyError."""
+        """Find by uid. Raises KeyError."""
         return self._home(uid).projects[uid]
 
     def _home(self, project_uid: str) -> SimInstance:
         for instance in self.instances.values():
             if project_uid in instance.projects:
                 return instance
-        raise KeyError(f"no project {project_uid}")
+        raise KeyError(f"project {project_uid}")
 
     def _instance(self, instance: str | SimInstance) -> SimInstance:
         return self.instances[instance] if isinstance(instance, str) else instance
@@ -286,7 +285,7 @@ class World:
         self.project(uid).name = name
 
     def remove_project(self, uid: str) -> None:
-        """Remove a project and the clusters in it."""
+        """Remove a project and its clusters."""
         home = self._home(uid)
         for cluster in [c for c in home.clusters.values() if c.project_uid == uid]:
             self.remove_cluster(cluster.uid)
@@ -306,13 +305,13 @@ class World:
         tags: Iterable[str] = (),
         virtual: bool = False,
     ) -> SimCluster:
-        """Add a cluster with a listening API server; `project_uid` None makes it tenant-scoped.
+        """Add a cluster and start its API server. Without `project_uid` it is tenant-scoped.
 
         An OIDC cluster also gets the tag `auth:oidc`. Raises KeyError for an unknown project.
         """
         home = self._instance(instance)
         if project_uid is not None and project_uid not in home.projects:
-            raise KeyError(f"no project {project_uid} in {home.name}")
+            raise KeyError(f"project {project_uid} in {home.name}")
         uid = self.new_uid()
         number = len(home.clusters) + 1
         cluster = SimCluster(
@@ -336,27 +335,27 @@ class World:
         return cluster
 
     def remove_cluster(self, uid: str) -> None:
-        """Remove a cluster from Palette and shut its API server down."""
+        """Remove a cluster from Palette and stop its API server."""
         cluster = self.cluster(uid)
         del cluster.instance.clusters[uid]
         if cluster.listener is not None:
             cluster.listener.close()
 
     def shut_api_server(self, uid: str) -> None:
-        """Make a cluster's API server refuse connections for good; Palette keeps listing the cluster."""
+        """Stop a cluster's API server permanently. Palette still lists the cluster."""
         listener = self.cluster(uid).listener
         if listener is not None:
             listener.close()
 
     def renew_authority(self, uid: str) -> None:
-        """Give a cluster a new CA, as a rebuilt control plane has it. Connections that stand go on."""
+        """Give a cluster a new CA, like a rebuilt control plane. Open connections stay open."""
         self.cluster(uid).renew_authority()
 
     def move_cluster(self, uid: str, project_uid: str | None) -> None:
-        """Move a cluster to another project of its instance, or (None) to the tenant. Raises KeyError."""
+        """Move a cluster to another project of its instance, or to the tenant (None). Raises KeyError."""
         cluster = self.cluster(uid)
         if project_uid is not None and project_uid not in cluster.instance.projects:
-            raise KeyError(f"no project {project_uid} in {cluster.instance.name}")
+            raise KeyError(f"project {project_uid} in {cluster.instance.name}")
         cluster.project_uid = project_uid
         self._touch(cluster)
 
@@ -381,23 +380,23 @@ class World:
         self._touch(cluster)
 
     def set_oidc(self, uid: str, *, oidc: bool) -> None:
-        """Give a cluster an OIDC configuration or take it; its tags stay."""
+        """Add or remove a cluster's OIDC configuration, without changing its tags."""
         cluster = self.cluster(uid)
         cluster.oidc = oidc
         self._touch(cluster)
 
     def set_paused(self, uid: str, *, paused: bool) -> None:
-        """Pause or resume a virtual cluster (its lifecycle status; the API server keeps answering)."""
+        """Set a virtual cluster's lifecycle status. Its API server keeps running."""
         cluster = self.cluster(uid)
         cluster.paused = paused
         self._touch(cluster)
 
     def set_admin_download(self, uid: str, *, allowed: bool) -> None:
-        """Whether the API key may download this cluster's admin kubeconfig."""
+        """Set whether the API key may download this cluster's admin kubeconfig."""
         self.cluster(uid).admin_download = allowed
 
     def set_token_cap(self, uid: str, seconds: float | None) -> None:
-        """Cap the life of tokens that this cluster grants."""
+        """Limit the life of new tokens of this cluster (None = no limit)."""
         self.cluster(uid).token_cap = seconds
 
     # The API key of an instance.
@@ -410,15 +409,15 @@ class World:
         home.key_projects = frozenset(projects) if projects is not None else None
 
     def set_key_active(self, instance: str | SimInstance, *, active: bool) -> None:
-        """A key that is not active answers 401 everywhere."""
+        """Activate or deactivate the API key. Requests with an inactive key are answered with 401."""
         self._instance(instance).key_active = active
 
     def set_key_expiry(self, instance: str | SimInstance, expires_at: datetime) -> None:
-        """What `GET /v1/apiKeys` says; the key is not refused when it has passed."""
+        """Set the expiry in `GET /v1/apiKeys`. The key stays valid after it."""
         self._instance(instance).key_expires_at = expires_at
 
     def new_uid(self) -> str:
-        """24 hexadecimal characters, as Palette's uids are."""
+        """Return a uid like Palette's: 24 hexadecimal characters."""
         return f"{self.random.getrandbits(96):024x}"
 
     def _touch(self, cluster: SimCluster) -> None:
@@ -426,7 +425,7 @@ class World:
 
 
 def stable_fraction(word: str) -> float:
-    """A number in [0, 1) that depends on `word` alone."""
+    """Return a number in [0, 1) that depends only on `word`."""
     return int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big") / 2**32
 
 

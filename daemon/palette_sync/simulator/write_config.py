@@ -1,4 +1,4 @@
-"""Writes what another process needs to work against the simulator: configuration, keys and a map of the world."""
+"""Writes the files with which other processes use the simulator: configuration, keys, and a list of its clusters."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PUBLIC = 0o644
 
 
 def write_config(world: World, control_url: str, directory: Path, *, seal_keys_line: str, redis_url: str) -> None:
-    """Write `config.toml`, `seal.keys`, `simulator.json` and, per instance, API key and CA into `directory`.
+    """Write `config.toml`, `seal.keys`, `simulator.json`, and for each instance API key and CA into `directory`.
 
-    API keys and seal keys are readable by their owner only; `simulator.json` holds no secret.
+    Only their owner can read API keys and seal keys; `simulator.json` holds no secret.
     """
     directory = directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def write_config(world: World, control_url: str, directory: Path, *, seal_keys_l
 
 
 def describe(world: World) -> Json:
-    """The instances with their projects and clusters; no secrets."""
+    """Return the instances with their projects and clusters, without secrets."""
     return {"instances": [_describe_instance(instance) for instance in world.instances.values()]}
 
 
@@ -77,12 +77,12 @@ def _section(instance: SimInstance, key_file: Path, ca_file: Path) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string: its escapes are those of JSON."""
+    """Quote as a TOML basic string, whose escapes are those of JSON."""
     return json.dumps(text)
 
 
 def _write(path: Path, text: str, mode: int) -> None:
-    """Write a file that never has wider rights than `mode`, not even for a moment."""
+    """Write a file that never has wider permissions than `mode`, not even briefly."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), mode)

