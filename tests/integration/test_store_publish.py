@@ -16,12 +16,14 @@ import pytest_asyncio
 
 from builders import CA, NOW, credential, record, records
 from integration.store_builders import raw_client, writer
+from palette_sync.cli import check
 from palette_sync.core.model import (
     AccessState,
     ClusterKey,
     ClusterMemory,
     ClusterRecord,
     IssuerMetadata,
+    OidcAuth,
     ScopeStatus,
     Secret,
     Server,
@@ -682,3 +684,17 @@ async def test_names_are_those_of_the_other_instances(store: Store, raw: Any) ->
 
     assert await store.names(except_instance="alpha") == {"bravo-web": ClusterKey("bravo", "u1")}
     assert len(await store.names(except_instance="charlie")) == 4
+
+
+async def test_check_warns_of_a_provider_name_that_several_instances_use_for_different_issuers(store: Store) -> None:
+    for instance, issuer in (("alpha", "https://one.test"), ("bravo", "https://two.test")):
+        publisher = await writer(store, instance)
+        auth = OidcAuth("oidc", issuer, "web")
+        await publisher.publish(now=NOW, put=records(2, instance=instance, auth=auth), complete=True)
+
+    assert await check._published_findings(store, ["alpha"]) == []
+    (finding,) = await check._published_findings(store, ["alpha", "bravo", "unknown"])
+
+    assert finding.level == check.WARNING
+    assert "https://one.test with client id web; https://two.test with client id web" in finding.what
+    assert "oidc.provider" in finding.remedy

@@ -77,7 +77,10 @@ async def _check_redis(settings: Settings, sealer: Sealer, instances: list[str])
 
     try:
         async with open_store(settings, sealer) as store:
-            return await _redis_findings(store, instances)
+            findings = await _redis_findings(store, instances)
+            if any(one.level == PROBLEM for one in findings):
+                return findings
+            return findings + await _published_findings(store, instances)
     except StoreError as error:
         return [Finding(PROBLEM, "redis", str(error), "check [redis] url, the network and the user's ACL")]
 
@@ -119,6 +122,23 @@ async def _redis_findings(store: Store, instances: list[str]) -> list[Finding]:
         what = f"the key {key} has the type {kind}, so another program wrote it"
         findings.append(Finding(PROBLEM, "redis", what, "delete it, or choose another [redis] prefix"))
     return findings
+
+
+async def _published_findings(store: Store, instances: list[str]) -> list[Finding]:
+    """What is wrong across the published records of several instances."""
+    from palette_sync.core.oidc_names import ambiguous_providers
+
+    states = [await store.load(name) for name in instances]
+    records = [record for state in states for record in state.records.values()]
+    return [
+        Finding(
+            WARNING,
+            "oidc",
+            f"the provider {provider} stands for several logins: {logins}",
+            "give each login its own name in Backstage, and set oidc.provider by instance or rule",
+        )
+        for provider, logins in ambiguous_providers(record.auth for record in records).items()
+    ]
 
 
 async def _check_instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:

@@ -28,8 +28,9 @@ async def probe_version(
 ) -> str | None:
     """Ask `/version` without a credential. An answer of an API server means reachable, also a refusal.
 
-    A version comes only if it is told. A 401 need not have the shape of Kubernetes, because proxies that check the
-    users' tokens themselves are asked the same way. Raises Unreachable, ProxyAnswered, KubeconfigError.
+    The result is None if the server refuses to name its version. A 401 need not have the shape of Kubernetes, because a
+    proxy that checks the users' tokens itself answers with its own 401.
+    Raises Unreachable, ProxyAnswered, KubeconfigError.
     """
     counted = (requests or Requests()).counted(VERSION)
     async with open_session(tls=tls_context(server, None), connections=1, connect_timeout=timeout) as session:

@@ -76,7 +76,8 @@ export function interpret(entry: Entry, policy: Policy): Verdict {
 function accessProblem(record: ClusterRecord, policy: Policy): Withheld | undefined {
   const { state, reason, message } = record.access;
   const text = message ? `${reason}: ${message}` : reason;
-  if (reason === 'Unreachable' && state !== 'pending' && policy.withholdUnreachable) {
+  const noAnswer = reason === 'Unreachable' || reason === 'ProxyAnswered';
+  if (noAnswer && state !== 'pending' && policy.withholdUnreachable) {
     return { reason: 'Unreachable', message: text };
   }
   if (state === 'pending') {

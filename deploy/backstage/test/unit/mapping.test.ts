@@ -86,6 +86,8 @@ describe('what is withheld, and why', () => {
     ['failed access', entry(access('failed', 'Forbidden')), 'AccessFailed'],
     ['degraded access is served', entry(access('degraded', 'RenewalFailed')), 'served'],
     ['degraded and unreachable', entry(access('degraded', 'Unreachable')), 'Unreachable'],
+    ['degraded, and a proxy answers', entry(access('degraded', 'ProxyAnswered')), 'Unreachable'],
+    ['degraded, and a proxy answers, if asked for', entry(access('degraded', 'ProxyAnswered')), 'served', unreachable],
     ['degraded and unreachable, if asked for', entry(access('degraded', 'Unreachable')), 'served', unreachable],
     [
       'failed and unreachable, whatever is asked for',
