@@ -27,7 +27,7 @@ PROJECTS = 10
 
 @dataclass
 class Lab:
-    """`facts` collects figures by name for the JSON and the capacity page; `say` tells what is being done."""
+    """`facts` collects figures by name for the JSON and the capacity page; `say` reports progress."""
 
     directory: Path
     full: bool

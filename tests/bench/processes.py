@@ -167,7 +167,7 @@ class Daemon:
         try:
             self._process.wait(60)
         except subprocess.TimeoutExpired:
-            self._process.send_signal(signal.SIGUSR2)  # tells where every task stands
+            self._process.send_signal(signal.SIGUSR2)  # reports where every task stands
             time.sleep(1)
             raise BenchError(f"the daemon does not end:\n{self._log.read_text()[-4000:]}") from None
 

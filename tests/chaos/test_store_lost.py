@@ -92,7 +92,7 @@ async def test_a_token_moved_to_another_cluster_does_not_open_and_is_replaced(st
     assert await stage.pods(two) > 0
 
 
-async def spoil(raw: Any, key: str, field: str, **changes: object) -> None:
+async def damage(raw: Any, key: str, field: str, **changes: object) -> None:
     await raw.hset(key, field, json.dumps(json.loads(await raw.hget(key, field)) | changes))
 
 
@@ -118,7 +118,7 @@ async def test_what_somebody_writes_without_a_key_never_ends_the_daemon(
     await stage.run()
     key = stage.shared.store.keys.of("alpha", what)
     for field in await raw.hkeys(key):
-        await spoil(raw, key, field, **changes)
+        await damage(raw, key, field, **changes)
 
     async with running(stage) as one:
         report = await one.list()

@@ -132,7 +132,7 @@ async def test_a_refused_connection_names_the_host(session: aiohttp.ClientSessio
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", id="the length is negative"),
         pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", id="a header is endless"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\nnot gzip", id="gzip that is none"
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\nnot gzip", id="invalid gzip"
         ),
     ],
 )

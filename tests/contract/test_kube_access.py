@@ -127,7 +127,7 @@ def token_of(granted: access.Granted) -> Secret:
     return granted.credential.token
 
 
-def told(actions: Any) -> list[tuple[str, str, str]]:
+def rows_of(actions: Any) -> list[tuple[str, str, str]]:
     return [(action.verb, action.kind.value, action.reason) for action in actions]
 
 
@@ -161,7 +161,7 @@ def legacy_setup(store: Any) -> None:
 async def test_first_access_creates_the_five_objects_and_proves_the_token(stage: Stage) -> None:
     granted = await stage.grant()
 
-    assert told(granted.actions) == [
+    assert rows_of(granted.actions) == [
         ("create", "Namespace", "Missing"),
         ("create", "ServiceAccount", "Missing"),
         ("create", "Secret", "SecretMissing"),
@@ -210,7 +210,7 @@ async def test_a_renewed_token_costs_one_write_and_the_old_one_lives_on(stage: S
 
     renewed = await stage.grant(DUE, ClusterMemory(generation=granted.generation))
 
-    assert told(renewed.actions) == [("issue", "Token", "TokenDue")]
+    assert rows_of(renewed.actions) == [("issue", "Token", "TokenDue")]
     assert [path.rsplit("/", 1)[1] for path in stage.writes()] == ["token"]
     assert token_of(renewed) != token_of(granted)
     assert (await stage.check(granted)).healthy
@@ -283,7 +283,7 @@ async def test_drift_is_repaired_once_and_the_token_kept(stage: Stage, drift: st
 
     repaired = await stage.grant(KEEP, ClusterMemory(generation=granted.generation))
 
-    assert told(repaired.actions) == [expected]
+    assert rows_of(repaired.actions) == [expected]
     assert len(stage.writes()) == (2 if expected[0] == "replace" else 1)
     assert (await stage.check(granted)).healthy
 
@@ -297,7 +297,7 @@ async def test_the_published_token_alone_sees_drift_that_leaves_it_working(stage
 
     assert not checked.healthy
     assert not checked.dead
-    assert told(checked.actions) == [("update", "ClusterRole", "RoleDrifted")]
+    assert rows_of(checked.actions) == [("update", "ClusterRole", "RoleDrifted")]
 
 
 async def test_foreign_fields_survive_a_repair(stage: Stage) -> None:
@@ -329,7 +329,7 @@ async def test_what_the_token_hangs_on_is_made_again_and_the_token_issued_anew(s
 
     renewed = await stage.grant(KEEP, ClusterMemory(generation=granted.generation))
 
-    assert told(renewed.actions)[-1] == ("issue", "Token", "TokenDead")
+    assert rows_of(renewed.actions)[-1] == ("issue", "Token", "TokenDead")
     assert (await stage.check(renewed)).healthy
 
 
@@ -507,7 +507,7 @@ async def test_a_cluster_of_the_in_process_plugin_migrates_without_losing_its_to
 
     granted = await stage.grant()
 
-    assert told(granted.actions) == [
+    assert rows_of(granted.actions) == [
         ("update", "ServiceAccount", "Adopted"),
         ("update", "Secret", "LegacyToken"),
         ("create", "Secret", "SecretMissing"),
@@ -590,7 +590,7 @@ async def test_another_writer_that_creates_the_same_is_looked_at_again(stage: St
 
     granted = await stage.grant()
 
-    assert ("create", "ClusterRole", "Missing") not in told(granted.actions)
+    assert ("create", "ClusterRole", "Missing") not in rows_of(granted.actions)
     assert (await stage.check(granted)).healthy
 
 
@@ -613,7 +613,7 @@ async def test_a_change_between_looking_and_repairing_is_not_overwritten_blindly
 
     repaired = await stage.grant(KEEP, ClusterMemory(generation=granted.generation))
 
-    assert told(repaired.actions) == [("update", "ClusterRole", "RoleDrifted")]
+    assert rows_of(repaired.actions) == [("update", "ClusterRole", "RoleDrifted")]
     assert [entry.status for entry in stage.sim.requests.entries if entry.method == "PATCH"] == [409, 200]
 
 
@@ -678,7 +678,7 @@ async def test_secret_mode_waits_for_the_token_and_replaces_generations_without_
 
     later = datetime.now(UTC) + timedelta(minutes=11)
     cleaned = await stage.grant(KEEP, ClusterMemory(generation=second.generation, retired=second.retired), now=later)
-    assert told(cleaned.actions) == [("delete", "Secret", "OverlapOver")]
+    assert rows_of(cleaned.actions) == [("delete", "Secret", "OverlapOver")]
     assert cleaned.retired == ()
     assert stage.store.get("Secret", SPACE, SECRET.secret) is None
     assert (await stage.check(second)).healthy
@@ -932,7 +932,7 @@ async def test_a_closed_port_is_unreachable(stage: Stage) -> None:
     ("certificate", "key", "ca", "reason"),
     [
         pytest.param(True, "mine", "junk", "BadCA", id="a CA that is no certificate"),
-        pytest.param(False, "mine", "good", "BadCredential", id="a certificate that is none"),
+        pytest.param(False, "mine", "good", "BadCredential", id="an invalid certificate"),
         pytest.param(True, "other", "good", "BadCredential", id="a key of another certificate"),
         pytest.param(True, "encrypted", "good", "BadCredential", id="an encrypted key asks nobody for its passphrase"),
     ],

@@ -304,7 +304,7 @@ async def test_the_type_of_a_secret_and_the_role_of_a_binding_cannot_change(kube
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        pytest.param(f"{SPACE}/secrets", {"metadata": {"name": "Bad_Name"}}, id="a name that is none"),
+        pytest.param(f"{SPACE}/secrets", {"metadata": {"name": "Bad_Name"}}, id="an invalid name"),
         pytest.param(f"{SPACE}/secrets", {"metadata": {"name": "t"}, "type": TOKEN_TYPE}, id="a token without account"),
         pytest.param(f"{RBAC}/clusterroles", {"metadata": {"name": "r"}, "rules": [{"verbs": []}]}, id="no verbs"),
         pytest.param(

@@ -535,7 +535,7 @@ def test_options_that_make_no_world_are_refused(wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"listen": "localhost"}, "listen must be an IPv4 address"),
         ({"listen": "::"}, "listen must be an IPv4 address"),
@@ -545,8 +545,8 @@ def test_options_that_make_no_world_are_refused(wrong: dict[str, Any]) -> None:
         ({"host": "Simulator/"}, "host must be a host name"),
     ],
 )
-def test_an_address_that_nobody_could_reach_is_refused(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_an_address_that_nobody_could_reach_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         SimulatorOptions(**wrong)
 
 

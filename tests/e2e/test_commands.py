@@ -225,10 +225,10 @@ def test_replace_legacy_tells_first_and_deletes_when_told(
     config = tmp_path / "config.toml"
     assert palette_sync("once", "--config", config, **redis).code == 0
 
-    told = palette_sync("replace-legacy", "--config", config, **redis)
+    shown = palette_sync("replace-legacy", "--config", config, **redis)
 
-    assert told.code == 0
-    assert "No published cluster has a legacy token Secret." in told.out
+    assert shown.code == 0
+    assert "No published cluster has a legacy token Secret." in shown.out
 
 
 def test_no_secret_shows_in_any_output(world: dict[str, Any], tmp_path: Path, redis: dict[str, str]) -> None:

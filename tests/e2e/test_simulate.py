@@ -29,7 +29,7 @@ def test_a_pass_works_against_another_address_by_what_was_written_alone(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--latency", "soon"), '--latency is not a duration; write for example "90s"'),
         (("--listen", "0.0.0.0"), "host must be the name or address"),
@@ -39,11 +39,11 @@ def test_a_pass_works_against_another_address_by_what_was_written_alone(
         (("--redis-url", "redis://u:canary@redis:6379"), "--redis-url: contains a password"),
     ],
 )
-def test_what_cannot_be_simulated_is_told(tmp_path: Path, arguments: tuple[str, str], told: str) -> None:
+def test_what_cannot_be_simulated_is_named(tmp_path: Path, arguments: tuple[str, str], message: str) -> None:
     ran = palette_sync("simulate", "--out", tmp_path / "out", *arguments)
 
     assert ran.code == 78
-    assert told in ran.err
+    assert message in ran.err
     assert "canary" not in ran.err
     assert not (tmp_path / "out").exists()
 

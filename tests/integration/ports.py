@@ -1,4 +1,4 @@
-"""Ports of 127.0.0.1 for servers that must be told theirs."""
+"""Ports of 127.0.0.1 for servers that need a port given."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def run_until(stage: Stage, *, stop_at: int, late: bool) -> PassReport:
-    """One pass that is told to stop (or that it is late) once `stop_at` clusters are done."""
+    """One pass that is asked to stop (or has run out of time) once `stop_at` clusters are done."""
     stop = Stop(asyncio.Event(), asyncio.Event())
 
     def progress(what: str, done: int, _total: int) -> None:

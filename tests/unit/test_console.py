@@ -23,7 +23,7 @@ from palette_sync.runner.status import RunnerState
 
 @pytest.fixture(autouse=True)
 def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs the tests may tell a width, as `watch` does."""
+    """The environment of the tests may set a width, as `watch` does."""
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
@@ -106,9 +106,9 @@ def test_in_a_narrow_terminal_names_stay_whole_and_what_can_be_spared_goes() -> 
 
 
 def test_in_a_terminal_that_is_too_narrow_nothing_is_cut_off() -> None:
-    told = "".join(line[: lines(30)[0].index("reason")].strip() for line in lines(30)[1:])
+    shown = "".join(line[: lines(30)[0].index("reason")].strip() for line in lines(30)[1:])
 
-    assert told == ROWS[0][0]
+    assert shown == ROWS[0][0]
 
 
 def test_nothing_that_a_table_or_a_line_holds_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,10 +134,10 @@ def test_plain_text_is_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0, "0s"), (59, "59s"), (60, "1m00s"), (3_661, "1h01m"), (90_061, "1d01h")]
+    ("seconds", "shown"), [(0, "0s"), (59, "59s"), (60, "1m00s"), (3_661, "1h01m"), (90_061, "1d01h")]
 )
-def test_a_span_has_its_two_largest_units(seconds: int, told: str) -> None:
-    assert short_duration(seconds) == told
+def test_a_span_has_its_two_largest_units(seconds: int, shown: str) -> None:
+    assert short_duration(seconds) == shown
 
 
 def test_the_demo_names_the_command_as_it_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

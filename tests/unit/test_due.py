@@ -114,7 +114,7 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         pytest.param(
             {"credential": sealed_credential(issued_at=NOW + HOUR)},
             Due(Reason.TOKEN_DUE, "the token has reached its renewal time", True, urgent=True),
-            id="a token from the future tells of a clock that leapt",
+            id="a token from the future shows a clock that leapt",
         ),
         pytest.param(
             {"credential": sealed_credential(renew_at=NOW + HOUR, expires_at=None)},
@@ -168,7 +168,7 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         pytest.param(
             {"memory": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
             Due(Reason.RETRY_DUE, "attempt 3 after a failure"),
-            id="a backoff longer than any tells of a clock that leapt",
+            id="a backoff longer than any shows a clock that leapt",
         ),
         pytest.param(
             {"memory": replace(VERIFIED, verified_at=NOW - HOUR)},

@@ -95,22 +95,22 @@ async def test_a_drain_skips_what_was_not_admitted_and_finishes_the_rest() -> No
 
 
 async def test_each_outcome_is_told_as_it_happens() -> None:
-    told: list[Outcome[int, int]] = []
+    reported: list[Outcome[int, int]] = []
     released = asyncio.Event()
 
     async def work(key: int) -> int:
         if key == 0:
             await released.wait()
-            assert [outcome.key for outcome in told] == [1]
+            assert [outcome.key for outcome in reported] == [1]
         return key
 
     def done(outcome: Outcome[int, int]) -> None:
-        told.append(outcome)
+        reported.append(outcome)
         released.set()
 
     outcomes = await fan_out([0, 1], work, limit=asyncio.Semaphore(2), timeout=5, done=done)
 
-    assert [outcome.key for outcome in told] == [1, 0]
+    assert [outcome.key for outcome in reported] == [1, 0]
     assert outcomes[0].value == 0
 
 

@@ -535,10 +535,10 @@ def test_legacy_secrets_are_deleted_on_demand_only_those_of_our_account() -> Non
 
 @pytest.mark.parametrize("label", ["9" * 5000, "9" * 63, "-5", "1e9", "\u0661", ""])
 def test_a_label_that_is_no_generation_counts_as_the_first(label: str) -> None:
-    spoilt = secret()
-    spoilt = replace(spoilt, meta=replace(spoilt.meta, labels={**OURS, GENERATION_LABEL: label}))
+    damaged = secret()
+    damaged = replace(damaged, meta=replace(damaged.meta, labels={**OURS, GENERATION_LABEL: label}))
 
-    assert spoilt.generation == 1
+    assert damaged.generation == 1
 
 
 # -- the operator's labels and annotations ---------------------------------------------------------------------------
@@ -601,14 +601,14 @@ def test_a_changed_label_or_annotation_is_restored(field: str, what: str) -> Non
     observed = in_order_and_marked()
     one = observed.secrets[0] if field == "secrets" else getattr(observed, field)
     key = next(iter(getattr(LABELLED, what)))
-    spoilt = replace(one, meta=replace(one.meta, **{what: {**getattr(one.meta, what), key: "changed"}}))
-    observed = replace(observed, **{field: (spoilt,) if field == "secrets" else spoilt})
+    damaged = replace(one, meta=replace(one.meta, **{what: {**getattr(one.meta, what), key: "changed"}}))
+    observed = replace(observed, **{field: (damaged,) if field == "secrets" else damaged})
 
     (action,) = decide(observed, LABELLED).actions
 
     assert (action.verb, action.reason) == ("update", Reason.METADATA_DRIFTED)
     assert key in action.message
-    assert action.meta == spoilt.meta
+    assert action.meta == damaged.meta
 
 
 def test_a_namespace_of_somebody_else_is_never_labelled() -> None:

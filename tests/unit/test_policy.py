@@ -157,7 +157,7 @@ def test_the_two_modes_never_share_a_fingerprint() -> None:
 def test_a_fingerprint_is_the_same_in_every_process() -> None:
     """A restart must not be mistaken for a change: nothing in it may depend on the hash seed or an address."""
     code = "from unit.test_policy import POLICY, AuthMode\nprint(*(POLICY.fingerprint(mode) for mode in AuthMode))\n"
-    told = {
+    fingerprints = {
         subprocess.run(
             [sys.executable, "-c", code],
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
@@ -168,4 +168,4 @@ def test_a_fingerprint_is_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     }
 
-    assert told == {" ".join(POLICY.fingerprint(mode) for mode in AuthMode) + "\n"}
+    assert fingerprints == {" ".join(POLICY.fingerprint(mode) for mode in AuthMode) + "\n"}

@@ -67,10 +67,10 @@ def test_rules_allow_what_kubernetes_allows(rule: PolicyRule, asked: tuple[str, 
 
 
 def test_the_default_preset_is_told_to_be_wide() -> None:
-    told = " ".join(wide_rights(READ_ONLY))
+    warnings = " ".join(wide_rights(READ_ONLY))
 
     for danger in ("Secret", "pods/exec", "nodes/proxy", "services/proxy"):
-        assert danger in told
+        assert danger in warnings
 
 
 def test_the_view_preset_reads_no_secret_and_no_dangerous_subresource() -> None:

@@ -86,7 +86,7 @@ def test_the_spread_depends_on_all_of_its_words_and_stays_below_one() -> None:
         pytest.param(NOW - HOUR, NOW + timedelta(seconds=1), False, id="not due a second before"),
         pytest.param(NOW + CLOCK_TOLERANCE, NOW + HOUR, False, id="a little clock skew is no leap"),
         pytest.param(
-            NOW + CLOCK_TOLERANCE + timedelta(seconds=1), NOW + HOUR, True, id="issued in the future tells of a leap"
+            NOW + CLOCK_TOLERANCE + timedelta(seconds=1), NOW + HOUR, True, id="issued in the future shows a leap"
         ),
     ],
 )
