@@ -112,6 +112,11 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
             id="an annotation of ours",
         ),
         pytest.param(
+            f"rbac.annotations = {{ note = '{'x' * (16 * 1024 + 1)}' }}",
+            "instances.prod.rbac.annotations: the value of 'note' is longer than 16384 bytes",
+            id="an annotation that is too long",
+        ),
+        pytest.param(
             "token.validity = '9m59s'",
             "instances.prod.token.validity: is too short: Kubernetes grants no token below 10 minutes; "
             'write at least "10m"',
