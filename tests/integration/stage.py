@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from palette_sync.assembly.instance import Shared, client_of, open_shared, policies_of, ports_of
 from palette_sync.config import load
@@ -138,9 +136,9 @@ def environment(prefix: str, config: str) -> dict[str, str]:
     return {"PALETTE_SYNC_REDIS__PREFIX": prefix, **variables}
 
 
-@pytest.fixture
-async def stage_of(valkey_url: str, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """Make a stage: `await stage_of(clusters=6, extra="more TOML")`."""
+@asynccontextmanager
+async def stages(valkey_url: str, directory: Path) -> AsyncIterator[Callable[..., Any]]:
+    """Yield what makes a stage; every stage is taken down at the end."""
     async with AsyncExitStack() as stack:
 
         async def make(
@@ -150,11 +148,11 @@ async def stage_of(valkey_url: str, tmp_path: Path) -> AsyncIterator[Callable[..
                 Simulator(SimulatorOptions(instances=instances, projects=projects, clusters=clusters, **options))
             )
             simulator.world.advance(NOON.timestamp() - simulator.world.now())
-            simulator.write_config(tmp_path, seal_keys_line=SealKeys.generate_line("test"), redis_url=valkey_url)
-            config = tmp_path / "config.toml"
+            simulator.write_config(directory, seal_keys_line=SealKeys.generate_line("test"), redis_url=valkey_url)
+            config = directory / "config.toml"
             config.write_text(config.read_text() + extra)
             settings = load(config, environ=environment(f"test-{secrets.token_hex(6)}", config.read_text()))
             shared = await stack.enter_async_context(open_shared(settings))
-            return Stage(simulator, settings, shared, tmp_path)
+            return Stage(simulator, settings, shared, directory)
 
         yield make
