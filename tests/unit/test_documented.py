@@ -73,7 +73,7 @@ def script(name: str) -> ModuleType:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/reasons.md"])
-def test_what_follows_from_the_code_is_up_to_date(page: str) -> None:
+def test_generated_parts_are_up_to_date(page: str) -> None:
     text = (ROOT / page).read_text()
 
     assert script("generate").generated(page, text) == text, "run `make docs`"
@@ -98,7 +98,7 @@ def test_a_reason_of_another_version_is_unknown_and_readable() -> None:
     assert Reason.read("NoSuchReason") is Reason.UNKNOWN_REASON
 
 
-# Words of Kubernetes, of Palette or of Python that look like a reason and are none of ours where they stand.
+# Words of Kubernetes, Palette or Python that are spelled like a reason but mean something else in these modules.
 FOREIGN = {
     "kube/errors.py": {"NamespaceTerminating"},
     "palette/errors.py": {"TooManyRequests"},
@@ -176,7 +176,7 @@ def test_pre_commit_runs_what_make_lint_runs() -> None:
 
     assert commands
     assert [hook["entry"] for hook in repository["hooks"]] == commands
-    assert repository["repo"] == "local", "a hook from elsewhere could differ from what make lint runs"
+    assert repository["repo"] == "local", "a hook from another repository could differ from what make lint runs"
 
 
 def test_every_reason_is_given_somewhere() -> None:
