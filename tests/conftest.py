@@ -22,7 +22,7 @@ settings.load_profile("tests")
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["integration.valkey", "integration.stage"]
+pytest_plugins = ["integration.fixtures"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,7 +1,7 @@
-"""`python -m bench`: measure, print every row with its budget and verdict, write JSON. `make bench` calls it.
+"""`python -m bench`: measure, print every row with its budget and verdict, and write JSON. `make bench` calls it.
 
-Exit 0: everything was measured that could be, whatever the verdicts; 1: a measurement failed. `--strict` makes a missed
-budget an exit of 1 too.
+Exit 0: every possible measurement was made, also where a budget was missed. Exit 1: a measurement failed, or with
+`--strict`, a budget was missed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BOUND = 600.0  # seconds of `make bench`
-# In the order of the budgets: name, what measures it, seconds that it takes at most on two idle cores.
+# In the order of the budgets: name, function, and the seconds that it needs at most on two idle cores.
 MEASUREMENTS: tuple[tuple[str, Callable[[Lab], list[Row]], float], ...] = (
     ("rotation", lambda _: [spread_row()], 5),
     ("start-up", start_up.clusters, 20),
@@ -51,7 +51,7 @@ ONLY_FULL: tuple[tuple[str, Callable[[Lab], list[Row]], float], ...] = (("by-siz
 def main() -> int:
     arguments = _arguments()
     if not Path("/proc/self/schedstat").is_file():
-        sys.stderr.write("bench: CPU time and memory are read from /proc, which Linux alone has\n")
+        sys.stderr.write("bench: needs Linux, because CPU time and memory are read from /proc\n")
         return 1
     console = Console(width=None if sys.stdout.isatty() else 200)
     started = time.monotonic()
@@ -71,7 +71,9 @@ def main() -> int:
                 if arguments.only and name not in arguments.only:
                     continue
                 if not arguments.full and time.monotonic() - started + expected > BOUND:
-                    rows.append(Row(name, None, "", 0.0, note="left out: the ten minutes would not suffice"))
+                    rows.append(
+                        Row(name, None, "", 0.0, note="skipped: there is not enough time left of the ten minutes")
+                    )
                     continue
                 begun = time.monotonic()
                 try:
@@ -113,8 +115,8 @@ def table(rows: list[Row]) -> Table:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description="Measure palette-sync against its budgets.")
-    parser.add_argument("--full", action="store_true", help="the long ones too; no bound")
-    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures are written")
+    parser.add_argument("--full", action="store_true", help="run the long measurements too, without a time limit")
+    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="write the figures to this file")
     parser.add_argument("--figure", type=Path, help="also draw the figure of the capacity page (needs --full)")
     parser.add_argument("--only", action="append", choices=[name for name, *_ in (*MEASUREMENTS, *ONLY_FULL)])
     parser.add_argument("--strict", action="store_true", help="exit 1 when a budget is missed")

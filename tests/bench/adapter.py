@@ -18,9 +18,9 @@ ADAPTER = Path(__file__).parents[2] / "deploy" / "backstage"
 
 
 def left_out() -> str | None:
-    """Why it cannot be measured here, or None."""
+    """Return why the adapter cannot be measured here, or None."""
     if not (ADAPTER / "package.json").is_file():
-        return "deploy/backstage is not there"
+        return "deploy/backstage is missing"
     if shutil.which("npm") is None:
         return "Node is not installed"
     if "bench" not in json.loads((ADAPTER / "package.json").read_text()).get("scripts", {}):
@@ -31,7 +31,7 @@ def left_out() -> str | None:
 
 
 def adapter(lab: Lab) -> list[Row]:
-    """Its rows, or one that says why there are none."""
+    """Return the rows of the adapter, or one row that says why it was not measured."""
     reason = left_out()
     if reason is not None:
         return [Row("adapter: reading on, getClusters, full load", None, "", 0.0, note=f"left out: {reason}")]

@@ -1,8 +1,8 @@
-"""The yardstick: a bare aiohttp client that makes the requests of a cold pass, and nothing else.
+"""The reference: a bare aiohttp client that sends the requests of a cold pass and does nothing else.
 
 `python -m bench.bare_client OPTIONS` fetches each cluster's kubeconfig from Palette, and over two verified TLS
 connections per cluster makes the same calls in the same order as the daemon. It decides nothing, checks nothing,
-remembers nothing and publishes nothing. Prints a JSON line with the CPU seconds of that work, imports left out.
+stores nothing and publishes nothing. It prints a JSON line with the CPU seconds of that work, without imports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cold passes: what giving access to a cluster costs, and how close to what the network allows it comes."""
+"""Cold passes: what giving access to a cluster costs, and how close a pass comes to the limit of the network."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 LATENCY = 0.05
 CONCURRENCY = 32
 TRIES = 3
-PLUGIN_SECONDS = 136  # what the in-process plugin takes for 50 clusters
+PLUGIN_SECONDS = 136  # what the in-process plugin needs for 50 clusters
 PER_SECOND, BURST = 10, 50  # Palette's documented limit for kubeconfigs, and for its dashboard
 
 
 def cost(lab: Lab) -> list[Row]:
-    """CPU of the daemon for one cluster against a bare client's. The two take turns; the best of each counts."""
+    """CPU time of the daemon per cluster against that of a bare client. They run in turns; the best of each counts."""
     clusters = 600 if lab.full else 300
     ours: list[ColdPass] = []
     bare: list[dict[str, float]] = []
@@ -62,7 +62,7 @@ def cost(lab: Lab) -> list[Row]:
 
 
 def fifty(lab: Lab) -> list[Row]:
-    """`palette-sync once` as its user waits for it, from the shell to the prompt."""
+    """`palette-sync once` as a user experiences it, from the command to the next prompt."""
     clusters = 50
     walls: list[tuple[float, float]] = []
     with lab.valkey() as url:
@@ -85,7 +85,7 @@ def fifty(lab: Lab) -> list[Row]:
 
 
 def _once(world: World) -> tuple[float, float]:
-    """Seconds of the process, and of its pass."""
+    """Return the seconds of the process, and of its pass."""
     world.forget_published()
     started = time.monotonic()
     done = subprocess.run(
@@ -101,7 +101,7 @@ def _once(world: World) -> tuple[float, float]:
 
 
 def thousand(lab: Lab) -> list[Row]:
-    """A thousand clusters at 50 ms, Palette's limits lifted: wall against the floor, and the loop's lag meanwhile."""
+    """A thousand clusters at 50 ms without Palette's limits: wall time against the floor, and event-loop lag."""
     clusters = 1000
     tries: list[ColdPass] = []
     with lab.valkey() as url:
@@ -141,7 +141,7 @@ def _within(one: ColdPass) -> bool:
 
 
 def limited(lab: Lab) -> list[Row]:
-    """The same under Palette's documented limits, which the simulator enforces: an answer of 429 would show."""
+    """The same under Palette's documented limits, which the simulator enforces: a request too many would get a 429."""
     clusters = 1000
     lab.say(f"cold pass of {clusters:,} clusters at 50 ms under Palette's limits")
     with lab.valkey() as url, lab.world(clusters, redis_url=url, latency=LATENCY, limits=True) as world:
@@ -160,21 +160,21 @@ def limited(lab: Lab) -> list[Row]:
             1.1,
             floor=1.0,
             note=f"{found.wall:.1f} s; listing and {clusters:,} kubeconfigs alone take {floor:.1f} s; 429s: "
-            f"{refused}. Nothing else waits: after its kubeconfig a cluster took {typical:.2f} s, p99 {late:.2f} "
+            f"{refused}. Nothing else waits: from its kubeconfig on a cluster took {typical:.2f} s, p99 {late:.2f} "
             f"s, where {calls} calls of 50 ms make {calls * LATENCY:.2f} s",
         ),
     ]
 
 
 def _spans(log: list[tuple[float, str, str, str, int]]) -> list[float]:
-    """Seconds from each cluster's kubeconfig to its last answer, sorted."""
+    """Return the seconds from the kubeconfig to the last response of each cluster, sorted."""
     fetched = {path.split("/")[3]: when for when, _, _, path, _ in log if path.endswith("/adminKubeconfig")}
     last = {cluster: when for when, target, cluster, _, _ in log if target == "kube"}
     return sorted(last[uid] - fetched[uid] for uid in last)
 
 
 def growth(lab: Lab) -> list[Row]:
-    """CPU and memory of cold passes at growing sizes, without latency: the daemon is all that is waited for."""
+    """CPU time and memory of cold passes at growing sizes, without latency: only the daemon takes time."""
     sizes = (1000, 2000, 5000, 10_000) if lab.full else (1000, 10_000)
     found: dict[int, ColdPass] = {}
     with lab.valkey() as url:

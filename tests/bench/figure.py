@@ -1,7 +1,8 @@
-"""The figure of the capacity page: what passes and memory cost at growing sizes, as an SVG for light and dark pages.
+"""The figure of the capacity page: the cost of passes and the memory at growing sizes, as an SVG for light and dark
+pages.
 
-Three panels over the number of clusters, 1,000 to 10,000, each with its measured points; each scale begins at zero, so
-that a straight line through the origin is growth in proportion.
+Three panels over the number of clusters, 1,000 to 10,000, with the measured points. Each scale begins at zero, so a
+straight line through the origin is proportional growth.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ class Panel:
 
     @property
     def top(self) -> float:
-        """The end of the scale: a round number above everything that is shown."""
+        """The end of the scale: a round number above every value."""
         largest = max([value for _, value in self.points] + [(self.budget or 0.0) * 1.05])
         step = 10 ** len(str(int(largest))) / 10
         return next(step * factor for factor in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if step * factor >= largest)
 
 
 def draw(facts: dict[str, Any]) -> str:
-    """Raises KeyError where a full run's figures are missing."""
+    """Return the SVG. Raises KeyError if figures of a full run are missing."""
     cold = sorted((int(size), one) for size, one in facts["cold_by_size"].items())
     quiet = sorted((one["clusters"], one) for name, one in facts.items() if name.startswith("quiet_"))
     panels = [
@@ -85,7 +86,7 @@ def _panel(panel: Panel, left: float) -> str:
     parts.append('<polyline class="line" points="' + " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places) + '"/>')
     for number, (x, y, value) in enumerate(places):
         parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
-        # Above on the left, but below on the right where the axis would be in the way.
+        # The label stands above the point; at the left edge it stands below, where the axis is not in the way.
         place = (
             f'x="{x + 5:.1f}" y="{y + 15:.1f}"' if number == 0 else f'x="{x - 4:.1f}" y="{y - 8:.1f}" text-anchor="end"'
         )

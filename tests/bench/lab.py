@@ -1,4 +1,4 @@
-"""Where measurements are made: a directory, a Valkey server and simulated worlds, each in a process of its own."""
+"""The environment of a measurement: a directory, a Valkey server and simulated worlds, each in its own process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Lab:
 
     @contextmanager
     def valkey(self) -> Iterator[str]:
-        """A server of one's own; yields its URL."""
+        """Run a Valkey server; yields its URL."""
         home = self.directory / f"valkey-{secrets.token_hex(4)}"
         home.mkdir()
         path = home / "v.sock"
@@ -82,7 +82,7 @@ class World:
         self.store.flushall()
 
     def requests(self) -> dict[str, int]:
-        """What was asked since the last call of this, by target."""
+        """Return the number of requests by target since the last call."""
         found: dict[str, int] = self.process.ask(do="requests")
         return found
 
@@ -94,7 +94,7 @@ class World:
 
 @dataclass(frozen=True)
 class ColdPass:
-    """A first pass of a daemon. Times in seconds, of the pass alone; `cpu` of the daemon, `world_cpu` of the rest."""
+    """A first pass of a daemon. Times are seconds of that pass: `cpu` of the daemon, `world_cpu` of the simulator."""
 
     clusters: int
     cpu: float
@@ -159,7 +159,7 @@ def cold_pass(
 
 
 def _verified(world: World, process: Daemon) -> float:
-    """CPU seconds of a pass that verifies everything, as a resync asks for it."""
+    """Return the CPU seconds of a pass that verifies everything, as a resync does."""
     cpu = process.cpu
     process.resync()
     until(

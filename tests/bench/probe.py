@@ -1,7 +1,7 @@
-"""Run palette-sync in this process, and measure how late its event loop comes: `python -m bench.probe OUT ARGUMENTS`.
+"""Run palette-sync in this process, and measure the lag of its event loop: `python -m bench.probe OUT ARGUMENTS`.
 
-A timer that wakes every 5 ms notes how much later than asked it was called. What another process on the same core took
-shows as lag too, so beside it stands how much of it this thread itself was computing.
+A timer that is due every 5 ms records how late it is called. Other processes on the same core cause lag too, so each
+sample also records how long this thread itself was running.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PERIOD = 0.005
 
 
 class LagProbe:
-    """Samples of (when it was due, lag, seconds that the thread ran meanwhile), in the loop that it was started in."""
+    """Takes samples in the loop that it is given: (due time, lag, seconds that this thread ran meanwhile)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -35,9 +35,9 @@ class LagProbe:
 
 
 def summary(samples: list[list[float]], since: float, until: float) -> dict[str, float]:
-    """Percentiles in ms of what fell due between two moments of the monotonic clock.
+    """Return percentiles in ms of the samples that were due between two times of the monotonic clock.
 
-    Weighted by time: a lag of one second keeps two hundred timers waiting, not one.
+    They are weighted by time: a lag of one second delays two hundred timers, not one.
     """
     found: dict[str, float] = {}
     meant = [sample for sample in samples if since <= sample[0] <= until]
@@ -50,7 +50,7 @@ def summary(samples: list[list[float]], since: float, until: float) -> dict[str,
 
 
 def percentile(lags: list[float], share: float) -> float:
-    """The lag that a moment chosen at random meets in `share` of all cases; `lags` are sorted."""
+    """Return the lag that is not exceeded at `share` of all points in time; `lags` are sorted."""
     left = share * sum(PERIOD + lag for lag in lags)
     for lag in lags:
         left -= PERIOD + lag

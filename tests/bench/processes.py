@@ -1,4 +1,4 @@
-"""Processes of a measurement: started apart, so that each one's CPU time and memory are its own; Linux only (/proc)."""
+"""Processes of a measurement. Each runs alone, so that its CPU time and memory are its own. Linux only (/proc)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("palette-sync")
-LOOK = 0.02  # seconds between two looks at what has no event
+LOOK = 0.02  # seconds between two checks of a condition
 
 
 class BenchError(Exception):
@@ -32,7 +32,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds that all threads of a process have run, to the nanosecond; what its ended threads ran is left out."""
+    """Return the seconds that the threads of a process have run, to the nanosecond, without threads that have ended."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
@@ -57,7 +57,7 @@ def peak_rss_of(pid: int) -> float:
 
 
 def until(holds: Callable[[], Any], *, within: float, what: str) -> Any:
-    """Look again and again until `holds` says something true, and return it. Raises BenchError."""
+    """Call `holds` until its result is true, and return the result. Raises BenchError after `within` seconds."""
     ends_at = time.monotonic() + within
     while not (found := holds()):
         if time.monotonic() > ends_at:
@@ -67,14 +67,14 @@ def until(holds: Callable[[], Any], *, within: float, what: str) -> Any:
 
 
 class Worker:
-    """A Python module of this package as a process that answers one JSON line per line it is sent."""
+    """A Python module of this package as a process that answers each JSON line with another."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self.pid = process.pid
 
     def hear(self) -> Any:
-        """The next line. Raises BenchError when there is none."""
+        """Return the next answer. Raises BenchError if the process has ended."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -114,7 +114,7 @@ def worker(module: str, **options: Any) -> Iterator[Worker]:
 
 
 class Daemon:
-    """`palette-sync run` with JSON logs, and (`lag`) the lag of its event loop."""
+    """`palette-sync run` with JSON logs and, with `lag`, the lag of its event loop."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, lag: Path) -> None:
         self._process = process
@@ -146,7 +146,7 @@ class Daemon:
         return [event for event in self._events if event.get("event") == name]
 
     def wait_for(self, name: str, *, count: int = 1, within: float = 60.0) -> dict[str, Any]:
-        """Wait until an event was logged `count` times, and return the last of these. Raises BenchError."""
+        """Wait until an event was logged `count` times, and return the last one. Raises BenchError."""
 
         def there() -> bool:
             if len(self.events(name)) >= count:
@@ -162,25 +162,25 @@ class Daemon:
         self._process.send_signal(signal.SIGUSR1)
 
     def stop(self) -> None:
-        """Raises BenchError when it does not end; its deadline is half of what it is given here."""
+        """End the daemon. Raises BenchError if it does not end within twice its own deadline."""
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(60)
         except subprocess.TimeoutExpired:
-            self._process.send_signal(signal.SIGUSR2)  # reports where every task stands
+            self._process.send_signal(signal.SIGUSR2)  # logs where each task is suspended
             time.sleep(1)
             raise BenchError(f"the daemon does not end:\n{self._log.read_text()[-4000:]}") from None
 
     def lag(self, since: float, until: float) -> dict[str, float]:
-        """Percentiles of the loop's lag in ms between two moments, once the daemon has ended."""
+        """Return percentiles of the lag in ms between two times, once the daemon has ended."""
         return summary(json.loads(self._lag.read_text()), since, until)
 
 
 @contextmanager
 def daemon(config: Path, *, lag: bool = False, **settings: str) -> Iterator[Daemon]:
-    """`palette-sync run` until the block ends. `settings`: variables without their prefix, such as `HTTP__LISTEN`.
+    """Run `palette-sync run` until the block ends. `settings` are variables without prefix, such as `HTTP__LISTEN`.
 
-    `lag`: under the probe of its event loop, which costs a little CPU time.
+    `lag` measures the lag of its event loop, which costs a little CPU time.
     """
     stem = f"{config}.{time.monotonic_ns()}"
     log, lags = Path(f"{stem}.log"), Path(f"{stem}.lag.json")

@@ -1,8 +1,8 @@
-"""The snapshot that a daemon would have left after working on every cluster of a simulated world, without the work.
+"""Writes the snapshot that a daemon would have left after it had worked on every cluster of a simulated world.
 
-For measurements of what follows a cold start (restart, quiet passes, memory): records, sealed tokens and memory have
-the size and the shape of real ones, and the records are what the next pass would write, so that it finds nothing to do.
-The tokens open no cluster; whoever uses one is found out by the requests that the simulator counts.
+It serves measurements of what follows a cold start: restarts, quiet passes, memory. Records, sealed tokens and memory
+have the size and form of real ones, and the records are those that the next pass would write, so it finds nothing due.
+The tokens are not valid in any cluster; a request that used one would show in the count of the simulator.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How evenly tokens that were all issued at once are renewed later. Pure: two days in no time."""
+"""How evenly tokens that were issued together are renewed later. Pure: simulates two days without waiting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def renewals(clusters: int, *, validity: timedelta, during: timedelta) -> Counter[int]:
-    """Renewals by minute since all tokens were issued within one hour. A pass takes along what is due soon after it."""
+    """Count renewals by minute, after all tokens were issued within one hour. A pass also renews what is due soon."""
     queue: list[tuple[datetime, int]] = []
     for number in range(clusters):
         issued = START - timedelta(hours=1) * (number / clusters)

@@ -1,4 +1,4 @@
-"""A measured row and what it is held against. Pure; smaller is better in every row."""
+"""A measured value and its budget. Pure. In every row, smaller is better."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NOT_MEASURED = "not measured"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`floor`: what no implementation could go below here, in the same unit. `value` None: not measured, see `note`."""
+    """`floor`: no implementation could go below it; in the same unit. `value` None: not measured, `note` says why."""
 
     what: str
     value: float | None
@@ -48,7 +48,7 @@ class Row:
 
 
 def shown(value: float, unit: str) -> str:
-    """Three digits are what such a measurement is worth."""
+    """Return the value with three significant digits; such a measurement is no more exact."""
     if unit == "" or value == 0 or abs(value) >= 100:
         text = f"{value:,.0f}"
     elif abs(value) >= 10:
@@ -59,15 +59,15 @@ def shown(value: float, unit: str) -> str:
 
 
 def serial_floor(calls: int, *, latency: float, concurrency: int) -> float:
-    """Seconds that so many calls take at best, each `latency` seconds long and `concurrency` at a time."""
+    """Return the fewest seconds for `calls` of `latency` seconds each, `concurrency` at a time."""
     return calls * latency / concurrency
 
 
 def limits_floor(requests: int, *, per_second: float, burst: int) -> float:
-    """Seconds until a token bucket that begins full has let so many requests through."""
+    """Return the seconds until a token bucket that begins full has let so many requests through."""
     return max(0.0, (requests - burst) / per_second)
 
 
 def pages(rows: int, *, size: int = 50) -> int:
-    """Requests that a listing of so many rows takes; an empty one takes one too."""
+    """Return the number of requests for a listing of so many rows; an empty one takes one too."""
     return max(1, -(-rows // size))

@@ -1,4 +1,4 @@
-"""How soon a command that only reads Redis answers, against the import of the libraries that it cannot do without."""
+"""How soon a command that only reads Redis shows output, compared with the import of the libraries that it needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TRIES = 9
 SETTLED = "typer, rich, redis"
-# What the command needs besides: tables, settings, and the key derivation that verifies a snapshot.
+# What the command also needs: tables, settings, and the key derivation for verifying a snapshot.
 NEEDED = f"{SETTLED}, rich.table, pydantic_settings, cryptography.hazmat.primitives.kdf.hkdf"
 
 
@@ -48,7 +48,7 @@ def clusters(lab: Lab) -> list[Row]:
 
 
 def _first_output(command: Sequence[str]) -> float:
-    """Seconds from exec to the first byte."""
+    """Return the seconds from exec to the first byte of output."""
     started = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as process:
         assert process.stdout is not None

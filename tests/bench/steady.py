@@ -1,7 +1,7 @@
-"""What goes on for weeks: quiet passes, one change among thousands, restarts, memory.
+"""The steady state: quiet passes, one change among thousands, restarts, memory.
 
-The published snapshot is generated (`published`): a cold start of ten thousand clusters says nothing about any of these
-and takes minutes. Palette is simulated with every cluster; their API servers listen, and nobody may ask them.
+The published snapshot is generated (`published`), because a cold start of ten thousand clusters takes minutes and says
+nothing about these. Palette is simulated with every cluster. Their API servers listen, and must receive no request.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from bench.lab import Lab, World
     from bench.processes import Daemon
 
-WARM = 2  # passes before anything counts
+WARM = 2  # passes before the measurement begins
 CHANGES = 5
 NEVER = "1000d"
 
 
 @dataclass
 class Steady:
-    """What a daemon on a published snapshot did."""
+    """What a daemon did that started with a published snapshot."""
 
     clusters: int
     ready: float
@@ -45,7 +45,7 @@ class Steady:
 
 
 def observe(lab: Lab, clusters: int, *, passes: int, every: str) -> Steady:
-    """Publish, start a daemon, let it pass quietly, then change one cluster a pass. Raises BenchError."""
+    """Publish, start a daemon, wait for quiet passes, then change one cluster per pass. Raises BenchError."""
     with lab.valkey() as url, lab.world(clusters, redis_url=url) as world:
         lab.say(f"publishing {clusters:,} clusters")
         world.process.ask(do="publish")
@@ -89,7 +89,7 @@ def observe(lab: Lab, clusters: int, *, passes: int, every: str) -> Steady:
 
 
 def _listing_bound(clusters: int) -> int:
-    """Pages of each project, pages of the tenant scope, and three more. The world deals its clusters out in turn."""
+    """Pages of each project, pages of the tenant scope, and three more. The simulator deals clusters out in turn."""
     tenant_scoped = 1
     in_projects = clusters - tenant_scoped
     sizes = [in_projects // PROJECTS + (number < in_projects % PROJECTS) for number in range(PROJECTS)]
@@ -97,7 +97,7 @@ def _listing_bound(clusters: int) -> int:
 
 
 def _changes(world: World, process: Daemon) -> tuple[float, float, list[float]]:
-    """Bytes to Redis for one change, and for a pass without any; and what publishing took the server, each in ms."""
+    """Return bytes to Redis for one change, bytes for a pass without one, and the server's ms for each publication."""
     uids = world.process.ask(do="clusters")
     publish = Script.load("publish.lua").sha
     world.store.config_set("slowlog-log-slower-than", 0)
@@ -112,7 +112,7 @@ def _changes(world: World, process: Daemon) -> tuple[float, float, list[float]]:
         world.store.slowlog_reset()
         at, before = len(process.events("pass_finished")), _received(world)
         world.process.ask(do="tags", uid=uids[number * 7], tags=[f"bench:{number}"])
-        # A pass that had listed already does not see it; the one after it does.
+        # A pass that has already listed the clusters does not see the change; the next one does.
         while not sum(event["changed"] for event in process.events("pass_finished")[at:]):
             process.wait_for("pass_finished", count=len(process.events("pass_finished")) + 1, within=120)
         passed = len(process.events("pass_finished")) - at
@@ -139,7 +139,7 @@ def _record_size(world: World) -> int:
 
 
 def quiet(lab: Lab) -> list[Row]:
-    """Passes over a thousand clusters on which nothing is due; a hundred of them, for memory that creeps."""
+    """A hundred passes over a thousand clusters on which nothing is due, which would also show a memory leak."""
     found = observe(lab, 1000, passes=100, every="250ms")
     lab.facts["quiet_1000"] = _facts(found)
     return [
@@ -156,14 +156,14 @@ def quiet(lab: Lab) -> list[Row]:
             found.cpu * 1000,
             "ms",
             150.0,
-            note=f"mean of {len(found.rss)} passes, with all that went on between them",
+            note=f"mean of {len(found.rss)} passes, with everything that ran between them",
         ),
         Row(
             "memory over 100 passes of 1,000 clusters: growth",
             _growth(found.rss),
             "MB",
             3.0,
-            note=f"{found.rss[0]:.1f} MB, at last {found.rss[-1]:.1f} MB: mean of the last ten passes less that of "
+            note=f"{found.rss[0]:.1f} MB, finally {found.rss[-1]:.1f} MB: mean of the last ten passes minus that of "
             "passes 10 to 20",
         ),
     ]
@@ -196,7 +196,7 @@ def ten_thousand(lab: Lab) -> list[Row]:
             found.rss[-1],
             "MB",
             300.0,
-            note=f"after {len(found.rss)} passes; the highest it ever was: {found.peak:.0f} MB",
+            note=f"after {len(found.rss)} passes; the peak was {found.peak:.0f} MB",
         ),
     ]
     if lab.full:
@@ -205,14 +205,14 @@ def ten_thousand(lab: Lab) -> list[Row]:
 
 
 def by_size(lab: Lab) -> list[Row]:
-    """Quiet passes at sizes between, for the figure alone."""
+    """Quiet passes at sizes in between, for the figure only."""
     for clusters in (2000, 5000):
         lab.facts[f"quiet_{clusters}"] = _facts(observe(lab, clusters, passes=8, every="1s"))
     return []
 
 
 def _growth(rss: list[float]) -> float:
-    """Ten passes at the end against ten after the first ten; what a start leaves behind is not growth."""
+    """The last tenth of the passes against the second; memory of the start is not growth."""
     ten = max(1, len(rss) // 10)
     return sum(rss[-ten:]) / ten - sum(rss[ten : 2 * ten]) / ten
 

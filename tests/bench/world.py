@@ -1,11 +1,13 @@
-"""The simulated world as a process: `python -m bench.world OPTIONS`. Prints a JSON line once it serves, then answers.
+"""The simulated world as a process: `python -m bench.world OPTIONS`. It prints a JSON line once it serves.
 
-Questions, one JSON object a line: `{"do": "requests"}` counts and forgets, `{"do": "log"}` returns the kept requests,
-`{"do": "clusters"}` the uids, `{"do": "tags", "uid": ..., "tags": [...]}` changes a cluster, `{"do": "publish"}` writes
-the snapshot that a daemon would have left in Redis had it worked on every cluster.
+It answers requests, one JSON object a line:
+- `{"do": "requests"}` returns the number of requests by target, and resets it,
+- `{"do": "log"}` returns the latest requests,
+- `{"do": "clusters"}` returns the uids,
+- `{"do": "tags", "uid": ..., "tags": [...]}` changes a cluster,
+- `{"do": "publish"}` writes the snapshot that a daemon would have left in Redis after work on every cluster.
 
-Palette's listing pages are remembered until something changes: a real Palette has indexes, and what rendering ten
-thousand rows costs here is nobody's question.
+Listing pages of Palette are cached until something changes, because rendering ten thousand rows would be measured too.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Remembered:
-    """A Palette site that renders each listing page once."""
+    """A site of Palette that renders each listing page once."""
 
     def __init__(self, site: Site) -> None:
         self._site = site

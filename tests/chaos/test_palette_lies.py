@@ -1,4 +1,4 @@
-"""A Palette that loses clusters, fails half-way or hands out dangerous files."""
+"""Palette loses clusters, fails half-way, or returns dangerous kubeconfigs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def lose(stage: Stage, count: int) -> list[str]:
-    """Let clusters vanish from Palette without a trace."""
+    """Remove clusters from Palette without a trace."""
     gone = [cluster.uid for cluster in stage.simulator.world.clusters.values() if cluster.project_uid][:count]
     for uid in gone:
         stage.simulator.world.remove_cluster(uid)
@@ -48,7 +48,7 @@ async def test_a_large_loss_is_held_until_three_passes_agree(stage_of: Any) -> N
     assert len(state.records) == 6
 
 
-async def test_an_operator_may_let_a_large_loss_go_at_once(stage_of: Any) -> None:
+async def test_allow_prune_drops_a_large_loss_at_once(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=12)
     await stage.run()
     gone = set(await lose(stage, 6))
@@ -58,7 +58,7 @@ async def test_an_operator_may_let_a_large_loss_go_at_once(stage_of: Any) -> Non
     assert not gone & (await stage.state()).records.keys()
 
 
-async def test_a_loss_that_comes_back_is_forgotten(stage_of: Any) -> None:
+async def test_clusters_that_come_back_end_the_hold(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=12, projects=1)
     await stage.run()
     before = await stage.state()
@@ -79,7 +79,7 @@ async def test_a_loss_that_comes_back_is_forgotten(stage_of: Any) -> None:
     assert after.status["held"] == {}
 
 
-async def test_a_project_that_is_gone_takes_its_clusters_along(stage_of: Any) -> None:
+async def test_the_clusters_of_a_removed_project_are_dropped(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=9, projects=4)
     await stage.run()
     project = next(iter(stage.simulator.world.instances["alpha"].projects))
@@ -94,7 +94,7 @@ async def test_a_project_that_is_gone_takes_its_clusters_along(stage_of: Any) ->
     assert project not in state.scopes
 
 
-async def test_what_is_deselected_or_being_deleted_goes_at_once_however_much_it_is(stage_of: Any) -> None:
+async def test_deselected_and_deleting_clusters_are_dropped_at_once_however_many_they_are(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=12, projects=2)
     await stage.run()
     keep, _ = stage.simulator.world.instances["alpha"].projects.values()
@@ -109,10 +109,10 @@ async def test_what_is_deselected_or_being_deleted_goes_at_once_however_much_it_
     records = (await stage.state()).records
     assert dying not in records
     assert all(record.project is None or record.project.uid == keep.uid for record in records.values())
-    assert stage.kube_requests() == 0, "nothing is done in a cluster that is left"
+    assert stage.kube_requests() == 0, "a dropped cluster receives no request"
 
 
-async def test_a_moved_cluster_keeps_name_token_and_record(stage_of: Any) -> None:
+async def test_a_cluster_that_moves_to_another_project_keeps_its_name_and_its_token(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=4, projects=2, oidc_share=0.0)
     await stage.run()
     before = await stage.state()
@@ -150,7 +150,7 @@ users: [{{name: x, user: {user}}}]
     ],
 )
 @pytest.mark.parametrize("encoded", [False, True])
-async def test_a_dangerous_kubeconfig_is_refused_by_name_and_never_acted_on(
+async def test_a_dangerous_kubeconfig_is_refused_with_its_own_reason_and_never_acted_on(
     stage_of: Any, tmp_path: Path, reason: str, cluster: str, user: str, *, encoded: bool
 ) -> None:
     stage: Stage = await stage_of(clusters=1, projects=1, oidc_share=0.0)
@@ -173,7 +173,7 @@ async def test_a_dangerous_kubeconfig_is_refused_by_name_and_never_acted_on(
     ("kind", "reason"),
     [("garbage", "Malformed"), ("redirect", "Malformed"), ("truncate", "Unreachable"), ("drop", "Unreachable")],
 )
-async def test_a_sick_api_server_is_a_reason_on_its_record_alone(stage_of: Any, kind: str, reason: str) -> None:
+async def test_a_broken_api_server_affects_only_its_own_record(stage_of: Any, kind: str, reason: str) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
     victim = next(iter(stage.simulator.world.clusters))
     stage.simulator.faults.add(Fault(target="kube", kind=kind, cluster=victim))  # type: ignore[arg-type]
@@ -184,7 +184,7 @@ async def test_a_sick_api_server_is_a_reason_on_its_record_alone(stage_of: Any, 
     assert (await stage.record(victim)).access.reason == reason
 
 
-async def test_a_tenant_that_is_not_the_configured_one_is_refused_before_anything_is_read(stage_of: Any) -> None:
+async def test_another_tenant_than_the_configured_one_is_refused_before_anything_is_read(stage_of: Any) -> None:
     stage: Stage = await stage_of(extra="[defaults]\ntenant = 'somebody-else'\n")
 
     report = await stage.run()
@@ -195,7 +195,7 @@ async def test_a_tenant_that_is_not_the_configured_one_is_refused_before_anythin
     assert (await stage.state()).records == {}
 
 
-async def test_a_rate_limited_palette_is_borne(stage_of: Any) -> None:
+async def test_a_pass_succeeds_although_palette_limits_its_requests(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=6)
     stage.simulator.faults.add(
         Fault(target="palette", kind="status", status=429, headers={"Retry-After": "0"}, times=4)

@@ -1,4 +1,4 @@
-"""Redis that dies, is emptied, taken over or tampered with; and what lies in it."""
+"""Redis dies, is emptied, is taken over by another writer, or is tampered with; and no secret is readable in it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ async def raw(valkey_url: str) -> AsyncIterator[aioredis.Redis]:
         yield client
 
 
-async def test_a_tampered_server_is_never_talked_to_and_the_snapshot_is_mended(stage_of: Any, raw: Any) -> None:
+async def test_a_tampered_server_address_is_never_contacted_and_the_snapshot_is_repaired(
+    stage_of: Any, raw: Any
+) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
     await stage.run()
     before = await stage.state()
@@ -61,7 +63,7 @@ async def test_a_tampered_server_is_never_talked_to_and_the_snapshot_is_mended(s
     assert await stage.pods(victim) > 0
 
 
-async def test_a_tampered_server_is_not_vouched_for_while_its_cluster_cannot_be_worked_on(
+async def test_a_tampered_server_address_is_removed_while_its_cluster_cannot_be_reached(
     stage_of: Any, raw: Any
 ) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.5)
@@ -103,15 +105,17 @@ DEEP = base64.urlsafe_b64encode(b'{"kid":' * 100_000).decode() + "..a.b.c"
 @pytest.mark.parametrize(
     ("what", "changes"),
     [
-        pytest.param("credentials", {"renew_at": FIRST}, id="a renewal before all time"),
-        pytest.param("credentials", {"renew_at": NEVER, "expires_at": FIRST}, id="an end before all time"),
-        pytest.param("credentials", {"sealed": DEEP}, id="a seal of brackets in brackets"),
-        pytest.param("work", {"verified_at": NEVER}, id="verified at the end of time"),
-        pytest.param("work", {"retired": [{"name": "a", "uid": "b", "delete_at": NEVER}]}, id="retired for ever"),
-        pytest.param("issuers", {"valid_until": NEVER}, id="an issuer valid for ever"),
+        pytest.param("credentials", {"renew_at": FIRST}, id="a renewal time in the year 1"),
+        pytest.param("credentials", {"renew_at": NEVER, "expires_at": FIRST}, id="an expiry in the year 1"),
+        pytest.param("credentials", {"sealed": DEEP}, id="a JWE header of deeply nested brackets"),
+        pytest.param("work", {"verified_at": NEVER}, id="a verification in the year 9999"),
+        pytest.param(
+            "work", {"retired": [{"name": "a", "uid": "b", "delete_at": NEVER}]}, id="a deletion in the year 9999"
+        ),
+        pytest.param("issuers", {"valid_until": NEVER}, id="an issuer valid until the year 9999"),
     ],
 )
-async def test_what_somebody_writes_without_a_key_never_ends_the_daemon(
+async def test_values_written_without_a_seal_key_never_stop_the_daemon(
     stage_of: Any, raw: Any, what: str, changes: dict[str, object]
 ) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.5)
@@ -129,7 +133,7 @@ async def test_what_somebody_writes_without_a_key_never_ends_the_daemon(
 
 
 @pytest.mark.parametrize("what", ["clusters", "status"])
-async def test_what_is_nested_too_deeply_to_be_written_again_is_replaced(stage_of: Any, raw: Any, what: str) -> None:
+async def test_a_document_nested_too_deeply_to_be_encoded_again_is_replaced(stage_of: Any, raw: Any, what: str) -> None:
     stage: Stage = await stage_of(clusters=2)
     await stage.run()
     keys = stage.shared.store.keys
@@ -148,7 +152,7 @@ async def test_what_is_nested_too_deeply_to_be_written_again_is_replaced(stage_o
     assert not after.problems
 
 
-async def test_an_emptied_store_is_filled_again_with_working_access(stage_of: Any, raw: Any) -> None:
+async def test_an_emptied_store_is_refilled_with_working_access(stage_of: Any, raw: Any) -> None:
     stage: Stage = await stage_of(clusters=3)
     await stage.run()
     keys = [key async for key in raw.scan_iter(match=f"*{stage.settings.redis.prefix}*")]
@@ -157,10 +161,10 @@ async def test_an_emptied_store_is_filled_again_with_working_access(stage_of: An
     report = await stage.run()
 
     assert dict(report.access) == {"ready": 3}
-    assert stage.kube_writes() == 0, "what stands in the clusters is found in order"
+    assert stage.kube_writes() == 0, "the objects in the clusters are found as they should be"
 
 
-async def test_a_writer_that_was_overtaken_publishes_nothing_more(stage_of: Any) -> None:
+async def test_a_writer_with_an_old_epoch_publishes_nothing(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     await stage.run()
     store = stage.shared.store
@@ -179,7 +183,7 @@ async def test_a_writer_that_was_overtaken_publishes_nothing_more(stage_of: Any)
     assert after.head == before.head
 
 
-async def test_nothing_is_issued_once_the_lease_is_lost(stage_of: Any) -> None:
+async def test_no_token_is_issued_after_the_lease_is_lost(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
     async with (
         client_of("alpha", stage.settings.instances["alpha"], stage.shared.limits) as client,
@@ -193,7 +197,9 @@ async def test_nothing_is_issued_once_the_lease_is_lost(stage_of: Any) -> None:
     assert all(not cluster.tokens.issued for cluster in stage.simulator.world.clusters.values())
 
 
-async def test_redis_killed_during_a_pass_loses_nothing_that_was_published(stage_of: Any, tmp_path: Path) -> None:
+async def test_a_redis_server_killed_during_a_pass_loses_nothing_that_was_published(
+    stage_of: Any, tmp_path: Path
+) -> None:
     stage: Stage = await stage_of(clusters=6, oidc_share=0.0)
     data = tmp_path / "valkey"
     data.mkdir()
@@ -227,7 +233,7 @@ async def test_redis_killed_during_a_pass_loses_nothing_that_was_published(stage
     assert len(state.credentials) == 6
 
 
-async def test_tokens_from_the_future_after_a_clock_leap_are_renewed(stage_of: Any) -> None:
+async def test_tokens_issued_in_the_future_are_renewed_after_a_clock_leap(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=1, projects=1, oidc_share=0.0)
     await stage.run()
     first = (await stage.state()).credentials
@@ -239,7 +245,7 @@ async def test_tokens_from_the_future_after_a_clock_leap_are_renewed(stage_of: A
     assert (await stage.state()).credentials != first
 
 
-async def test_no_secret_lies_in_redis_or_in_a_log_line(
+async def test_no_secret_is_readable_in_redis_or_in_the_log(
     stage_of: Any, raw: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage: Stage = await stage_of(clusters=6)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux serves all of 127.0.0.0/8 without being set up for it")
-def test_a_pass_works_against_another_address_by_what_was_written_alone(
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux serves all of 127.0.0.0/8 without configuration")
+def test_a_pass_works_against_another_address_with_nothing_but_the_written_files(
     tmp_path: Path, valkey_url: str, prefix: str
 ) -> None:
     elsewhere = ("--listen", "127.0.0.2", "--host", "127.0.0.2", "--redis-url", valkey_url)
@@ -39,7 +39,7 @@ def test_a_pass_works_against_another_address_by_what_was_written_alone(
         (("--redis-url", "redis://u:canary@redis:6379"), "--redis-url: contains a password"),
     ],
 )
-def test_what_cannot_be_simulated_is_named(tmp_path: Path, arguments: tuple[str, str], message: str) -> None:
+def test_an_option_that_cannot_be_used_is_named(tmp_path: Path, arguments: tuple[str, str], message: str) -> None:
     ran = palette_sync("simulate", "--out", tmp_path / "out", *arguments)
 
     assert ran.code == 78
@@ -48,7 +48,7 @@ def test_what_cannot_be_simulated_is_named(tmp_path: Path, arguments: tuple[str,
     assert not (tmp_path / "out").exists()
 
 
-def test_an_address_of_another_machine_is_told_as_such(tmp_path: Path) -> None:
+def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
     ran = palette_sync("simulate", "--out", tmp_path, "--listen", "192.0.2.1", "--host", "simulator")
 
     assert ran.code == 1

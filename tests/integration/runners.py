@@ -85,7 +85,7 @@ class Running:
         self.mailbox, self.status = self.runner.mailbox, self.runner.status
         self.task = asyncio.create_task(self.runner.run(), name="runner:alpha")
 
-    async def stands(self, state: RunnerState) -> None:
+    async def reaches(self, state: RunnerState) -> None:
         await until(lambda: self.status.state is state)
 
     async def resync(self, **options: bool) -> PassReport:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from palette_sync.assembly.instance import Shared, client_of, open_shared, policies_of, ports_of
 from palette_sync.config import load
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
     from palette_sync.reconcile.report import PassReport
 
 
-LEASE = 600  # seconds: it is given back at the end, and must not lapse before, however slow the machine is
-# A Wednesday at noon, and half a second: what is cut to whole seconds shows.
+LEASE = 600  # seconds; released at the end of a pass, and long enough for the slowest machine
+# A Wednesday at noon and half a second, so that a cut to whole seconds shows.
 NOON = datetime(2026, 7, 15, 12, 0, 0, 500_000, tzinfo=UTC)
 
 
@@ -40,8 +38,9 @@ NOON = datetime(2026, 7, 15, 12, 0, 0, 500_000, tzinfo=UTC)
 class Stage:
     """One simulated world and one store.
 
-    `clock` is the time that passes see: it stands still at the same noon but for what tests add, so that neither the
-    date nor the machine's speed decides what is due. The API servers' clock began there too, and goes on by itself.
+    `clock` is the time that passes see. It stands still at the same noon and moves only when a test advances it, so
+    neither the date nor the speed of the machine decides what is due. The clock of the API servers began there too, and
+    runs.
     """
 
     simulator: Simulator
@@ -55,7 +54,7 @@ class Stage:
         return NOON + self.offset
 
     def advance(self, **duration: float) -> None:
-        """Let time pass for the passes and for the API servers alike."""
+        """Advance the clock of the passes and of the API servers."""
         step = timedelta(**duration)
         self.offset += step
         self.simulator.world.advance(step.total_seconds())
@@ -70,9 +69,9 @@ class Stage:
         self.shared = replace(self.shared, settings=self.settings, policies=policies_of(self.settings))
 
     async def run(self, instance: str = "alpha", *, rows: Rows | None = None, **options: bool) -> PassReport:
-        """One pass under a lease, as `once` does it. The request log then holds this pass alone.
+        """Run one pass under a lease, as `once` does. The request log then holds only this pass.
 
-        `self.rows` then has what the next pass of a daemon would be given as `rows`.
+        `self.rows` then holds what the next pass of a daemon would be given as `rows`.
         """
         self.simulator.requests.reset()
         async with (
@@ -105,7 +104,7 @@ class Stage:
         return self.simulator.requests.count("kube", cluster=uid, method=method)
 
     def kube_writes(self, uid: str | None = None) -> int:
-        """Writes that change objects; token requests and access reviews change none."""
+        """Count writes that change objects; token requests and access reviews change none."""
         return sum(
             entry.method in {"POST", "PUT", "PATCH", "DELETE"}
             and not entry.path.endswith(("/token", "/selfsubjectaccessreviews"))
@@ -115,7 +114,7 @@ class Stage:
         )
 
     async def pods(self, uid: str, instance: str = "alpha") -> int:
-        """List pods as a reader would: server, CA and token come from Redis alone."""
+        """List pods as a reader would, with server, CA and token from Redis alone."""
         state = await self.state(instance)
         record = state.records[uid]
         assert record.server is not None
@@ -127,10 +126,10 @@ class Stage:
 
 
 def environment(prefix: str, config: str) -> dict[str, str]:
-    """Our variables: a prefix of each stage's own, and what holds unless the test's configuration speaks of it.
+    """The variables of a stage: its own prefix, and defaults for what the configuration of the test does not set.
 
-    No verification, whose slots lie in calendar time, so that one might fall into any span that a test lets pass; and
-    minutes for each cluster, so that none seems not to answer where the machine is busy.
+    No verification, because its slots lie in calendar time and could fall into any time that a test advances; and
+    minutes for each cluster, so that none times out on a busy machine.
     """
     calm = {"verify_interval": "3650d", "cluster_timeout": "10m"}
     given = {name: value for name, value in calm.items() if name not in config}
@@ -138,9 +137,9 @@ def environment(prefix: str, config: str) -> dict[str, str]:
     return {"PALETTE_SYNC_REDIS__PREFIX": prefix, **variables}
 
 
-@pytest.fixture
-async def stage_of(valkey_url: str, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """Make a stage: `await stage_of(clusters=6, extra="more TOML")`."""
+@asynccontextmanager
+async def stages(valkey_url: str, directory: Path) -> AsyncIterator[Callable[..., Any]]:
+    """Yield what makes a stage; every stage is taken down at the end."""
     async with AsyncExitStack() as stack:
 
         async def make(
@@ -150,11 +149,11 @@ async def stage_of(valkey_url: str, tmp_path: Path) -> AsyncIterator[Callable[..
                 Simulator(SimulatorOptions(instances=instances, projects=projects, clusters=clusters, **options))
             )
             simulator.world.advance(NOON.timestamp() - simulator.world.now())
-            simulator.write_config(tmp_path, seal_keys_line=SealKeys.generate_line("test"), redis_url=valkey_url)
-            config = tmp_path / "config.toml"
+            simulator.write_config(directory, seal_keys_line=SealKeys.generate_line("test"), redis_url=valkey_url)
+            config = directory / "config.toml"
             config.write_text(config.read_text() + extra)
             settings = load(config, environ=environment(f"test-{secrets.token_hex(6)}", config.read_text()))
             shared = await stack.enter_async_context(open_shared(settings))
-            return Stage(simulator, settings, shared, tmp_path)
+            return Stage(simulator, settings, shared, directory)
 
         yield make

@@ -1,4 +1,4 @@
-"""The main job: from Palette to Redis, and what a quiet pass costs."""
+"""The main job, from Palette to Redis, and what a pass costs when nothing is due."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_every_published_token_lists_pods_with_tls_verified(stage_of: Any)
         assert await stage.pods(record.uid) > 0
 
 
-async def test_an_oidc_cluster_costs_no_admin_kubeconfig_and_no_object(stage_of: Any) -> None:
+async def test_an_oidc_cluster_needs_no_admin_kubeconfig_and_no_object(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=1.0)
 
     report = await stage.run()
@@ -78,7 +78,7 @@ async def test_an_oidc_cluster_costs_no_admin_kubeconfig_and_no_object(stage_of:
     assert stage.simulator.requests.count("issuer") == 2, "the issuer is read once for all its clusters"
 
 
-async def test_a_failed_project_listing_keeps_its_records_and_the_others_go_on(stage_of: Any) -> None:
+async def test_a_failed_project_listing_keeps_its_records_and_does_not_affect_other_projects(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=3, clusters=9)
     await stage.run()
     before = await stage.state()
@@ -115,11 +115,11 @@ async def test_a_palette_outage_changes_nothing_that_is_published(stage_of: Any)
     assert after.head.version == before.head.version
 
 
-async def test_one_hanging_cluster_delays_no_other_and_keeps_its_record(stage_of: Any) -> None:
+async def test_a_cluster_that_hangs_delays_no_other_and_keeps_its_record(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=9, oidc_share=0.0)
     await stage.run()
     before = await stage.state()
-    # Long enough for what answers, also where a machine stalls; what hangs takes all of it.
+    # Long enough for a healthy cluster on a slow machine; the cluster that hangs uses all of it.
     stage.reconfigure("", "[defaults]\ncluster_timeout = '5s'\n")
     victim = next(iter(before.records))
     stage.simulator.faults.add(Fault(target="kube", kind="hang", cluster=victim))
@@ -140,7 +140,9 @@ async def test_a_cluster_that_comes_back_is_ready_after_its_backoff(stage_of: An
     report = await stage.run()
     assert (await stage.record(victim)).access.state is AccessState.FAILED
     asked = stage.kube_requests()
-    assert report.kube_requests == asked - 1, "what failed counts too; a dropped GET is sent twice on the wire"
+    assert report.kube_requests == asked - 1, (
+        "failed requests count too, and aiohttp repeats a GET whose connection was dropped"
+    )
     stage.simulator.faults.remove(fault)
 
     await stage.run()
@@ -151,7 +153,7 @@ async def test_a_cluster_that_comes_back_is_ready_after_its_backoff(stage_of: An
     assert (await stage.record(victim)).access.state is AccessState.READY
 
 
-async def test_clusters_that_do_not_run_yet_are_published_pending_and_not_touched(stage_of: Any) -> None:
+async def test_clusters_that_are_not_running_yet_are_published_as_pending_and_not_contacted(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     uid = next(iter(stage.simulator.world.clusters))
     stage.simulator.world.set_state(uid, "Provisioning")
@@ -169,7 +171,7 @@ async def test_clusters_that_do_not_run_yet_are_published_pending_and_not_touche
     assert (await stage.record(uid)).access.state is AccessState.READY
 
 
-async def test_a_missing_kubeconfig_permission_is_a_reason_not_a_failed_pass(stage_of: Any) -> None:
+async def test_a_missing_kubeconfig_permission_fails_the_cluster_and_not_the_pass(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
     uid = next(iter(stage.simulator.world.clusters))
     stage.simulator.world.set_admin_download(uid, allowed=False)
@@ -184,7 +186,7 @@ async def test_a_missing_kubeconfig_permission_is_a_reason_not_a_failed_pass(sta
     assert dict(report.access) == {"failed": 1, "ready": 2}
 
 
-async def test_a_key_with_project_rights_only_says_so_once_and_works(stage_of: Any) -> None:
+async def test_a_key_with_project_rights_only_works_and_is_noted_once(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=6)
     stage.simulator.world.set_key_permission("alpha", "project")
 
@@ -195,7 +197,7 @@ async def test_a_key_with_project_rights_only_says_so_once_and_works(stage_of: A
     assert sum(report.access.values()) == 5, "all but the tenant-scoped cluster"
 
 
-async def test_namesakes_in_two_projects_get_stable_unique_names(stage_of: Any) -> None:
+async def test_clusters_of_the_same_name_in_two_projects_get_stable_unique_names(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=2, clusters=0)
     world = stage.simulator.world
     one, two = world.instances["alpha"].projects.values()
@@ -212,7 +214,7 @@ async def test_namesakes_in_two_projects_get_stable_unique_names(stage_of: Any) 
     assert (await stage.record(younger.uid)).name == names[younger.uid], "a published name never changes"
 
 
-async def test_a_name_whose_cluster_is_gone_is_free_for_another_instance(stage_of: Any) -> None:
+async def test_the_name_of_a_dropped_cluster_is_free_for_another_instance(stage_of: Any) -> None:
     stage: Stage = await stage_of(instances=2, clusters=0, extra='[defaults]\nname_prefix = ""\n')
     world = stage.simulator.world
     first = await world.add_cluster("alpha", next(iter(world.instances["alpha"].projects)), "shop")
@@ -226,7 +228,7 @@ async def test_a_name_whose_cluster_is_gone_is_free_for_another_instance(stage_o
     assert (await stage.record(second.uid, "bravo")).name == "shop"
 
 
-async def test_plan_tells_what_once_would_do_and_writes_nothing(stage_of: Any) -> None:
+async def test_plan_reports_what_once_would_do_and_writes_nothing(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=6)
 
     plan = await stage.plan()
@@ -247,7 +249,7 @@ async def test_plan_tells_what_once_would_do_and_writes_nothing(stage_of: Any) -
     assert all(not cluster.tokens.issued for cluster in stage.simulator.world.clusters.values())
 
 
-async def test_clusters_are_worked_on_side_by_side_and_no_more_than_configured(stage_of: Any) -> None:
+async def test_clusters_are_worked_on_concurrently_up_to_the_configured_number(stage_of: Any) -> None:
     extra = "[service]\nconcurrency = 4\n"
     stage: Stage = await stage_of(clusters=12, oidc_share=0.0, extra=extra, latency=0.02)
     entries = stage.simulator.requests.entries
@@ -268,7 +270,7 @@ async def test_clusters_are_worked_on_side_by_side_and_no_more_than_configured(s
     assert most == 4
 
 
-async def test_a_cluster_whose_project_cannot_be_resolved_is_not_touched_and_not_published(stage_of: Any) -> None:
+async def test_a_cluster_of_an_unknown_project_is_not_contacted_and_not_published(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=2, clusters=4, oidc_share=0.0, tenant_scoped=0)
     hidden, seen = list(stage.simulator.world.instances["alpha"].projects.values())
     body = {
@@ -291,7 +293,7 @@ async def test_a_cluster_whose_project_cannot_be_resolved_is_not_touched_and_not
     assert not report.failed
 
 
-async def test_existing_access_is_verified_and_rotated_whatever_palette_says_of_the_state(stage_of: Any) -> None:
+async def test_existing_access_is_verified_and_renewed_in_every_state_that_palette_reports(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=0.0)
     uid = next(iter(stage.simulator.world.clusters))
     await stage.run()
@@ -308,7 +310,7 @@ async def test_existing_access_is_verified_and_rotated_whatever_palette_says_of_
     assert (await stage.state()).credentials[uid] != first
 
 
-async def test_a_paused_virtual_cluster_is_withheld_and_comes_back(stage_of: Any) -> None:
+async def test_a_paused_virtual_cluster_is_withheld_and_returns_when_it_resumes(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=1, clusters=0, extra="[defaults]\ninclude_virtual = true\n")
     world = stage.simulator.world
     project = next(iter(world.instances["alpha"].projects))
@@ -326,22 +328,22 @@ async def test_a_paused_virtual_cluster_is_withheld_and_comes_back(stage_of: Any
     assert (await stage.record(virtual.uid)).access.state is AccessState.READY
 
 
-async def test_an_issuer_that_no_cluster_names_any_more_is_forgotten(stage_of: Any) -> None:
+async def test_an_issuer_that_no_cluster_uses_any_more_is_forgotten(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=1.0)
     await stage.run()
     one, other = stage.simulator.world.clusters
 
     stage.simulator.world.remove_cluster(one)
     await stage.run()
-    assert len((await stage.state()).issuers) == 1, "another cluster names it"
+    assert len((await stage.state()).issuers) == 1, "another cluster uses it"
     stage.simulator.world.remove_cluster(other)
     await stage.run(known_only=True)
-    assert len((await stage.state()).issuers) == 1, "nobody asked Palette what there is"
+    assert len((await stage.state()).issuers) == 1, "this pass listed nothing"
     await stage.run()
     assert (await stage.state()).issuers == {}
 
 
-async def test_an_issuer_that_fails_later_keeps_its_clusters_and_says_so(stage_of: Any) -> None:
+async def test_an_issuer_that_fails_later_keeps_its_clusters_ready_and_records_its_error(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=1.0)
     await stage.run()
     issuer = stage.simulator.world.instances["alpha"].issuer_url
@@ -358,7 +360,7 @@ async def test_an_issuer_that_fails_later_keeps_its_clusters_and_says_so(stage_o
     assert after.fetched_at == before.fetched_at
 
 
-async def test_an_issuer_that_never_answered_is_a_reason_on_its_clusters(stage_of: Any) -> None:
+async def test_clusters_of_an_issuer_that_never_answered_fail_with_their_own_reason(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=1.0)
     stage.simulator.faults.add(Fault(target="issuer", kind="garbage"))
 
@@ -368,7 +370,7 @@ async def test_an_issuer_that_never_answered_is_a_reason_on_its_clusters(stage_o
     assert reasons == {"IssuerUnavailable"}
 
 
-async def test_an_oidc_cluster_without_configuration_says_so(stage_of: Any) -> None:
+async def test_an_oidc_cluster_without_oidc_configuration_fails_with_its_own_reason(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=0.0)
     rules = 'rules = [{ tag = "auth:oidc", mode = "oidc" }]'
     stage.reconfigure(rules, 'rules = [{ cluster = "*", mode = "oidc" }]')
@@ -379,7 +381,7 @@ async def test_an_oidc_cluster_without_configuration_says_so(stage_of: Any) -> N
     assert (record.access.state, record.access.reason) == (AccessState.FAILED, "OidcNotConfigured")
 
 
-async def test_auto_keeps_what_works_while_the_question_cannot_be_answered(stage_of: Any) -> None:
+async def test_auto_keeps_the_access_in_use_while_it_cannot_tell_whether_oidc_is_configured(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=0.5)
     stage.reconfigure('mode = "service-account"\nrules = [{ tag = "auth:oidc", mode = "oidc" }]', 'mode = "auto"')
     await stage.run()
@@ -392,4 +394,6 @@ async def test_auto_keeps_what_works_while_the_question_cannot_be_answered(stage
     assert {uid: record.auth for uid, record in after.records.items()} == {
         uid: record.auth for uid, record in before.records.items()
     }
-    assert dict(report.access) == {"degraded": 1, "ready": 1}, "the service account was proven, OIDC could not be"
+    assert dict(report.access) == {"degraded": 1, "ready": 1}, (
+        "the service account works, and nothing shows that OIDC would"
+    )

@@ -94,7 +94,7 @@ async def test_a_binding_to_another_role_is_deleted_and_created(stage_of: Any) -
 
 
 @pytest.mark.parametrize(("kind", "name"), [("Secret", SECRET), ("ServiceAccount", ACCOUNT)])
-async def test_a_deleted_object_kills_the_token_and_a_new_one_is_published(stage_of: Any, kind: str, name: str) -> None:
+async def test_a_token_whose_object_was_deleted_is_replaced(stage_of: Any, kind: str, name: str) -> None:
     stage, cluster = await one_cluster(stage_of)
     await stage.run()
     cluster.kube.remove(kind, NAMESPACE, name)
@@ -106,7 +106,7 @@ async def test_a_deleted_object_kills_the_token_and_a_new_one_is_published(stage
     assert (await stage.record(cluster.uid)).access.state is AccessState.READY
 
 
-async def test_a_foreign_role_of_our_name_is_a_conflict_and_stays_untouched(stage_of: Any) -> None:
+async def test_a_foreign_role_with_the_configured_name_is_a_conflict_and_stays_unchanged(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of)
     foreign = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": ROLE}}
     cluster.kube.put(
@@ -193,15 +193,15 @@ async def test_a_cluster_of_the_in_process_plugin_migrates_and_keeps_its_legacy_
     assert namespace is not None
     assert not (namespace["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by")
     credential = (await stage.state()).credentials[cluster.uid]
-    assert credential.expires_at is not None, "what is published expires"
+    assert credential.expires_at is not None, "the published token expires"
     assert await stage.pods(cluster.uid) > 0
 
     report = await stage.run(resync=True)
     assert report.changes == ()
 
 
-async def test_a_failure_does_not_hide_that_a_legacy_token_stands_in_the_cluster(stage_of: Any) -> None:
-    """The read-only token of the preset `view` may not read Secrets, so what was seen of them must be remembered."""
+async def test_a_failure_does_not_hide_that_a_legacy_token_is_in_the_cluster(stage_of: Any) -> None:
+    """The token of the preset `view` may not read Secrets, so what the admin saw of them must be remembered."""
     rbac = "[defaults.rbac]\npreset = 'view'\nadopt = 'always'\n"
     stage, cluster = await one_cluster(stage_of, extra=rbac)
     put_what_the_plugin_leaves(cluster)
@@ -300,11 +300,11 @@ async def test_a_rule_gives_a_cluster_the_ca_that_its_kubeconfig_lacks(stage_of:
 
     stage.reconfigure(f"rules = [{{ cluster = '{cluster.name}', ca_file = 'edge-ca.pem' }}]", "rules = []")
     report = await stage.run()
-    assert report.due == 1, "taking the rule away is a change"
+    assert report.due == 1, "removing the rule is a change"
     assert (await stage.record(cluster.uid)).access.reason is Reason.INSECURE_TLS
 
 
-async def test_adopt_never_makes_a_namesake_a_conflict(stage_of: Any) -> None:
+async def test_with_adopt_never_an_existing_object_of_the_same_name_is_a_conflict(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of, extra="[defaults.rbac]\nadopt = 'never'\n")
     put_what_the_plugin_leaves(cluster)
 
@@ -314,7 +314,7 @@ async def test_adopt_never_makes_a_namesake_a_conflict(stage_of: Any) -> None:
     assert stage.kube_writes(cluster.uid) == 0
 
 
-async def test_a_terminating_namespace_is_waited_for(stage_of: Any) -> None:
+async def test_a_cluster_whose_namespace_is_terminating_is_retried_later(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of)
     await stage.run()
     cluster.kube.termination_delay = None
@@ -336,7 +336,7 @@ async def test_a_token_is_rotated_by_two_thirds_of_the_life_that_was_granted(sta
     first = (await stage.state()).credentials[cluster.uid]
     assert first.expires_at is not None
     life = first.expires_at - first.issued_at
-    assert life.total_seconds() == 3600, "the API server granted less than the 24 h that were asked for"
+    assert life.total_seconds() == 3600, "the API server grants less than the 24 h that were requested"
     assert first.issued_at + life / 3 <= first.renew_at <= first.issued_at + 2 * life / 3
 
     stage.advance(seconds=(2 * life / 3).total_seconds() + 1)
@@ -350,7 +350,7 @@ async def test_a_token_is_rotated_by_two_thirds_of_the_life_that_was_granted(sta
     assert stage.kube_writes(cluster.uid) == 0, "a rotation in request mode changes no object"
 
 
-async def test_a_failed_renewal_keeps_the_living_token_and_says_so(stage_of: Any) -> None:
+async def test_a_failed_renewal_keeps_the_valid_token_and_degrades_the_record(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of)
     await stage.run()
     first = (await stage.state()).credentials[cluster.uid]
@@ -379,7 +379,7 @@ async def test_a_token_is_rotated_although_its_project_cannot_be_listed(stage_of
     assert await stage.record(cluster.uid) == before
 
 
-async def test_secret_mode_rotates_by_generations_and_deletes_the_old_one_after_the_overlap(stage_of: Any) -> None:
+async def test_secret_mode_rotates_to_a_new_secret_and_deletes_the_old_one_after_the_overlap(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of, extra=SECRET_MODE)
     await stage.run()
     state = await stage.state()
@@ -403,7 +403,7 @@ async def test_secret_mode_rotates_by_generations_and_deletes_the_old_one_after_
     assert (await stage.state()).memory[cluster.uid].retired == ()
 
 
-async def test_from_secret_to_request_mode_the_never_expiring_token_ends(stage_of: Any) -> None:
+async def test_a_change_from_secret_to_request_mode_ends_the_token_that_never_expires(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of, extra=SECRET_MODE)
     await stage.run()
     old = cluster.kube.get("Secret", NAMESPACE, SECRET)
@@ -421,7 +421,7 @@ async def test_from_secret_to_request_mode_the_never_expiring_token_ends(stage_o
     assert await stage.pods(cluster.uid) > 0
 
 
-async def test_a_configured_change_of_rules_reaches_every_cluster_in_the_next_pass(stage_of: Any) -> None:
+async def test_changed_rules_reach_every_cluster_in_the_next_pass(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of, extra=HOURLY)
     await stage.run()
 
@@ -457,7 +457,7 @@ async def test_a_changed_configuration_that_cannot_be_applied_waits_for_the_back
     assert (await stage.record(cluster.uid)).access.state is AccessState.READY
 
 
-async def test_from_service_account_to_oidc_the_published_token_is_withdrawn(stage_of: Any) -> None:
+async def test_a_change_from_service_account_to_oidc_withdraws_the_published_token(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=1.0, extra="")
     cluster = next(iter(stage.simulator.world.clusters.values()))
     rules = 'rules = [{ tag = "auth:oidc", mode = "oidc" }]'
@@ -474,7 +474,7 @@ async def test_from_service_account_to_oidc_the_published_token_is_withdrawn(sta
     assert state.records[cluster.uid].access.state is AccessState.READY
 
 
-async def test_auto_takes_oidc_where_it_works_and_a_service_account_elsewhere(stage_of: Any) -> None:
+async def test_auto_uses_oidc_where_it_works_and_a_service_account_elsewhere(stage_of: Any) -> None:
     stage: Stage = await stage_of(projects=1, clusters=4, oidc_share=0.5)
     stage.reconfigure('mode = "service-account"\nrules = [{ tag = "auth:oidc", mode = "oidc" }]', 'mode = "auto"')
 
@@ -486,7 +486,7 @@ async def test_auto_takes_oidc_where_it_works_and_a_service_account_elsewhere(st
         assert isinstance(record.auth, ServiceAccountAuth) is not cluster.oidc
 
 
-async def test_another_writer_between_observation_and_repair_is_no_failure(stage_of: Any) -> None:
+async def test_a_write_by_somebody_else_between_observation_and_repair_is_no_failure(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of)
     await stage.run()
     cluster.kube.patch("ClusterRole", None, ROLE, {"rules": []})
@@ -502,7 +502,7 @@ async def test_another_writer_between_observation_and_repair_is_no_failure(stage
     assert role["rules"]
 
 
-async def test_a_moved_api_server_is_found_by_the_new_kubeconfig(stage_of: Any) -> None:
+async def test_an_api_server_at_a_new_address_is_found_through_the_new_kubeconfig(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of)
     await stage.run()
     before = await stage.record(cluster.uid)
@@ -518,7 +518,7 @@ async def test_a_moved_api_server_is_found_by_the_new_kubeconfig(stage_of: Any) 
     assert await stage.pods(cluster.uid) > 0
 
 
-# -- a token that is proven dead is never published ------------------------------------------------------------------
+# -- a token that the cluster refuses is never published -------------------------------------------------------------
 
 
 def admin_file_forbidden(stage: Stage, cluster: SimCluster) -> None:
@@ -556,7 +556,7 @@ FAILURES = [admin_file_forbidden, palette_fails, palette_hangs_up, admin_is_refu
 
 @pytest.mark.parametrize("due", ["verification", "renewal"])
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_a_dead_token_is_never_published_whatever_keeps_it_from_being_replaced(
+async def test_a_refused_token_is_never_published_whatever_prevents_its_replacement(
     stage_of: Any, failure: Callable[[Stage, SimCluster], None], due: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("palette_sync.kube.tokens.PROOF_PAUSES", (0.0,))
@@ -582,9 +582,9 @@ async def test_a_dead_token_is_never_published_whatever_keeps_it_from_being_repl
     assert await stage.pods(cluster.uid) > 0
 
 
-# A refused admin is left out: the simulator cannot refuse the admin's credential and let the published token pass.
+# A refused admin is left out: the simulator cannot refuse the admin's credential and accept the published token.
 @pytest.mark.parametrize("failure", [one for one in FAILURES if one is not admin_is_refused])
-async def test_a_token_that_lives_stays_published_while_it_cannot_be_renewed(
+async def test_a_valid_token_stays_published_while_it_cannot_be_renewed(
     stage_of: Any, failure: Callable[[Stage, SimCluster], None]
 ) -> None:
     stage, cluster = await one_cluster(stage_of)

@@ -1,4 +1,4 @@
-"""A pass over known clusters: what is due by itself is done without asking Palette what there is."""
+"""A pass over known clusters does what is due without listing what Palette has."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def listings(stage: Stage) -> int:
 
 
 async def set_renewals(stage: Stage, moments: dict[str, timedelta], *, life: timedelta | None = None) -> None:
-    """Publish the same tokens with other renewal times, as seconds from now."""
+    """Publish the same tokens with other renewal times, given as the time until then."""
     store, sealer = stage.shared.store, stage.shared.sealer
     now = stage.clock().replace(microsecond=0)
 
@@ -48,7 +48,7 @@ async def set_renewals(stage: Stage, moments: dict[str, timedelta], *, life: tim
         await publisher.publish(now=now, rotated=tokens)
 
 
-async def test_nothing_due_costs_no_request_and_no_version(stage_of: Any) -> None:
+async def test_a_pass_with_nothing_due_sends_no_request_and_publishes_no_version(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=6)
     await stage.run()
     before = await stage.state()
@@ -84,10 +84,10 @@ async def test_due_tokens_are_renewed_without_a_listing_and_records_keep_what_wa
     for uid in after.records:
         assert after.credentials[uid].issued_at > before.credentials[uid].issued_at
         assert await stage.pods(uid) > 0
-    assert stage.rows == ({} if restarted else rows), "what was listed stays known"
+    assert stage.rows == ({} if restarted else rows), "the scopes of the last listing stay known"
 
 
-async def test_a_pass_with_rows_uses_what_palette_told_last(stage_of: Any) -> None:
+async def test_a_pass_with_rows_uses_what_palette_listed_last(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
     await stage.run()
     assert stage.rows is not None
@@ -101,7 +101,7 @@ async def test_a_pass_with_rows_uses_what_palette_told_last(stage_of: Any) -> No
     assert (await stage.record(uid)).access.reason == "Paused"
 
 
-async def test_it_neither_prunes_nor_counts_what_is_missing(stage_of: Any) -> None:
+async def test_such_a_pass_neither_drops_nor_counts_missing_clusters(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=12, oidc_share=0.0)
     await stage.run()
     world = stage.simulator.world
@@ -120,7 +120,7 @@ async def test_it_neither_prunes_nor_counts_what_is_missing(stage_of: Any) -> No
     assert state.status["held"] == counts
 
 
-async def test_a_failed_scope_stays_told_after_it(stage_of: Any) -> None:
+async def test_such_a_pass_keeps_the_error_of_a_scope_that_could_not_be_listed(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=4)
     sick = next(iter(stage.simulator.world.instances["alpha"].projects.values()))
     stage.simulator.faults.add(Fault(target="palette", kind="status", status=403, project_uid=sick.uid))
@@ -136,7 +136,7 @@ async def test_a_failed_scope_stays_told_after_it(stage_of: Any) -> None:
     assert not after.head.complete  # type: ignore[union-attr]
 
 
-async def test_an_empty_store_stays_empty_without_a_listing(stage_of: Any) -> None:
+async def test_without_a_listing_an_empty_store_stays_empty(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=2)
 
     report = await stage.run(known_only=True)
@@ -145,7 +145,7 @@ async def test_an_empty_store_stays_empty_without_a_listing(stage_of: Any) -> No
     assert (await stage.state()).head is None
 
 
-async def test_a_token_that_lapsed_unrenewed_is_failed_and_given_anew(stage_of: Any) -> None:
+async def test_a_token_that_expired_before_its_renewal_fails_the_record_and_is_issued_again(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
     await stage.run()
     (uid,) = stage.simulator.world.clusters
@@ -196,7 +196,7 @@ async def issuer_of(stage: Stage) -> IssuerMetadata:
     return issuer
 
 
-async def test_metadata_that_has_run_out_is_read_anew_through_one_cluster(stage_of: Any) -> None:
+async def test_expired_metadata_is_read_again_through_one_cluster(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=1.0)
     await stage.run()
     before = await issuer_of(stage)
@@ -212,7 +212,7 @@ async def test_metadata_that_has_run_out_is_read_anew_through_one_cluster(stage_
     assert after.valid_until > stage.clock()  # type: ignore[operator]
 
 
-async def test_metadata_that_cannot_be_read_anew_stays_in_use_is_retried_after_a_pause_and_degrades_no_cluster(
+async def test_metadata_that_cannot_be_read_again_stays_in_use_and_is_retried_after_a_pause(
     stage_of: Any,
 ) -> None:
     stage: Stage = await stage_of(clusters=2, oidc_share=1.0)
@@ -228,7 +228,7 @@ async def test_metadata_that_cannot_be_read_anew_stays_in_use_is_retried_after_a
     assert kept.error is not None
     assert (kept.fetched_at, kept.key_ids) == (before.fetched_at, before.key_ids)
     assert kept.valid_until == stage.clock().replace(microsecond=0) + RETRY
-    assert (await stage.run(known_only=True)).due == 0, "not before the pause is over"
+    assert (await stage.run(known_only=True)).due == 0, "no attempt before the pause is over"
     stage.simulator.faults.remove(fault)
     stage.advance(minutes=6)
     assert (await stage.run(known_only=True)).due == 1
@@ -237,7 +237,7 @@ async def test_metadata_that_cannot_be_read_anew_stays_in_use_is_retried_after_a
     assert mended.fetched_at > before.fetched_at  # type: ignore[operator]
 
 
-async def test_while_palette_fails_an_issuer_is_asked_for_through_one_cluster_and_not_through_all_in_turn(
+async def test_while_palette_fails_an_issuer_is_read_through_one_cluster_and_not_through_each_in_turn(
     stage_of: Any,
 ) -> None:
     stage: Stage = await stage_of(clusters=4, oidc_share=1.0)
@@ -260,7 +260,7 @@ async def test_while_palette_fails_an_issuer_is_asked_for_through_one_cluster_an
     assert (await issuer_of(stage)).error is None
 
 
-async def test_metadata_that_was_read_anew_counts_although_the_cluster_did_not_answer_then(stage_of: Any) -> None:
+async def test_metadata_that_was_read_again_counts_although_the_cluster_itself_failed(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=1, oidc_share=1.0)
     await stage.run()
     stage.simulator.faults.add(Fault(target="kube", kind="drop"))

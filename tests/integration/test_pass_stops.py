@@ -1,4 +1,4 @@
-"""A pass that must end early: nothing new is begun, what was issued is published, the rest is left for the next."""
+"""A pass that must end early starts no more clusters, publishes what was issued, and leaves the rest for later."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def run_until(stage: Stage, *, stop_at: int, late: bool) -> PassReport:
         return report
 
 
-async def test_stopping_admits_no_more_and_finishes_what_was_begun(stage_of: Any) -> None:
+async def test_a_stop_starts_no_more_clusters_and_finishes_those_in_progress(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=12, oidc_share=0.0, extra="[service]\nconcurrency = 2\n")
 
     report = await run_until(stage, stop_at=1, late=False)
@@ -53,7 +53,7 @@ async def test_stopping_admits_no_more_and_finishes_what_was_begun(stage_of: Any
     assert state.credentials.keys() == issued, "every token that was issued is published"
     assert report.skipped == 12 - len(issued)
     assert state.head is not None
-    assert not state.head.complete, "a pass that was cut short was not whole"
+    assert not state.head.complete, "a pass that was cut short is not complete"
 
     stage.simulator.requests.reset()
     rest = await stage.run()
@@ -62,7 +62,7 @@ async def test_stopping_admits_no_more_and_finishes_what_was_begun(stage_of: Any
     assert (await stage.state()).head.complete  # type: ignore[union-attr]
 
 
-async def test_a_state_that_nobody_looked_at_is_news_to_the_next_pass(stage_of: Any) -> None:
+async def test_a_state_change_that_the_stopped_pass_did_not_reach_is_due_in_the_next_pass(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
     await stage.run()
     (uid,) = stage.simulator.world.clusters
@@ -77,8 +77,8 @@ async def test_a_state_that_nobody_looked_at_is_news_to_the_next_pass(stage_of: 
     assert (await stage.run()).due == 0
 
 
-async def test_a_late_pass_cancels_what_hangs_and_publishes_the_rest(stage_of: Any) -> None:
-    # The cluster's own ten minutes are far: that the pass is late must be what ends the work on it.
+async def test_a_late_pass_cancels_clusters_that_hang_and_publishes_the_rest(stage_of: Any) -> None:
+    # The cluster's own timeout of ten minutes is far away, so only the lateness of the pass can end the work on it.
     stage: Stage = await stage_of(clusters=6, oidc_share=0.0)
     victim = next(iter(stage.simulator.world.clusters))
     stage.simulator.faults.add(Fault(target="kube", kind="hang", cluster=victim))

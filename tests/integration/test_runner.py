@@ -174,7 +174,7 @@ async def test_an_exception_of_the_runner_itself_leaves_it_and_cancels_who_waits
         raise LookupError("a bug")
 
     async with running(stage, watcher=watcher) as one:
-        await one.stands(RunnerState.LEADING)
+        await one.reaches(RunnerState.LEADING)
         watcher.on_status = broken
         answer = one.mailbox.ask()
         with pytest.raises(LookupError, match="a bug"):

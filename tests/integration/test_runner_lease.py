@@ -35,7 +35,7 @@ async def test_behind_another_holder_it_stands_by_and_takes_over(
     monkeypatch.setattr(Lease, "acquire", counted)
     async with running(stage) as one:
         with capture_logs() as logs:
-            await one.stands(RunnerState.STANDBY)
+            await one.reaches(RunnerState.STANDBY)
             assert "process 77 on host-b" in one.status.detail
             assert one.status.read, "a standby serves what the other published"
             assert one.status.access == {"ready": 2}
@@ -59,7 +59,7 @@ async def test_of_two_daemons_one_leads_and_the_other_takes_over_without_touchin
     async with running(stage, runtime(stage, holder="a:1")) as first:
         await first.list()
         async with running(stage, runtime(stage, holder="b:2")) as second:
-            await second.stands(RunnerState.STANDBY)
+            await second.reaches(RunnerState.STANDBY)
             second.mailbox.tick()
             stage.simulator.requests.reset()
             await first.stop()
@@ -94,13 +94,13 @@ async def test_a_lease_that_was_taken_away_is_noticed_without_a_request(
     look_often(monkeypatch)
     stage: Stage = await stage_of(clusters=1)
     async with running(stage) as one:
-        await one.stands(RunnerState.LEADING)
+        await one.reaches(RunnerState.LEADING)
         await raw.set(stage.shared.store.keys.lease("alpha"), '{"holder":"host-b:9"}')
         await raw.incr(stage.shared.store.keys.epoch("alpha"))
 
-        await one.stands(RunnerState.STANDBY)
+        await one.reaches(RunnerState.STANDBY)
         await raw.delete(stage.shared.store.keys.lease("alpha"))
-        await one.stands(RunnerState.LEADING)
+        await one.reaches(RunnerState.LEADING)
 
 
 async def test_after_an_outage_its_own_former_lease_does_not_hold_it_up(stage_of: Any, raw: Any) -> None:
@@ -114,7 +114,7 @@ async def test_after_an_outage_its_own_former_lease_does_not_hold_it_up(stage_of
         await until(lambda: RunnerState.STORELESS in one.watcher.states)
         await raw.set(key, held)  # as if it could not have been given back
 
-        await one.stands(RunnerState.LEADING)
+        await one.reaches(RunnerState.LEADING)
 
         assert int(await raw.get(stage.shared.store.keys.epoch("alpha"))) > epoch
         await one.list()

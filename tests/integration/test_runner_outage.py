@@ -33,13 +33,13 @@ async def test_while_redis_is_down_nothing_is_issued_and_requests_are_kept(
         stage.shared = replace(stage.shared, store=store)
         async with running(stage) as one:
             with capture_logs() as logs:
-                await one.stands(RunnerState.STORELESS)
+                await one.reaches(RunnerState.STORELESS)
                 await until(lambda: one.runner._store_failures >= 2)
                 async with proxy:
                     await one.list()
                     stage.advance(hours=17)
                 one.mailbox.nudge()
-                await one.stands(RunnerState.STORELESS)
+                await one.reaches(RunnerState.STORELESS)
 
                 assert set(issued(stage).values()) == {1}, "a token could not have been published"
                 async with Proxy(valkey_url, tmp_path):
@@ -63,7 +63,7 @@ async def test_an_outage_that_outlasts_the_lease_is_no_standby(stage_of: Any, va
                 await one.list()
             await until(lambda: one.runner._store_failures > 0)
             async with Proxy(valkey_url, tmp_path):
-                await one.stands(RunnerState.LEADING)
+                await one.reaches(RunnerState.LEADING)
                 await one.stop()
 
     assert RunnerState.STORELESS in one.watcher.states
@@ -81,7 +81,7 @@ async def test_what_was_published_before_redis_went_down_empty_in_the_middle_of_
         stage.shared = replace(stage.shared, store=store)
         async with running(stage) as one:
             async with proxy:
-                await one.stands(RunnerState.LEADING)
+                await one.reaches(RunnerState.LEADING)
                 one.mailbox.tick()
                 async with Store.open(valkey_url, prefix=store.keys.prefix, sealer=stage.shared.sealer) as direct:
                     await until(lambda: _credentials(direct))
@@ -89,7 +89,7 @@ async def test_what_was_published_before_redis_went_down_empty_in_the_middle_of_
             assert slow not in early
             await flush(raw, stage)
             stage.simulator.faults.clear()
-            await one.stands(RunnerState.STORELESS)
+            await one.reaches(RunnerState.STORELESS)
             async with Proxy(valkey_url, tmp_path):
                 assert dict((await one.passes(1)).access) == {"ready": 4}
                 await one.stop()
@@ -116,7 +116,7 @@ async def test_tokens_that_were_issued_before_redis_died_and_not_published_are_p
                 await until(lambda: sum(issued(stage).values()) >= 7)
                 await until(lambda: proxy.lost > 0)
             stage.simulator.faults.clear()
-            await one.stands(RunnerState.STORELESS)
+            await one.reaches(RunnerState.STORELESS)
             before = issued(stage)
             async with Proxy(valkey_url, tmp_path):
                 await one.passes(2)

@@ -1,25 +1,14 @@
-"""A real Valkey server for each test process, and a store with a prefix of its own for each test.
+"""A real Valkey server for each test process.
 
-The server lives in an event loop of its own thread, because it outlives the loop of any single test.
+It lives in an event loop of its own thread, because it outlives the loop of any single test.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import threading
-from typing import TYPE_CHECKING, Any
 
-import pytest
-import pytest_asyncio
-
-from integration.store_builders import raw_client
 from palette_sync.store.embedded import EmbeddedValkey
-from palette_sync.store.redis import Store
-from palette_sync.store.seal import SealKeys
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
 
 
 class ServerThread:
@@ -53,33 +42,3 @@ class ServerThread:
         assert self._ended is not None
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(30)
-
-
-@pytest.fixture(scope="session")
-def valkey_url() -> Iterator[str]:
-    server = ServerThread()
-    yield server.open()
-    server.close()
-
-
-@pytest.fixture
-def seal_keys() -> SealKeys:
-    return SealKeys.from_lines(SealKeys.generate_line("test"))
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"test-{secrets.token_hex(6)}"
-
-
-@pytest_asyncio.fixture
-async def store(valkey_url: str, prefix: str, seal_keys: SealKeys) -> AsyncIterator[Store]:
-    async with Store.open(valkey_url, prefix=prefix, sealer=seal_keys) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def raw(valkey_url: str) -> AsyncIterator[Any]:
-    """A plain client of the server, to look at keys and to damage them."""
-    async with raw_client(valkey_url) as client:
-        yield client

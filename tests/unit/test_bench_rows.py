@@ -1,4 +1,4 @@
-"""The benchmark's own arithmetic: verdicts, floors, and how evenly renewals are spread."""
+"""The arithmetic of the benchmark: verdicts, floors, and how evenly renewals are spread."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bench.rows import Row, limits_floor, pages, serial_floor, shown
         (Row("a", None, "", 0.0, note="no Node"), "not measured", None),
     ],
 )
-def test_a_verdict_says_by_how_much_and_what_the_floor_is(row: Row, verdict: str, ok: object) -> None:
+def test_a_verdict_gives_the_difference_to_the_budget_and_the_floor(row: Row, verdict: str, ok: object) -> None:
     assert row.verdict == verdict
     assert row.ok is ok
     assert row.document()["ok"] is ok
@@ -38,21 +38,21 @@ def test_figures_are_shown_with_three_digits(value: float, unit: str, text: str)
     assert shown(value, unit) == text
 
 
-def test_the_serial_floor_is_calls_times_latency_over_places() -> None:
+def test_the_serial_floor_is_calls_times_latency_divided_by_concurrency() -> None:
     assert serial_floor(13_000, latency=0.05, concurrency=32) == pytest.approx(20.3125)
 
 
 @pytest.mark.parametrize(("requests", "seconds"), [(0, 0), (50, 0), (51, 0.1), (1000, 95)])
-def test_the_limits_floor_counts_what_the_burst_does_not_hold(requests: int, seconds: float) -> None:
+def test_the_limits_floor_counts_requests_beyond_the_burst(requests: int, seconds: float) -> None:
     assert limits_floor(requests, per_second=10, burst=50) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(("rows", "number"), [(0, 1), (1, 1), (50, 1), (51, 2), (10_000, 200)])
-def test_an_empty_listing_takes_a_page_too(rows: int, number: int) -> None:
+def test_an_empty_listing_is_one_page(rows: int, number: int) -> None:
     assert pages(rows) == number
 
 
-def test_a_long_lag_counts_for_all_the_time_that_it_lasts() -> None:
+def test_a_long_lag_is_weighted_by_its_duration() -> None:
     quiet = [0.0] * 99
 
     assert percentile([*quiet, 1.0], 0.5) == 1.0
@@ -60,7 +60,7 @@ def test_a_long_lag_counts_for_all_the_time_that_it_lasts() -> None:
     assert percentile([], 0.99) == 0.0
 
 
-def test_only_the_measured_span_counts() -> None:
+def test_only_samples_within_the_measured_span_count() -> None:
     samples = [[1.0, 0.5, 0.4], [2.0, PERIOD, 0.0], [3.0, 0.7, 0.6]]
 
     found = summary(samples, 1.5, 2.5)
@@ -69,14 +69,14 @@ def test_only_the_measured_span_counts() -> None:
     assert found["own_max"] == 0.0
 
 
-def test_renewals_go_on_at_the_rate_that_their_life_allows() -> None:
+def test_tokens_are_renewed_as_often_as_their_lifetime_requires() -> None:
     found = renewals(500, validity=timedelta(hours=24), during=timedelta(hours=48))
 
-    # Each is renewed after 8 to 16 hours, so two to five times in 48.
+    # Each token is renewed after 8 to 16 hours, so two to five times in 48 hours.
     assert 2 * 500 <= sum(found.values()) <= 5 * 500
 
 
-def test_ten_thousand_clusters_never_renew_together() -> None:
+def test_the_renewals_of_ten_thousand_clusters_are_spread() -> None:
     row = spread_row()
 
     assert row.ok
@@ -97,5 +97,5 @@ def test_the_figure_draws_every_size_within_its_panel() -> None:
 
 
 @pytest.mark.parametrize(("largest", "top"), [(64.6, 80), (245, 250), (0.9, 1), (811, 1000), (10, 10)])
-def test_a_scale_ends_at_a_round_number(largest: float, top: float) -> None:
+def test_a_scale_ends_with_a_round_number(largest: float, top: float) -> None:
     assert Panel("a", "s", [(1000, largest)]).top == pytest.approx(top)

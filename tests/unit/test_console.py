@@ -1,4 +1,4 @@
-"""What people see: foreign text is text, never markup, and moves no cursor."""
+"""The console shows foreign text as text: never as markup, and without control characters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
-def test_square_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_square_brackets_are_not_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
     out().print("see [/il] and [bold]this[/bold] :smile:")
     print_problems(["see [/il]"], title="[red]wrong")
     table = Table("what")
@@ -41,7 +41,7 @@ def test_square_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def document(**instance: Any) -> dict[str, Any]:
-    """What `/status.json` says of one instance."""
+    """The document of `/status.json` with one instance."""
     return {
         "version": "1",
         "pid": 1,
@@ -53,7 +53,7 @@ def document(**instance: Any) -> dict[str, Any]:
     }
 
 
-def test_what_palette_says_breaks_no_status(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_message_from_palette_does_not_break_the_status(capsys: pytest.CaptureFixture[str]) -> None:
     status._print_status(document(error="HTTP 403: see [/il]\x1b]0;pwn\x07\nnext"))
 
     shown = capsys.readouterr().out
@@ -80,7 +80,7 @@ def lines(width: int) -> list[str]:
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
-def test_a_line_that_is_piped_stays_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_written_to_a_pipe_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     name, reason = "n" * 100, "r" * 300
 
     out().print(table_of(("name", "reason"), ((name, reason),), console=out()))
@@ -95,7 +95,7 @@ def test_a_terminal_that_is_wide_enough_shows_every_column() -> None:
     ]
 
 
-def test_in_a_narrow_terminal_names_stay_whole_and_what_can_be_spared_goes() -> None:
+def test_a_narrow_terminal_shows_whole_names_and_drops_less_important_columns() -> None:
     assert lines(80) == [
         f"{'name':40}  project   reason",
         f"{ROWS[0][0]}  payments  Unreachable: it did not",
@@ -105,13 +105,13 @@ def test_in_a_narrow_terminal_names_stay_whole_and_what_can_be_spared_goes() -> 
     assert all(line.startswith((ROWS[0][0], " ", "name")) for line in lines(62))
 
 
-def test_in_a_terminal_that_is_too_narrow_nothing_is_cut_off() -> None:
+def test_a_terminal_that_is_too_narrow_cuts_nothing_off() -> None:
     shown = "".join(line[: lines(30)[0].index("reason")].strip() for line in lines(30)[1:])
 
     assert shown == ROWS[0][0]
 
 
-def test_nothing_that_a_table_or_a_line_holds_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_in_a_table_or_a_line_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b]0;title\x07\x9b31m\u202e"
     table = Table(evil)
     table.add_row(f"first{evil}\nsecond")
@@ -129,7 +129,7 @@ def test_nothing_that_a_table_or_a_line_holds_moves_the_cursor(capsys: pytest.Ca
         assert "note: ]0;title31m\n" in stream
 
 
-def test_plain_text_is_one_line() -> None:
+def test_visible_text_is_one_line() -> None:
     assert visible("a\x1b[2Jb\nc\u202ed") == "a [2Jb c d"
 
 
@@ -149,7 +149,7 @@ def test_the_demo_names_the_command_as_it_was_called(monkeypatch: pytest.MonkeyP
     assert called() == "palette-sync"
 
 
-def test_every_effect_and_state_has_a_look() -> None:
+def test_every_effect_and_state_has_a_style() -> None:
     assert EFFECTS.keys() == set(Effect)
     assert ACCESS_STATES.keys() == set(AccessState)
     assert RUNNER_STATES.keys() == {state.value for state in RunnerState}

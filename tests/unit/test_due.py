@@ -1,4 +1,4 @@
-"""A pass works only on what is due, and says why; everything else costs no request."""
+"""A pass works only on what is due and gives the reason; everything else needs no request."""
 
 from __future__ import annotations
 
@@ -67,11 +67,9 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
             id="published without access",
         ),
         pytest.param(
-            {"credential": None}, Due(Reason.NO_ACCESS, "no working access yet", True), id="its credential is not there"
+            {"credential": None}, Due(Reason.NO_ACCESS, "no working access yet", True), id="its credential is missing"
         ),
-        pytest.param(
-            {"record": record(auth=None)}, None, id="a credential and a server are access whatever the kind of access"
-        ),
+        pytest.param({"record": record(auth=None)}, None, id="a credential and a server are access in every mode"),
         pytest.param(
             {"mode": AuthMode.OIDC},
             Due(Reason.MODE_CHANGED, "configured for OIDC now"),
@@ -99,7 +97,7 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
             {"desired": "changed", "former_desired": "as-configured"}, None, id="it was stored in the former form"
         ),
         pytest.param(
-            {"memory": replace(VERIFIED, desired=None)}, None, id="a forgotten configuration is no change of it"
+            {"memory": replace(VERIFIED, desired=None)}, None, id="an unknown earlier configuration is no change"
         ),
         pytest.param(
             {"credential": LAPSED},
@@ -114,7 +112,7 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         pytest.param(
             {"credential": sealed_credential(issued_at=NOW + HOUR)},
             Due(Reason.TOKEN_DUE, "the token has reached its renewal time", True, urgent=True),
-            id="a token from the future shows a clock that leapt",
+            id="a token issued in the future shows that the clock leapt",
         ),
         pytest.param(
             {"credential": sealed_credential(renew_at=NOW + HOUR, expires_at=None)},
@@ -144,7 +142,7 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
         pytest.param(
             {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW + MINUTE),))},
             None,
-            id="a replaced Secret whose end is to come waits",
+            id="a replaced Secret waits for the end of its overlap",
         ),
         pytest.param(
             {"record": record(access=access(AccessState.DEGRADED, "Unreachable"))},
@@ -161,19 +159,21 @@ def test_on_a_healthy_cluster_nothing_is_due() -> None:
             Due(Reason.RETRY_DUE, "attempt 3 after a failure"),
             id="a failure without backoff is tried again",
         ),
-        pytest.param({"memory": FAILING}, None, id="its backoff has not passed"),
+        pytest.param({"memory": FAILING}, None, id="its backoff is not over"),
         pytest.param(
-            {"memory": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF)}, None, id="the longest backoff is waited for"
+            {"memory": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF)},
+            None,
+            id="even the longest backoff is respected",
         ),
         pytest.param(
             {"memory": replace(FAILING, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
             Due(Reason.RETRY_DUE, "attempt 3 after a failure"),
-            id="a backoff longer than any shows a clock that leapt",
+            id="a backoff longer than the longest shows that the clock leapt",
         ),
         pytest.param(
             {"memory": replace(VERIFIED, verified_at=NOW - HOUR)},
             Due(Reason.VERIFY_DUE, "the verification interval has passed"),
-            id="its verification has come round",
+            id="its verification is due",
         ),
         pytest.param(
             {"memory": ClusterMemory(desired="as-configured")},
@@ -190,7 +190,7 @@ def test_what_is_due_and_why(changes: dict[str, Any], expected: Due | None) -> N
 
 
 @pytest.mark.parametrize("state", ["Provisioning", "Pending", "Importing", "Error", "Unknown", ""])
-def test_first_access_waits_until_palette_says_running(state: str) -> None:
+def test_first_access_waits_until_palette_reports_running(state: str) -> None:
     new = candidate(cluster=cluster(state=state), record=None, credential=None, memory=ClusterMemory())
 
     assert waits(new)
@@ -220,7 +220,7 @@ def test_oidc_access_is_verified_in_every_state() -> None:
     assert found(one) == Due(Reason.VERIFY_DUE, "the verification interval has passed")
 
 
-@pytest.mark.parametrize("resync", [False, True], ids=["in any pass", "even when an operator asks"])
+@pytest.mark.parametrize("resync", [False, True], ids=["in any pass", "not even for a resync"])
 def test_a_paused_cluster_is_not_worked_on(*, resync: bool) -> None:
     paused = candidate(cluster=cluster(paused=True, virtual=True), credential=LAPSED)
 
@@ -232,14 +232,14 @@ def test_a_paused_cluster_is_not_worked_on(*, resync: bool) -> None:
     ("changes", "access_was_gained"),
     [
         pytest.param({}, True, id="a server and a credential are access"),
-        pytest.param({"credential": LAPSED}, True, id="a lapsed credential was access once"),
+        pytest.param({"credential": LAPSED}, True, id="an expired credential shows earlier access"),
         pytest.param({"record": OIDC_RECORD, "credential": None}, True, id="OIDC needs no credential"),
-        pytest.param({"record": None}, False, id="a credential without a record is none"),
-        pytest.param({"record": NO_ACCESS}, False, id="a credential without a server is none"),
-        pytest.param({"credential": None}, False, id="a service account without a credential is none"),
+        pytest.param({"record": None}, False, id="a credential without a record is no access"),
+        pytest.param({"record": NO_ACCESS}, False, id="a credential without a server is no access"),
+        pytest.param({"credential": None}, False, id="a service account without a credential is no access"),
     ],
 )
-def test_what_counts_as_access(changes: dict[str, Any], *, access_was_gained: bool) -> None:
+def test_which_records_and_credentials_count_as_access(changes: dict[str, Any], *, access_was_gained: bool) -> None:
     assert has_access(candidate(**changes)) is access_was_gained
 
 
@@ -250,7 +250,7 @@ def test_what_counts_as_access(changes: dict[str, Any], *, access_was_gained: bo
     ("changes", "expected"),
     [
         pytest.param({"credential": RENEWABLE}, None, id="a due token waits for the backoff"),
-        pytest.param({"credential": LAPSED}, None, id="a lapsed token waits for the backoff"),
+        pytest.param({"credential": LAPSED}, None, id="an expired token waits for the backoff"),
         pytest.param({"record": None, "credential": None}, None, id="a new cluster that failed waits"),
         pytest.param({"desired": "changed"}, "ConfigChanged", id="a changed configuration ends the backoff"),
         pytest.param({"cluster": cluster(health="")}, "StateChanged", id="another health ends the backoff"),
@@ -265,8 +265,8 @@ def test_a_failed_cluster_waits_for_its_backoff_unless_something_changed(
 @pytest.mark.parametrize(
     ("memory", "expected"),
     [
-        pytest.param(VERIFIED, Due(Reason.RESYNC, "an operator asked for it"), id="what is healthy is verified"),
-        pytest.param(FAILING, Due(Reason.RETRY_DUE, "attempt 3 after a failure"), id="what failed does not wait"),
+        pytest.param(VERIFIED, Due(Reason.RESYNC, "an operator asked for it"), id="a healthy cluster is verified"),
+        pytest.param(FAILING, Due(Reason.RETRY_DUE, "attempt 3 after a failure"), id="a failed cluster does not wait"),
         pytest.param(
             replace(VERIFIED, legacy=True),
             Due(Reason.RESYNC, "an operator asked for it", needs_admin=True),
@@ -275,11 +275,11 @@ def test_a_failed_cluster_waits_for_its_backoff_unless_something_changed(
         pytest.param(
             replace(VERIFIED, verified_at=None),
             Due(Reason.RESYNC, "an operator asked for it"),
-            id="the operator is the reason though its verification is due",
+            id="the resync is the reason although a verification is due",
         ),
     ],
 )
-def test_an_operator_has_everything_verified_at_once(memory: ClusterMemory, expected: Due) -> None:
+def test_a_resync_verifies_every_cluster_at_once(memory: ClusterMemory, expected: Due) -> None:
     assert found(candidate(memory=memory), resync=True) == expected
 
 
@@ -295,7 +295,7 @@ ORDER: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("first", range(len(ORDER)), ids=[name for name, _ in ORDER])
-def test_of_several_reasons_the_first_in_the_order_is_told(first: int) -> None:
+def test_of_several_reasons_the_first_in_the_order_is_reported(first: int) -> None:
     changes: dict[str, Any] = {}
     for _, more in ORDER[first:]:
         changes |= more
@@ -303,7 +303,7 @@ def test_of_several_reasons_the_first_in_the_order_is_told(first: int) -> None:
     assert reason(**changes) == ORDER[first][0]
 
 
-# ---- Laws ------------------------------------------------------------------------------------------------------------
+# ---- Properties ------------------------------------------------------------------------------------------------------
 
 moments = st.timedeltas(-40 * HOUR, 40 * HOUR).map(lambda delta: NOW + delta)
 works = st.builds(
@@ -336,18 +336,18 @@ candidates = st.builds(
 
 
 @given(candidates)
-def test_what_waits_is_never_worked_on_whatever_is_asked(one: Candidate) -> None:
+def test_a_cluster_that_waits_is_never_worked_on_not_even_by_a_resync(one: Candidate) -> None:
     assert not (waits(one) and (found(one) or found(one, resync=True)))
 
 
 @given(candidates)
-def test_an_operators_resync_reaches_everything_that_does_not_wait(one: Candidate) -> None:
+def test_a_resync_reaches_every_cluster_that_does_not_wait(one: Candidate) -> None:
     assert waits(one) or found(one, resync=True) is not None
 
 
 @given(candidates)
 def test_no_cluster_is_forgotten_for_longer_than_the_longest_wait(one: Candidate) -> None:
-    """Whatever the memory says, also after a clock leapt, work is due after one backoff and one interval."""
+    """Whatever the memory holds, also after a clock leap, work is due after one backoff and one interval."""
     later = NOW + LONGEST_BACKOFF + CLOCK_TOLERANCE + HOUR
     ticks = (NOW + timedelta(minutes=10) * number for number in range(1 + (later - NOW) // timedelta(minutes=10) + 1))
 
@@ -355,7 +355,7 @@ def test_no_cluster_is_forgotten_for_longer_than_the_longest_wait(one: Candidate
 
 
 @given(candidates)
-def test_a_new_token_is_asked_for_only_where_none_works_or_its_time_has_come(one: Candidate) -> None:
+def test_a_new_token_is_issued_only_where_no_token_works_or_its_renewal_is_due(one: Candidate) -> None:
     wanted = found(one)
 
     if wanted is not None and wanted.issue:

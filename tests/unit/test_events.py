@@ -23,7 +23,7 @@ async def _no_task_left() -> AsyncIterator[None]:
     assert [task.get_name() for task in asyncio.all_tasks() - before if task is not asyncio.current_task()] == []
 
 
-async def test_an_event_that_is_set_already_is_not_waited_for() -> None:
+async def test_a_wait_for_an_event_that_is_set_already_returns_at_once() -> None:
     first, second = asyncio.Event(), asyncio.Event()
     second.set()
 
@@ -42,7 +42,7 @@ async def test_the_first_event_ends_the_wait(looptime: looptime.LoopTimeProxy) -
 
 
 @pytest.mark.looptime
-async def test_time_ends_the_wait_where_no_event_comes(looptime: looptime.LoopTimeProxy) -> None:
+async def test_the_timeout_ends_the_wait_when_no_event_is_set(looptime: looptime.LoopTimeProxy) -> None:
     await wait_any(asyncio.Event(), timeout=7)
 
     assert float(looptime) == pytest.approx(7, abs=0.1)
@@ -57,7 +57,7 @@ async def test_a_wait_can_be_cancelled() -> None:
     assert waiting.cancelled()
 
 
-async def test_long_work_lets_others_have_their_turns() -> None:
+async def test_long_work_gives_other_tasks_their_turns() -> None:
     turns: list[int] = []
     seen: list[int] = []
 
@@ -80,12 +80,12 @@ async def answer() -> int:
     return 42
 
 
-async def test_work_that_ends_first_gives_its_result() -> None:
+async def test_work_that_ends_first_returns_its_result() -> None:
     assert await unless(asyncio.Event(), answer(), name="work") == 42
     assert await unless(None, answer(), name="work") == 42
 
 
-async def test_work_that_fails_raises_as_itself() -> None:
+async def test_work_that_fails_raises_its_own_error() -> None:
     async def fail() -> None:
         raise LookupError("nothing there")
 
@@ -94,7 +94,7 @@ async def test_work_that_fails_raises_as_itself() -> None:
             await unless(event, fail(), name="work")
 
 
-async def test_an_event_cancels_the_work_and_waits_until_it_is_gone() -> None:
+async def test_an_event_cancels_the_work_and_waits_for_its_end() -> None:
     event, begun, cleaned = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -116,7 +116,7 @@ async def test_an_event_cancels_the_work_and_waits_until_it_is_gone() -> None:
     assert cleaned.is_set()
 
 
-async def test_work_that_ends_as_the_event_comes_is_not_thrown_away() -> None:
+async def test_the_result_of_work_that_ends_as_the_event_is_set_is_kept() -> None:
     event = asyncio.Event()
 
     async def work() -> str:
@@ -126,7 +126,7 @@ async def test_work_that_ends_as_the_event_comes_is_not_thrown_away() -> None:
     assert await unless(event, work(), name="work") == "done"
 
 
-async def test_an_event_that_is_set_already_ends_work_before_it_gets_anywhere() -> None:
+async def test_an_event_that_is_set_already_ends_the_work_before_it_starts() -> None:
     event, begun = asyncio.Event(), asyncio.Event()
     event.set()
 

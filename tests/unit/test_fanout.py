@@ -1,4 +1,4 @@
-"""The fan-out: bounded, isolated, timed per unit, drained and cancelled as one."""
+"""The fan-out is bounded, isolates failures, times each unit, and drains and cancels as a whole."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def test_outcomes_come_in_the_order_of_the_keys() -> None:
     assert outcomes == [Outcome(key, value=key * 10) for key in range(5)]
 
 
-async def test_no_keys_are_no_work() -> None:
+async def test_without_keys_nothing_runs() -> None:
     async def work(key: int) -> None:
         raise AssertionError
 
@@ -43,7 +43,7 @@ async def test_no_more_units_run_at_once_than_the_limit_admits() -> None:
     assert most == 7
 
 
-async def test_one_failure_leaves_the_others_alone() -> None:
+async def test_one_failure_does_not_affect_the_others() -> None:
     async def work(key: str) -> str:
         if key == "bad":
             raise ValueError("no")
@@ -58,7 +58,7 @@ async def test_one_failure_leaves_the_others_alone() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_unit_that_hangs_times_out_alone() -> None:
+async def test_only_the_unit_that_hangs_times_out() -> None:
     async def work(key: int) -> int:
         if key == 0:
             await asyncio.Event().wait()
@@ -71,7 +71,7 @@ async def test_a_unit_that_hangs_times_out_alone() -> None:
 
 
 @pytest.mark.looptime
-async def test_waiting_for_a_place_does_not_count_against_a_units_time() -> None:
+async def test_waiting_for_the_limit_does_not_count_towards_the_timeout_of_a_unit() -> None:
     async def work(_: int) -> None:
         await asyncio.sleep(6)
 
@@ -80,7 +80,7 @@ async def test_waiting_for_a_place_does_not_count_against_a_units_time() -> None
     assert [outcome.error for outcome in outcomes] == [None] * 4
 
 
-async def test_a_drain_skips_what_was_not_admitted_and_finishes_the_rest() -> None:
+async def test_a_drain_skips_units_that_were_not_started_and_finishes_the_rest() -> None:
     stopping = asyncio.Event()
 
     async def work(key: int) -> int:
@@ -94,7 +94,7 @@ async def test_a_drain_skips_what_was_not_admitted_and_finishes_the_rest() -> No
     assert [outcome.skipped for outcome in outcomes] == [False, True, True, True]
 
 
-async def test_each_outcome_is_told_as_it_happens() -> None:
+async def test_each_outcome_is_reported_as_it_happens() -> None:
     reported: list[Outcome[int, int]] = []
     released = asyncio.Event()
 
@@ -136,7 +136,7 @@ async def test_cancelling_the_caller_cancels_every_unit() -> None:
     assert sorted(cancelled) == [0, 1, 2]
 
 
-async def test_a_unit_that_cancels_itself_is_an_error_and_no_cancellation_of_all() -> None:
+async def test_a_unit_that_cancels_itself_is_an_error_and_cancels_no_other() -> None:
     async def work(key: int) -> int:
         if key == 0:
             future = asyncio.get_running_loop().create_future()
@@ -151,7 +151,7 @@ async def test_a_unit_that_cancels_itself_is_an_error_and_no_cancellation_of_all
     assert fine.value == 1
 
 
-async def test_an_error_of_the_listener_is_a_bug_and_shows() -> None:
+async def test_an_error_of_the_callback_is_raised() -> None:
     async def work(key: int) -> int:
         return key
 
@@ -164,7 +164,7 @@ async def test_an_error_of_the_listener_is_a_bug_and_shows() -> None:
     assert isinstance(caught.value.exceptions[0], KeyError)
 
 
-async def test_the_places_are_free_again_afterwards() -> None:
+async def test_the_limit_is_released_afterwards() -> None:
     limit = asyncio.Semaphore(2)
 
     async def work(_: int) -> None:

@@ -1,4 +1,4 @@
-"""What a pass learnt becomes a record and a memory; a failure never takes away what works."""
+"""What a pass found out becomes a record and a memory; a failure never takes working access away."""
 
 from __future__ import annotations
 
@@ -99,7 +99,13 @@ PAUSED = cluster(paused=True, virtual=True)
             id="access was gained beside a token that never expires",
         ),
         pytest.param(UNREACHABLE, None, {}, (FAILED, "Unreachable", "no answer"), id="a first access that failed"),
-        pytest.param(NOT_READY, None, {}, (PENDING, "KubeconfigNotReady", "not yet"), id="a first access too early"),
+        pytest.param(
+            NOT_READY,
+            None,
+            {},
+            (PENDING, "KubeconfigNotReady", "not yet"),
+            id="a first access before the kubeconfig is ready",
+        ),
         pytest.param(
             UNREACHABLE,
             record(),
@@ -146,42 +152,42 @@ PAUSED = cluster(paused=True, virtual=True)
             (PENDING, "NotRunning", "Palette reports no state; access is given once it reports Running"),
             id="without access and in no state",
         ),
-        pytest.param(None, NO_ACCESS, {}, (FAILED, "Forbidden", "403"), id="a failure stands until the next attempt"),
-        pytest.param(None, record(), {}, (READY, "Verified", ""), id="what is healthy stays so"),
+        pytest.param(None, NO_ACCESS, {}, (FAILED, "Forbidden", "403"), id="a failure stays until the next attempt"),
+        pytest.param(None, record(), {}, (READY, "Verified", ""), id="a healthy cluster stays ready"),
         pytest.param(
             None,
             record(),
             {"one": PROVISIONING},
             (READY, "Verified", ""),
-            id="access outlives the state of the cluster",
+            id="access is kept in every state of the cluster",
         ),
         pytest.param(
             None,
             record(access=access(DEGRADED, "Unreachable", "x")),
             {},
             (DEGRADED, "Unreachable", "x"),
-            id="a failing check stands until the next one",
+            id="a failed check stays until the next one",
         ),
         pytest.param(
             None,
             record(),
             {"alive": False},
             (FAILED, "TokenLapsed", "the token expired before it could be renewed"),
-            id="the token lapsed while nothing could be done",
+            id="the token expired while nothing could be done",
         ),
         pytest.param(
             None,
             record(access=access(DEGRADED, "Unreachable")),
             {"alive": False},
             (FAILED, "TokenLapsed", "the token expired before it could be renewed"),
-            id="the token of a failing cluster lapsed",
+            id="the token of a failing cluster expired",
         ),
         pytest.param(
             None,
             record(access=access(FAILED, "Unreachable", "x")),
             {"alive": False},
             (FAILED, "Unreachable", "x"),
-            id="an older reason for failure is not written over",
+            id="an earlier reason for a failure is not overwritten",
         ),
         pytest.param(
             None, record(auth=OIDC), {"alive": False}, (READY, "Verified", ""), id="OIDC stays ready without a token"
@@ -230,7 +236,7 @@ def test_another_message_alone_does_not_move_since() -> None:
     assert (after.access.message, after.access.since) == ("no answer", before.access.since)
 
 
-def test_a_first_record_stands_since_now() -> None:
+def test_the_state_of_a_first_record_begins_now() -> None:
     assert folded(UNREACHABLE).access.since == NOW
 
 
@@ -245,13 +251,13 @@ def test_a_new_server_and_version_replace_the_old() -> None:
     assert (after.server, after.auth, after.kubernetes_version) == (moved, OIDC, "v1.34.0")
 
 
-def test_a_version_that_was_not_told_stays_known() -> None:
+def test_a_version_that_was_not_reported_stays_known() -> None:
     assert folded(replace(GAINED, kubernetes_version=None), record()).kubernetes_version == "v1.33.1"
 
 
 @pytest.mark.parametrize("alive", [True, False], ids=["token alive", "token dead"])
 @pytest.mark.parametrize("verdict", [None, UNREACHABLE, NOT_READY, without_token(UNREACHABLE)])
-def test_no_failure_takes_the_last_good_server_auth_or_version_away(verdict: Verdict | None, *, alive: bool) -> None:
+def test_no_failure_removes_the_last_good_server_auth_or_version(verdict: Verdict | None, *, alive: bool) -> None:
     before = record()
 
     after = folded(verdict, before, alive=alive)
@@ -273,7 +279,7 @@ def test_a_quiet_pass_changes_nothing_in_a_record() -> None:
 # ---- What Palette reports --------------------------------------------------------------------------------------------
 
 
-def test_a_record_repeats_what_palette_says_now() -> None:
+def test_a_record_repeats_what_palette_reports_now() -> None:
     place = Location("DE", "Germany", "eu-1", "Frankfurt")
     one = cluster(
         name="renamed",
@@ -301,9 +307,11 @@ def test_a_tenant_scoped_record_has_no_project() -> None:
 @pytest.mark.parametrize(
     ("one", "title", "shown"),
     [
-        pytest.param(cluster(), "", "web (team-a)", id="the project tells clusters apart"),
-        pytest.param(cluster(), "Production", "web (Production: team-a)", id="the instance's title stands before it"),
-        pytest.param(tenant_cluster(), "", "shared (tenant)", id="a tenant's cluster says so"),
+        pytest.param(cluster(), "", "web (team-a)", id="the project distinguishes clusters"),
+        pytest.param(
+            cluster(), "Production", "web (Production: team-a)", id="the title of the instance comes before it"
+        ),
+        pytest.param(tenant_cluster(), "", "shared (tenant)", id="a tenant-scoped cluster shows that it is one"),
         pytest.param(tenant_cluster(), "Production", "shared (Production: tenant)", id="and with a title too"),
     ],
 )
@@ -341,7 +349,7 @@ def test_the_metrics_flag_is_the_configured_one(*, skip: bool) -> None:
 # ---- Memory ----------------------------------------------------------------------------------------------------------
 
 
-def test_success_clears_the_failures_and_remembers_what_was_given() -> None:
+def test_success_clears_the_failures_and_remembers_the_access_that_was_gained() -> None:
     retired = (RetiredSecret("old", "u", NOW + HOUR),)
     before = ClusterMemory(verified_at=NOW - HOUR, failures=3, retry_at=NOW, generation="old", desired="before")
 
@@ -382,7 +390,7 @@ def test_every_failure_waits_longer_but_never_longer_than_the_longest_backoff(fa
         pytest.param(tenant_record(), id="a tenant's"),
     ],
 )
-def test_a_record_tells_enough_to_work_on_its_cluster(one: ClusterRecord) -> None:
+def test_a_record_holds_enough_to_work_on_its_cluster(one: ClusterRecord) -> None:
     rebuilt = cluster_of(one)
     again = folded(None, one, one=rebuilt)
 

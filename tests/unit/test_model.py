@@ -1,4 +1,4 @@
-"""The shared words keep their promises: secrets do not show, credentials know whether they live."""
+"""The shared types keep their promises: secrets do not show, and credentials report whether they are valid."""
 
 from __future__ import annotations
 
@@ -48,14 +48,16 @@ def test_a_secret_does_not_show_in_a_log_line(caplog: pytest.LogCaptureFixture) 
     assert caplog.messages == ["token *** [Secret(***)]"]
 
 
-def test_only_reveal_gives_a_secret_away() -> None:
+def test_only_reveal_returns_the_value_of_a_secret() -> None:
     assert Secret(CANARY).reveal() == CANARY
 
 
-@pytest.mark.parametrize("away", [pickle.dumps, copy.copy, copy.deepcopy], ids=["pickled", "copied", "deeply copied"])
-def test_a_secret_is_not_carried_away(away: object) -> None:
+@pytest.mark.parametrize(
+    "duplicate", [pickle.dumps, copy.copy, copy.deepcopy], ids=["pickled", "copied", "deeply copied"]
+)
+def test_a_secret_cannot_be_pickled_or_copied(duplicate: object) -> None:
     with pytest.raises(TypeError, match="not pickled") as caught:
-        away(Secret(CANARY))  # type: ignore[operator]
+        duplicate(Secret(CANARY))  # type: ignore[operator]
 
     assert CANARY not in str(caught.value)
 
@@ -75,13 +77,13 @@ def test_a_secret_is_true_when_it_holds_something(value: str, *, filled: bool) -
 @pytest.mark.parametrize(
     ("expires_in", "alive"),
     [
-        pytest.param(timedelta(seconds=1), True, id="a token lives until its end"),
+        pytest.param(timedelta(seconds=1), True, id="a token is valid until it expires"),
         pytest.param(timedelta(0), False, id="at its end it is dead"),
-        pytest.param(timedelta(seconds=-1), False, id="after its end it is dead"),
-        pytest.param(None, True, id="a token that never expires lives"),
+        pytest.param(timedelta(seconds=-1), False, id="it is invalid once it has expired"),
+        pytest.param(None, True, id="a token that never expires is valid"),
     ],
 )
-def test_a_credential_lives_until_it_expires(expires_in: timedelta | None, *, alive: bool) -> None:
+def test_a_credential_is_valid_until_it_expires(expires_in: timedelta | None, *, alive: bool) -> None:
     expires_at = None if expires_in is None else NOW + expires_in
 
     assert Credential(Secret("t"), NOW, NOW, expires_at).alive(NOW) is alive
@@ -100,7 +102,7 @@ def test_a_credential_lives_until_it_expires(expires_in: timedelta | None, *, al
     ],
     ids=lambda value: str(value) or "no state",
 )
-def test_only_palettes_two_words_of_deletion_mean_gone(state: str, *, gone: bool) -> None:
+def test_only_the_states_deleting_and_deleted_mean_gone(state: str, *, gone: bool) -> None:
     assert cluster(state=state).gone is gone
 
 
@@ -110,12 +112,12 @@ def test_a_listing_is_complete_only_without_error_and_with_permission() -> None:
     assert not tenant_listing(not_permitted=True).complete
 
 
-def test_a_cluster_key_names_instance_and_uid_and_sorts() -> None:
+def test_cluster_keys_sort_by_instance_and_uid() -> None:
     keys = [ClusterKey("prod", "b"), ClusterKey("edge", "c"), ClusterKey("prod", "a")]
 
     assert [str(key) for key in sorted(keys)] == ["edge/c", "prod/a", "prod/b"]
 
 
-def test_the_words_are_frozen() -> None:
+def test_the_types_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         cluster().name = "other"  # type: ignore[misc]

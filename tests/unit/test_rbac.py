@@ -1,4 +1,4 @@
-"""What rules mean, what is dangerous about them, and which question proves them."""
+"""What rules allow, which of them are dangerous, and which request proves them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRETS = PolicyRule(("",), ("secrets",), ("get",))
             [PolicyRule(("", "apps"), ("pods",), ("get", "list"))],
             [PolicyRule(("apps", ""), ("pods", "pods"), ("list", "get"))],
             True,
-            id="the order and repetition of words say nothing",
+            id="order and repetition do not matter",
         ),
         pytest.param([SECRETS, READ_ONLY[0]], [READ_ONLY[0], SECRETS, SECRETS], True, id="nor do those of rules"),
         pytest.param([SECRETS], [PolicyRule(("",), ("secrets",), ("list",))], False, id="another verb is drift"),
@@ -66,7 +66,7 @@ def test_rules_allow_what_kubernetes_allows(rule: PolicyRule, asked: tuple[str, 
     assert allows([rule], group=group, resource=resource, verb=verb) is expected
 
 
-def test_the_default_preset_is_told_to_be_wide() -> None:
+def test_the_default_preset_is_reported_as_wide() -> None:
     warnings = " ".join(wide_rights(READ_ONLY))
 
     for danger in ("Secret", "pods/exec", "nodes/proxy", "services/proxy"):
@@ -98,7 +98,7 @@ def test_the_view_preset_shows_what_backstage_and_the_verification_read(group: s
     assert all(allows(VIEW, group=group, resource=resource, verb=verb) for verb in READ)
 
 
-def test_verbs_beyond_reading_are_told() -> None:
+def test_verbs_beyond_reading_are_reported() -> None:
     assert wide_rights([PolicyRule(("apps",), ("deployments",), ("get", "patch", "delete"))]) == (
         "allows more than reading: delete, patch",
     )
@@ -121,12 +121,12 @@ def test_verbs_beyond_reading_are_told() -> None:
         pytest.param(
             [PolicyRule(verbs=("get",), non_resource_urls=("/metrics",))],
             AccessProbe("", "", "get", path="/metrics"),
-            id="a path that is no resource",
+            id="a path without a resource",
         ),
         pytest.param(
             [PolicyRule(("",), ("pods",)), PolicyRule(verbs=("get",)), SECRETS],
             AccessProbe("", "secrets", "get"),
-            id="rules that allow nothing are passed over",
+            id="rules that allow nothing are skipped",
         ),
         pytest.param([], AccessProbe("", "pods", "list"), id="pods where nothing is allowed at all"),
     ],

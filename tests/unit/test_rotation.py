@@ -1,4 +1,4 @@
-"""Renewal, retries and verification are spread by hashes, and never later than promised."""
+"""Renewals, retries and verifications are spread by hashes, and never come later than documented."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_a_token_is_renewed_on_a_whole_second_between_one_and_two_thirds_of_its_
 
 
 @given(keys, moments, st.timedeltas(timedelta(0), timedelta(seconds=3)))
-def test_even_a_life_of_no_length_is_never_renewed_after_two_thirds(
+def test_even_a_token_that_lives_no_time_is_not_renewed_after_two_thirds_of_it(
     key: ClusterKey, issued: datetime, life: timedelta
 ) -> None:
     assert renew_at(key, issued_at=issued, expires_at=issued + life) <= issued + life * 2 / 3
 
 
 @given(keys, moments, lives)
-def test_a_secret_generation_ends_in_the_last_third_of_its_time(
+def test_a_secret_generation_ends_in_the_last_third_of_the_rotation_interval(
     key: ClusterKey, issued: datetime, every: timedelta
 ) -> None:
     due = rotate_at(key, issued_at=issued, rotate_every=every)
@@ -56,7 +56,7 @@ def test_a_secret_generation_ends_in_the_last_third_of_its_time(
     assert issued + every * 2 / 3 <= due <= issued + every
 
 
-def test_the_draw_is_the_same_after_a_restart_and_another_for_the_next_token() -> None:
+def test_the_renewal_time_is_the_same_after_a_restart_and_differs_for_the_next_token() -> None:
     first = renew_at(KEY, issued_at=NOW, expires_at=NOW + 24 * HOUR)
     later = NOW + timedelta(seconds=1)
 
@@ -72,7 +72,7 @@ def test_tokens_issued_together_do_not_renew_together() -> None:
     assert max(hours.count(hour) for hour in set(hours)) < 150
 
 
-def test_the_spread_depends_on_all_of_its_words_and_stays_below_one() -> None:
+def test_the_spread_depends_on_all_of_its_parts_and_stays_below_one() -> None:
     values = {spread("a", "b"), spread("a", "c"), spread("b", "b"), spread(KEY, 1), spread(KEY, 2)}
 
     assert len(values) == 5
@@ -82,7 +82,7 @@ def test_the_spread_depends_on_all_of_its_words_and_stays_below_one() -> None:
 @pytest.mark.parametrize(
     ("issued", "renew", "expected"),
     [
-        pytest.param(NOW - HOUR, NOW, True, id="due at its very renewal time"),
+        pytest.param(NOW - HOUR, NOW, True, id="due at its renewal time"),
         pytest.param(NOW - HOUR, NOW + timedelta(seconds=1), False, id="not due a second before"),
         pytest.param(NOW + CLOCK_TOLERANCE, NOW + HOUR, False, id="a little clock skew is no leap"),
         pytest.param(
@@ -90,11 +90,13 @@ def test_the_spread_depends_on_all_of_its_words_and_stays_below_one() -> None:
         ),
     ],
 )
-def test_a_token_is_due(issued: datetime, renew: datetime, expected: bool) -> None:  # noqa: FBT001
+def test_a_token_is_due_at_its_renewal_time_or_after_a_clock_leap(
+    issued: datetime, renew: datetime, *, expected: bool
+) -> None:
     assert token_due(issued_at=issued, renew_at=renew, now=NOW) is expected
 
 
-def test_what_was_never_verified_is_due() -> None:
+def test_a_cluster_that_was_never_verified_is_due() -> None:
     assert verify_due(KEY, None, NOW, HOUR)
 
 
@@ -104,7 +106,7 @@ def test_a_verification_in_the_future_is_due() -> None:
 
 
 @given(keys, moments)
-def test_verification_comes_round_within_one_interval_and_once_per_interval(key: ClusterKey, at: datetime) -> None:
+def test_a_cluster_is_verified_once_in_each_interval(key: ClusterKey, at: datetime) -> None:
     assert verify_due(key, at, at + HOUR, HOUR)
     due = [minute for minute in range(61) if verify_due(key, at, at + timedelta(minutes=minute), HOUR)]
     assert due == list(range(due[0], 61))
@@ -112,14 +114,14 @@ def test_verification_comes_round_within_one_interval_and_once_per_interval(key:
     assert not verify_due(key, turned, turned + timedelta(minutes=58), HOUR)
 
 
-def test_clusters_verified_together_drift_apart() -> None:
+def test_clusters_that_were_verified_together_are_next_verified_at_different_times() -> None:
     clusters = [ClusterKey("prod", f"{number:04}") for number in range(600)]
     soon = sum(verify_due(key, NOW, NOW + timedelta(minutes=6), HOUR) for key in clusters)
 
     assert 30 < soon < 90  # a tenth of the interval, about a tenth of the clusters
 
 
-def test_the_backoff_doubles_to_its_cap_and_no_cluster_waits_less_than_three_quarters() -> None:
+def test_the_backoff_doubles_up_to_its_limit_and_no_cluster_waits_less_than_three_quarters_of_it() -> None:
     for failures in range(1, 60):
         full = min(FIRST_BACKOFF * 2 ** min(failures - 1, 20), LONGEST_BACKOFF)
         pause = backoff(failures, KEY)

@@ -1,4 +1,4 @@
-"""A cluster wakes its runner when it will be due, and not before: the two views of what is due never disagree."""
+"""A cluster wakes its runner when it becomes due and not before: `wakes_at` and `due` never disagree."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ KINDS = ("token", "token without end", "oidc", "oidc beside an old token")
 
 @st.composite
 def quiet_candidates(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS, *, failing: bool | None = None) -> Candidate:
-    """A published cluster on which nothing is due now, in any mixture of what may come due by itself.
+    """A published cluster on which nothing is due now, with any combination of what may become due later.
 
     `failing` says whether it waits for the end of a backoff; None = either.
     """
@@ -122,12 +122,12 @@ def quiet_candidates(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS, *, failing
     if draw(st.booleans()) if failing is None else failing:
         shape["memory"] = replace(memory, failures=draw(st.integers(1, 9)), retry_at=NOW + draw(spans) / 96 + SECOND)
     one = candidate(key=draw(keys), **shape)
-    # A verification that has come due meanwhile: drop it here rather than the whole example.
+    # Only a verification can be due. Take it away here instead of discarding the example.
     return replace(one, memory=replace(one.memory, verified_at=NOW)) if is_due(one, NOW) else one
 
 
 @given(quiet_candidates())
-def test_a_cluster_is_due_when_it_wakes_and_not_before_that_minus_patience(one: Candidate) -> None:
+def test_a_cluster_is_due_when_it_wakes_and_at_most_patience_earlier(one: Candidate) -> None:
     assert not is_due(one, NOW)
     wakes = wake(one)
 
@@ -137,7 +137,7 @@ def test_a_cluster_is_due_when_it_wakes_and_not_before_that_minus_patience(one: 
 
 
 @given(quiet_candidates(kinds=("token", "token without end"), failing=False))
-def test_a_cluster_wakes_no_later_than_its_token_is_to_be_renewed(one: Candidate) -> None:
+def test_a_cluster_wakes_no_later_than_the_renewal_time_of_its_token(one: Candidate) -> None:
     assert one.credential is not None
 
     wakes = wake(one)
@@ -147,7 +147,7 @@ def test_a_cluster_wakes_no_later_than_its_token_is_to_be_renewed(one: Candidate
 
 
 @given(quiet_candidates(), st.integers(0, 99))
-def test_the_time_of_waking_does_not_move_as_it_comes_closer(one: Candidate, percent: int) -> None:
+def test_the_wake_time_does_not_change_as_it_approaches(one: Candidate, percent: int) -> None:
     wakes = wake(one)
     assert wakes is not None
     later = NOW + (wakes - NOW) * percent / 100
@@ -159,7 +159,7 @@ def test_the_time_of_waking_does_not_move_as_it_comes_closer(one: Candidate, per
     ("changes", "expected"),
     [
         pytest.param(
-            {"credential": sealed_credential(renew_at=NOW + MINUTE)}, NOW + MINUTE, id="a renewal, at its second"
+            {"credential": sealed_credential(renew_at=NOW + MINUTE)}, NOW + MINUTE, id="a renewal wakes at its second"
         ),
         pytest.param(
             {"memory": replace(VERIFIED, failures=3, retry_at=NOW + 2 * MINUTE)}, NOW + 2 * MINUTE, id="a backoff's end"
@@ -175,7 +175,7 @@ def test_the_time_of_waking_does_not_move_as_it_comes_closer(one: Candidate, per
         pytest.param(
             {"memory": replace(VERIFIED, retired=(RetiredSecret("old", "u", NOW + MINUTE),))},
             NOW + MINUTE + PATIENCE,
-            id="the end of a replaced Secret, with patience",
+            id="the deletion of a replaced Secret may come late by PATIENCE",
         ),
         pytest.param({"cluster": cluster(paused=True)}, None, id="a paused cluster never"),
         pytest.param(
@@ -186,12 +186,12 @@ def test_the_time_of_waking_does_not_move_as_it_comes_closer(one: Candidate, per
                 "memory": ClusterMemory(),
             },
             None,
-            id="what waits for Running never",
+            id="a cluster that waits for Running never",
         ),
         pytest.param(
             {"record": OIDC_RECORD, "mode": AuthMode.OIDC, "credential": None, "memory": ClusterMemory()},
             None,
-            id="what was never verified is due already",
+            id="a cluster that was never verified is due already",
         ),
         pytest.param(
             {
@@ -206,16 +206,16 @@ def test_the_time_of_waking_does_not_move_as_it_comes_closer(one: Candidate, per
         pytest.param(
             {"memory": replace(VERIFIED, failures=1, retry_at=NOW + LONGEST_BACKOFF + 2 * CLOCK_TOLERANCE)},
             NOW,
-            id="a backoff that no failure could have set is none",
+            id="a backoff that no failure could have set is ignored",
         ),
         pytest.param(
             {"memory": replace(VERIFIED, failures=1, retry_at=NOW - SECOND)},
             NOW,
-            id="a backoff that ended while a pass was under way",
+            id="a backoff that ended during a pass",
         ),
     ],
 )
-def test_a_cluster_wakes_its_runner(changes: dict[str, Any], expected: datetime | None) -> None:
+def test_the_earliest_event_wakes_the_runner(changes: dict[str, Any], expected: datetime | None) -> None:
     assert wake(candidate(**changes)) == expected
 
 
@@ -235,7 +235,7 @@ def test_the_next_verification_is_the_first_moment_at_which_one_is_due(
     assert not verify_due(key, verified_at, comes - timedelta(microseconds=1), interval)
 
 
-def test_what_was_never_verified_has_no_next_verification() -> None:
+def test_a_cluster_that_was_never_verified_has_no_next_verification() -> None:
     assert next_verification(KEY, None, HOUR) is None
 
 
@@ -252,7 +252,7 @@ def test_what_was_never_verified_has_no_next_verification() -> None:
         pytest.param(None, MINUTE, True, id="a token that never expires"),
     ],
 )
-def test_renewals_that_fall_due_soon_share_a_pass(life: timedelta | None, left: timedelta, *, shares: bool) -> None:
+def test_renewals_that_are_due_soon_share_a_pass(life: timedelta | None, left: timedelta, *, shares: bool) -> None:
     token = sealed_credential(
         issued_at=NOW - MINUTE, renew_at=NOW + left, expires_at=None if life is None else NOW - MINUTE + life
     )
@@ -263,7 +263,7 @@ def test_renewals_that_fall_due_soon_share_a_pass(life: timedelta | None, left: 
     )
 
 
-def test_no_token_shares_a_pass_with_an_oidc_cluster() -> None:
+def test_an_oidc_cluster_has_no_renewal_that_could_share_a_pass() -> None:
     one = candidate(record=OIDC_RECORD, mode=AuthMode.OIDC, credential=None)
 
     assert due(one, now=NOW, verify_interval=HOUR, ahead=MINUTE) is None
@@ -276,7 +276,7 @@ failures = st.integers(0, 40)
 
 
 def folded(failures: int, left: timedelta | None) -> timedelta:
-    """The pause after one more failure of a cluster whose token has so much time left."""
+    """The backoff after one more failure of a cluster whose token is valid for `left`."""
     memory = fold_memory(
         ClusterMemory(failures=failures),
         FAILURE,
@@ -300,7 +300,7 @@ def test_a_backoff_leaves_time_for_several_attempts_before_the_token_ends(failur
 
 
 @pytest.mark.parametrize("left", [None, timedelta(0), -HOUR])
-def test_a_token_that_never_ends_or_has_ended_shortens_no_backoff(left: timedelta | None) -> None:
+def test_a_token_that_never_expires_or_has_expired_shortens_no_backoff(left: timedelta | None) -> None:
     assert folded(9, left) == backoff(10, KEY)
 
 
@@ -330,7 +330,7 @@ def published(one: Candidates, *uids: str) -> list[Candidate]:
     return [one.published(uid) for uid in uids]
 
 
-def test_a_listed_cluster_is_seen_with_all_that_is_known_of_it() -> None:
+def test_a_listed_cluster_comes_with_its_record_credential_and_memory() -> None:
     memory = ClusterMemory(verified_at=NOW, desired=POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT))
     seen = view(records=by_uid(record()), credentials={"c1": sealed_credential()}, memory={"c1": memory}).listed(
         cluster()
@@ -340,14 +340,14 @@ def test_a_listed_cluster_is_seen_with_all_that_is_known_of_it() -> None:
     assert (seen.mode, seen.desired) == (AuthMode.SERVICE_ACCOUNT, memory.desired)
 
 
-def test_a_snapshot_that_is_not_trusted_lends_no_credential() -> None:
+def test_an_untrusted_snapshot_gives_no_credential() -> None:
     seen = view(records=by_uid(record()), credentials={"c1": sealed_credential()}, trusted=False)
 
     assert seen.listed(cluster()).credential is None
     assert seen.published("c1").credential is None
 
 
-def test_a_published_cluster_is_seen_as_it_was_last_listed() -> None:
+def test_a_published_cluster_comes_as_it_was_last_listed() -> None:
     row = cluster(tags=("auth:oidc",), health="UnHealthy")
 
     seen = view([row], records=by_uid(record())).published("c1")
@@ -355,7 +355,7 @@ def test_a_published_cluster_is_seen_as_it_was_last_listed() -> None:
     assert (seen.cluster, seen.mode) == (row, AuthMode.OIDC)
 
 
-def test_without_a_row_a_cluster_keeps_the_kind_of_access_that_its_record_tells() -> None:
+def test_without_a_row_a_cluster_keeps_the_access_mode_of_its_record() -> None:
     seen = view(records=by_uid(record(), oidc_record("c2")))
 
     assert [one.mode for one in published(seen, "c1", "c2")] == [AuthMode.SERVICE_ACCOUNT, AuthMode.OIDC]
@@ -370,7 +370,7 @@ def test_auto_compares_with_the_configuration_of_the_access_in_use() -> None:
     assert (seen.mode, seen.desired) == (None, policy.fingerprint(AuthMode.OIDC))
 
 
-def test_what_is_due_is_asked_with_the_instances_own_interval() -> None:
+def test_due_clusters_follow_the_verify_interval_of_their_instance() -> None:
     policy = replace(POLICY, verify_interval=2 * SECOND)
     memory = ClusterMemory(verified_at=NOW - MINUTE, desired=policy.fingerprint(AuthMode.SERVICE_ACCOUNT))
     state = InstanceState(records=by_uid(record()), credentials={"c1": sealed_credential()}, memory={"c1": memory})
@@ -384,12 +384,12 @@ def test_what_is_due_is_asked_with_the_instances_own_interval() -> None:
     assert calm.due(calm.published("c1"), resync=False, ahead=MINUTE) is None
 
 
-def test_nothing_published_never_wakes() -> None:
+def test_an_instance_without_published_clusters_never_wakes() -> None:
     assert view().wakes(1) == []
     assert view([cluster()]).wakes(1) == []
 
 
-def test_the_first_moments_are_told_in_order_with_what_they_are_of() -> None:
+def test_the_next_events_are_reported_in_order_with_their_clusters() -> None:
     state: dict[str, Any] = {
         "records": by_uid(record(), oidc_record("c2"), record("c3")),
         "credentials": {
@@ -404,7 +404,7 @@ def test_the_first_moments_are_told_in_order_with_what_they_are_of() -> None:
     assert view(**state).wakes(1)[0][0] == NOW - MINUTE
 
 
-def test_a_cluster_that_never_wakes_has_no_moment() -> None:
+def test_a_cluster_that_never_wakes_has_no_next_event() -> None:
     seen = view([cluster(paused=True)], records=by_uid(record()), credentials={"c1": sealed_credential()})
 
     assert seen.wakes(9) == []
@@ -418,12 +418,14 @@ RUN_OUT = replace(FRESH, valid_until=NOW)
 @pytest.mark.parametrize(
     ("issuers", "uids"),
     [
-        pytest.param({ISSUER: FRESH}, {"c3"}, id="one whose metadata is fresh needs nobody"),
-        pytest.param({ISSUER: RUN_OUT}, {"c1", "c3"}, id="one cluster for each that has run out"),
-        pytest.param({ISSUER: replace(FRESH, valid_until=None)}, {"c1", "c3"}, id="one that was never read"),
+        pytest.param({ISSUER: FRESH}, {"c3"}, id="fresh metadata needs no cluster"),
+        pytest.param({ISSUER: RUN_OUT}, {"c1", "c3"}, id="one cluster for each issuer whose metadata expired"),
+        pytest.param(
+            {ISSUER: replace(FRESH, valid_until=None)}, {"c1", "c3"}, id="one cluster for an issuer that was never read"
+        ),
     ],
 )
-def test_issuers_are_read_anew_through_one_cluster_each(issuers: dict[str, IssuerMetadata], uids: set[str]) -> None:
+def test_each_issuer_is_read_again_through_one_cluster(issuers: dict[str, IssuerMetadata], uids: set[str]) -> None:
     known = view(
         records=by_uid(oidc_record("c1"), oidc_record("c2"), oidc_record("c3", OTHER), record("c4")),
         memory=dict.fromkeys(("c1", "c2", "c3", "c4"), oidc_memory()),
@@ -437,7 +439,7 @@ def test_issuers_are_read_anew_through_one_cluster_each(issuers: dict[str, Issue
     assert not any(one.issue for one in found.values())
 
 
-def test_an_issuer_is_not_read_through_a_cluster_that_rests() -> None:
+def test_an_issuer_is_not_read_through_a_cluster_in_backoff() -> None:
     known = view(
         [cluster("c2", paused=True, tags=("auth:oidc",))],
         records=by_uid(oidc_record("c1"), oidc_record("c2"), oidc_record("c3")),
@@ -449,7 +451,7 @@ def test_an_issuer_is_not_read_through_a_cluster_that_rests() -> None:
     assert known.issuers_due(published(known, "c1", "c2")) == {}
 
 
-def test_an_issuer_wakes_when_its_metadata_runs_out_unless_all_its_clusters_rest() -> None:
+def test_an_issuer_wakes_when_its_metadata_expires_unless_all_its_clusters_are_in_backoff() -> None:
     state: dict[str, Any] = {"records": by_uid(oidc_record("c1"), oidc_record("c2")), "issuers": {ISSUER: FRESH}}
     resting = oidc_memory(failures=3, retry_at=NOW + 20 * MINUTE)
 
@@ -459,7 +461,7 @@ def test_an_issuer_wakes_when_its_metadata_runs_out_unless_all_its_clusters_rest
     assert [name for _, name in asleep.wakes(9)] == ["c1", "c2"]
 
 
-def test_an_issuer_that_was_never_read_wakes_nobody_by_itself() -> None:
+def test_an_issuer_that_was_never_read_does_not_wake_the_runner() -> None:
     state = {"records": by_uid(oidc_record("c1")), "memory": {"c1": oidc_memory()}}
 
     for issuers in ({}, {ISSUER: IssuerMetadata(ISSUER, error="503")}):

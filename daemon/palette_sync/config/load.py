@@ -26,23 +26,27 @@ def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
     layers = Layers(path, os.environ if environ is None else environ)
     document = layers.merged()
 
-    class Loaded(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
-            env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (InitSettingsSource(settings_cls, init_kwargs=document),)
-
     try:
-        settings = Loaded()  # type: ignore[call-arg]  # the fields come from the source above
+        settings = _Loaded(document=document)  # type: ignore[call-arg]  # the fields come from the source below
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False, include_context=False)
         raise ConfigError(layers.problems + problems_of(details, layers)) from None
     if layers.problems:
         raise ConfigError(layers.problems)
     return settings
+
+
+class _Loaded(Settings):
+    """The settings of the document that it is given, and of no other source."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's shape
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(init_settings, InitSettingsSource)
+        return (InitSettingsSource(settings_cls, init_kwargs=init_settings.init_kwargs["document"]),)
