@@ -113,9 +113,12 @@ endif
 explore: $(VENV)/.dev ## try each property on 1,500 new examples, and measure how work grows with its input
 	@$(BIN)/python -m pytest -n auto -q --hypothesis-profile=explore -m "hypothesis or explore"
 
+MINUTES ?= 5
+
 .PHONY: soak
-soak: $(VENV)/.dev ## rotate tokens that live for 20 s on 50 clusters for five minutes, with a reader that uses them
-	@PALETTE_SYNC_SOAK_SECONDS=300 $(BIN)/python -m pytest -q tests/e2e/test_daemon_rotation.py
+soak: $(VENV)/.dev ## faults on everything and short-lived tokens for MINUTES (5) each, with readers that check what is published
+	@PALETTE_SYNC_CHAOS_SECONDS=$$(( $(MINUTES) * 60 )) $(BIN)/python -m pytest -q -s tests/chaos/test_faults.py
+	@PALETTE_SYNC_SOAK_SECONDS=$$(( $(MINUTES) * 60 )) $(BIN)/python -m pytest -q tests/e2e/test_daemon_rotation.py
 
 # BENCH_ARGS narrows it, for example BENCH_ARGS="--only quiet".
 BENCH_ARGS ?=

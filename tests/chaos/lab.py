@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import threading
@@ -354,8 +353,3 @@ class Lab:
         kind, namespace, name = FOREIGN
         uids = sorted(self.checker.existing)
         return {uid: self.world.control("GET", f"/clusters/{uid}/kube/{kind}/{namespace}/{name}") for uid in uids}
-
-
-def seconds() -> float:
-    """How long the suite injects faults."""
-    return float(os.environ.get("PALETTE_SYNC_CHAOS_SECONDS", "30"))

@@ -14,20 +14,19 @@ import pytest
 
 from chaos.checker import Checker
 from chaos.contract_reader import Key
-from chaos.lab import INSTANCE, PREFIX, Lab, seconds
+from chaos.lab import INSTANCE, PREFIX, Lab
 from chaos.schedule import FaultKind, steps
 from e2e.daemon import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Read at once: fixtures clear the variables of palette-sync.
+SECONDS = float(os.environ.get("PALETTE_SYNC_CHAOS_SECONDS") or 30)
+SEED = int(os.environ.get("PALETTE_SYNC_CHAOS_SEED") or random.randrange(1_000_000))
 PACE = 1.5  # seconds between two faults, on average
 RECOVERY = 60.0  # seconds until everything is well again after the last fault
 MOST_SECRETS = 3  # in request mode: one to which tokens are bound; retired ones wait for their overlap
-
-
-def seed() -> int:
-    return int(os.environ.get("PALETTE_SYNC_CHAOS_SEED") or random.randrange(1_000_000))
 
 
 def test_the_same_seed_draws_the_same_faults() -> None:
@@ -39,9 +38,8 @@ def test_the_same_seed_draws_the_same_faults() -> None:
     assert {step.kind for step in drawn} == set(FaultKind)
 
 
-@pytest.mark.timeout(seconds() + 300)
+@pytest.mark.timeout(SECONDS + 300)
 def test_no_fault_loses_renames_or_forges_anything(tmp_path: Path) -> None:
-    chosen = seed()
     with Lab(tmp_path, daemons=2) as lab:
         line = (tmp_path / "world" / "seal.keys").read_text()
         keys = [Key.read(line)]
@@ -51,8 +49,8 @@ def test_no_fault_loses_renames_or_forges_anything(tmp_path: Path) -> None:
         try:
             until(lambda: len(checker.view.tokens) == len(uids), within=60)
             foreign = lab.foreign_objects()
-            ends_at = time.monotonic() + seconds()
-            for step in steps(chosen, pace=PACE):
+            ends_at = time.monotonic() + SECONDS
+            for step in steps(SEED, pace=PACE):
                 time.sleep(step.pause)
                 if time.monotonic() > ends_at or checker.violations:
                     break
@@ -60,7 +58,7 @@ def test_no_fault_loses_renames_or_forges_anything(tmp_path: Path) -> None:
                 lab.apply(step)
             lab.calm()
             report = "\n".join(
-                [f"seed {chosen}", *lab.applied[-20:], *checker.violations, *lab.crashed(), *lab.unexpected()]
+                [f"seed {SEED}", *lab.applied[-20:], *checker.violations, *lab.crashed(), *lab.unexpected()]
             )
             assert not checker.violations, report
             assert not lab.crashed(), report
@@ -81,4 +79,4 @@ def test_no_fault_loses_renames_or_forges_anything(tmp_path: Path) -> None:
             checker.stop()
         assert not checker.violations, report
     total = sum(lab.counts.values())
-    print(f"\nseed {chosen}: {total} faults, {dict(lab.counts)}, {checker.figures}, 0 violations")
+    print(f"\nseed {SEED}: {total} faults, {dict(lab.counts)}, {checker.figures}, 0 violations")
