@@ -1,0 +1,178 @@
+"""Which process leads which instance, when several run. Pure: every process decides from what all of them announce.
+
+Each process announces itself in Redis, and knows from there which others live. All decide by the same rules, so that
+they agree without talking to each other:
+
+1. A process that drains, that cannot verify what the living leader publishes, or that rests after it stepped back does
+   not lead while another one can.
+2. The newest configuration leads. A process with another one leads only while no process has the newest.
+3. The newest memory leads. If Redis holds less than a living process remembers, only such a process fills it again. If
+   Redis is empty and nobody remembers anything, everybody waits for one window before the first one begins.
+4. What is left is shared evenly, by rendezvous hashing with equal loads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+MOVE_PAUSE = timedelta(minutes=1)  # between two moves of one instance that only serve an even load
+
+Order = tuple[int, int]  # epoch and version of a snapshot
+
+
+class Standing(StrEnum):
+    """Whether a process leads an instance, and why not. These words stand in status, metrics and alerts."""
+
+    LEADS = "Leads"
+    DRAINING = "Draining"
+    KEYS_DIFFER = "KeysDiffer"
+    CONFIG_DIFFERS = "ConfigDiffers"
+    OLDER_MEMORY = "OlderMemory"
+    NO_MEMORY = "NoMemory"
+    STEPPED_BACK = "SteppedBack"
+    ANOTHER_LEADS = "AnotherLeads"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a process announces about one instance.
+
+    `memory`: the newest snapshot that it knows and has verified; None = it knows nothing. `verifies`: False if its seal
+    keys do not verify what the living leader publishes. `rests_until`: it stepped back, because it could not work.
+    """
+
+    memory: Order | None = None
+    verifies: bool = True
+    rests_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A living process, as it announced itself. `configuration` is the fingerprint of what it loaded at `loaded_at`."""
+
+    id: str
+    configuration: str
+    loaded_at: datetime
+    draining: bool = False
+    shares: Mapping[str, Share] = field(default_factory=dict)
+
+    def rests(self, instance: str, now: datetime) -> bool:
+        until = self.shares[instance].rests_until
+        return until is not None and until > now
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What Redis holds of an instance: the newest snapshot that verifies, and since when it has held none."""
+
+    order: Order | None
+    empty_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`standing` of the process, and which process should lead instead, if that is known."""
+
+    standing: Standing
+    instead: str | None = None
+
+    @property
+    def leads(self) -> bool:
+        return self.standing is Standing.LEADS
+
+
+def decide(
+    instance: str, me: Member, members: Collection[Member], store: Store, *, window: timedelta, now: datetime
+) -> Decision:
+    """Whether `me` should lead `instance`. `members` are all living processes, `me` among them.
+
+    `window` is how long a process that knows nothing waits on an empty store for one that does.
+    """
+    runs = [one for one in members if instance in one.shares]
+    able = [one for one in runs if _obstacle(instance, one, now) is None] or runs
+    if me not in able:
+        obstacle = _obstacle(instance, me, now)
+        assert obstacle is not None
+        return Decision(obstacle)
+    current = _with_newest_configuration(able)
+    if me not in current:
+        return Decision(Standing.CONFIG_DIFFERS, current[0].id if len(current) == 1 else None)
+    knowing = _with_newest_memory(instance, current, store)
+    if me not in knowing:
+        return Decision(Standing.OLDER_MEMORY, knowing[0].id if len(knowing) == 1 else None)
+    if store.order is None and me.shares[instance].memory is None and now < (store.empty_since or now) + window:
+        return Decision(Standing.NO_MEMORY)
+    chosen = assignment(_instances(runs), {name: _candidates(name, runs, now) for name in _instances(runs)})
+    # Where memory decides, the load does not: only the processes that remember may fill the store again.
+    leader = chosen[instance] if chosen[instance] in {one.id for one in knowing} else _heaviest(instance, knowing)
+    return Decision(Standing.LEADS, leader) if leader == me.id else Decision(Standing.ANOTHER_LEADS, leader)
+
+
+def may_move(last_move: datetime | None, now: datetime) -> bool:
+    """Whether an instance may change its leader again only to share the load."""
+    return last_move is None or now - last_move >= MOVE_PAUSE
+
+
+def assignment(instances: Sequence[str], candidates: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Give each instance to one of its candidates, evenly. `candidates` maps an instance to ids, at least one each.
+
+    Rendezvous hashing: each instance prefers the candidate with the highest hash of both, so a process that comes or
+    goes moves few others. No process gets more than its even share while another candidate has room.
+    """
+    everybody = {one for ids in candidates.values() for one in ids}
+    room = -(-len(instances) // max(1, len(everybody)))
+    load = dict.fromkeys(everybody, 0)
+    given: dict[str, str] = {}
+    for instance in sorted(instances):
+        by_weight = sorted(candidates[instance], key=lambda one: _weight(instance, one), reverse=True)
+        chosen = next((one for one in by_weight if load[one] < room), by_weight[0])
+        load[chosen] += 1
+        given[instance] = chosen
+    return given
+
+
+def _obstacle(instance: str, member: Member, now: datetime) -> Standing | None:
+    if member.draining:
+        return Standing.DRAINING
+    if not member.shares[instance].verifies:
+        return Standing.KEYS_DIFFER
+    return Standing.STEPPED_BACK if member.rests(instance, now) else None
+
+
+def _with_newest_configuration(members: Sequence[Member]) -> list[Member]:
+    newest = max(members, key=lambda one: (one.loaded_at, one.configuration))
+    return [one for one in members if one.configuration == newest.configuration]
+
+
+def _with_newest_memory(instance: str, members: Sequence[Member], store: Store) -> list[Member]:
+    """Everybody, if Redis holds at least as much as each of them knows; else those who know most."""
+    known = [one.shares[instance].memory for one in members]
+    most = max((one for one in known if one is not None), default=None)
+    if most is None or (store.order is not None and store.order >= most):
+        return list(members)
+    return [one for one in members if one.shares[instance].memory == most]
+
+
+def _candidates(instance: str, runs: Iterable[Member], now: datetime) -> list[str]:
+    there = [one for one in runs if instance in one.shares]
+    able = [one for one in there if _obstacle(instance, one, now) is None] or there
+    return [one.id for one in _with_newest_configuration(able)]
+
+
+def _instances(runs: Iterable[Member]) -> list[str]:
+    return sorted({name for one in runs for name in one.shares})
+
+
+def _heaviest(instance: str, members: Iterable[Member]) -> str:
+    return max((one.id for one in members), key=lambda one: _weight(instance, one))
+
+
+def _weight(instance: str, member: str) -> bytes:
+    return sha256(f"{instance}\n{member}".encode()).digest()
