@@ -95,6 +95,7 @@ class SimCluster:
         self.paused = False
         self.proxied = False
         self.admin_download = True
+        self.admin_group = ADMIN_GROUP
         self.skips_verification = False
         self.token_cap: float | None = None
         self.version = _VERSIONS[int(uid[:4], 16) % len(_VERSIONS)]
@@ -127,7 +128,7 @@ class SimCluster:
 
     @cached_property
     def admin_certificate(self) -> bytes:
-        return self.authority.client_certificate(self._surroundings.keys.client, ADMIN_USER, ADMIN_GROUP)
+        return self.authority.client_certificate(self._surroundings.keys.client, ADMIN_USER, self.admin_group)
 
     @property
     def admin_key(self) -> bytes:
