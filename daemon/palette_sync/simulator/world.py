@@ -29,6 +29,18 @@ if TYPE_CHECKING:
     from palette_sync.simulator.request_log import CredentialKind
 
 KeyPermission = Literal["tenant", "project"]
+# The rights of the key's user, as far as the simulated requests need them.
+ALL_RIGHTS = frozenset(
+    {
+        "project.list",
+        "project.get",
+        "cluster.list",
+        "cluster.get",
+        "cluster.adminKubeconfigDownload",
+        "virtualCluster.list",
+        "virtualCluster.get",
+    }
+)
 ADMIN_USER = "kubernetes-admin"
 ADMIN_GROUP = "system:masters"
 WITHOUT_KUBECONFIG = frozenset({"Pending", "Provisioning", "Importing", "Deleted"})
@@ -184,8 +196,8 @@ class SimCluster:
 class SimInstance:
     """One Palette. With `key_permission` `tenant` its API key sees everything; `project` requires the project header.
 
-    `key_projects` limits a `project` key to some projects (None = all). For a cluster without OIDC, `/oidc` answers
-    with `oidc_absent_status`: 200 and an empty object, or 404.
+    `key_projects` limits a `project` key to some projects (None = all), and `key_rights` is what the key's user may do.
+    For a cluster without OIDC, `/oidc` answers with `oidc_absent_status`: 200 and an empty object, or 404.
     """
 
     name: str
@@ -201,6 +213,7 @@ class SimInstance:
     clusters: dict[str, SimCluster] = field(default_factory=dict)
     key_permission: KeyPermission = "tenant"
     key_projects: frozenset[str] | None = None
+    key_rights: frozenset[str] = ALL_RIGHTS
     key_expires_at: datetime = EPOCH + timedelta(days=3650)
     key_active: bool = True
     rate_limits: bool = True
