@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from palette_sync.config.values import ApiKey, Duration, HttpsUrl, Names, ProxyUrl, parse_json
+from palette_sync.config.values import ApiKey, Duration, DurationOrNever, HttpsUrl, Names, ProxyUrl, parse_json
 from palette_sync.core.objects import metadata_problem
 
 PREFIX = "PALETTE_SYNC_"
@@ -165,6 +165,9 @@ class InheritedSettings(Section):
     exclude_tags: Names = ()
     exclude_tenant_scoped_clusters: bool = False
     include_virtual: bool = False
+    include_imported: bool = True
+    prune_confirm: Duration = timedelta(minutes=10)
+    prune_hold: DurationOrNever = timedelta(hours=24)
     refresh_interval: Duration = timedelta(minutes=10)
     refresh_cron: str | None = None
     verify_interval: Duration = timedelta(hours=1)

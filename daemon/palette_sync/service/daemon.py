@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.instance import Shared
     from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.service.reload import Reloaded
     from palette_sync.service.systemd import Notifier
     from palette_sync.telemetry.metrics import Metrics
 
@@ -161,5 +162,5 @@ class Daemon:
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         return self._runners.ask(instance, allow_prune=allow_prune)
 
-    async def reload(self) -> list[str]:
-        return await self._reloader.reload()
+    async def reload(self, *, allow_prune: bool = False) -> Reloaded:
+        return await self._reloader.reload(allow_prune=allow_prune)
