@@ -55,14 +55,17 @@ async def _of_instance(
     from palette_sync.assembly.policy import policy_of
     from palette_sync.core.fold import cluster_of
     from palette_sync.reconcile.access import replace_legacy
+    from palette_sync.reconcile.context import with_owner
 
-    policy = policy_of(name, settings)
+    owner = await shared.store.owner(shared.settings.service.owner or "", write=False)
+    policy = with_owner(policy_of(name, settings), owner)
     state = await shared.store.load(name)
     legacy = [record for record in state.records.values() if _remembers_legacy(state, record.uid)]
     async with client_of(name, settings, shared.limits) as client:
 
         async def one(record: ClusterRecord) -> tuple[str, ...]:
-            admin = kube.parse(await palette.admin_kubeconfig(client, cluster_of(record)))
+            cluster = cluster_of(record)
+            admin = kube.parse(await palette.admin_kubeconfig(client, cluster), ca_pem=policy.ca_of(cluster))
             timeout = policy.cluster_timeout.total_seconds()
             return await replace_legacy(admin, policy.desired, timeout=timeout, dry_run=not yes)
 

@@ -28,7 +28,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from palette_sync.config.values import ApiKey, Duration, HttpsUrl, Names, ProxyUrl, parse_json
-from palette_sync.core.objects import metadata_problem
+from palette_sync.core.objects import metadata_problem, owner_problem
 
 PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
@@ -259,6 +259,14 @@ class ServiceSettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     palette_rate_limits: bool = True
+    owner: str | None = None
+
+    @field_validator("owner")
+    @classmethod
+    def _is_a_label(cls, value: str | None) -> str | None:
+        if value is not None and (problem := owner_problem(value)):
+            raise ValueError(problem)
+        return value
 
     @model_validator(mode="after")
     def _grace_before_deadline(self) -> ServiceSettings:

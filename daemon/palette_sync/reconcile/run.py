@@ -19,6 +19,7 @@ from palette_sync.reconcile.context import PassContext
 from palette_sync.reconcile.finish import final_write, report_of
 from palette_sync.reconcile.fold import Folding
 from palette_sync.reconcile.issuers import Issuers
+from palette_sync.reconcile.leave import leave
 from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.report import drop_of
 from palette_sync.reconcile.work import work_on
@@ -56,8 +57,10 @@ async def run_pass(
             missed=held_before(before.state.status),
             allow=context.options.allow_prune,
         )
+        left = {one.uid: one.message for one in await leave(context, before, pruning.drop, issuers)}
         for uid, reason in pruning.drop.items():
-            context.ledger.changed(drop_of(before.records[uid], reason))
+            context.ledger.changed(drop_of(before.records[uid], reason, left=left.get(uid, "")))
+            context.ledger.left(before.records[uid], left.get(uid, ""))
         context.ledger.held(before.records, pruning, selection)
         result = folding.result(due=len(agenda.due))
         if context.publishing is not None:
