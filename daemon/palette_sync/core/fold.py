@@ -174,6 +174,13 @@ def fold_memory(
     return replace(memory, failures=failures, retry_at=retry_at, desired=desired)
 
 
+def without_legacy(record: ClusterRecord, memory: ClusterMemory, now: datetime) -> tuple[ClusterRecord, ClusterMemory]:
+    """A cluster whose legacy token Secret was just deleted. Its access was proven with the published token before."""
+    if record.access.reason is Reason.LEGACY_TOKEN:
+        record = replace(record, access=Access(record.access.state, Reason.VERIFIED, "", now))
+    return record, replace(memory, legacy=False)
+
+
 def _access(
     cluster: Cluster, previous: ClusterRecord | None, verdict: Verdict | None, auth: Auth | None, *, usable: bool
 ) -> tuple[AccessState, Reason, str]:

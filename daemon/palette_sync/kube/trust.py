@@ -8,7 +8,6 @@ those of this host.
 from __future__ import annotations
 
 import asyncio
-import base64
 import ssl
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from yarl import URL
 
-from palette_sync.core.model import ca_data_of
+from palette_sync.core.model import ca_data_of, ca_pem_of
 from palette_sync.core.reasons import Reason
 from palette_sync.http import Cause
 from palette_sync.kube.errors import ChainIncomplete, Unreachable
@@ -25,7 +24,7 @@ from palette_sync.kube.transport import tls_context
 from palette_sync.tls import path_to_root
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from palette_sync.core.model import Server
 
@@ -78,9 +77,10 @@ async def with_root(
     chains = await _handshake(server, timeout=timeout)
     if not chains.verified:
         raise Unreachable("the API server's certificates cannot be read", cause=Cause.TLS)
-    anchor = chains.verified[-1]
     if server.ca_data is None:
-        return replace(server, ca_data=ca_data_of(_pem([anchor])))
+        return replace(server, ca_data=ca_data_of(_pem(chains.verified[-1:])))
+    known = ca_pem_of(server)
+    anchor = _anchor(chains.verified, known)
     path = path_to_root(anchor, chains.presented)
     if path is None:
         raise ChainIncomplete(
@@ -89,8 +89,16 @@ async def with_root(
         )
     if not path:
         return server
-    known = base64.b64decode(server.ca_data).decode("ascii")
     return replace(server, ca_data=ca_data_of(known + _pem(path)))
+
+
+def _anchor(verified: Sequence[x509.Certificate], known: str) -> x509.Certificate:
+    """The first certificate of a verified chain that is known; OpenSSL may follow the chain beyond it."""
+    try:
+        trusted = set(x509.load_pem_x509_certificates(known.encode()))
+    except ValueError:  # OpenSSL reads some certificates that are not valid
+        trusted = set()
+    return next((one for one in verified if one in trusted), verified[-1])
 
 
 async def _handshake(server: Server, *, timeout: float) -> Chains:  # noqa: ASYNC109 - passed on

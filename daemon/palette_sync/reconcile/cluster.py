@@ -212,19 +212,7 @@ class ClusterWorker:
                 log.info("server_moved", cluster=item.candidate.key.uid, reason=str(error))
             else:
                 if checked.healthy:
-                    memory = item.candidate.memory
-                    return ClusterResult(
-                        self._gained(
-                            item,
-                            record.server,
-                            checked.kubernetes_version,
-                            # If this token may not read Secrets, what was seen of them before stays true.
-                            legacy=memory.legacy if checked.legacy is None else checked.legacy,
-                            generation=memory.generation,
-                            retired=checked.retired,
-                            recheck=asks_again(item.due, secrets_seen=checked.secrets_seen),
-                        )
-                    )
+                    return await self._healthy(item, record.server, checked)
                 if checked.dead:
                     need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
                 admin = await self._admin(item.candidate)
@@ -236,6 +224,29 @@ class ClusterWorker:
             if explain(error, self._policy) is not None and not self._dry_run:
                 await self._look_whether_it_lives(item)
             raise
+
+    async def _healthy(self, item: DueCluster, server: Server, checked: access.Checked) -> ClusterResult:
+        """The result of a verification without objections. The token may not be allowed to read Secrets."""
+        memory = item.candidate.memory
+        if checked.legacy is None and memory.legacy:
+            # Only the admin sees whether the legacy Secret is still there; without the admin it counts as there.
+            try:
+                admin = await self._admin(item.candidate)
+                return await self._grant(item, admin, TokenNeed(issue=False, reason=item.due.reason))
+            except Exception as error:
+                if explain(error, self._policy) is None:
+                    raise
+        return ClusterResult(
+            self._gained(
+                item,
+                server,
+                checked.kubernetes_version,
+                legacy=memory.legacy if checked.legacy is None else checked.legacy,
+                generation=memory.generation,
+                retired=checked.retired,
+                recheck=asks_again(item.due, secrets_seen=checked.secrets_seen),
+            )
+        )
 
     async def _look_whether_it_lives(self, item: DueCluster) -> None:
         """Note a published token that the API server refuses. Other failures say nothing about the token."""
