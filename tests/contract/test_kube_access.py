@@ -75,7 +75,7 @@ class Stage:
         )
 
     async def check(
-        self, granted: access.Granted, *, token: Secret | None = None, server: Server | None = None
+        self, granted: access.Granted, *, token: Secret | None = None, server: Server | None = None, **options: Any
     ) -> access.Checked:
         assert token is not None or granted.credential is not None
         return await access.check(
@@ -87,6 +87,7 @@ class Stage:
             token_policy=POLICY,
             timeout=60,
             requests=self.requests,
+            **options,
         )
 
     def writes(self) -> list[str]:

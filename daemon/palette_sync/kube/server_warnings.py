@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 MOST = 10_000  # warnings that are remembered
 LONGEST = 300  # characters of a warning
-_TEXT = re.compile(r'299 [^ ]+ "((?:[^"\\\\]|\\\\.)*)"')  # RFC 7234, 5.5, as kubernetes writes it
+_TEXT = re.compile(r'299 [^ ]+ "((?:[^"\\]|\\.)*)"')  # RFC 7234, 5.5, as kubernetes writes it
 
 
 class SeenWarnings:
