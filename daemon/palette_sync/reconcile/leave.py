@@ -46,9 +46,7 @@ class Left:
     message: str
 
 
-async def leave(
-    context: PassContext, before: Before, drop: Mapping[str, Reason], issuers: Issuers, *, longest: float = LONGEST
-) -> list[Left]:
+async def leave(context: PassContext, before: Before, drop: Mapping[str, Reason], issuers: Issuers) -> list[Left]:
     """Revoke the tokens of deselected clusters; return whose token lives on. Raises StoreError."""
     leaving = {uid: before.candidates.published(uid) for uid in sorted(drop) if _has_token(before, uid)}
     if not leaving or context.dry_run:
@@ -62,7 +60,7 @@ async def leave(
     reachable = [uid for uid in leaving if drop[uid] in DESELECTED]
     if reachable:
         worker = worker_of(context, issuers, set(), await context.owned_policy())
-        said = await _leave_all(context, {uid: leaving[uid] for uid in reachable}, worker.leave, longest)
+        said = await _leave_all(context, {uid: leaving[uid] for uid in reachable}, worker.leave)
         late = "the cluster did not answer in time"
         messages = {uid: said.get(uid, token_lives(leaving[uid], policy, late)) for uid in reachable}
         left += [Left(uid, message) for uid, message in messages.items() if message]
@@ -73,7 +71,6 @@ async def _leave_all(
     context: PassContext,
     leaving: Mapping[str, Candidate],
     leave_one: Callable[[Candidate], Awaitable[str]],
-    longest: float,
 ) -> dict[str, str]:
     """Return what was said of each cluster for which there was time."""
     said: dict[str, str] = {}
@@ -83,12 +80,12 @@ async def _leave_all(
             said[outcome.key] = outcome.value
 
     with suppress(TimeoutError):
-        async with asyncio.timeout(longest):
+        async with asyncio.timeout(LONGEST):
             await fan_out(
                 leaving,
                 lambda uid: leave_one(leaving[uid]),
                 limit=asyncio.Semaphore(context.ports.concurrency),
-                timeout=longest,
+                timeout=LONGEST,
                 stopping=context.ports.stopping,
                 done=on_done,
                 name=f"leave:{context.instance}",

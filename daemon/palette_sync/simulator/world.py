@@ -140,12 +140,13 @@ class SimCluster:
         for cached in ("authority", "admin_certificate"):
             self.__dict__.pop(cached, None)
 
-    def use_intermediate_authority(self, *, presents_root: bool) -> None:
-        """Let an intermediate CA sign the server's certificate, and put only that CA into kubeconfigs."""
+    def use_intermediate_authority(self, *, presents_root: bool) -> Authority:
+        """Let an intermediate CA sign the server's certificate, put only that CA into kubeconfigs; return the root."""
         self.renew_authority()
         root = Authority(f"root-{self.uid[:8]}")
         name = f"kubernetes-{self.uid[:8]}"
         self.__dict__["authority"] = Authority(name, issuer=root, presents_root=presents_root)
+        return root
 
     @cached_property
     def tokens(self) -> TokenAuthority:
