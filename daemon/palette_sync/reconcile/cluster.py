@@ -404,6 +404,8 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
                 f"Palette refuses the kubeconfig; the API key's user needs {ADMIN_PERMISSION} "
                 "(for OIDC clusters cluster.get) in this project",
             )
+        case palette.ProjectUnavailable():
+            return AccessFailed(Reason.PROJECT_UNAVAILABLE, str(error))
         case palette.PaletteError():
             return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))
         case OidcNotConfigured():
