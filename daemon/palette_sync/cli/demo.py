@@ -209,7 +209,7 @@ class _Demo:
         project = next(iter(alpha.projects.values()))
         added = await world.add_cluster("alpha", project.uid, "brand-new")
         gone = next(one for one in alpha.clusters.values() if one.uid != added.uid and one.project_uid == project.uid)
-        world.set_state(gone.uid, "Deleting")
+        world.set_state(gone.uid, Reason.DELETING.value)
         await self.passes()
         state = await self.shared.store.load("alpha")
         self.expect(

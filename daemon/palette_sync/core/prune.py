@@ -42,12 +42,14 @@ class Guard:
 class Absence:
     """A published cluster that Palette does not list any more, and whose record stays for the time being.
 
-    `since`: the first scheduled listing without it; None = so far, only an operator's resync missed it, which does not
-    count. `until`: from then on a scheduled listing without it drops the record; None = never by itself, or not known
-    yet. `reason`: `NotListed` waits for its confirmation; `PruneHeld` and `AccessLost` are held.
+    `since`: the first listing without it. `counted_from`: the first scheduled one; None = so far, only an operator's
+    resync missed it, which does not count. `until`: from then on a scheduled listing without it drops the record; None
+    = never by itself, or not known yet. `reason`: `NotListed` waits for its confirmation; `PruneHeld` and `AccessLost`
+    are held.
     """
 
-    since: datetime | None
+    since: datetime
+    counted_from: datetime | None
     until: datetime | None
     reason: Reason
     message: str
@@ -108,21 +110,22 @@ def prune(
 
 def _absence(known: Absence | None, suspicion: tuple[Reason, str] | None, *, now: datetime, scheduled: bool) -> Absence:
     """What is noted of a cluster that this listing misses; `until` is still open."""
-    since = known.since if known else None
-    if since is None or since > now:  # noted by nobody yet, or by a clock that was ahead
-        since = now if scheduled else None
+    since = min(known.since, now) if known else now
+    counted_from = known.counted_from if known else None
+    if counted_from is None or counted_from > now:  # not counted yet, or by a clock that was ahead
+        counted_from = now if scheduled else None
     if known is not None and known.held:  # once held, a record is held until it is listed, allowed, or the hold ends
-        return Absence(since, None, known.reason, known.message)
+        return Absence(since, counted_from, None, known.reason, known.message)
     if suspicion is not None:
-        return Absence(since, None, *suspicion)
-    return Absence(since, None, Reason.NOT_LISTED, "Palette's last listing does not hold it")
+        return Absence(since, counted_from, None, *suspicion)
+    return Absence(since, counted_from, None, Reason.NOT_LISTED, "Palette's last listing does not hold it")
 
 
 def _until(absence: Absence, guard: Guard) -> datetime | None:
     span = guard.hold if absence.held else guard.confirm
-    if absence.since is None or span is None:
+    if absence.counted_from is None or span is None:
         return None
-    return absence.since + max(span, guard.confirm)
+    return absence.counted_from + max(span, guard.confirm)
 
 
 def _suspicions(
@@ -193,11 +196,16 @@ def scope_of(record: ClusterRecord) -> str:
 
 
 def absences_to_dict(absent: Mapping[str, Absence]) -> dict[str, object]:
-    """As they stand in the status document. What only a resync missed is not remembered."""
+    """As they stand in the status document."""
     return {
-        uid: present(since=one.since, until=one.until, reason=str(one.reason), message=one.message)
+        uid: present(
+            since=one.since,
+            counted_from=one.counted_from,
+            until=one.until,
+            reason=str(one.reason),
+            message=one.message,
+        )
         for uid, one in absent.items()
-        if one.since is not None
     }
 
 
@@ -218,6 +226,7 @@ def _read(entry: Fields) -> Absence:
     reason = Reason.read(entry.text("reason"))
     return Absence(
         since=entry.time("since"),
+        counted_from=entry.maybe_time("counted_from"),
         until=entry.maybe_time("until"),
         reason=reason if reason in HELD | {Reason.NOT_LISTED} else Reason.PRUNE_HELD,
         message=entry.text("message"),
