@@ -45,6 +45,9 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
                     reports, errors = await run_all(shared, chosen, options, reporter, stop=stop)
         return _print_reports(reports, errors, as_json=as_json)
 
+    from palette_sync.service.memory_protection import protect_memory
+
+    protect_memory()
     return run_command(config, work, log_level="error")
 
 

@@ -74,6 +74,7 @@ class Daemon:
             await self._open_endpoint(stack)
             for name in self.shared.settings.instances:
                 self._metrics.leading(name, False)
+            self._configuration.log_exposed_secrets()
             self._collector.start()
             await stack.enter_async_context(self._clock)
             stack.enter_context(

@@ -97,6 +97,7 @@ class Reloader:
         self._configuration.shared = shared
         configure_logging(level=new.service.log_level, style=new.service.log_format)
         shared.store.use(shared.sealer)
+        self._configuration.log_exposed_secrets()
         removed, added = old.instances.keys() - new.instances.keys(), new.instances.keys() - old.instances.keys()
         changed = changed_instances(old, new)
         for name in removed:

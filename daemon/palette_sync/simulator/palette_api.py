@@ -154,9 +154,14 @@ class PaletteApi:
         if not self._instance.sees(uid):
             raise PaletteError(403, "ResourceAccessDenied", f"Access to project '{uid}' is denied")
 
+    def _check_right(self, right: str) -> None:
+        if right not in self._instance.key_rights:
+            raise _forbidden(right)
+
     # Projects.
 
     def _seen_projects(self) -> list[SimProject]:
+        self._check_right("project.list")
         found = [p for p in self._instance.projects.values() if self._instance.sees(p.uid)]
         return sorted(found, key=lambda p: (p.created_at, p.uid))
 
@@ -190,6 +195,7 @@ class PaletteApi:
         return answer_json({"items": [{"metadata": {"name": p.name, "uid": p.uid}} for p in found]})
 
     def _project(self, _: Call, uid: str) -> Answer:
+        self._check_right("project.get")
         found = self._instance.projects.get(uid)
         if found is None or not self._instance.sees(uid):
             raise PaletteError(404, "ResourceNotFound", f"Resource project '{uid}' not found")
@@ -199,12 +205,14 @@ class PaletteApi:
 
     def _visible(self, call: Call) -> list[SimCluster]:
         """Return the clusters in the scope of a call: its project's, or without project header all of the tenant."""
+        self._check_right("cluster.list")
         uid = call.headers.get(_PROJECT_HEADER)
-        clusters = self._instance.clusters.values()
+        virtual = "virtualCluster.list" in self._instance.key_rights
+        clusters = [c for c in self._instance.clusters.values() if virtual or not c.virtual]
         if uid:
             return [c for c in clusters if c.project_uid == uid]
         if self._instance.key_permission == "tenant":
-            return list(clusters)
+            return clusters
         if self._instance.behaviour.no_tenant_right == "empty":
             return []
         raise _forbidden("cluster.list")
@@ -232,6 +240,7 @@ class PaletteApi:
         cluster = self._instance.clusters.get(uid)
         if cluster is None:
             raise _no_cluster(uid)
+        self._check_right("virtualCluster.get" if cluster.virtual else "cluster.get")
         tenant_call = not call.headers.get(_PROJECT_HEADER)
         if (cluster.project_uid or "") != (call.headers.get(_PROJECT_HEADER) or ""):
             raise _forbidden("cluster.get")
@@ -251,6 +260,7 @@ class PaletteApi:
 
     def _admin_kubeconfig(self, call: Call, uid: str) -> Answer:
         cluster = self._cluster(call, uid)
+        self._check_right(documents.ADMIN_DOWNLOAD)
         if not cluster.admin_download:
             raise _forbidden(documents.admin_permission(self._instance))
         if not cluster.has_kubeconfig:

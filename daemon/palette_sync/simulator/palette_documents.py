@@ -136,8 +136,9 @@ def project(found: SimProject) -> Json:
 
 def _cluster_metadata(cluster: SimCluster) -> Json:
     metadata = _metadata(cluster.uid, cluster.name, time_text(cluster.created_at), time_text(cluster.modified_at))
-    permissions = ["cluster.get", "cluster.list"]
-    if cluster.admin_download:
+    rights = cluster.instance.key_rights
+    permissions = sorted(right for right in rights if right.startswith("cluster.") and right != ADMIN_DOWNLOAD)
+    if cluster.admin_download and ADMIN_DOWNLOAD in rights:
         permissions.insert(0, admin_permission(cluster.instance))
     annotations = {
         "scope": cluster.scope,

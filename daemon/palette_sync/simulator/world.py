@@ -30,6 +30,18 @@ if TYPE_CHECKING:
     from palette_sync.simulator.request_log import CredentialKind
 
 KeyPermission = Literal["tenant", "project"]
+# The rights of the key's user, as far as the simulated requests need them.
+ALL_RIGHTS = frozenset(
+    {
+        "project.list",
+        "project.get",
+        "cluster.list",
+        "cluster.get",
+        "cluster.adminKubeconfigDownload",
+        "virtualCluster.list",
+        "virtualCluster.get",
+    }
+)
 ADMIN_USER = "kubernetes-admin"
 ADMIN_GROUP = "system:masters"
 WITHOUT_KUBECONFIG = frozenset({"Pending", "Provisioning", "Importing", "Deleted"})
@@ -98,6 +110,7 @@ class SimCluster:
         self.paused = False
         self.proxied = False
         self.admin_download = True
+        self.admin_group = ADMIN_GROUP
         self.skips_verification = False
         self.token_cap: float | None = None
         self.version = _VERSIONS[int(uid[:4], 16) % len(_VERSIONS)]
@@ -130,7 +143,7 @@ class SimCluster:
 
     @cached_property
     def admin_certificate(self) -> bytes:
-        return self.authority.client_certificate(self._surroundings.keys.client, ADMIN_USER, ADMIN_GROUP)
+        return self.authority.client_certificate(self._surroundings.keys.client, ADMIN_USER, self.admin_group)
 
     @property
     def admin_key(self) -> bytes:
@@ -186,8 +199,8 @@ class SimCluster:
 class SimInstance:
     """One Palette. With `key_permission` `tenant` its API key sees everything; `project` requires the project header.
 
-    `key_projects` limits a `project` key to some projects (None = all). `behaviour` is how it answers where versions of
-    Palette differ, or answer wrongly.
+    `key_projects` limits a `project` key to some projects (None = all), and `key_rights` is what the key's user may do.
+    `behaviour` is how it answers where versions of Palette differ, or answer wrongly.
     """
 
     name: str
@@ -203,6 +216,7 @@ class SimInstance:
     clusters: dict[str, SimCluster] = field(default_factory=dict)
     key_permission: KeyPermission = "tenant"
     key_projects: frozenset[str] | None = None
+    key_rights: frozenset[str] = ALL_RIGHTS
     key_expires_at: datetime = EPOCH + timedelta(days=3650)
     key_active: bool = True
     rate_limits: bool = True
