@@ -43,6 +43,7 @@ from palette_sync.core.model import (
     RetiredSecret,
     Server,
 )
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import FIRST_BACKOFF, LONGEST_BACKOFF, backoff
 
 if TYPE_CHECKING:
@@ -144,6 +145,16 @@ PAUSED = cluster(paused=True, virtual=True)
             {"one": PROVISIONING},
             (PENDING, "NotRunning", "Palette reports Provisioning; access is given once it reports Running"),
             id="new and not running",
+        ),
+        pytest.param(
+            None,
+            NO_ACCESS,
+            {"one": cluster(imported=True)},
+            (PENDING, "Imported", "it was imported into Palette, which offers no kubeconfig of imported clusters"),
+            id="imported",
+        ),
+        pytest.param(
+            None, record(), {"one": cluster(imported=True)}, (READY, "Verified", ""), id="imported, and with access"
         ),
         pytest.param(
             None,
@@ -401,3 +412,8 @@ def test_a_record_holds_enough_to_work_on_its_cluster(one: ClusterRecord) -> Non
         one.project,
         one.access,
     )
+
+
+def test_an_imported_cluster_is_known_as_such_by_its_record_alone() -> None:
+    assert cluster_of(record(server=None, auth=None, access=access(PENDING, Reason.IMPORTED))).imported
+    assert not cluster_of(record()).imported
