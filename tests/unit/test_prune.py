@@ -332,6 +332,20 @@ def test_the_message_says_what_was_seen_and_what_it_may_mean() -> None:
     assert tenant == "the API key may not list tenant-scoped clusters any more; maybe the API key lost roles"
 
 
+def test_a_large_loss_beside_reduced_access_is_lost_access_and_a_small_one_is_not() -> None:
+    records = of_a(*range(10))
+    large = Selection(disappeared=frozenset(of_a(*range(4))))
+    small = Selection(disappeared=frozenset(of_a(1)))
+
+    done = [
+        prune(selection, records, {}, now=NOW, guard=GUARD, scheduled=True, access_reduced=True)
+        for selection in (large, small)
+    ]
+
+    assert set(reasons(done[0]).values()) == {LOST}
+    assert set(reasons(done[1]).values()) == {LISTED}
+
+
 def test_an_empty_tenant_scope_is_named() -> None:
     seen = discovery(listing(TEAM_A, cluster("a1")), tenant_listing(), projects=(TEAM_A,))
 

@@ -81,6 +81,7 @@ def prune(
     now: datetime,
     guard: Guard,
     scheduled: bool,
+    access_reduced: bool = False,
     allow: bool = False,
 ) -> Pruning:
     """Decide for each record that Palette does not list whether it is dropped now, and why it stays if not.
@@ -88,7 +89,8 @@ def prune(
     What Palette deleted or the configuration deselects is dropped at once. `remembered` is what the last pass noted;
     whatever was listed since is forgotten. `scheduled`: this listing counts; one that an operator asked for does not,
     so it neither begins nor confirms an absence. Because a drop needs a scheduled listing of this very pass, a daemon
-    that starts drops nothing on its predecessor's memory alone. `allow`: an operator allows every drop.
+    that starts drops nothing on its predecessor's memory alone. `access_reduced`: the API key sees less than it did
+    before, also where no record is concerned. `allow`: an operator allows every drop.
     """
     missing = selection.disappeared | selection.forbidden
     drop = dict(selection.dropped)
@@ -97,7 +99,10 @@ def prune(
         missing = frozenset()
     # The listing of these could not be read, so it says nothing about them.
     absent = {uid: one for uid, one in remembered.items() if uid in selection.kept - selection.forbidden}
-    suspicions = _suspicions(selection, {uid: one for uid, one in records.items() if uid not in drop}, missing)
+    suspicions = {}
+    if missing:
+        staying = {uid: one for uid, one in records.items() if uid not in drop}
+        suspicions = _suspicions(selection, staying, missing, access_reduced=access_reduced)
     for uid in missing:
         one = _absence(remembered.get(uid), suspicions.get(uid), now=now, scheduled=scheduled)
         one = replace(one, until=None if uid in selection.forbidden else _until(one, guard))
@@ -129,7 +134,7 @@ def _until(absence: Absence, guard: Guard) -> datetime | None:
 
 
 def _suspicions(
-    selection: Selection, staying: Mapping[str, ClusterRecord], missing: frozenset[str]
+    selection: Selection, staying: Mapping[str, ClusterRecord], missing: frozenset[str], *, access_reduced: bool
 ) -> dict[str, tuple[Reason, str]]:
     """Why clusters that are missing now may be there after all, by uid: the loss is too large, or access was lost.
 
@@ -138,7 +143,7 @@ def _suspicions(
     gone = [staying[uid] for uid in missing]
     gone_of = Counter(scope_of(one) for one in gone)
     all_of = Counter(scope_of(one) for one in staying.values())
-    lost = bool(selection.forbidden or selection.vanished)
+    lost = access_reduced or bool(selection.forbidden or selection.vanished)
     found = {}
     for record in gone:
         scope, name = scope_of(record), record.project.name if record.project else "the tenant scope"
