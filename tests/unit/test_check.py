@@ -15,6 +15,7 @@ from palette_sync.cli.check import _seal_findings
 from palette_sync.cli.check_palette import discovery_findings, permission_findings, remedy_of
 from palette_sync.config.settings import InstanceSettings
 from palette_sync.core.model import Head, InstanceState, Secret
+from palette_sync.core.snapshot_codec import sealed_for
 from palette_sync.http import Cause
 from palette_sync.palette.errors import error_of
 from palette_sync.store.seal import SealKeys
@@ -160,12 +161,14 @@ def test_clusters_that_may_not_be_read_are_warned_of() -> None:
     assert "cluster.get" in finding.remedy
 
 
-HEAD = Head(1, 1, 1, "", "", 1, True, NOW, NOW, "w")
+PREFIX = "palette-sync"
+HEAD = Head(1, 1, 1, "", "", "", 1, True, NOW, NOW, "", "w")
 
 
 def published(sealer: SealKeys, **facts: Any) -> InstanceState:
-    sealed = sealed_credential(sealed=sealer.seal("prod", "c1", Secret("canary-token")))
-    return InstanceState(head=HEAD, records={"c1": record()}, credentials={"c1": sealed}, **facts)
+    blank, shown = sealed_credential(sealed=""), record()
+    sealed = replace(blank, sealed=sealer.seal(sealed_for(PREFIX, shown, blank), Secret("canary-token")))
+    return InstanceState(head=HEAD, records={"c1": shown}, credentials={"c1": sealed}, **facts)
 
 
 def test_seal_keys_are_compared_with_what_is_published() -> None:
@@ -176,8 +179,8 @@ def test_seal_keys_are_compared_with_what_is_published() -> None:
         "another": published(theirs, trusted=False),
         "empty": InstanceState(),
     }
-    good, bad = _seal_findings(states, ours)
-    (closed,) = _seal_findings({"prod": published(theirs)}, ours)
+    good, bad = _seal_findings(PREFIX, states, ours)
+    (closed,) = _seal_findings(PREFIX, {"prod": published(theirs)}, ours)
 
     assert (good.level, good.what) == ("ok", "the keys fit what is published of prod")
     assert (bad.level, bad.what) == (

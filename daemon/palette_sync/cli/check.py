@@ -73,7 +73,7 @@ async def _check_redis(settings: Settings, sealer: Sealer, instances: list[str])
             if any(one.level == PROBLEM for one in findings):
                 return findings
             states = {name: await store.load(name) for name in instances}
-            return findings + _seal_findings(states, sealer) + _login_findings(states)
+            return findings + _seal_findings(store.keys.prefix, states, sealer) + _login_findings(states)
     except StoreError as error:
         return [Finding(PROBLEM, "redis", str(error), "check [redis] url, the network and the user's ACL")]
 
@@ -117,8 +117,9 @@ async def _redis_findings(store: Store, instances: list[str]) -> list[Finding]:
     return findings
 
 
-def _seal_findings(states: Mapping[str, InstanceState], sealer: Sealer) -> list[Finding]:
+def _seal_findings(prefix: str, states: Mapping[str, InstanceState], sealer: Sealer) -> list[Finding]:
     """Whether the configured seal keys fit what is published."""
+    from palette_sync.core.snapshot_codec import sealed_for
     from palette_sync.store.seal import SealError
 
     findings = []
@@ -135,7 +136,7 @@ def _seal_findings(states: Mapping[str, InstanceState], sealer: Sealer) -> list[
         closed = 0
         for uid, credential in state.credentials.items():
             try:
-                sealer.open(name, uid, credential.sealed)
+                sealer.open(sealed_for(prefix, state.records[uid], credential), credential.sealed)
             except SealError:
                 closed += 1
         if closed:
