@@ -210,14 +210,41 @@ async def test_a_certificate_for_another_name_is_refused(session: aiohttp.Client
     assert error.cause is Cause.TLS
 
 
-async def test_a_server_that_speaks_no_tls_is_a_tls_failure(session: aiohttp.ClientSession) -> None:
+async def test_a_server_that_answers_in_plain_http_is_named(session: aiohttp.ClientSession) -> None:
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await writer.drain()
 
     async with raw_server(speak) as url:
-        assert (await failure(session, url.replace("http:", "https:"))).cause is Cause.TLS
+        error = await failure(session, url.replace("http:", "https:"))
+
+    assert error.cause is Cause.PLAIN_HTTP
+    assert "plain HTTP" in str(error)
+
+
+@pytest.mark.parametrize(
+    "alert",
+    [
+        pytest.param(b"\x15\x03\x01\x00\x02\x02\x46", id="it refuses the version"),
+        pytest.param(
+            # A ServerHello of TLS 1.1: length 38, version 3.2, 32 random bytes, no session, one cipher, no compression.
+            b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02" + bytes(32) + b"\x00\xc0\x13\x00",
+            id="it chooses TLS 1.1",
+        ),
+    ],
+)
+async def test_a_server_that_speaks_only_old_tls_is_named(session: aiohttp.ClientSession, alert: bytes) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(alert)
+        await writer.drain()
+
+    async with raw_server(speak) as url:
+        error = await failure(session, url.replace("http:", "https:"))
+
+    assert error.cause is Cause.TLS_VERSION
+    assert "1.2" in str(error)
 
 
 class DeadResolver(AbstractResolver):
@@ -247,12 +274,18 @@ async def test_a_dead_proxy_is_told_as_such() -> None:
     assert "proxy" in str(error)
 
 
-async def test_a_proxy_that_refuses_is_a_broken_connection() -> None:
+@pytest.mark.parametrize(
+    ("status", "cause"), [(407, Cause.PROXY), (403, Cause.PROXY), (502, Cause.CONNECT), (504, Cause.CONNECT)]
+)
+async def test_a_proxy_that_refuses_is_named_with_its_answer(status: int, cause: Cause) -> None:
     async with (
-        raw_server(says(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")) as proxy,
+        raw_server(says(b"HTTP/1.1 %d No\r\n\r\n" % status)) as proxy,
         open_session(tls=True, connections=1, proxy=proxy) as session,
     ):
-        assert (await failure(session, "https://palette.example")).cause is Cause.BROKEN
+        error = await failure(session, "https://palette.example")
+
+    assert error.cause is cause
+    assert str(error) == f"the proxy for palette.example answered HTTP {status}"
 
 
 @pytest.mark.parametrize("url", ["nonsense", "https://", "ftp://host/", "https://[::1", "http://host:99999/"])

@@ -26,6 +26,7 @@ from palette_sync.store.errors import (
 from palette_sync.store.fenced_writer import FencedWriter
 from palette_sync.store.keys import Keys
 from palette_sync.store.life import Life
+from palette_sync.store.owner import OwnerBook, place_of
 from palette_sync.store.publisher import Publisher
 from palette_sync.store.read import HASHES, NOTHING, Loaded, Stored, read
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from palette_sync.core.model import InstanceState
     from palette_sync.store.bounds import Bounds
+    from palette_sync.store.owner import Owner
     from palette_sync.store.seal import Sealer
 
 __all__ = [
@@ -67,10 +69,12 @@ class Store:
         sealer: Sealer,
         history: int,
         bounds: Bounds = BOUNDS,
+        place: str = "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.keys = Keys(prefix)
         self.link = link
+        self._owner = OwnerBook(link, self.keys, place)
         self._sealer = sealer
         self._history = history
         self._bounds = bounds
@@ -100,7 +104,7 @@ class Store:
         """
         tls = Tls(ca_file, cert_file, key_file)
         link = Link(parse_url(url), tls=tls, connect_timeout=connect_timeout, timeout=timeout, most=bounds.reply)
-        return cls(link, prefix=prefix, sealer=sealer, history=history, bounds=bounds)
+        return cls(link, prefix=prefix, sealer=sealer, history=history, bounds=bounds, place=place_of(url))
 
     async def __aenter__(self) -> Self:
         return self
@@ -214,6 +218,10 @@ class Store:
             return False
         self._said.add((event, key))
         return True
+
+    async def owner(self, configured: str, *, write: bool) -> Owner:
+        """Return the owner ids of this installation. `write`: keep them in Redis. Raises as `ping`."""
+        return await self._owner.read(self._sealer, configured, write=write)
 
     async def names(self, *, except_instance: str) -> Mapping[str, ClusterKey]:
         """Return the published names of all other instances. Raises as `ping`."""
