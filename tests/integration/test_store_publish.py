@@ -699,8 +699,9 @@ async def test_check_warns_of_a_provider_name_that_several_instances_use_for_dif
         auth = OidcAuth("oidc", issuer, "web")
         await publisher.publish(now=NOW, put=records(2, instance=instance, auth=auth), complete=True)
 
-    assert await check._published_findings(store, ["alpha"]) == []
-    (finding,) = await check._published_findings(store, ["alpha", "bravo", "unknown"])
+    states = {name: await store.load(name) for name in ("alpha", "bravo")}
+    assert check._login_findings({"alpha": states["alpha"]}) == []
+    (finding,) = check._login_findings(states)
 
     assert finding.level == check.WARNING
     assert "https://one.test with client id web; https://two.test with client id web" in finding.what
