@@ -76,7 +76,11 @@ def test_every_key_is_listed_with_its_type_and_schema() -> None:
     listed = {key: kind for key, kind, *_ in rows}
     keys = Keys("p")
 
-    assert listed == {keys.instances: "set", keys.owner: "string", **{keys.of("i", what): kind for what, kind in TYPES.items()}}
+    assert listed == {
+        keys.instances: "set",
+        keys.owner: "string",
+        **{keys.of("i", what): kind for what, kind in TYPES.items()},
+    }
     for what in TYPES:
         assert getattr(keys, what)("i") == keys.of("i", what)
     assert all(name == file for *_, name, file in rows)
