@@ -2,7 +2,7 @@
 
 from palette_sync.palette.assets import admin_kubeconfig, kubeconfig, oidc_spec
 from palette_sync.palette.client import PaletteClient, Recorder, Timing
-from palette_sync.palette.discovery import api_key_expiry, discover, user_info
+from palette_sync.palette.discovery import api_key_expiry, discover, permission_names, user_info
 from palette_sync.palette.errors import (
     IncompleteListing,
     Malformed,
@@ -19,6 +19,7 @@ from palette_sync.palette.errors import (
     UnusableSettings,
 )
 from palette_sync.palette.limits import DOCUMENTED_RATES, Limits, Rate
+from palette_sync.palette.peek import Peek
 from palette_sync.palette.rows import ApiKeyInfo, OidcSpec, UserInfo
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "OidcSpec",
     "PaletteClient",
     "PaletteError",
+    "Peek",
     "ProjectUnavailable",
     "Rate",
     "Recorder",
@@ -49,5 +51,6 @@ __all__ = [
     "discover",
     "kubeconfig",
     "oidc_spec",
+    "permission_names",
     "user_info",
 ]

@@ -114,6 +114,7 @@ def read_cluster(row: object) -> Cluster:
         health=_text(_part(status, "health", what), "state", what),
         cloud_type=cloud_type,
         created_at=read_time(metadata.get("creationTimestamp")),
+        modified_at=read_time(metadata.get("lastModifiedTimestamp")),
         tags=_tags(_part(metadata, "labels", what)),
         location=_location(_part(status, "location", what)),
         virtual=cloud_type.lower() == VIRTUAL_CLOUD_TYPE or bool(_part(virtual, "hostCluster", what).get("uid")),
@@ -151,6 +152,13 @@ def read_api_key(document: object, name: str, *, user_uid: str) -> ApiKeyInfo | 
         never = datetime.max.replace(tzinfo=UTC)
         found.append((foreign, expiry or never, ApiKeyInfo(_text(metadata, "name", what), expiry)))
     return min(found, key=lambda entry: entry[:2])[2] if found else None
+
+
+def read_permissions(document: object) -> frozenset[str]:
+    """Parse a `v1Permissions`: the names of all permissions. Raises Malformed."""
+    what = "a permission"
+    groups = [_object(one, what) for one in _array(document, "the list of permissions")]
+    return frozenset(str(name) for group in groups for name in _array(group.get("permissions"), "permissions"))
 
 
 def read_oidc(document: object) -> OidcSpec | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from palette_sync import palette
 from palette_sync.core.model import Discovery
 from palette_sync.core.prune import absences_of, prune
+from palette_sync.core.scopes import access_reduced
 from palette_sync.core.select import select
 from palette_sync.events import unless
 from palette_sync.reconcile.agenda import find_due, load
@@ -51,6 +52,7 @@ async def run_pass(
         now=context.now,
         guard=context.policy.guard,
         scheduled=context.options.scheduled,
+        access_reduced=access_reduced(before.state.scopes, discovery),
         allow=context.options.allow_prune,
     )
     names = await assign_names(context, before, selection, pruning)
@@ -64,7 +66,7 @@ async def run_pass(
         for uid, reason in pruning.drop.items():
             context.ledger.changed(drop_of(before.records[uid], reason, left=left.get(uid, "")))
             context.ledger.left(before.records[uid], left.get(uid, ""))
-        if not context.options.known_only:
+        if context.options.lists:
             context.ledger.absent(before.records, pruning)
         result = folding.result(due=len(agenda.due))
         if context.publishing is not None:
@@ -79,6 +81,8 @@ async def run_pass(
 
 async def discover(context: PassContext) -> Discovery:
     """List Palette. An error of Palette is a discovery without projects. Raises Interrupted."""
+    if context.options.peeked is not None:
+        return context.options.peeked
     if context.options.known_only:
         return Discovery("", "", projects=None, listings=())
     context.ports.progress("listing Palette", 0, 0)

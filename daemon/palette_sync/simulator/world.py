@@ -254,7 +254,10 @@ class SimInstance:
 
 
 class World:
-    """All instances, and all changes to them. Clusters and projects are identified by uid."""
+    """All instances, and all changes to them. Clusters and projects are identified by uid.
+
+    Clusters that are added before `built` is set are as old as their number; later ones are new.
+    """
 
     def __init__(
         self, *, seed: int, token_cap: float | None, start_listener: Callable[[SimCluster], Awaitable[None]]
@@ -263,6 +266,7 @@ class World:
         self.token_cap = token_cap
         self.random = random.Random(seed)
         self._start_listener = start_listener
+        self.built = False
         self._skew = 0.0
         self._surroundings = Surroundings(SharedKeys.new(), self.now)
 
@@ -347,7 +351,9 @@ class World:
             uid,
             name or f"cluster-{number:03}",
             project_uid,
-            created_at=EPOCH + timedelta(minutes=10 * number, milliseconds=int(uid[:2], 16)),
+            created_at=datetime.fromtimestamp(self.now(), UTC)
+            if self.built
+            else EPOCH + timedelta(minutes=10 * number, milliseconds=int(uid[:2], 16)),
             cloud_type="nested" if virtual else _CLOUDS[int(uid[4:8], 16) % len(_CLOUDS)],
             place=_PLACES[int(uid[8:12], 16) % len(_PLACES)],
         )
