@@ -53,8 +53,10 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
 def token_lives(candidate: Candidate, policy: InstancePolicy, why: str) -> str:
     """Say for people that a token of a cluster could not be revoked, and how long it lives."""
     credential, memory, desired = candidate.credential, candidate.memory, policy.desired
-    expires_at = credential.expires_at if credential is not None else None
-    until = f"until {format_time(expires_at)}" if expires_at is not None else "for ever"
+    if credential is None:
+        until = "until it expires"  # what Redis held of it was not trusted
+    else:
+        until = "for ever" if credential.expires_at is None else f"until {format_time(credential.expires_at)}"
     names = ", ".join([memory.generation or desired.secret, *(secret.name for secret in memory.retired)])
     return (
         f"its service-account token lives on {until}, because it could not be revoked: {why}; "
