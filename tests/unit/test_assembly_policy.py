@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from palette_sync.assembly.policy import policy_of
+from palette_sync.assembly.policy import grants_roles, policy_of
 from palette_sync.config.settings import (
     AuthRuleSettings,
     AuthSettings,
@@ -56,3 +56,23 @@ def test_every_key_of_a_table_reaches_the_policy(table: type, key: str) -> None:
     assert policy_of("prod", InstanceSettings(**BASE, **{TABLES[table]: changed})) != policy_of(
         "prod", InstanceSettings(**BASE)
     )
+
+
+@pytest.mark.parametrize(
+    ("auth", "grants"),
+    [
+        pytest.param(AuthSettings(), True, id="service accounts"),
+        pytest.param(AuthSettings(mode="auto"), True, id="found out"),
+        pytest.param(AuthSettings(mode="oidc"), False, id="OIDC only"),
+        pytest.param(
+            AuthSettings(mode="oidc", rules=(AuthRuleSettings(mode="oidc", tag="x"),)), False, id="OIDC by rule too"
+        ),
+        pytest.param(
+            AuthSettings(mode="oidc", rules=(AuthRuleSettings(mode="service-account", tag="x"),)),
+            True,
+            id="a rule names service accounts",
+        ),
+    ],
+)
+def test_only_where_a_role_may_be_granted_is_there_anything_to_warn_about(auth: AuthSettings, grants: bool) -> None:  # noqa: FBT001
+    assert grants_roles(InstanceSettings(**BASE, auth=auth)) is grants
