@@ -165,7 +165,7 @@ def _login_findings(states: Mapping[str, InstanceState]) -> list[Finding]:
 
 async def _check_instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
     from palette_sync.assembly.instance import client_of
-    from palette_sync.assembly.policy import policy_of, rules_of
+    from palette_sync.assembly.policy import grants_roles, policy_of, rules_of
     from palette_sync.assembly.store import StartError
     from palette_sync.cli.check_palette import discovery_findings, permission_findings, remedy_of
     from palette_sync.core.rbac import wide_rights
@@ -194,7 +194,7 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
     except StartError as error:
         findings.append(Finding(PROBLEM, name, str(error), "correct what the message names"))
     remedy = 'set rbac.preset = "view" if that is more than Backstage should see'
-    wide = wide_rights(rules_of(settings))
+    wide = wide_rights(rules_of(settings)) if grants_roles(settings) else ()
     return findings + [Finding(WARNING, name, f"the granted role {warning}", remedy) for warning in wide]
 
 

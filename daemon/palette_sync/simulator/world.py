@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -155,6 +156,14 @@ class SimCluster:
         for cached in ("authority", "admin_certificate"):
             self.__dict__.pop(cached, None)
 
+    def use_intermediate_authority(self, *, presents_root: bool) -> Authority:
+        """Let an intermediate CA sign the server's certificate, put only that CA into kubeconfigs; return the root."""
+        self.renew_authority()
+        root = Authority(f"root-{self.uid[:8]}")
+        name = f"kubernetes-{self.uid[:8]}"
+        self.__dict__["authority"] = Authority(name, issuer=root, presents_root=presents_root)
+        return root
+
     @cached_property
     def tokens(self) -> TokenAuthority:
         return TokenAuthority(self._surroundings.clock)
@@ -192,7 +201,8 @@ class SimCluster:
         return "bearer" if call.headers.get("Authorization") else "anonymous"
 
     def answer(self, call: Call) -> Answer:
-        return self._api.answer(call)
+        answer = self._api.answer(call)
+        return replace(answer, headers={"Date": formatdate(self._surroundings.clock(), usegmt=True), **answer.headers})
 
 
 @dataclass(slots=True, kw_only=True)
