@@ -33,6 +33,7 @@ DESELECTED = frozenset(
         Reason.TAG_NOT_INCLUDED,
         Reason.TENANT_SCOPE_EXCLUDED,
         Reason.VIRTUAL_EXCLUDED,
+        Reason.IMPORTED_EXCLUDED,
     }
 )
 LONGEST = 60.0  # seconds for all clusters together: their records stay published meanwhile
