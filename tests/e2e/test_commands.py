@@ -110,6 +110,21 @@ def test_check_and_plan_say_when_a_pattern_matches_nothing_and_the_seal_keys_do_
     assert "does not verify with the configured seal keys" in problems[0]["what"]
 
 
+def test_check_names_the_permission_that_a_refused_list_needs(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    body = '{"code": "OperationForbidden", "message": "Operation not allowed"}'
+    fault = {"target": "palette", "kind": "status", "status": 403, "body": body, "path": "dashboard/projects$"}
+    control(world, "POST", "/faults", fault)
+
+    checked = palette_sync("check", "--config", tmp_path / "config.toml", "--json", **redis)
+
+    assert checked.code == 1
+    problems = {one["where"]: one["remedy"] for one in checked.document if one["level"] == "problem"}
+    assert problems.keys() == {"alpha", "bravo"}
+    assert "project.list" in problems["alpha"]
+
+
 def test_check_shows_on_a_terminal_what_it_waits_for(
     world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
 ) -> None:

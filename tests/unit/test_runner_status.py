@@ -14,6 +14,8 @@ import builders
 from builders import HOUR, MINUTE, NOW, access, by_uid, record, sealed_credential
 from palette_sync.core.expiry import warning_due
 from palette_sync.core.model import AccessState, ClusterMemory, Head, InstanceState, ScopeStatus
+from palette_sync.core.prune import Absence, absences_to_dict
+from palette_sync.core.reasons import Reason
 from palette_sync.runner import RunnerState, RunnerStatus
 from palette_sync.runner.refill import lost_something
 from palette_sync.telemetry.status import instance_document, status_line
@@ -62,6 +64,29 @@ def test_an_empty_store_says_nothing_about_a_runner() -> None:
 
     assert status_of(InstanceState()) == RunnerStatus()
     assert (known.read, known.version) == (True, 7)
+
+
+def test_what_the_prune_guard_holds_shows_with_its_first_times_and_why() -> None:
+    absent = {
+        "c1": Absence(NOW - HOUR, NOW - HOUR, NOW + 23 * HOUR, Reason.PRUNE_HELD, "4 of 10 disappeared"),
+        "c2": Absence(NOW, NOW, None, Reason.ACCESS_LOST, "its project is gone"),
+        "c3": Absence(NOW - 2 * HOUR, None, NOW, Reason.NOT_LISTED, "not listed"),
+        "gone": Absence(NOW - 9 * HOUR, None, NOW, Reason.PRUNE_HELD, "its record was dropped"),
+    }
+    records = by_uid(record("c1"), record("c2"), record("c3"))
+    status = status_of(replace(PUBLISHED, records=records, status={"held": absences_to_dict(absent)}))
+
+    assert (status.held, status.held_since, status.held_until) == (2, NOW - HOUR, NOW + 23 * HOUR)
+    assert status.held_why == "PruneHeld: 4 of 10 disappeared"
+    document = instance_document(status, NOW)
+    assert document["prune_held"] == 2
+    assert document["prune_held_since"] == "2026-03-01T11:00:00Z"
+    assert document["prune_held_until"] == "2026-03-02T11:00:00Z"
+    assert "prod: 2 drops held" in status_line({"prod": status}, NOW)
+
+    status.take_over(PUBLISHED, now=NOW)
+
+    assert (status.held, status.held_since, status.held_until, status.held_why) == (0, None, None, "")
 
 
 def test_what_is_published_shows_in_the_status() -> None:
