@@ -8,6 +8,7 @@ import { parseRedisUrl } from '../../src/redis/address';
 import { RedisConnection } from '../../src/redis/connection';
 import { SealKeys } from '../../src/seal';
 import { Keys } from '../../src/snapshot/keys';
+import { SnapshotReader } from '../../src/snapshot/reader';
 import { Backstage } from '../support/backstage';
 import { CapturingLogger } from '../support/logger';
 import { Daemon, type SimulatedCluster, type SimulatedInstance, Simulation, until, Valkey } from '../support/processes';
@@ -166,13 +167,12 @@ test('a rotated token is used without a restart', async () => {
 
 /** The opened token from Redis, which must never be in a log. */
 async function tokenFor(cluster: SimulatedCluster): Promise<string> {
-  const raw = await withRedis(redis =>
-    redis.command(['HGET', new Keys('palette-sync').credentials('alpha'), cluster.uid]),
-  );
   const sealer = SealKeys.fromLines(readFileSync(simulation.sealKeysFile, 'utf8'));
-  const opened = await sealer.open('alpha', cluster.uid, (JSON.parse(String(raw)) as { sealed: string }).sealed);
-  assert('token' in opened);
-  return opened.token;
+  const reader = new SnapshotReader(new Keys('palette-sync'), sealer);
+  const { snapshot } = await withRedis(redis => reader.read(redis, 'alpha', undefined));
+  const token = snapshot.entries.get(cluster.uid)?.credential?.token;
+  assert(token);
+  return token;
 }
 
 test('a new cluster appears and a removed one goes, without a restart', async () => {

@@ -5,6 +5,7 @@ import { REPOSITORY } from './repository';
 /** A golden snapshot, shared with the daemon's tests: an instance as stored in Redis, and what a reader must find. */
 export interface Golden {
   readonly about: string;
+  readonly prefix: string;
   readonly instance: string;
   readonly keys: string[];
   readonly redis: {

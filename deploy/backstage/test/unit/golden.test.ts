@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SealKeys, Unsealed } from '../../src/seal';
 import { Slices } from '../../src/slices';
-import { decodeChange } from '../../src/snapshot/decode';
+import { decodeChange } from '../../src/snapshot/head';
 import { changed, type Snapshot, type Stored, whole } from '../../src/snapshot/snapshot';
 import { SnapshotRefused } from '../../src/snapshot/verify';
 import { type Golden, type GoldenCluster, golden, goldenNames } from '../support/golden';
@@ -20,7 +20,7 @@ function storedOf({ redis }: Golden): Stored {
 }
 
 async function read(one: Golden, previous?: Snapshot): Promise<Snapshot> {
-  return whole(one.instance, storedOf(one), previous, sealerOf(one), new Slices());
+  return whole({ prefix: one.prefix, instance: one.instance }, storedOf(one), previous, sealerOf(one), new Slices());
 }
 
 function seen(snapshot: Snapshot): Record<string, GoldenCluster> {
@@ -82,7 +82,7 @@ for (const name of goldenNames()) {
 
 test('several versions: the last change leads from the version before to the same snapshot', async () => {
   const one = golden('several-versions');
-  const { touched, dropped } = decodeChange(one.redis.changes[1]!.id, one.redis.changes[1]!.fields);
+  const { touched } = decodeChange(one.redis.changes[1]!.id, one.redis.changes[1]!.fields);
   const all = await read(one);
   const before: Snapshot = {
     head: { ...all.head, version: 1 },
@@ -90,7 +90,14 @@ test('several versions: the last change leads from the version before to the sam
     kept: new Map(),
   };
 
-  const after = await changed(one.instance, before, storedOf(one), touched, dropped, sealerOf(one), new Slices());
+  const after = await changed(
+    { prefix: one.prefix, instance: one.instance },
+    before,
+    storedOf(one),
+    touched,
+    sealerOf(one),
+    new Slices(),
+  );
 
   assert.deepEqual(seen(after), seen(all));
 });

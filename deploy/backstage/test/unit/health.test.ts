@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { backoffMs } from '../../src/backoff';
 import { type HealthSources, healthOf, withoutNames } from '../../src/health';
-import type { InstanceState } from '../../src/snapshot/tail';
+import type { InstanceState } from '../../src/snapshot/follower';
 
 const HOUR = 3_600_000;
 const NOW = 1_800_000_000_000;
@@ -14,7 +14,9 @@ const HEAD = {
   clusters: 0,
   complete: true,
   changedAt: NOW - HOUR,
-  checkedAt: NOW - 60_000,
+  changedAtText: '',
+  credentialsDigest: '',
+  unconfirmed: '',
 };
 const ALPHA: InstanceState = {
   name: 'alpha',
