@@ -3,7 +3,17 @@ import type { Head } from './head';
 import { headText, type Place, sha256 } from './macs';
 
 /** Why a snapshot is refused as a whole. */
-export type RefusalReason = 'Schema' | 'Head' | 'Missing' | 'TooLarge' | 'Uid' | 'Order' | 'Count' | 'Digest' | 'Mac';
+export type RefusalReason =
+  | 'Schema'
+  | 'Head'
+  | 'Missing'
+  | 'TooLarge'
+  | 'Uid'
+  | 'Order'
+  | 'Count'
+  | 'Digest'
+  | 'CredentialsDigest'
+  | 'Mac';
 
 /** A snapshot is refused; the last good one stays. The text says what to do. */
 export class SnapshotRefused extends Error {
@@ -43,12 +53,12 @@ export function verify(place: Place, head: Head, { records, credentials }: Hashe
       `the head counts ${head.clusters} clusters, but Redis holds ${records.size}: evicted (see maxmemory-policy) or tampered with`,
     );
   }
-  checkDigest('records', head.digest, records);
+  checkDigest('Digest', 'records', head.digest, records);
   if (credentials !== undefined) {
-    checkDigest('credentials', head.credentialsDigest, credentials);
+    checkDigest('CredentialsDigest', 'credentials', head.credentialsDigest, credentials);
     for (const uid of credentials.keys()) {
       if (!records.has(uid)) {
-        throw new SnapshotRefused('Digest', `there is a credential of ${uid}, but no record: tampered with`);
+        throw new SnapshotRefused('CredentialsDigest', `there is a credential of ${uid}, but no record: tampered with`);
       }
     }
   }
@@ -61,10 +71,10 @@ export function verify(place: Place, head: Head, { records, credentials }: Hashe
   }
 }
 
-function checkDigest(what: string, wanted: string, hashes: ReadonlyMap<string, string>): void {
+function checkDigest(reason: RefusalReason, what: string, wanted: string, hashes: ReadonlyMap<string, string>): void {
   if (wanted !== digestOf(hashes)) {
     throw new SnapshotRefused(
-      'Digest',
+      reason,
       `the digest does not match the ${what}: somebody else wrote to these keys in Redis`,
     );
   }

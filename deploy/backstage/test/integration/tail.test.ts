@@ -378,7 +378,7 @@ describe('what is refused', () => {
     await redis.command(['HDEL', key('alpha', 'credentials'), ONE.uid]);
     daemon.version += 1; // a gap: everything has to be read again
     await daemon.publish({ put: [THREE] });
-    await until('the refusal', () => reader.state()?.refusal?.reason === 'Digest');
+    await until('the refusal', () => reader.state()?.refusal?.reason === 'CredentialsDigest');
 
     assert.equal(reader.token('alpha-1'), 'token-1');
     assert.match(reader.state()?.refusal?.message ?? '', /does not match the credentials/);

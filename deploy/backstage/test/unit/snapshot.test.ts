@@ -304,10 +304,13 @@ describe('what is refused as a whole', () => {
     for (const credentials of [{}, { [ONE.uid]: older }, { [ONE.uid]: one, [TWO.uid]: two }]) {
       const evil = { ...good, credentials: new Map(Object.entries(credentials)) };
 
-      await assert.rejects(read(evil), refusedAs('Digest'));
-      await assert.rejects(apply(await load({ clusters: [ONE, TWO] }), evil, [ONE.uid, TWO.uid]), refusedAs('Digest'));
+      await assert.rejects(read(evil), refusedAs('CredentialsDigest'));
+      await assert.rejects(
+        apply(await load({ clusters: [ONE, TWO] }), evil, [ONE.uid, TWO.uid]),
+        refusedAs('CredentialsDigest'),
+      );
     }
-    await assert.rejects(load({ clusters: [TWO], credentials: { [ONE.uid]: one } }), refusedAs('Digest'));
+    await assert.rejects(load({ clusters: [TWO], credentials: { [ONE.uid]: one } }), refusedAs('CredentialsDigest'));
   });
 
   for (const uid of ['', 'a b', 'a\tb', 'a\nb', 'é', 'a'.repeat(65), '../x']) {
