@@ -81,7 +81,7 @@ export function healthOf(sources: HealthSources): Health {
     ...(withheld.some(({ reason }) => reason === 'SealKeyUnknown')
       ? ['some tokens are sealed with a key that is not configured here; see withheld, and add the key']
       : []),
-    ...(withheld.some(({ reason }) => reason === 'CredentialExpired')
+    ...(withheld.some(({ reason }) => reason === 'TokenLapsed')
       ? ['some tokens have expired and were not replaced; see withheld, and check whether the daemon runs']
       : []),
   ];

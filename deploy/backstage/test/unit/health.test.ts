@@ -91,6 +91,12 @@ describe('health', () => {
       'degraded',
       /alpha: compare the keys/,
     ],
+    [
+      'no time of a check that counts',
+      { instances: [{ name: 'alpha', reloads: 1, snapshot: ALPHA.snapshot }] },
+      'degraded',
+      /alpha: Redis holds no authentic time of the daemon's last check.*compare its clock/,
+    ],
     ['nothing published yet', { instances: [] }, 'unavailable', /no instance has been published yet/],
     [
       'nothing read yet',

@@ -63,7 +63,7 @@ test('the counts of served and withheld clusters are logged, and again when they
   ]);
   assert.deepEqual(await reporting.after(stateOf(2, [good, good])), []);
   assert.deepEqual(await reporting.after(stateOf(2, [good, good]), NOW + HOUR), [
-    'info palette-sync: alpha: 0 clusters served, withheld: 2 CredentialExpired (version 2) ""',
+    'info palette-sync: alpha: 0 clusters served, withheld: 2 TokenLapsed (version 2) ""',
   ]);
 });
 

@@ -172,8 +172,8 @@ describe('the directory', () => {
 
     assert.deepEqual(namesOf(made.clusters(4_999)), ['alpha-1']);
     assert.deepEqual(made.clusters(5_000), []);
-    assert.deepEqual(made.counts('alpha', 5_000), { served: 0, withheld: { CredentialExpired: 1 } });
-    assert.equal(made.withheld(5_000)[0]?.reason, 'CredentialExpired');
+    assert.deepEqual(made.counts('alpha', 5_000), { served: 0, withheld: { TokenLapsed: 1 } });
+    assert.equal(made.withheld(5_000)[0]?.reason, 'TokenLapsed');
   });
 
   test('withholds the second of two clusters of one name, by the order of instances', async () => {
