@@ -3,9 +3,10 @@ import type { Slices } from '../slices';
 import { type ClusterRecord, decodeCredential, decodeRecord } from './decode';
 import { DocumentError, isUid, UnknownSchemaError } from './fields';
 import { decodeHead, type Head, unconfirmedOf } from './head';
+import { Lines } from './lines';
 import { type Place, serverHash, sha256 } from './macs';
 import { checkOrder } from './order';
-import { SnapshotRefused, verify } from './verify';
+import { type Hashes, SnapshotRefused, verify } from './verify';
 
 /** A credential as stored in Redis, and the result of opening it. */
 export interface Credential {
@@ -49,6 +50,9 @@ interface Hashed {
   readonly hash: string;
 }
 
+/** The lines that a snapshot was verified with, so that a change of it need not make them again. */
+const verified = new WeakMap<Snapshot, Hashes>();
+
 /**
  * Makes a snapshot of a whole instance. Reuses the entries of `previous` that are the same, so a reload costs only what
  * changed. `acceptsLater`: takes an authentic snapshot of a lower order if it was written later. Throws SnapshotRefused;
@@ -63,28 +67,21 @@ export async function whole(
   { acceptsLater = false }: { acceptsLater?: boolean } = {},
 ): Promise<Snapshot> {
   const head = readHead(stored.head);
-  // In the order of the digest, in which all later snapshots keep them: then sorting for a digest takes one pass.
-  const uids = [...stored.clusters.keys()].sort();
-  checkUids(uids);
+  checkUids(stored.clusters.keys());
   checkUids(stored.credentials?.keys() ?? []);
   const records = new Map<string, Hashed>();
-  for (const uid of uids) {
-    records.set(uid, hashed(stored.clusters.get(uid) ?? ''));
+  for (const [uid, raw] of stored.clusters) {
+    records.set(uid, hashed(raw));
     await slices.pause();
   }
   const credentials = stored.credentials && new Map<string, Hashed>();
-  for (const uid of [...(stored.credentials?.keys() ?? [])].sort()) {
-    const raw = stored.credentials?.get(uid) ?? '';
+  for (const [uid, raw] of stored.credentials ?? []) {
     const known = previous?.entries.get(uid)?.credential;
     credentials?.set(uid, known?.raw === raw ? known : hashed(raw));
     await slices.pause();
   }
-  verify(
-    place,
-    head,
-    { records: hashesOf(records), ...(credentials && { credentials: hashesOf(credentials) }) },
-    sealer,
-  );
+  const lines = { records: linesOf(records), ...(credentials && { credentials: linesOf(credentials) }) };
+  verify(place, head, lines, sealer);
   if (previous !== undefined) {
     checkOrder(head, previous.head, acceptsLater);
   }
@@ -94,10 +91,14 @@ export async function whole(
   for (const [uid, record] of records) {
     const known = held(uid);
     const isOwn = known !== undefined && unconfirmed.has(uid);
-    entries.set(uid, isOwn ? known : await entryOf(place, uid, record, credentials?.get(uid), known, sealer));
+    entries.set(uid, isOwn ? known : entryOf(place, uid, record, credentials?.get(uid), known, sealer));
     await slices.pause();
   }
-  return { head, entries, kept: head.complete ? new Map() : keptOf(previous, entries, []) };
+  const snapshot = { head, entries, kept: head.complete ? new Map() : keptOf(previous, entries, []) };
+  if (unconfirmed.size === 0) {
+    verified.set(snapshot, lines);
+  }
+  return snapshot;
 }
 
 /**
@@ -115,36 +116,43 @@ export async function changed(
   const head = readHead(stored.head);
   checkUids(touched);
   const { clusters, credentials: sealed } = stored;
-  const { records, credentials } = hashesIn(base.entries);
-  const fresh = new Map<string, { readonly record: Hashed; readonly credential?: Hashed }>();
+  const fresh = new Map<string, { readonly record?: Hashed; readonly credential?: Hashed }>();
   for (const uid of touched) {
-    const [record, credential] = [clusters.get(uid), sealed?.get(uid)].map(raw =>
-      raw === undefined ? raw : hashed(raw),
-    );
-    replace(records, uid, record?.hash);
-    replace(credentials, uid, credential?.hash);
-    if (record !== undefined) {
-      fresh.set(uid, { record, ...(credential && { credential }) });
-    }
+    const [record, credential] = [clusters.get(uid), sealed?.get(uid)];
+    fresh.set(uid, {
+      ...(record !== undefined && { record: hashed(record) }),
+      ...(credential !== undefined && { credential: hashed(credential) }),
+    });
     await slices.pause();
   }
-  verify(place, head, { records, ...(sealed && { credentials }) }, sealer);
+  const former = verified.get(base) ?? linesIn(base.entries);
+  const lines = {
+    records: former.records.with(touched.map(uid => [uid, fresh.get(uid)?.record?.hash])),
+    ...(sealed && {
+      credentials: (former.credentials ?? Lines.of([])).with(
+        touched.map(uid => [uid, fresh.get(uid)?.credential?.hash]),
+      ),
+    }),
+  };
+  verify(place, head, lines, sealer);
   if (head.unconfirmed !== '') {
     throw new SnapshotRefused('Head', 'it has unconfirmed clusters, so all of it has to be read');
   }
   const entries = new Map(base.entries);
   for (const uid of touched) {
-    const found = fresh.get(uid);
-    replace(
-      entries,
-      uid,
-      found && (await entryOf(place, uid, found.record, found.credential, base.entries.get(uid), sealer)),
-    );
+    const { record, credential } = fresh.get(uid) ?? {};
+    if (record === undefined) {
+      entries.delete(uid);
+    } else {
+      entries.set(uid, entryOf(place, uid, record, credential, base.entries.get(uid), sealer));
+    }
     await slices.pause();
   }
   // Only what was in a verified snapshot and is not in the next one was dropped: entries of the stream are not authentic.
   const dropped = touched.filter(uid => base.entries.has(uid) && !entries.has(uid));
-  return { head, entries, kept: head.complete ? new Map() : keptOf(base, entries, dropped) };
+  const snapshot = { head, entries, kept: head.complete ? new Map() : keptOf(base, entries, dropped) };
+  verified.set(snapshot, lines);
+  return snapshot;
 }
 
 function uidsOf(head: Head): string[] {
@@ -170,32 +178,16 @@ function hashed(raw: string): Hashed {
   return { raw, hash: sha256(raw) };
 }
 
-function hashesOf(texts: ReadonlyMap<string, Hashed>): Map<string, string> {
-  return new Map([...texts].map(([uid, { hash }]) => [uid, hash]));
+function linesOf(texts: ReadonlyMap<string, Hashed>): Lines {
+  return Lines.of([...texts].map(([uid, { hash }]) => [uid, hash]));
 }
 
-function hashesIn(entries: ReadonlyMap<string, Entry>): {
-  readonly records: Map<string, string>;
-  readonly credentials: Map<string, string>;
-} {
-  const records = new Map<string, string>();
-  const credentials = new Map<string, string>();
-  for (const [uid, { hash, credential }] of entries) {
-    records.set(uid, hash);
-    if (credential !== undefined) {
-      credentials.set(uid, credential.hash);
-    }
-  }
-  return { records, credentials };
-}
-
-/** Sets the value of `uid`, or removes it if there is none. */
-function replace<T>(map: Map<string, T>, uid: string, value: T | undefined): void {
-  if (value === undefined) {
-    map.delete(uid);
-  } else {
-    map.set(uid, value);
-  }
+function linesIn(entries: ReadonlyMap<string, Entry>): Hashes {
+  const all = [...entries.values()];
+  return {
+    records: Lines.of(all.map(({ uid, hash }) => [uid, hash])),
+    credentials: Lines.of(all.flatMap(({ uid, credential }) => (credential ? [[uid, credential.hash] as const] : []))),
+  };
 }
 
 function readHead(fields: Readonly<Record<string, string>>): Head {
@@ -218,14 +210,14 @@ function readHead(fields: Readonly<Record<string, string>>): Head {
 type Decoded = Pick<Entry, 'record' | 'unreadable'>;
 
 /** Reuses what `known` decoded and opened, as far as record and credential are the same. */
-async function entryOf(
+function entryOf(
   place: Place,
   uid: string,
   { raw, hash }: Hashed,
   credential: Hashed | undefined,
   known: Entry | undefined,
   sealer: Sealer,
-): Promise<Entry> {
+): Entry {
   if (known?.hash === hash && known.credential?.hash === credential?.hash) {
     return known;
   }
@@ -235,7 +227,7 @@ async function entryOf(
   }
   const former = known?.credential?.hash === credential.hash ? known.credential : undefined;
   const isOpened = former !== undefined && isSameServer(known?.record?.server, entry.record?.server);
-  return { ...entry, credential: isOpened ? former : await opened(place, entry, credential, sealer) };
+  return { ...entry, credential: isOpened ? former : opened(place, entry, credential, sealer) };
 }
 
 function decodedIn({ record, unreadable }: Entry): Decoded {
@@ -258,12 +250,12 @@ function isSameServer(one: ClusterRecord['server'], other: ClusterRecord['server
 }
 
 /** Opens a credential for the API server of its record only: without one, the token cannot be used anyway. */
-async function opened(
+function opened(
   place: Place,
   { uid, record }: { readonly uid: string; readonly record?: ClusterRecord },
   { raw, hash }: Hashed,
   sealer: Sealer,
-): Promise<Credential> {
+): Credential {
   if (record?.server === undefined) {
     const message = 'its record has no API server that the token could be for';
     return { raw, hash, refused: { reason: 'SealBroken', message } };
@@ -272,7 +264,7 @@ async function opened(
     const { sealed, issuedAtText, expiresAtText, expiresAt } = decodeCredential(raw);
     const server = serverHash(record.server);
     const wanted = { ...place, uid, server, issued_at: issuedAtText, expires_at: expiresAtText };
-    return { raw, hash, ...(expiresAt !== undefined && { expiresAt }), ...(await sealer.open(wanted, sealed)) };
+    return { raw, hash, ...(expiresAt !== undefined && { expiresAt }), ...sealer.open(wanted, sealed) };
   } catch (error) {
     return { raw, hash, refused: { reason: 'SealBroken', message: (error as Error).message } };
   }

@@ -1,6 +1,7 @@
 import type { Sealer } from '../seal';
 import type { Head } from './head';
-import { headText, type Place, sha256 } from './macs';
+import type { Lines } from './lines';
+import { headText, type Place } from './macs';
 
 /** Why a snapshot is refused as a whole. */
 export type RefusalReason =
@@ -29,20 +30,11 @@ export class SnapshotRefused extends Error {
   }
 }
 
-/** Hex SHA-256 over the lines `uid TAB hash`, sorted bytewise and joined by newlines. All uids are ASCII. */
-export function digestOf(hashes: Iterable<readonly [uid: string, hash: string]>): string {
-  const lines: string[] = [];
-  for (const [uid, hash] of hashes) {
-    lines.push(`${uid}\t${hash}`);
-  }
-  return sha256(lines.sort().join('\n')); // by code unit, which for ASCII is the order by bytes
-}
-
-/** The hashes of all records and all credentials of a snapshot, by uid. */
+/** The lines of all records and all credentials of a snapshot. */
 export interface Hashes {
-  readonly records: ReadonlyMap<string, string>;
+  readonly records: Lines;
   /** Absent if the credentials were not read; then the head's digest of them is taken as given. */
-  readonly credentials?: ReadonlyMap<string, string>;
+  readonly credentials?: Lines;
 }
 
 /** Checks the head against the records and the credentials. Throws SnapshotRefused. */
@@ -56,10 +48,9 @@ export function verify(place: Place, head: Head, { records, credentials }: Hashe
   checkDigest('Digest', 'records', head.digest, records);
   if (credentials !== undefined) {
     checkDigest('CredentialsDigest', 'credentials', head.credentialsDigest, credentials);
-    for (const uid of credentials.keys()) {
-      if (!records.has(uid)) {
-        throw new SnapshotRefused('CredentialsDigest', `there is a credential of ${uid}, but no record: tampered with`);
-      }
+    const stray = credentials.firstNotIn(records);
+    if (stray !== undefined) {
+      throw new SnapshotRefused('CredentialsDigest', `there is a credential of ${stray}, but no record: tampered with`);
     }
   }
   if (!sealer.isAuthentic(headText(place, head), head.mac)) {
@@ -71,8 +62,8 @@ export function verify(place: Place, head: Head, { records, credentials }: Hashe
   }
 }
 
-function checkDigest(reason: RefusalReason, what: string, wanted: string, hashes: ReadonlyMap<string, string>): void {
-  if (wanted !== digestOf(hashes)) {
+function checkDigest(reason: RefusalReason, what: string, wanted: string, lines: Lines): void {
+  if (wanted !== lines.digest()) {
     throw new SnapshotRefused(
       reason,
       `the digest does not match the ${what}: somebody else wrote to these keys in Redis`,

@@ -399,7 +399,7 @@ describe('what is refused', () => {
     const restarted = follow();
     await until('its first version', () => restarted.token('alpha-1') === 'old');
 
-    await next.publish({ put: [THREE], tokens });
+    await next.publish({ put: [THREE], tokens: { [THREE.uid]: 'token-3' } });
     await until('the confirmed version', () => reader.token('alpha-1') === 'old' && reader.names().length === 3);
   });
 

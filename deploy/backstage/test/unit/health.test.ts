@@ -3,6 +3,7 @@ import { describe, test } from 'node:test';
 import { backoffMs } from '../../src/backoff';
 import { type HealthSources, healthOf, withoutNames } from '../../src/health';
 import type { InstanceState } from '../../src/snapshot/follower';
+import type { Snapshot } from '../../src/snapshot/snapshot';
 
 const HOUR = 3_600_000;
 const NOW = 1_800_000_000_000;
@@ -18,11 +19,12 @@ const HEAD = {
   credentialsDigest: '',
   unconfirmed: '',
 };
+const SNAPSHOT: Snapshot = { head: HEAD, entries: new Map(), kept: new Map() };
 const ALPHA: InstanceState = {
   name: 'alpha',
   reloads: 1,
   checkedAt: NOW - 60_000,
-  snapshot: { head: HEAD, entries: new Map(), kept: new Map() },
+  snapshot: SNAPSHOT,
 };
 const SOURCES: HealthSources = {
   setupProblems: [],
@@ -93,7 +95,7 @@ describe('health', () => {
     ],
     [
       'no time of a check that counts',
-      { instances: [{ name: 'alpha', reloads: 1, snapshot: ALPHA.snapshot }] },
+      { instances: [{ name: 'alpha', reloads: 1, snapshot: SNAPSHOT }] },
       'degraded',
       /alpha: Redis holds no authentic time of the daemon's last check.*compare its clock/,
     ],
