@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Secret
+    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, SealedCredential, Secret
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.names import NameBook
@@ -43,7 +43,7 @@ class Stop:
 class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
-    `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
+    `open_token` returns the token of a cluster's credential, or None where it does not open. `concurrency` bounds the
     clusters in flight. `facts` go into the status document. `kube_recorder` receives each request to a cluster: its
     operation and its outcome. Once `stopping` is set no more clusters are admitted; once `late` is set those still at
     work are cancelled. Either way what was issued is published before the pass ends; if the store fails, `keep`
@@ -54,7 +54,7 @@ class Ports:
     client: PaletteClient
     store: Store
     publisher: Publisher | None
-    open_token: Callable[[str, str], Secret | None]
+    open_token: Callable[[ClusterRecord, SealedCredential], Secret | None]
     names: NameBook
     clock: Callable[[], datetime]
     concurrency: int

@@ -42,6 +42,8 @@ async def run_pass(
     context = PassContext.begin(ports, pass_id, options or PassOptions(), rows or {})
     before = await load(context)
     discovery = await discover(context)
+    if context.ports.publisher is not None and not context.options.known_only:
+        context.ports.publisher.listing_tried([one.uid for part in discovery.listings for one in part.clusters])
     selection = select(discovery, before.records, context.policy.filters)
     names = await assign_names(context, before, selection)
     agenda = await find_due(context, before, discovery, selection)

@@ -135,6 +135,7 @@ class Runner:
                 ttl=runtime.lease_ttl,
                 holder=runtime.holder,
                 former=self._former_lease,
+                sealer=runtime.sealer,
             )
             self._former_lease = lease
             async with lease:
@@ -201,7 +202,9 @@ class Runner:
         Raises Interrupted, StoreError; VersionConflict if a new epoch is needed.
         """
         runtime = self._runtime
-        reading = runtime.store.publisher(self.instance, epoch=lease.epoch, writer=runtime.holder)
+        reading = runtime.store.publisher(
+            self.instance, epoch=lease.epoch, writer=runtime.holder, life=self._last_published.life
+        )
         publisher = await unless(self._stopping, reading, name=f"read:{self.instance}")
         await self._last_published.restore(publisher, epoch=lease.epoch, sealer=runtime.sealer, now=self._clock())
         self._publisher = publisher
@@ -251,6 +254,8 @@ class Runner:
         """Returns whether clusters that were due were skipped."""
         skipped = False
         options, publisher = request.options, self._publisher
+        if options is not None and not self._last_published.life.listed:
+            options = replace(options, known_only=False)  # nothing is published before a listing was tried
         listing = options is not None and not options.known_only
         if listing:
             self.status.attempted_at = self._clock()
@@ -293,7 +298,10 @@ class Runner:
             report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows)
         finally:
             self._last_published.remember(publisher)  # also what was published before the pass failed
-            self._last_published.add_unpublished(unpublished, epoch=lease.epoch, sealer=runtime.sealer)
+            self._last_published.add_unpublished(
+                unpublished, prefix=runtime.store.keys.prefix, epoch=lease.epoch, sealer=runtime.sealer
+            )
+        await self._last_published.reseal(publisher, sealer=runtime.sealer, now=self._clock())
         return report
 
     async def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:

@@ -18,11 +18,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis.asyncio as aioredis
 from redis import exceptions
+from redis._parsers import _AsyncHiredisParser
+from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from palette_sync.store.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from palette_sync.store.bounds import BOUNDS
+from palette_sync.store.errors import StoreError, StoreMisconfigured, StoreTooMuch, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -133,13 +136,49 @@ def _database(parts: list[str]) -> int:
     return int(parts[0]) if parts and parts[0] else 0
 
 
+class ReplyTooLarge(exceptions.RedisError):
+    """The server's answer is longer than `Bounds.reply`. The rest of it was not read."""
+
+
+class _BoundedParser(_AsyncHiredisParser):
+    """Reads answers, and gives up on one that is too long before it fills the memory.
+
+    The client closes the connection then: what follows on it is the rest of that answer.
+    """
+
+    most = BOUNDS.reply
+    _received = 0
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+        self._received = 0
+        return await super().read_response(*arguments, **options)
+
+    async def read_from_socket(self) -> bool:
+        stream: Any = self._stream
+        reader: Any = self._reader
+        buffer = await stream.read(self._read_size)
+        if not isinstance(buffer, bytes) or not buffer:
+            raise exceptions.ConnectionError(SERVER_CLOSED_CONNECTION_ERROR)
+        self._received += len(buffer)
+        if self._received > self.most:
+            raise ReplyTooLarge
+        reader.feed(buffer)
+        return True
+
+
+def _parser(most: int) -> type[_BoundedParser]:
+    return type("_Parser", (_BoundedParser,), {"most": most})
+
+
 class Link:
     """One client and its connections. All commands of the store go through `run` or `once`.
 
     `timeout`: seconds that an answer may take.
     """
 
-    def __init__(self, address: Address, *, tls: Tls, connect_timeout: float, timeout: float) -> None:
+    def __init__(
+        self, address: Address, *, tls: Tls, connect_timeout: float, timeout: float, most: int = BOUNDS.reply
+    ) -> None:
         """Raise StoreMisconfigured for a TLS file that cannot be used."""
         self.label = address.label
         self.timeout = timeout
@@ -154,21 +193,26 @@ class Link:
             "driver_info": None,  # the ACL would have to grant CLIENT SETINFO too
         }
         security = _tls_options(tls) if address.tls else {}
+        bounded = {"parser_class": _parser(most)}
         login = {"db": address.database, "username": address.username, "password": address.password}
         if address.path is not None:
             self.client = _client(
-                connection_class=aioredis.UnixDomainSocketConnection, path=address.path, **options, **login
+                connection_class=aioredis.UnixDomainSocketConnection, path=address.path, **options, **bounded, **login
             )
             return
         options["socket_keepalive"] = True
         if address.service is None:
             host, port = address.hosts[0]
             kind = aioredis.SSLConnection if address.tls else aioredis.Connection
-            self.client = _client(connection_class=kind, host=host, port=port, **options, **security, **login)
+            self.client = _client(
+                connection_class=kind, host=host, port=port, **options, **bounded, **security, **login
+            )
             return
         over_tls = {"ssl": True, **security} if address.tls else {}
         sentinel: Any = Sentinel
-        self._sentinel = sentinel(address.hosts, sentinel_kwargs=options | over_tls, **options, **over_tls, **login)
+        self._sentinel = sentinel(
+            address.hosts, sentinel_kwargs=options | over_tls, **options, **bounded, **over_tls, **login
+        )
         self.client = self._sentinel.master_for(address.service)
 
     async def close(self) -> None:
@@ -186,6 +230,9 @@ class Link:
         asked = task.cancelling() if task else 0
         try:
             return await command()
+        except ReplyTooLarge:
+            where = f"{what}: Redis at {self.label}"
+            raise StoreTooMuch(f"{where} holds more than palette-sync reads; somebody else writes to it") from None
         except (exceptions.RedisError, OSError) as error:
             raise self._translated(what, error) from None
         finally:
