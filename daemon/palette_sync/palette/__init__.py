@@ -9,6 +9,7 @@ from palette_sync.palette.errors import (
     NotFound,
     NotPermitted,
     PaletteError,
+    ProjectUnavailable,
     Rejected,
     ServerFailure,
     TenantMismatch,
@@ -18,6 +19,7 @@ from palette_sync.palette.errors import (
     UnusableSettings,
 )
 from palette_sync.palette.limits import DOCUMENTED_RATES, Limits, Rate
+from palette_sync.palette.peek import Peek
 from palette_sync.palette.rows import ApiKeyInfo, OidcSpec, UserInfo
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
     "OidcSpec",
     "PaletteClient",
     "PaletteError",
+    "Peek",
+    "ProjectUnavailable",
     "Rate",
     "Recorder",
     "Rejected",

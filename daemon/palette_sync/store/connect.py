@@ -18,12 +18,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis.asyncio as aioredis
 from redis import exceptions
-from redis._parsers import _AsyncHiredisParser
-from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
+from palette_sync.store.bounded_parser import ReplyTooLarge, parser
 from palette_sync.store.bounds import BOUNDS
 from palette_sync.store.errors import StoreError, StoreMisconfigured, StoreTooMuch, StoreUnavailable
 
@@ -136,40 +135,6 @@ def _database(parts: list[str]) -> int:
     return int(parts[0]) if parts and parts[0] else 0
 
 
-class ReplyTooLarge(exceptions.RedisError):
-    """The server's answer is longer than `Bounds.reply`. The rest of it was not read."""
-
-
-class _BoundedParser(_AsyncHiredisParser):
-    """Reads answers, and gives up on one that is too long before it fills the memory.
-
-    The client closes the connection then: what follows on it is the rest of that answer.
-    """
-
-    most = BOUNDS.reply
-    _received = 0
-
-    async def read_response(self, *arguments: Any, **options: Any) -> Any:
-        self._received = 0
-        return await super().read_response(*arguments, **options)
-
-    async def read_from_socket(self) -> bool:
-        stream: Any = self._stream
-        reader: Any = self._reader
-        buffer = await stream.read(self._read_size)
-        if not isinstance(buffer, bytes) or not buffer:
-            raise exceptions.ConnectionError(SERVER_CLOSED_CONNECTION_ERROR)
-        self._received += len(buffer)
-        if self._received > self.most:
-            raise ReplyTooLarge
-        reader.feed(buffer)
-        return True
-
-
-def _parser(most: int) -> type[_BoundedParser]:
-    return type("_Parser", (_BoundedParser,), {"most": most})
-
-
 class Link:
     """One client and its connections. All commands of the store go through `run` or `once`.
 
@@ -193,7 +158,7 @@ class Link:
             "driver_info": None,  # the ACL would have to grant CLIENT SETINFO too
         }
         security = _tls_options(tls) if address.tls else {}
-        bounded = {"parser_class": _parser(most)}
+        bounded = {"parser_class": parser(most)}
         login = {"db": address.database, "username": address.username, "password": address.password}
         if address.path is not None:
             self.client = _client(

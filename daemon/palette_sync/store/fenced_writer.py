@@ -33,12 +33,12 @@ from palette_sync.store.batches import (
 )
 from palette_sync.store.errors import Fenced, StoreError, StoreUnavailable, VersionConflict
 from palette_sync.store.mirror import Mirror
-from palette_sync.store.read import NO_INTRUDERS, Intruders
+from palette_sync.store.position import Position, edited, with_deletions
 from palette_sync.store.scripts import Script
 from palette_sync.store.signed_value import ValueSigner
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection
     from datetime import datetime
 
     from palette_sync.core.model import InstanceState
@@ -55,35 +55,6 @@ _VERSIONED = frozenset({"clusters", "credentials"})  # keys that only a version 
 _SETTLING = ("epoch", "version", "digest", "credentials_digest", "mac")
 
 _PUBLISH_SCRIPT = Script.load("publish.lua")
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """The snapshot in Redis as this writer left or found it.
-
-    `version` is the head's text ("" = nothing published), the hashes are those of the bytes of records and credentials.
-    `unverified` are the uids of records that cannot be decoded, or that were found in a snapshot that failed
-    verification; while there are any, versions carry no mac. `signed`: the head carries the mac that this writer would
-    write. `unconfirmed`: the head's field. `intruders` are fields of another program, which the next version removes.
-    `refused` are the keys that hold more than is read; the next write empties them.
-    """
-
-    version: str
-    digest: str
-    credentials_digest: str
-    hashes: dict[str, str]
-    credential_hashes: dict[str, str]
-    unverified: frozenset[str]
-    signed: bool
-    complete: bool
-    unconfirmed: frozenset[str]
-    intruders: Intruders = NO_INTRUDERS
-    refused: frozenset[str] = frozenset()
-
-    @property
-    def strays(self) -> set[str]:
-        """The uids of credentials without a record."""
-        return self.credential_hashes.keys() - self.hashes.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +151,8 @@ class FencedWriter:
         """Write the next version. `complete` None keeps the present value."""
         was = await self._history_entry(batch, now)
         before = self.position
-        hashes = _edited(before.hashes, batch.put, batch.drop)
-        credential_hashes = _edited(before.credential_hashes, batch.rotated, batch.drop)
+        hashes = edited(before.hashes, batch.put, batch.drop)
+        credential_hashes = edited(before.credential_hashes, batch.rotated, batch.drop)
         unverified = before.unverified - batch.put.keys() - set(batch.drop)
         stamp = now.replace(microsecond=0)
         head = Head(
@@ -214,8 +185,8 @@ class FencedWriter:
             head.clusters, int(head.complete), encode_unconfirmed(head.unconfirmed), head.checked_mac, self._writer,
             CHANGES_LENGTH, self._history,
             uid_list(batch.put), uid_list(batch.drop), uid_list(batch.rotated), was, was_mac,
-            *edit_arguments({**batch.put, **dict.fromkeys((*batch.drop, *before.intruders.clusters))}),
-            *edit_arguments({**batch.rotated, **dict.fromkeys((*batch.drop, *before.intruders.credentials))}),
+            *edit_arguments(with_deletions(batch.put, batch.drop, before.intruders.clusters)),
+            *edit_arguments(with_deletions(batch.rotated, batch.drop, before.intruders.credentials)),
             *unversioned_arguments(edits, dropped=batch.drop),
         ]  # fmt: skip
         position = Position(
@@ -284,16 +255,9 @@ class FencedWriter:
         """What every write begins with. A key that is refused has any number of fields."""
         position = self.position
         refused = position.refused - _VERSIONED if unversioned else position.refused
-        clusters = len(position.hashes) + len(position.intruders.clusters)
-        credentials = len(position.credential_hashes) + len(position.intruders.credentials)
         return (
-            self.epoch,
-            position.version,
-            "" if "clusters" in position.refused else clusters,
-            "" if "credentials" in position.refused else credentials,
-            format_time(now),
-            " ".join(sorted(refused)),
-        )
+            self.epoch, position.version, *position.fields, format_time(now), " ".join(sorted(refused)),
+        )  # fmt: skip
 
     async def _send(self, arguments: list[Any], version: _Version | None) -> None:
         """Run the script. It is repeated while Redis is unavailable; the expected version makes that safe."""
@@ -358,23 +322,9 @@ class FencedWriter:
         if not self.position.version:
             return dict.fromkeys(fields)
         found: dict[str, bytes | None] = dict.fromkeys(fields)
-        if key.rpartition(":")[2] in self.position.refused:
-            return found
-        for start in range(0, len(fields), MOST_CHANGES):
-            part = fields[start : start + MOST_CHANGES]
+        ours = self.position.readable(key.rpartition(":")[2], fields)
+        for start in range(0, len(ours), MOST_CHANGES):
+            part = ours[start : start + MOST_CHANGES]
             command = partial(self._link.client.execute_command, "HMGET", key, *part)
             found.update(zip(part, await self._link.run(f"read {self.instance}", command), strict=True))
         return found
-
-
-def _edited(hashes: Mapping[str, str], edits: Mapping[str, bytes | None], drop: Iterable[str]) -> dict[str, str]:
-    """The hashes of a Redis hash after these edits."""
-    found = dict(hashes)
-    for uid, raw in edits.items():
-        if raw is None:
-            found.pop(uid, None)
-        else:
-            found[uid] = record_hash(raw)
-    for uid in drop:
-        found.pop(uid, None)
-    return found

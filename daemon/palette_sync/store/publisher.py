@@ -68,6 +68,10 @@ class Publisher:
         return self._writer.prefix
 
     @property
+    def epoch(self) -> int:
+        return self._writer.epoch
+
+    @property
     def older_macs(self) -> bool:
         """Whether documents without a version were found that a former seal key signed."""
         return self._writer.older_macs

@@ -93,6 +93,7 @@ def _needed_commands(keys: Keys) -> list[tuple[str, ...]]:
     return [
         ("SADD", keys.instances, some),
         ("SMEMBERS", keys.instances),
+        ("SCARD", keys.instances),
         ("EVALSHA", "0" * 40, "1", of(some, "head")),
         ("EVAL", "return 1", "1", of(some, "head")),
         ("MULTI",),
@@ -105,6 +106,8 @@ def _needed_commands(keys: Keys) -> list[tuple[str, ...]]:
         *(("HLEN", key) for key in hashes),
         *(("XADD", of(some, what), "1-0", some, some) for what in ("changes", "history")),
         *(("GET", of(some, what)) for what in ("status", "epoch", "lease")),
+        ("STRLEN", of(some, "status")),
+        ("SET", keys.request(some, "0" * 16), "1", "NX", "PX", "1"),
         *(("SET", of(some, what), some) for what in ("status", "epoch", "lease")),
         *(("TYPE", key) for key in hashes),
         ("HGET", of(some, "head"), "version"),
