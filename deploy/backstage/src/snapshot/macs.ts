@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { ClusterRecord } from './decode';
 
 /** Where an instance is kept in Redis. Bound into every mac and every sealed token. */
 export interface Place {
@@ -40,13 +41,12 @@ export function checkedText(place: Place, epoch: number, version: number, checke
   return ['palette-sync/checked/1', place.prefix, place.instance, epoch, version, checkedAt].join('\n');
 }
 
-/** Hex SHA-256 of the API server that a token may be sent to, as the header of a sealed token holds it. */
-export function serverHash(server: {
-  readonly url: string;
-  readonly caData?: string;
-  readonly tlsServerName?: string;
-}): string {
-  return sha256([server.url, server.caData ?? '', server.tlsServerName ?? ''].join('\n'));
+/**
+ * Hex SHA-256 of the API server that a token may be sent to, as the header of a sealed token holds it. A record without a
+ * server counts as one whose texts are all empty.
+ */
+export function serverHash(server: ClusterRecord['server']): string {
+  return sha256([server?.url ?? '', server?.caData ?? '', server?.tlsServerName ?? ''].join('\n'));
 }
 
 /** Hex SHA-256 of a text's UTF-8 bytes. */

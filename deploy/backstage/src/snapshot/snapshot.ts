@@ -249,15 +249,15 @@ function isSameServer(one: ClusterRecord['server'], other: ClusterRecord['server
   return one?.url === other?.url && one?.caData === other?.caData && one?.tlsServerName === other?.tlsServerName;
 }
 
-/** Opens a credential for the API server of its record only: without one, the token cannot be used anyway. */
+/** Opens a credential, for the API server of its record only. */
 function opened(
   place: Place,
   { uid, record }: { readonly uid: string; readonly record?: ClusterRecord },
   { raw, hash }: Hashed,
   sealer: Sealer,
 ): Credential {
-  if (record?.server === undefined) {
-    const message = 'its record has no API server that the token could be for';
+  if (record === undefined) {
+    const message = 'its record, which says which API server the token is for, cannot be read';
     return { raw, hash, refused: { reason: 'SealBroken', message } };
   }
   try {

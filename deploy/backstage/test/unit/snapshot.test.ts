@@ -399,14 +399,16 @@ describe('what costs one cluster only', () => {
     assert.equal(back.entries.get(ONE.uid)?.credential?.token, 'live-token');
   });
 
-  test('a token beside a record without an API server', async () => {
+  test('a live token beside a record without an API server, or beside one that cannot be read', async () => {
     const { server: _none, ...bare } = ONE;
-    const { entries } = await load({
-      clusters: [bare as TestCluster],
-      credentials: { [ONE.uid]: await credentialOf(sealedFor(bare as TestCluster), 'token') },
-    });
+    const credentials = { [ONE.uid]: await credentialOf(sealedFor(ONE), 'token') };
 
-    assert.equal(entries.get(ONE.uid)?.credential?.refused?.reason, 'SealBroken');
+    for (const one of [bare as TestCluster, { ...ONE, name: '' }]) {
+      const { entries } = await load({ clusters: [one], credentials });
+
+      assert.equal(entries.get(ONE.uid)?.credential?.token, undefined);
+      assert.equal(entries.get(ONE.uid)?.credential?.refused?.reason, 'SealBroken');
+    }
   });
 
   test('times beside a token that it was not sealed with', async () => {
