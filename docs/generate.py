@@ -28,6 +28,7 @@ _GROUPS = {
     Shown.ACTION: "Why an object in a cluster is written",
     Shown.CHANGE: "Why a record changed, was dropped or was held back",
     Shown.PASS: "Why a pass ended without a result",
+    Shown.STATUS: "What `palette-sync status` reports as wrong",
 }
 
 

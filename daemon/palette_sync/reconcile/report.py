@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from palette_sync.core.fold import AccessFailed
+from palette_sync.core.model import AccessState
 from palette_sync.core.prune import PASSES
 from palette_sync.core.reasons import Reason
 
@@ -74,6 +75,17 @@ class PassReport:
     palette_requests: int = 0
     kube_requests: int = 0
     error: str | None = None
+
+    @property
+    def all_well(self) -> bool:
+        """Whether this pass failed nowhere, and leaves no cluster without access and no prune held."""
+        lacking = self.access.get(AccessState.FAILED, 0) + self.access.get(AccessState.DEGRADED, 0)
+        return not (self.failed or self.held or lacking)
+
+    @property
+    def changed(self) -> int:
+        """Clusters whose record or credential changed; what failed or is held back is no change."""
+        return sum(bool(set(one.effects) - {Effect.FAILED, Effect.HELD}) for one in self.changes)
 
     @property
     def failed(self) -> bool:

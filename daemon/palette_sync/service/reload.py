@@ -59,13 +59,14 @@ class Reloader:
             settings = await asyncio.to_thread(load, configuration.path)
             shared = reconfigured(configuration.shared, settings)
             runtimes = self._runners.runtimes(shared)
-            configuration.rejected = []
+            configuration.rejected, configuration.rejected_at = [], None
         except (ConfigError, StartError, SealKeyError) as error:
             configuration.rejected = getattr(error, "problems", [str(error)])
         except Exception as error:  # no content of a file may end the daemon
             log.exception("unexpected_error", error=type(error).__name__)
             configuration.rejected = [f"{configuration.path}: {type(error).__name__}; the log has the traceback"]
         if configuration.rejected:
+            configuration.rejected_at = utc_now()
             log.error("config_rejected", problems=configuration.rejected, reason="the running configuration stays")
         else:
             self._apply(shared, runtimes)

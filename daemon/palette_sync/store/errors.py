@@ -19,6 +19,10 @@ class StoreMisconfigured(StoreError):
     reason = Reason.STORE_MISCONFIGURED
 
 
+class StoreDenied(StoreError):
+    """The Redis user may not run this command, or may not touch this key."""
+
+
 class StoreUnavailable(StoreError):
     """Redis cannot be reached or written at present. The same call may be repeated later."""
 
