@@ -57,7 +57,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
     metrics = Metrics()
     described = {
         one._name + ("_total" if one._type == "counter" else ""): set(one._labelnames) - {"palette_instance"}
-        for one in (*metrics._gauges, *metrics._counters, metrics._duration, metrics._log_lines_dropped)
+        for one in (*metrics._gauges, *metrics._counters, metrics._duration, *metrics.of_process)
     }
     found = re.findall(r"`(palette_sync_[a-z_]+)(?:\{([a-z,]+)\})?`", PAGE)
     assert described == {name: set(filter(None, labels.split(","))) for name, labels in found}

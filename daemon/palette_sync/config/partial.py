@@ -33,7 +33,8 @@ _UNSEALED = re.compile(r"""^seal\s*=\s*["']none["']""", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class PartialSettings:
-    """`instances`: the configured names, None if the file cannot be read as a whole. `seal` is None if there is no usable key.
+    """`instances`: the configured names, None if the file cannot be read as a whole. `seal` is None if there is no
+    usable key.
 
     `problems`: why a part has its default although the configuration gives it, one line each, by table; those of the
     file itself are under "file".

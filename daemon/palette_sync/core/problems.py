@@ -188,7 +188,9 @@ def _of_snapshot(name: str, state: InstanceState, *, error: object) -> Iterable[
         doubt = visible(state.problems[0]) if state.problems else "digest or mac does not match"
         text = f"the snapshot does not verify: {doubt}"
         yield Problem(Reason.SNAPSHOT_REFUSED, name, text, since=state.head.checked_at, command="palette-sync check")
-    if stale := sorted((one for one in state.scopes.values() if one.error and one.error != error), key=lambda one: one.name):
+    if stale := sorted(
+        (one for one in state.scopes.values() if one.error and one.error != error), key=lambda one: one.name
+    ):
         first = f"{visible(stale[0].name)}: {visible(stale[0].error or '')}"
         names = ", ".join(visible(one.name) for one in stale[1:NAMED])
         rest = f"; also {names}{' ...' if len(stale) > NAMED else ''}" if names else ""
