@@ -176,6 +176,41 @@ def test_projects_that_failed_with_the_whole_listing_are_not_named_again() -> No
     assert [problem.reason for problem in find(runner(error="HTTP 503"), one)] == [Reason.LISTING_FAILED]
 
 
+def absence(reason: Reason, **times: Any) -> dict[str, str]:
+    return {"reason": reason.value, "message": "2 of 2 clusters disappeared at once"} | {
+        name: format_time(at) for name, at in times.items()
+    }
+
+
+def test_held_records_are_named_with_their_times_and_the_command_that_releases_them() -> None:
+    held = {
+        "c1": absence(Reason.PRUNE_HELD, since=NOW - HOUR, until=NOW + 23 * HOUR),
+        "c2": absence(Reason.PRUNE_HELD, since=NOW - MINUTE, until=NOW + DAY),
+        "c3": absence(Reason.NOT_LISTED, since=NOW),
+        "gone": absence(Reason.PRUNE_HELD, since=NOW),
+    }
+    records = by_uid(record(), record("c2", "alpha-db"), record("c3", "alpha-small"))
+
+    problem = only(document(), state(records=records, status={"held": held}))
+
+    assert problem.reason is Reason.PRUNE_HELD
+    assert problem.text == (
+        "Palette no longer lists 2 clusters, whose records are held: alpha-db, alpha-web "
+        "(2 of 2 clusters disappeared at once; dropped at 2026-03-02 11:00 UTC if that lasts)"
+    )
+    assert (problem.since, problem.next_at) == (NOW - HOUR, NOW + 23 * HOUR)
+    assert problem.command == "palette-sync resync --allow-prune --instance alpha"
+
+
+def test_records_that_are_held_for_ever_have_no_next_time() -> None:
+    held = {"c1": absence(Reason.ACCESS_LOST, since=NOW)}
+
+    problem = only(document(), state(status={"held": held}))
+
+    assert (problem.reason, problem.next_at) == (Reason.ACCESS_LOST, None)
+    assert "dropped" not in problem.text
+
+
 def test_a_lapsed_token_is_named_with_its_cluster_its_time_and_why_it_was_not_renewed() -> None:
     unreachable = access(AccessState.DEGRADED, Reason.UNREACHABLE, "no answer")
     one = state(

@@ -33,7 +33,9 @@ def by_name(found: list[Row]) -> dict[str, Row]:
 
 
 def test_a_row_has_what_is_known_beside_the_record() -> None:
-    found = by_name(rows(status={"held": {"c3": 1}}))
+    found = by_name(
+        rows(status={"held": {"c3": {"since": format_time(NOW), "reason": "PruneHeld", "message": "all are gone"}}})
+    )
     web, db, shared = found["alpha-web"], found["alpha-db"], found["alpha-shared"]
 
     assert (web.state, web.reason, web.since, web.auth) == ("ready", "Verified", NOW - 5 * HOUR, "token")

@@ -38,11 +38,12 @@ def resync(where: Where, instances: list[str] | None, *, allow_prune: bool, wait
     return _request(where, instances, Verb.ALLOW_PRUNE if allow_prune else Verb.RESYNC, wait=wait, as_json=as_json)
 
 
-def reload(where: Where, instances: list[str] | None, *, wait: float, as_json: bool) -> Exit:
+def reload(where: Where, instances: list[str] | None, *, allow_prune: bool, wait: float, as_json: bool) -> Exit:
     """Exit 0: applied; 1: rejected (the daemon keeps its configuration), or no answer; 78 as `resync`."""
     from palette_sync.store.control import Verb
 
-    return _request(where, instances, Verb.RELOAD, wait=wait, as_json=as_json)
+    verb = Verb.RELOAD_ALLOW_PRUNE if allow_prune else Verb.RELOAD
+    return _request(where, instances, verb, wait=wait, as_json=as_json)
 
 
 def _request(where: Where, instances: list[str] | None, verb: Verb, *, wait: float, as_json: bool) -> Exit:

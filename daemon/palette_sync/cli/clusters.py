@@ -14,7 +14,9 @@ from palette_sync.cli.console import out, print_json, short_duration, table_of
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.styles import ACCESS_STATES
+from palette_sync.core.documents import format_time
 from palette_sync.core.model import AccessState
+from palette_sync.core.prune import absences_of, absences_to_dict
 from palette_sync.core.rows import Filter, Row, row_document, rows_of, sorted_rows
 from palette_sync.core.text import visible
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.diagnosis import Diagnosis
     from palette_sync.core.model import InstanceState
+    from palette_sync.core.prune import Absence
     from palette_sync.store.inspect import Inspected
 
 OUTPUTS = ("table", "wide", "name", "json", "yaml")
@@ -79,6 +82,7 @@ def _document(inspected: Inspected, rows: list[Row], diagnosis: Diagnosis) -> di
         "checked_at": head.checked_at if head else None,
         "trusted": state.trusted if diagnosis.verifies else None,
         "not_permitted": sorted(inspected.denied),
+        "not_listed": absences_to_dict(_absent(state)),
         "clusters": [row_document(row) for row in rows],
     }
 
@@ -122,6 +126,7 @@ def _print_snapshots(
         _print_doubts(state, console)
         if rows[name]:
             console.print(_table(rows[name], now, console, wide=wide, memory="work" not in one.denied))
+        _print_absent(state, console)
         for scope in state.scopes.values():
             if scope.error:
                 console.print(Text(f"  stale: {scope.name}: {scope.error}", style="yellow"))
@@ -137,6 +142,19 @@ def _counts(states: Counter[AccessState]) -> list[str | tuple[str, str]]:
             parts += [", "] if parts else []
             parts.append((f"{states[state]} {state.value}", ACCESS_STATES[state]))
     return parts
+
+
+def _print_absent(state: InstanceState, console: Console) -> None:
+    """Say which records stay although Palette does not list their clusters, since when and until when."""
+    for uid, one in sorted(_absent(state).items(), key=lambda entry: state.records[entry[0]].name):
+        until = f"until {format_time(one.until)}" if one.until else "until `palette-sync resync --allow-prune`"
+        since = format_time(one.since) if one.since else "?"
+        text = f"  not listed: {state.records[uid].name}: {one.reason}: {one.message}; since {since}, kept {until}"
+        console.print(Text(visible(text), style="bold yellow" if one.held else "yellow"))
+
+
+def _absent(state: InstanceState) -> dict[str, Absence]:
+    return {uid: one for uid, one in absences_of(state.status).items() if uid in state.records}
 
 
 def _print_doubts(state: InstanceState, console: Console) -> None:

@@ -91,6 +91,9 @@ def resync(
 def reload(
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
+    allow_prune: Annotated[
+        bool, typer.Option("--allow-prune", help="Apply it even if its filters deselect many published clusters.")
+    ] = False,
     wait: WaitOption = "1m",
     as_json: JsonOption = False,
 ) -> None:
@@ -98,7 +101,8 @@ def reload(
     from palette_sync.cli import ask as command
     from palette_sync.cli.diagnosis import Where
 
-    leave(command.reload(Where(config), instance, wait=seconds_of(wait, "--wait"), as_json=as_json))
+    seconds = seconds_of(wait, "--wait")
+    leave(command.reload(Where(config), instance, allow_prune=allow_prune, wait=seconds, as_json=as_json))
 
 
 @app.command()

@@ -17,6 +17,7 @@ from palette_sync.core.documents import DocumentError, Fields, present
 from palette_sync.core.due import renews_from
 from palette_sync.core.expiry import WARN_BEFORE, warning_due
 from palette_sync.core.model import AccessState
+from palette_sync.core.prune import absences_of
 from palette_sync.core.reasons import Reason
 from palette_sync.core.text import visible
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.model import ClusterRecord, InstanceState
+    from palette_sync.core.prune import Absence
 
 LONG_PASS = timedelta(hours=1)
 NAMED = 5  # clusters that the text of a problem names
@@ -205,17 +207,25 @@ def _of_snapshot(name: str, state: InstanceState, *, error: object) -> Iterable[
 
 
 def _held(name: str, state: InstanceState) -> Iterable[Problem]:
-    held = state.status.get("held")
-    if not isinstance(held, dict) or not (uids := held.keys() & state.records.keys()):
-        return
-    names = tuple(sorted(state.records[uid].name for uid in uids))
-    yield Problem(
-        Reason.PRUNE_HELD,
-        name,
-        f"Palette no longer lists {_count(len(names), 'cluster')}, whose records are held: {_names(names)}",
-        command=f"palette-sync resync --allow-prune --instance {name}",
-        clusters=names,
-    )
+    """What the prune guard holds, by reason. A small loss that only waits for its confirmation is no problem."""
+    held: dict[Reason, dict[str, Absence]] = defaultdict(dict)
+    for uid, one in absences_of(state.status).items():
+        if one.held and uid in state.records:
+            held[one.reason][state.records[uid].name] = one
+    for reason, absences in sorted(held.items()):
+        names = tuple(sorted(absences))
+        first = min(absences.values(), key=lambda one: (one.until is None, one.until))
+        drops = f"; dropped at {first.until:%Y-%m-%d %H:%M} UTC if that lasts" if first.until else ""
+        yield Problem(
+            reason,
+            name,
+            f"Palette no longer lists {_count(len(names), 'cluster')}, whose records are held: {_names(names)}"
+            f" ({visible(first.message)}{drops})",
+            since=_first(one.since for one in absences.values()),
+            next_at=first.until,
+            command=f"palette-sync resync --allow-prune --instance {name}",
+            clusters=names,
+        )
 
 
 def _of_clusters(name: str, state: InstanceState, now: datetime) -> Iterable[Problem]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import present
 from palette_sync.core.model import AccessState, OidcAuth
+from palette_sync.core.prune import absences_of
 from palette_sync.core.reasons import Reason
 from palette_sync.core.snapshot_codec import record_to_dict
 
@@ -78,8 +79,7 @@ _USABLE = {AccessState.READY, AccessState.DEGRADED}
 
 
 def rows_of(state: InstanceState, now: datetime) -> list[Row]:
-    held = state.status.get("held")
-    uids = held.keys() if isinstance(held, dict) else ()
+    uids = {uid for uid, absence in absences_of(state.status).items() if absence.held}
     return [
         Row(record, state.credentials.get(uid), state.memory.get(uid), uid in uids, now)
         for uid, record in state.records.items()
