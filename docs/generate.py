@@ -45,6 +45,27 @@ def all_reasons() -> str:
     return "\n".join(parts).rstrip()
 
 
+def reasons_of_runbook() -> str:
+    """The runbook's sections: every reason of a cluster or of the status, each under a heading that can be linked."""
+    parts = []
+    for reason in Reason:
+        if not reason.shown & (Shown.RECORD | Shown.STATUS):
+            continue
+        look = f"`palette-sync clusters --reason {reason}`, then `palette-sync show CLUSTER` for the message."
+        if Shown.RECORD not in reason.shown:
+            look = "`palette-sync status` says what exactly, and since when."
+        parts += [
+            f"### {reason}",
+            "",
+            f"- What it means: {reason.meaning}",
+            f"- What palette-sync does by itself: {reason.by_itself}",
+            f"- What to look at: {look}",
+            f"- What to do: {reason.remedy or 'Nothing.'}",
+            "",
+        ]
+    return "\n".join(parts).rstrip()
+
+
 def _table(reasons: Iterable[Reason]) -> str:
     rows = [f"| `{one}` | {one.meaning} | {one.by_itself} | {one.remedy or '-'} |" for one in reasons]
     return "\n".join(["| reason | meaning | what palette-sync does | what you can do |", "|---|---|---|---|", *rows])
@@ -201,6 +222,7 @@ def _unpadded(text: str) -> bytes:
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "reasons"): reasons_of_records,
     ("docs/reasons.md", "reasons"): all_reasons,
+    ("docs/runbook.md", "reasons"): reasons_of_runbook,
     ("docs/redis-contract.md", "documents"): documents,
     ("docs/redis-contract.md", "reader"): reader,
     ("docs/redis-contract.md", "example"): example,

@@ -308,6 +308,7 @@ def test_the_document_of_a_problem_is_for_programs() -> None:
         "next_at": format_time(NOW),
         "remedy": Reason.FORBIDDEN.remedy,
         "command": "x",
+        "runbook": "docs/runbook.md#forbidden",
         "count": LISTED + 1,
         "clusters": list(many[:LISTED]),
     }
@@ -319,6 +320,7 @@ def test_the_document_of_a_problem_is_for_programs() -> None:
         "text",
         "by_itself",
         "remedy",
+        "runbook",
     }
 
 

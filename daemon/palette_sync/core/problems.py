@@ -105,6 +105,7 @@ def problem_document(problem: Problem) -> dict[str, object]:
         next_at=problem.next_at,
         remedy=problem.remedy or None,
         command=problem.command or None,
+        runbook=f"docs/runbook.md#{problem.reason.lower()}",
         count=len(problem.clusters) or None,
         clusters=list(problem.clusters[:LISTED]) or None,
     )
