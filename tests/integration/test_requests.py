@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from palette_sync.service.reload import Reloaded
 from palette_sync.service.requests import serve_requests
 from palette_sync.store import control
 from palette_sync.store.control import Answer, AnswerStatus, Verb, ask
@@ -42,8 +43,8 @@ class Daemon:
         self.asked.append((instance, allow_prune))
         return self.report_future
 
-    async def reload(self) -> list[str]:
-        return self.problems
+    async def reload(self, *, allow_prune: bool = False) -> Reloaded:
+        return Reloaded(self.problems)
 
 
 @asynccontextmanager
