@@ -28,8 +28,17 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from palette_sync.config.values import ApiKey, Duration, DurationOrNever, HttpsUrl, Names, ProxyUrl, parse_json
-from palette_sync.core.objects import metadata_problem
+from palette_sync.config.values import (
+    ApiKey,
+    Duration,
+    DurationOrNever,
+    DurationOrZero,
+    HttpsUrl,
+    Names,
+    ProxyUrl,
+    parse_json,
+)
+from palette_sync.core.objects import metadata_problem, owner_problem
 
 PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
@@ -169,6 +178,7 @@ class InheritedSettings(Section):
     prune_confirm: Duration = timedelta(minutes=10)
     prune_hold: DurationOrNever = timedelta(hours=24)
     refresh_interval: Duration = timedelta(minutes=10)
+    peek_interval: DurationOrZero = timedelta(seconds=30)
     refresh_cron: str | None = None
     verify_interval: Duration = timedelta(hours=1)
     cluster_timeout: Duration = timedelta(seconds=15)
@@ -264,6 +274,14 @@ class ServiceSettings(Section):
     log_format: Literal["auto", "json", "console"] = "auto"
     palette_rate_limits: bool = True
     strict_permissions: bool = False
+    owner: str | None = None
+
+    @field_validator("owner")
+    @classmethod
+    def _is_a_label(cls, value: str | None) -> str | None:
+        if value is not None and (problem := owner_problem(value)):
+            raise ValueError(problem)
+        return value
 
     @model_validator(mode="after")
     def _grace_before_deadline(self) -> ServiceSettings:
