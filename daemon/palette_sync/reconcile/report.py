@@ -135,6 +135,10 @@ def palette_change(before: ClusterRecord | None, after: ClusterRecord) -> Change
         return Change(
             after.uid, after.name, project_of(after), (Effect.PUBLISHED,), after.access.reason, after.access.message
         )
+    access = after.access
+    if (before.access.state, before.access.reason) != (access.state, access.reason):
+        # Not what Palette reports, but for example a token that has lapsed.
+        return Change(after.uid, after.name, project_of(after), (Effect.UPDATED,), access.reason, access.message)
     return Change(
         after.uid, after.name, project_of(after), (Effect.UPDATED,), Reason.PALETTE_CHANGED, _difference(before, after)
     )
