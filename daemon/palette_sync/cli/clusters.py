@@ -147,9 +147,13 @@ def _counts(states: Counter[AccessState]) -> list[str | tuple[str, str]]:
 def _print_absent(state: InstanceState, console: Console) -> None:
     """Say which records stay although Palette does not list their clusters, since when and until when."""
     for uid, one in sorted(_absent(state).items(), key=lambda entry: state.records[entry[0]].name):
-        until = f"until {format_time(one.until)}" if one.until else "until `palette-sync resync --allow-prune`"
-        since = format_time(one.since) if one.since else "?"
-        text = f"  not listed: {state.records[uid].name}: {one.reason}: {one.message}; since {since}, kept {until}"
+        until = format_time(one.until) if one.until else "a scheduled listing confirms it"
+        if one.until is None and one.counted_from is not None:
+            until = "`palette-sync resync --allow-prune`"
+        since = format_time(one.since)
+        text = (
+            f"  not listed: {state.records[uid].name}: {one.reason}: {one.message}; since {since}, kept until {until}"
+        )
         console.print(Text(visible(text), style="bold yellow" if one.held else "yellow"))
 
 

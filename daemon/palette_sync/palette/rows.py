@@ -154,6 +154,13 @@ def read_api_key(document: object, name: str, *, user_uid: str) -> ApiKeyInfo | 
     return min(found, key=lambda entry: entry[:2])[2] if found else None
 
 
+def read_permissions(document: object) -> frozenset[str]:
+    """Parse a `v1Permissions`: the names of all permissions. Raises Malformed."""
+    what = "a permission"
+    groups = [_object(one, what) for one in _array(document, "the list of permissions")]
+    return frozenset(str(name) for group in groups for name in _array(group.get("permissions"), "permissions"))
+
+
 def read_oidc(document: object) -> OidcSpec | None:
     """Parse a `v1SpectroClusterOidcSpec`, dropping its secret. None if issuer or client is missing."""
     what = "the OIDC configuration"

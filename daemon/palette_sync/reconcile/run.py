@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from palette_sync import palette
 from palette_sync.core.model import Discovery
 from palette_sync.core.prune import absences_of, prune
+from palette_sync.core.scopes import access_reduced
 from palette_sync.core.select import select
 from palette_sync.events import unless
 from palette_sync.reconcile.agenda import find_due, load
@@ -51,6 +52,7 @@ async def run_pass(
         now=context.now,
         guard=context.policy.guard,
         scheduled=context.options.scheduled,
+        access_reduced=access_reduced(before.state.scopes, discovery),
         allow=context.options.allow_prune,
     )
     names = await assign_names(context, before, selection, pruning)
