@@ -68,7 +68,8 @@ def test_once_plan_and_clusters_from_an_empty_store(
 
     listed = palette_sync("clusters", "--config", config, **redis)
     assert listed.code == 0
-    assert listed.out.count("ready") == 12
+    assert listed.out.count("  ready  ") == 12
+    assert "alpha: 6 ready; version" in listed.out
     document = palette_sync("clusters", "--config", config, "--json", "--instance", "alpha", **redis).document
     assert document["alpha"]["trusted"]
     assert len(document["alpha"]["clusters"]) == 6
