@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,9 +20,15 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
+from palette_sync import __version__
+from palette_sync.core.network import NetworkPolicy, Standing
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aiohappyeyeballs import AddrInfoType
+
+USER_AGENT = f"palette-sync/{__version__}"
 CHUNK = 64 * 1024
 
 
@@ -49,19 +56,59 @@ class Cause(StrEnum):
     """Why no complete answer arrived."""
 
     DNS = "dns"
+    ADDRESS = "address"
     CONNECT = "connect"
-    TLS = "tls"
+    TLS = "tls"  # the certificate does not verify
+    HANDSHAKE = "handshake"  # TLS failed in another way, for example because the port does not speak it
     TIMEOUT = "timeout"
     BROKEN = "broken"
     TOO_LARGE = "too-large"
 
 
 class TransportError(Exception):
-    """No complete answer arrived, because of `cause`. The text is safe to log."""
+    """No complete answer arrived, because of `cause`. The text is safe to log and to publish.
 
-    def __init__(self, cause: Cause, message: str) -> None:
+    `detail` is what happened in full, for the log only; empty where the text says all.
+    """
+
+    def __init__(self, cause: Cause, message: str, *, detail: str = "") -> None:
         super().__init__(message)
         self.cause = cause
+        self.detail = detail
+
+
+class _AddressRefused(OSError):
+    """The policy does not permit a connection to this address."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connects only to addresses that `network` permits. Names are judged by what they resolve to, at each connection.
+
+    `unnamed`: at least one address was tried that the operator has not named.
+    """
+
+    def __init__(self, network: NetworkPolicy, *, tls: ssl.SSLContext | bool, connections: int) -> None:
+        super().__init__(ssl=tls, limit=connections, limit_per_host=connections, socket_factory=self._socket)
+        self._network = network
+        self.unnamed = False
+
+    def _socket(self, info: AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = info
+        standing = self._network.judge(str(address[0]))
+        if standing is Standing.REFUSED:
+            raise _AddressRefused("the address is refused")
+        self.unnamed |= standing is Standing.UNNAMED
+        return socket.socket(family, kind, protocol)
+
+
+# Whoever chose the address must not learn from a published reason whether a port is closed, filtered or open: the
+# daemon would scan its own network for him. For addresses in `[network] allow` the cause is published.
+NOT_REACHED = "the server cannot be reached, or does not answer in time (the daemon's log has the cause)"
+_SAME_FOR_A_SCANNER = frozenset({Cause.CONNECT, Cause.TIMEOUT, Cause.BROKEN, Cause.HANDSHAKE})
+_ADDRESS_REFUSED = (
+    "has an address to which palette-sync does not connect, such as loopback or link-local; "
+    "if it is right, name its network in [network] allow"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +129,24 @@ def open_session(
     connections: int,
     connect_timeout: float = 10.0,
     proxy: str | None = None,
+    network: NetworkPolicy | None = None,
 ) -> aiohttp.ClientSession:
     """Open a session that verifies servers with `tls` (True = the system's trust). Call it inside the event loop.
 
     `connections` limits the open sockets; `connect_timeout` (seconds) limits DNS, TCP and TLS together. `proxy` is the
-    only proxy that is used.
+    only proxy that is used. `network` judges the address of each connection; None where the operator wrote the URL.
     """
-    connector = aiohttp.TCPConnector(ssl=tls, limit=connections, limit_per_host=connections)
+    connector = (
+        aiohttp.TCPConnector(ssl=tls, limit=connections, limit_per_host=connections)
+        if network is None
+        else _Connector(network, tls=tls, connections=connections)
+    )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
         trust_env=False,
+        headers={"User-Agent": USER_AGENT},
         proxy=proxy,
         raise_for_status=False,
     )
@@ -116,6 +169,37 @@ async def request(
     `timeout` (seconds) covers everything from connecting to the last byte; `max_body` counts decompressed bytes.
     Raises `TransportError`.
     """
+    try:
+        return await _request(
+            session,
+            method,
+            url,
+            headers=headers,
+            params=params,
+            body=body,
+            timeout=timeout,
+            max_body=max_body,
+            server_hostname=server_hostname,
+        )
+    except TransportError as error:
+        connector = session.connector
+        if error.cause in _SAME_FOR_A_SCANNER and isinstance(connector, _Connector) and connector.unnamed:
+            raise TransportError(Cause.CONNECT, NOT_REACHED, detail=str(error)) from None
+        raise
+
+
+async def _request(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None,
+    params: Mapping[str, str] | None,
+    body: bytes | None,
+    timeout: float,  # noqa: ASYNC109 - see `request`
+    max_body: int,
+    server_hostname: str | None,
+) -> Reply:
     host = "the server"
     try:
         host = _host_of(url)
@@ -143,10 +227,12 @@ async def request(
         raise TransportError(Cause.TLS, f"the certificate of {host} is not trusted: {reason}") from None
     except (aiohttp.ClientSSLError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "handshake failed"
-        raise TransportError(Cause.TLS, f"TLS with {host} failed: {str(reason)[:100]}") from None
+        raise TransportError(Cause.HANDSHAKE, f"TLS with {host} failed: {str(reason)[:100]}") from None
     except aiohttp.ClientProxyConnectionError:
         raise TransportError(Cause.CONNECT, f"cannot connect to the proxy for {host}") from None
     except aiohttp.ClientConnectorError as error:
+        if isinstance(error.os_error, _AddressRefused):
+            raise TransportError(Cause.ADDRESS, f"{host} {_ADDRESS_REFUSED}") from None
         raise TransportError(Cause.CONNECT, f"cannot connect to {host}: {_system_message(error.os_error)}") from None
     except (aiohttp.ClientError, ConnectionError, OSError, ValueError) as error:
         # aiohttp's parsers raise ValueError for some invalid data. The error texts may quote received data, so only the

@@ -27,7 +27,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from palette_sync.config.values import ApiKey, Duration, HttpsUrl, Names, ProxyUrl, parse_json
+from palette_sync.config.values import ApiKey, Duration, HttpsUrl, Names, Networks, ProxyUrl, parse_json
+from palette_sync.core.issuers import issuer_glob_problem
 from palette_sync.core.objects import metadata_problem
 
 PREFIX = "PALETTE_SYNC_"
@@ -74,10 +75,31 @@ class TrustSettings(Section):
     rules: Annotated[tuple[TrustRuleSettings, ...], BeforeValidator(parse_json)] = ()
 
 
+class IssuerSettings(Section):
+    issuer: str
+    clients: Names = ("*",)
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_a_glob(cls, value: str) -> str:
+        if problem := issuer_glob_problem(value):
+            raise ValueError(problem)
+        return value
+
+
+def _issuers(value: object) -> object:
+    """Accept a glob in place of a table, one in place of a list, and a list as JSON text."""
+    listed = (value,) if isinstance(value, str) and not value.lstrip().startswith(("[", "{")) else parse_json(value)
+    if isinstance(listed, list | tuple):
+        return tuple({"issuer": one} if isinstance(one, str) else one for one in listed)
+    return listed
+
+
 class OidcSettings(Section):
     provider: str = "spectrocloud"
     spectro_proxy: bool = True
     refresh_interval: Duration = timedelta(hours=1)
+    issuers: Annotated[tuple[IssuerSettings, ...], BeforeValidator(_issuers)] = ()
 
 
 class RbacRuleSettings(Section):
@@ -134,6 +156,7 @@ class RbacSettings(Section):
 class TokenSettings(Section):
     source: Literal["request", "secret"] = "request"
     validity: Duration = timedelta(hours=24)
+    shortest: Duration = timedelta(seconds=30)
     rotate_every: Duration = timedelta(days=30)
     overlap: Duration = timedelta(minutes=10)
 
@@ -259,6 +282,7 @@ class ServiceSettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     palette_rate_limits: bool = True
+    strict_permissions: bool = False
 
     @model_validator(mode="after")
     def _grace_before_deadline(self) -> ServiceSettings:
@@ -267,8 +291,20 @@ class ServiceSettings(Section):
         return self
 
 
+class NetworkSettings(Section):
+    allow: Networks = ()
+    deny: Networks = ()
+
+    @model_validator(mode="after")
+    def _differ(self) -> NetworkSettings:
+        if set(self.allow) & set(self.deny):
+            raise ValueError("allow and deny hold the same network; of two networks the smaller one decides")
+        return self
+
+
 class HttpSettings(Section):
     listen: str = "127.0.0.1:9464"
+    hosts: Names = ()
 
     @field_validator("listen")
     @classmethod
@@ -295,6 +331,7 @@ class Settings(BaseSettings):
     seal: Seal = SealSettings()
     service: ServiceSettings = ServiceSettings()
     http: HttpSettings = HttpSettings()
+    network: NetworkSettings = NetworkSettings()
     defaults: DefaultsSettings = DefaultsSettings()
 
     @field_validator("instances", mode="before")

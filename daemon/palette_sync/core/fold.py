@@ -1,7 +1,7 @@
 """Fold the result of work on a cluster into the record that is published and the memory that is kept. Pure.
 
 Stale data beats partial data (invariant 1, docs/architecture.md): a failure never removes the last good server,
-credential or version. It only changes `access`.
+credential or version. It only changes `access`. The exception is a login that the configuration does not allow.
 """
 
 from __future__ import annotations
@@ -55,11 +55,14 @@ class AccessGained:
 
 @dataclass(frozen=True, slots=True)
 class AccessFailed:
-    """Access could not be proven. `pending`: nothing is wrong, something is not available yet."""
+    """Access could not be proven. `pending`: nothing is wrong, something is not available yet. `withdrawn`: what was
+    published before must not be used any more.
+    """
 
     reason: Reason
     message: str
     pending: bool = False
+    withdrawn: bool = False
 
 
 def without_token(failure: AccessFailed) -> AccessFailed:
@@ -100,6 +103,8 @@ def fold_record(
     version = previous.kubernetes_version if previous else None
     if isinstance(verdict, AccessGained):
         server, auth, version = verdict.server, verdict.auth, verdict.kubernetes_version or version
+    elif isinstance(verdict, AccessFailed) and verdict.withdrawn:
+        server = auth = None
     usable = server is not None and (isinstance(auth, OidcAuth) or credential_alive)
     state, reason, message = _access(cluster, previous, verdict, auth, usable=usable)
     same = previous is not None and (previous.access.state, previous.access.reason) == (state, reason)

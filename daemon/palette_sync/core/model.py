@@ -21,6 +21,8 @@ SCHEMA = 1
 TENANT_SCOPE = "tenant"
 # Palette's words, as they appear in its rows.
 VIRTUAL_CLOUD_TYPE = "nested"
+# Characters of a cluster's CA as PEM. A record, CA included, stays below the 64 KiB that readers accept.
+LARGEST_CA = 20 * 1024
 RUNNING = "Running"
 GONE = frozenset({"Deleting", "Deleted"})
 # Foreign times outside these years are invalid: adding any interval to a time inside never leaves the calendar.

@@ -31,6 +31,7 @@ class KubeError(Exception):
 
     reason: Reason = Reason.FAILED
     outcome: ClassVar[RequestOutcome] = RequestOutcome.ERROR
+    detail: str = ""  # what happened in full, for the log only
 
 
 class Unauthorized(KubeError):
@@ -87,15 +88,18 @@ class Malformed(KubeError):
 
 
 class Unreachable(KubeError):
-    """No complete answer arrived. A refused certificate has the reason `CertificateRefused`."""
+    """No complete answer arrived. A refused certificate or address has a reason of its own."""
 
     reason = Reason.UNREACHABLE
     outcome = RequestOutcome.UNREACHABLE
 
-    def __init__(self, message: str, *, cause: Cause = Cause.BROKEN) -> None:
+    def __init__(self, message: str, *, cause: Cause = Cause.BROKEN, detail: str = "") -> None:
         super().__init__(message)
-        if cause is Cause.TLS:
+        self.detail = detail
+        if cause in {Cause.TLS, Cause.HANDSHAKE}:
             self.reason = Reason.CERTIFICATE_REFUSED
+        elif cause is Cause.ADDRESS:
+            self.reason = Reason.ADDRESS_REFUSED
 
 
 class ProxyAnswered(Unreachable):
@@ -108,6 +112,12 @@ class TokenNotFilled(KubeError):
     """The API server did not write a token into its Secret in time."""
 
     reason = Reason.TOKEN_NOT_FILLED
+
+
+class TokensTooShort(KubeError):
+    """The API server grants tokens for so short a time that they would have to be renewed all the time."""
+
+    reason = Reason.TOKENS_TOO_SHORT
 
 
 class TokenRejected(KubeError):
@@ -134,7 +144,7 @@ def unreachable(error: TransportError) -> KubeError:
     """Translate a failure of the transport."""
     if error.cause is Cause.TOO_LARGE:
         return Malformed(str(error))
-    return Unreachable(str(error), cause=error.cause)
+    return Unreachable(str(error), cause=error.cause, detail=error.detail)
 
 
 _BY_STATUS: dict[int, type[KubeError]] = {

@@ -22,7 +22,7 @@ from palette_sync.palette.errors import (
     TenantMismatch,
     Unauthorized,
 )
-from palette_sync.palette.listing import read_listing
+from palette_sync.palette.listing import Room, read_listing
 from palette_sync.palette.rows import (
     ApiKeyInfo,
     UserInfo,
@@ -137,6 +137,7 @@ class _Walk:
         self._include_virtual = include_virtual
         self._timeout = listing_timeout
         self._body = search_body(include_virtual=include_virtual)
+        self._room = Room()
 
     async def list_all(self, projects: list[Project], *, tenant_scope: bool) -> tuple[Listing, ...]:
         """List the projects, and the tenant scope if wanted, concurrently. Each cluster is in one listing only."""
@@ -157,7 +158,7 @@ class _Walk:
 
     async def _rows(self, project: Project | None) -> list[Cluster]:
         scope = project.uid if project is not None else None
-        return await read_listing(self._client, SEARCH, self._body, read_cluster, project=scope)
+        return await read_listing(self._client, SEARCH, self._body, read_cluster, project=scope, room=self._room)
 
     def _project_listing(self, outcome: Outcome[Project | None, list[Cluster]]) -> Listing:
         project = outcome.key

@@ -106,6 +106,12 @@ class Unreachable(PaletteError):
         self.retryable = retryable
 
 
+class FileTooLarge(PaletteError):
+    """Palette did answer, but the cluster's file is larger than what is read."""
+
+    outcome = RequestOutcome.MALFORMED
+
+
 class Malformed(PaletteError):
     """The answer does not match Palette's API description."""
 

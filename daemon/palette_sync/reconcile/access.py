@@ -81,7 +81,7 @@ async def grant(
         if decided.issue and not dry_run:
             if desired.token_source == "request":  # noqa: S105 - a mode's name
                 credential = await kube.request_token(
-                    api, desired, decided.secret, key=key, validity=token_policy.validity, now=now
+                    api, desired, decided.secret, key=key, policy=token_policy, now=now
                 )
             else:
                 credential = await kube.read_secret_token(
@@ -158,9 +158,10 @@ async def replace_legacy(
     *,
     timeout: float,  # noqa: ASYNC109 - of each request
     dry_run: bool,
+    requests: kube.Requests | None = None,
 ) -> tuple[str, ...]:
     """Delete the legacy token Secrets and return their names. Raises KubeError, KubeconfigError."""
-    async with kube.KubeApi(admin.server, admin.credential, timeout=timeout) as api:
+    async with kube.KubeApi(admin.server, admin.credential, timeout=timeout, requests=requests) as api:
         actions = plan_replace_legacy(desired, await kube.observe(api, desired))
         for action in () if dry_run else actions:
             with contextlib.suppress(kube.NotFound):  # somebody else deleted it

@@ -18,6 +18,7 @@ import structlog
 from palette_sync import kube, oidc, palette
 from palette_sync.core.due import has_access
 from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
+from palette_sync.core.issuers import issuer_problem
 from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.plan import TokenNeed
 from palette_sync.core.reasons import Reason
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LARGE_FILE = 16 * 1024  # characters of a kubeconfig that is parsed off the event loop
 log = structlog.get_logger(__name__)
 
 ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
@@ -106,6 +106,9 @@ class ClusterWorker:
             verdict = explain(error, self._policy)
             if verdict is None:
                 raise
+            if detail := getattr(error, "detail", ""):
+                key = item.candidate.key
+                log.info("cluster_not_reached", instance=key.instance, cluster=key.uid, reason=detail)
             worked = ClusterResult(verdict)
             record = item.candidate.record
             if item.due.reason is Reason.ISSUER_DUE and record is not None and isinstance(record.auth, OidcAuth):
@@ -127,7 +130,7 @@ class ClusterWorker:
         """
         try:
             return await self._oidc(item)
-        except (palette.NotFound, palette.NotPermitted, OidcNotConfigured, kube.KubeconfigError):
+        except (palette.NotFound, palette.NotPermitted, OidcNotConfigured, IssuerNotAllowed, kube.KubeconfigError):
             return await self._service_account(item)
         except (palette.PaletteError, oidc.IssuerError):
             record = item.candidate.record
@@ -142,8 +145,12 @@ class ClusterWorker:
         spec = await palette.oidc_spec(self._client, cluster)
         if spec is None:
             raise OidcNotConfigured
+        if problem := issuer_problem(spec.issuer_url, spec.client_id):
+            raise oidc.IssuerRefused(problem)
+        if not policy.oidc.issuers.allows(spec.issuer_url, spec.client_id):
+            raise IssuerNotAllowed(spec.issuer_url, spec.client_id)
         text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
-        server = await _off_loop(text, partial(kube.parse_server_only, text, ca_pem=item.candidate.ca_pem))
+        server = await asyncio.to_thread(partial(kube.parse_server_only, text, ca_pem=item.candidate.ca_pem))
         await self._issuers.get(spec.issuer_url, spec.ca_pem)
         async with self._slots:
             version = await kube.probe_version(
@@ -175,7 +182,7 @@ class ClusterWorker:
                 admin = await self._admin(item)
                 if admin.server == record.server:
                     raise
-                log.info("server_moved", cluster=item.candidate.key.uid, reason=str(error))
+                log.info("server_moved", cluster=item.candidate.key.uid, reason=error.detail or str(error))
             else:
                 if checked.healthy:
                     memory = item.candidate.memory
@@ -217,7 +224,13 @@ class ClusterWorker:
                 raise
 
     async def _grant(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> ClusterResult:
-        """Repair, and issue if needed. A token that is kept is verified after the repair, and replaced if dead."""
+        """Repair, and issue if needed. A token that is kept is verified after the repair, and replaced if dead.
+
+        A token goes only to the server for which it was issued: another server gets one of its own.
+        """
+        record = item.candidate.record
+        if not need.issue and (record is None or admin.server != record.server):
+            need = TokenNeed(issue=True, reason=Reason.SERVER_REPLACED)
         async with self._slots, asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
             granted = await self._grant_once(item, admin, need)
             actions = granted.actions
@@ -282,7 +295,7 @@ class ClusterWorker:
 
     async def _admin(self, item: DueCluster) -> kube.AdminAccess:
         text = await palette.admin_kubeconfig(self._client, item.candidate.cluster)
-        return await _off_loop(text, partial(kube.parse, text, ca_pem=item.candidate.ca_pem))
+        return await asyncio.to_thread(partial(kube.parse, text, ca_pem=item.candidate.ca_pem))
 
     async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
@@ -301,17 +314,46 @@ class ClusterWorker:
         return checked
 
 
-async def _off_loop(text: Secret, parse: Callable[[], T]) -> T:
-    """Parse a kubeconfig, a large one in a thread, so that it does not block the event loop."""
-    return parse() if len(text.reveal()) < LARGE_FILE else await asyncio.to_thread(parse)
-
-
 class OidcNotConfigured(Exception):
     """Palette names no issuer or no client for the cluster."""
 
 
+class IssuerNotAllowed(Exception):
+    """The configuration does not allow the issuer and client that Palette names for the cluster."""
+
+    def __init__(self, issuer: str, client: str) -> None:
+        super().__init__(issuer, client)
+        self.issuer = issuer
+        self.client = client
+
+
 def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
     """Turn an error of a cluster, Palette or an issuer into a verdict; None for any other error."""
+    match error:
+        case palette.PaletteError():
+            return _explain_palette(error)
+        case OidcNotConfigured():
+            return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
+        case IssuerNotAllowed():
+            return AccessFailed(
+                Reason.ISSUER_NOT_ALLOWED,
+                f"the issuer {error.issuer} with the client {error.client} is not allowed; to allow it, write below "
+                f"[instances.{policy.instance}.oidc]: {policy.oidc.issuers.line(error.issuer)}",
+                pending=True,
+                withdrawn=True,
+            )
+        case oidc.IssuerError():
+            return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
+        case kube.KubeconfigError() | kube.KubeError():
+            return AccessFailed(error.reason, str(error))
+        case TimeoutError():
+            return AccessFailed(
+                Reason.UNREACHABLE, f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"
+            )
+    return None
+
+
+def _explain_palette(error: palette.PaletteError) -> AccessFailed:
     match error:
         case palette.NotFound():
             return AccessFailed(
@@ -323,20 +365,6 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
                 f"Palette refuses the kubeconfig; the API key's user needs {ADMIN_PERMISSION} "
                 "(for OIDC clusters cluster.get) in this project",
             )
-        case palette.PaletteError():
-            return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))
-        case OidcNotConfigured():
-            return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
-        case oidc.IssuerError():
-            return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
-        case kube.KubeconfigError():
-            return AccessFailed(error.reason, str(error))
-        case kube.Blocked():
-            return AccessFailed(error.reason, str(error))
-        case kube.KubeError():
-            return AccessFailed(error.reason, str(error))
-        case TimeoutError():
-            return AccessFailed(
-                Reason.UNREACHABLE, f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"
-            )
-    return None
+        case palette.FileTooLarge():
+            return AccessFailed(Reason.KUBECONFIG_TOO_LARGE, str(error))
+    return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))

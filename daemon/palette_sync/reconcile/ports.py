@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Secret
+    from palette_sync.core.network import NetworkPolicy
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.names import NameBook
@@ -44,10 +45,10 @@ class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
     `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
-    clusters in flight. `facts` go into the status document. `kube_recorder` receives each request to a cluster: its
-    operation and its outcome. Once `stopping` is set no more clusters are admitted; once `late` is set those still at
-    work are cancelled. Either way what was issued is published before the pass ends; if the store fails, `keep`
-    receives the rest.
+    clusters in flight. `network` says to which addresses of clusters and issuers they may connect. `facts` go into the
+    status document. `kube_recorder` receives each request to a cluster: its operation and its outcome. Once `stopping`
+    is set no more clusters are admitted; once `late` is set those still at work are cancelled. Either way what was
+    issued is published before the pass ends; if the store fails, `keep` receives the rest.
     """
 
     policy: InstancePolicy
@@ -58,6 +59,7 @@ class Ports:
     names: NameBook
     clock: Callable[[], datetime]
     concurrency: int
+    network: NetworkPolicy
     may_issue: Callable[[], bool] = lambda: True
     facts: Callable[[], Mapping[str, object]] = dict
     kube_recorder: Callable[[str, str], None] = lambda _api, _outcome: None

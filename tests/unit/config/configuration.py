@@ -13,6 +13,7 @@ from palette_sync.config.settings import (
     DefaultsSettings,
     HttpSettings,
     InstanceSettings,
+    NetworkSettings,
     OidcSettings,
     RbacSettings,
     RedisSettings,
@@ -81,6 +82,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "seal": SealSettings,
     "service": ServiceSettings,
     "http": HttpSettings,
+    "network": NetworkSettings,
 }
 SUBTABLES = {"auth", "oidc", "rbac", "token", "trust"}
 FILE_KEYS = {("instances.prod", "api_key_file"), ("redis", "url_file"), ("seal", "keys_file")}
