@@ -89,6 +89,21 @@ def test_check_finds_everything_in_order_and_warns_of_wide_rights(
     assert "the API key expires in" in checked.out or "never expires" in checked.out
 
 
+def test_check_prints_the_line_that_allows_an_issuer(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    config = tmp_path / "config.toml"
+    whole = config.read_text()
+    config.write_text(whole + "\n[instances.alpha.oidc]\nissuers = ['https://login.example/*']\n")
+
+    checked = palette_sync("check", "--config", config, **redis)
+
+    lines = [line for line in checked.out.splitlines() if "issuers = [" in line]
+    assert len(lines) == 1, "alpha's; bravo allows its own Palette"
+    config.write_text(whole + "\n[instances.alpha.oidc]\n" + lines[0].partition("]: ")[2] + "\n")
+    assert "is not allowed" not in palette_sync("check", "--config", config, **redis).out
+
+
 def test_check_shows_on_a_terminal_what_it_waits_for(
     world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
 ) -> None:

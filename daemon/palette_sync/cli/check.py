@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from palette_sync.config import InstanceSettings, Settings
     from palette_sync.core.model import Discovery
+    from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import Limits, PaletteClient
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
@@ -149,7 +150,8 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
     from palette_sync.palette import PaletteError, Unauthorized, discover
 
     findings: list[Finding] = []
-    filters = policy_of(name, settings).filters
+    policy = policy_of(name, settings)
+    filters = policy.filters
     try:
         async with client_of(name, settings, limits) as client:
             found = await discover(
@@ -160,6 +162,7 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
                 tenant=settings.tenant,
             )
             findings += _discovered(name, found, settings)
+            findings += await _issuer_findings(policy, found, client)
             findings += await _key_expiry(name, settings, client)
     except Unauthorized as error:
         findings.append(
@@ -212,6 +215,21 @@ def _discovered(name: str, found: Discovery, settings: InstanceSettings) -> list
             )
         )
     return findings
+
+
+async def _issuer_findings(policy: InstancePolicy, found: Discovery, client: PaletteClient) -> list[Finding]:
+    from palette_sync.cli.issuers import refused_issuers
+
+    rows = [cluster for listing in found.listings for cluster in listing.clusters]
+    return [
+        Finding(
+            WARNING,
+            policy.instance,
+            f"{count} clusters name the OIDC issuer {issuer} with the client {client_id}, which is not allowed",
+            f"if it is yours, write below [instances.{policy.instance}.oidc]: {policy.oidc.issuers.line(issuer)}",
+        )
+        for (issuer, client_id), count in (await refused_issuers(client, policy, rows)).items()
+    ]
 
 
 async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClient) -> list[Finding]:
