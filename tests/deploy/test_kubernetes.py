@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = DEPLOY / "kubernetes"
-KINDS = {"Deployment": "V1Deployment", "Service": "V1Service", "ConfigMap": "V1ConfigMap"}
+KINDS = {
+    "Deployment": "V1Deployment",
+    "Service": "V1Service",
+    "ConfigMap": "V1ConfigMap",
+    "NetworkPolicy": "V1NetworkPolicy",
+}
 _CONTAINER = re.compile(r"(list|dict)[\[(](?:str, ?)?([^\])]+)[\])]")
 _PLAIN = {"str": str, "int": int, "bool": bool, "float": float}
 
@@ -164,3 +170,22 @@ def test_the_image_is_pinned(container: dict[str, Any]) -> None:
     from palette_sync import __version__
 
     assert container["image"] == f"palette-sync:{__version__}"
+
+
+def test_the_network_policy_closes_link_local_and_opens_what_the_daemon_needs(
+    manifests: dict[str, Any], container: dict[str, Any]
+) -> None:
+    spec = manifests["NetworkPolicy"]["spec"]
+    labels = manifests["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    (ingress,) = spec["ingress"]
+    assert [one["port"] for one in ingress["ports"]] == [one["containerPort"] for one in container["ports"]]
+
+    names, anywhere = spec["egress"]
+    assert {one["port"] for one in names["ports"]} == {53}
+    assert "ports" not in anywhere, "an API server may listen at any port"
+    metadata = ip_address("169.254.169.254")
+    blocks = [one["ipBlock"] for one in anywhere["to"]]
+    assert {ip_network(block["cidr"]).prefixlen for block in blocks} == {0}
+    assert any(metadata in ip_network(one) for block in blocks for one in block["except"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from palette_sync.core.model import AccessState, OidcAuth, ServiceAccountAuth
 from palette_sync.reconcile.report import Effect
 from palette_sync.simulator import Fault
@@ -459,3 +461,29 @@ async def test_without_an_allowed_network_nothing_on_loopback_is_connected_to(st
     assert reasons == {"AddressRefused", "IssuerUnavailable"}
     assert stage.kube_requests() == 0
     assert stage.simulator.requests.count("issuer") == 0
+
+
+EVIL = '\x1b[2Jweb\u202e"; x: [\r\nSet-Cookie: a\u2028\x00é'
+
+
+@pytest.mark.parametrize("oidc_share", [0.0, 1.0], ids=["service account", "OIDC"])
+async def test_names_lose_their_control_characters_before_they_are_stored(stage_of: Any, oidc_share: float) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=oidc_share, tenant_scoped=0)
+    world = stage.simulator.world
+    for uid in world.clusters:
+        world.rename_cluster(uid, EVIL)
+        world.cluster(uid).tags.append(f"note:{EVIL}")
+        world.set_health(uid, EVIL)
+    for project in world.instances["alpha"].projects:
+        world.rename_project(project, EVIL)
+
+    await stage.run()
+
+    state = await stage.state()
+    assert {one.access.state for one in state.records.values()} == {AccessState.READY}
+    for record in state.records.values():
+        facts = record.palette
+        assert record.project is not None
+        stored = (record.name, record.title, record.project.name, facts.health, *facts.tags)
+        assert all(text.isprintable() and text for text in stored)
+    assert all(scope.name.isprintable() for scope in state.scopes.values())

@@ -46,6 +46,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
 
         chosen = chosen_instances(settings, instances)
         findings = [Finding(OK, "configuration", f"valid; instances: {', '.join(settings.instances)}")]
+        findings += [Finding(WARNING, "permissions", where) for where in settings.exposed]
         sealer = sealer_of(settings)
         if settings.seal == "none":
             findings.append(

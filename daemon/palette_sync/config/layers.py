@@ -5,11 +5,14 @@ Later layers win: 1. the TOML file; 2. secret files in a directory (`PALETTE_SYN
 into every instance, and each `<key>_file` is replaced by the content of its file.
 
 What cannot be read is collected in `problems`, so that all of it is reported at once. No problem contains a value.
+`exposed` lists the files with secrets that every user of the machine can read.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
+import stat
 import tomllib
 from copy import deepcopy
 from itertools import takewhile
@@ -43,6 +46,7 @@ class Layers:
         """Read every layer. Raises ConfigError if the file itself cannot be read."""
         self.path = path
         self.problems: list[str] = []
+        self.exposed: list[str] = []
         self._unread: set[tuple[str, ...]] = set()
         self.file = self._read_toml()
         self._resolve_paths(self.file, path.parent)
@@ -90,7 +94,10 @@ class Layers:
 
     def _read_toml(self) -> Document:
         try:
-            return tomllib.loads(self.path.read_text(encoding="utf-8-sig"))
+            document = tomllib.loads(self.path.read_text(encoding="utf-8-sig"))
+            if _holds_secrets(document):
+                self._look_who_reads(self.path.stat(), str(self.path))
+            return document
         except FileNotFoundError:
             remedy = "copy config.example.toml there, or name another file with --config"
             raise ConfigError([f"{self.path}: there is no such file; {remedy}"]) from None
@@ -179,6 +186,7 @@ class Layers:
         try:
             with file.open("rb") as stream:
                 content = stream.read(_LARGEST_SECRET + 1)
+                self._look_who_reads(os.fstat(stream.fileno()), where)
             if len(content) <= _LARGEST_SECRET:
                 return content.decode("utf-8-sig").strip()
             self.problems.append(f"{where}: the file is larger than 64 KiB, too large for a secret; correct the path")
@@ -189,6 +197,11 @@ class Layers:
         except ValueError:
             self.problems.append(f"{where}: must be the path of a file")  # it contains a NUL
         return None
+
+    def _look_who_reads(self, status: os.stat_result, where: str) -> None:
+        """Note a file with secrets that every user of the machine can read."""
+        if status.st_mode & stat.S_IROTH:
+            self.exposed.append(f"{where}: the file can be read by every user; take that right away: chmod o-r")
 
     def _resolve_paths(self, table: Document, base: Path, *above: str) -> None:
         """Make relative paths in the file relative to the file, not to where the process starts."""
@@ -230,6 +243,21 @@ def _merge(into: Document, layer: Document, *, same_layer: bool = False) -> Docu
         else:
             into[key] = value
     return into
+
+
+def _holds_secrets(document: Document) -> bool:
+    """Whether the configuration file itself holds an API key, a seal key, or a URL with a password."""
+    tables = [document.get("defaults"), *_values(document.get("instances"))]
+    redis, seal = document.get("redis"), document.get("seal")
+    return (
+        any(isinstance(table, dict) and "api_key" in table for table in tables)
+        or (isinstance(seal, dict) and "keys" in seal)
+        or (isinstance(redis, dict) and "@" in str(redis.get("url", "")))
+    )
+
+
+def _values(table: object) -> list[Any]:
+    return list(table.values()) if isinstance(table, dict) else []
 
 
 def _nested(keys: list[str], value: str) -> Document:

@@ -31,8 +31,11 @@ def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False, include_context=False)
         raise ConfigError(layers.problems + problems_of(details, layers)) from None
+    if settings.service.strict_permissions:
+        layers.problems += layers.exposed
     if layers.problems:
         raise ConfigError(layers.problems)
+    settings._exposed = tuple(layers.exposed)  # noqa: SLF001 - of the same package; the fields are frozen
     return settings
 
 

@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PrivateAttr,
     SecretStr,
     Tag,
     ValidationInfo,
@@ -248,8 +249,9 @@ class RedisSettings(Section):
     @field_validator("prefix")
     @classmethod
     def _has_no_braces(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-zA-Z0-9._:-]+", value):
-            raise ValueError("may contain only letters, digits and . _ : -")
+        # No colon, which begins the instance in a key: the ACL patterns of one prefix must not match another's keys.
+        if not re.fullmatch(r"[a-zA-Z0-9._-]+", value):
+            raise ValueError("may contain only letters, digits and . _ -")
         return value
 
 
@@ -333,6 +335,12 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     network: NetworkSettings = NetworkSettings()
     defaults: DefaultsSettings = DefaultsSettings()
+    _exposed: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def exposed(self) -> tuple[str, ...]:
+        """The files with secrets that every user of the machine can read, by the key that names each."""
+        return self._exposed
 
     @field_validator("instances", mode="before")
     @classmethod

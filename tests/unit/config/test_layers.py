@@ -215,3 +215,62 @@ def test_relative_paths_are_relative_to_the_file_not_to_the_working_directory(
     assert settings.instances["prod"].ca_file == config.path / "tls/ca.pem"
     assert settings.redis.ca_file == Path("/etc/redis-ca.pem")
     assert settings.redis.key_file == Path("/home/somebody/redis.key")
+
+
+def private(config: ConfigDirectory, *names: str) -> None:
+    for file in config.path.rglob("*"):
+        if file.is_file():
+            file.chmod(0o600 if file.name in names else 0o644)
+
+
+FILES = INSTANCE.replace('api_key = "some-key"', 'api_key_file = "api.key"') + '[seal]\nkeys_file = "seal.keys"\n'
+
+
+def test_a_file_with_secrets_that_everybody_can_read_is_named_without_its_path(config: ConfigDirectory) -> None:
+    config.write("api.key", "from-file\n")
+    config.write("seal.keys", "one AAAA\n")
+    config.write("secrets/redis__url", "redis://:password@redis\n")
+    config.load(FILES)
+    private(config, "seal.keys")
+
+    settings = load(config.file, environ={"PALETTE_SYNC_SECRETS_DIR": str(config.path / "secrets")})
+
+    assert [
+        where.partition(": the file can be read")[0].replace(str(config.file), "FILE") for where in settings.exposed
+    ] == [
+        "secret redis__url",
+        "FILE: instances.prod.api_key_file",
+    ]
+    assert "api.key" not in "".join(settings.exposed)
+
+
+def test_with_strict_permissions_such_a_file_is_a_problem(config: ConfigDirectory) -> None:
+    config.write("api.key", "from-file\n").chmod(0o640)
+    config.write("seal.keys", "one AAAA\n").chmod(0o604)
+
+    problems = config.problems(FILES + "[service]\nstrict_permissions = true\n")
+
+    assert problems == ["FILE: seal.keys_file: the file can be read by every user; take that right away: chmod o-r"]
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        pytest.param(MINIMAL, True, id="an API key"),
+        pytest.param(
+            MINIMAL.replace('api_key = "some-key"', "") + '[defaults]\napi_key = "some-key"\n', True, id="inherited"
+        ),
+        pytest.param(FILES + '[redis]\nurl = "redis://u:p@h"\n', True, id="a password of Redis"),
+        pytest.param(INSTANCE + '[seal]\nkeys = "one AAAA"\n', True, id="seal keys"),
+        pytest.param(FILES + '[redis]\nurl = "redis://h"\n', False, id="no secret"),
+    ],
+)
+def test_the_configuration_file_counts_if_it_holds_a_secret(
+    config: ConfigDirectory, text: str, *, counts: bool
+) -> None:
+    config.write("api.key", "from-file\n").chmod(0o600)
+    config.write("seal.keys", "one AAAA\n").chmod(0o600)
+    config.file.touch()
+    config.file.chmod(0o644)
+
+    assert bool(config.load(text).exposed) is counts

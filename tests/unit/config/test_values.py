@@ -136,7 +136,7 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
         ),
         pytest.param(
             "[redis]\nprefix = '{a}'",
-            "redis.prefix: may contain only letters, digits and . _ : -",
+            "redis.prefix: may contain only letters, digits and . _ -",
             id="a prefix that would break the hash tag",
         ),
         pytest.param(
