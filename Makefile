@@ -164,15 +164,6 @@ lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files 
 		UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt || exit 1; done
 
-# Of the images that deploy/Dockerfile and docker-compose.yml name by tag.
-IMAGES = $(shell sed -nE 's/^ARG BASE=([^@]*).*/\1/p' deploy/Dockerfile; sed -nE 's/^ *image: (.*\/.*)/\1/p' docker-compose.yml | sort -u)
-
-.PHONY: image-digests
-image-digests: ## print each base image with its present digest (needs docker and its registry)
-	@for image in $(IMAGES); do \
-		digest=$$(docker buildx imagetools inspect "$$image" --format '{{.Manifest.Digest}}') || exit 1; \
-		echo "$$image@$$digest"; done
-
 .PHONY: clean
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \

@@ -11,6 +11,7 @@ from rich.text import Text
 from palette_sync.cli.console import out, print_json, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
+from palette_sync.config.load import EXPOSED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,6 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
 
         chosen = chosen_instances(settings, instances)
         findings = [Finding(OK, "configuration", f"valid; instances: {', '.join(settings.instances)}")]
-        findings += [Finding(WARNING, "permissions", where) for where in settings.exposed]
         sealer = sealer_of(settings)
         if settings.seal == "none":
             findings.append(
@@ -56,6 +56,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
             )
         else:
             findings.append(Finding(OK, "seal", "the keys are valid"))
+        findings += [Finding(WARNING, "permissions", where, EXPOSED) for where in settings.exposed_secrets]
         limits = Limits(enabled=settings.service.palette_rate_limits)
         with progress_of(list(chosen), show=not as_json) as reporter:
             async with asyncio.TaskGroup() as group:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from palette_sync.cli.console import print_problems
 from palette_sync.cli.exits import Exit
 from palette_sync.config import ConfigError, load
-from palette_sync.service.secrecy import keep_memory_private
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,7 +33,6 @@ def run_command(
     from palette_sync.store.redis import LeaseHeld, StoreError
     from palette_sync.store.seal import SealKeyError
 
-    keep_memory_private()
     try:
         settings = load(config)
     except ConfigError as error:

@@ -19,18 +19,12 @@ def run(config: Path) -> Exit:
     """Exit 0: drained after SIGTERM or SIGINT; 1: a crash, or Redis or the port fails; 78: wrong configuration."""
 
     async def work(settings: Settings) -> Exit:
-        import structlog
-
         from palette_sync.assembly.instance import open_shared
         from palette_sync.service.daemon import Daemon, Outcome
         from palette_sync.service.systemd import Notifier
         from palette_sync.telemetry.endpoint import EndpointError
         from palette_sync.telemetry.metrics import Metrics
 
-        log = structlog.get_logger(__name__)
-
-        for where in settings.exposed:
-            log.warning("secrets_exposed", reason=where)
         metrics = Metrics()
         writer.count_drops(metrics.log_lines_dropped)
         notifier = Notifier.from_environment(os.environ)
@@ -43,7 +37,9 @@ def run(config: Path) -> Exit:
                 return Exit.FAILED
         return Exit.OK if outcome is Outcome.STOPPED else Exit.FAILED
 
+    from palette_sync.service.memory_protection import protect_memory
     from palette_sync.telemetry.log_writer import standard_error_in_background
 
+    protect_memory()
     with standard_error_in_background() as writer:
         return run_command(config, work)

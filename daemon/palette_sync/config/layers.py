@@ -5,15 +5,15 @@ Later layers win: 1. the TOML file; 2. secret files in a directory (`PALETTE_SYN
 into every instance, and each `<key>_file` is replaced by the content of its file.
 
 What cannot be read is collected in `problems`, so that all of it is reported at once. No problem contains a value.
-`exposed` lists the files with secrets that every user of the machine can read.
+`exposed` collects the keys whose secret file other users of the machine can read.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 import stat
 import tomllib
+from contextlib import suppress
 from copy import deepcopy
 from itertools import takewhile
 from pathlib import Path
@@ -69,6 +69,8 @@ class Layers:
                 self._read_file_key(instance, "api_key", "instances", name)
         self._read_file_key(document.get("redis"), "url", "redis")
         self._read_file_key(document.get("seal"), "keys", "seal")
+        self._check_private_key(document.get("redis"))
+        self._check_inline_secrets()
         return document
 
     def source_of(self, location: Location) -> str:
@@ -94,10 +96,7 @@ class Layers:
 
     def _read_toml(self) -> Document:
         try:
-            document = tomllib.loads(self.path.read_text(encoding="utf-8-sig"))
-            if _holds_secrets(document):
-                self._look_who_reads(self.path.stat(), str(self.path))
-            return document
+            return tomllib.loads(self.path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             remedy = "copy config.example.toml there, or name another file with --config"
             raise ConfigError([f"{self.path}: there is no such file; {remedy}"]) from None
@@ -178,6 +177,29 @@ class Layers:
             section[key] = text
             self._unread.discard((*table, key))
 
+    def _check_private_key(self, redis: object) -> None:
+        """The Redis client itself reads this file, so only its permissions are looked at here."""
+        given = redis.get("key_file") if isinstance(redis, dict) else None
+        if isinstance(given, str):
+            with suppress(OSError, ValueError):
+                self._note_if_exposed(Path(given), f"{self.source_of(('redis', 'key_file'))}: redis.key_file")
+
+    def _check_inline_secrets(self) -> None:
+        """The configuration file is a secret file itself where it holds secrets."""
+        instances = self.file.get("instances")
+        tables = [self.file.get("defaults"), *(instances.values() if isinstance(instances, dict) else ())]
+        inline = any(isinstance(table, dict) and "api_key" in table for table in tables)
+        seal, redis = self.file.get("seal"), self.file.get("redis")
+        inline |= isinstance(seal, dict) and "keys" in seal
+        inline |= isinstance(redis, dict) and "@" in str(redis.get("url"))
+        if inline:
+            with suppress(OSError):
+                self._note_if_exposed(self.path, f"{self.path}: holds secrets")
+
+    def _note_if_exposed(self, file: Path, where: str) -> None:
+        if readable_by_others(file):
+            self.exposed.append(where)
+
     def _read_secret(self, file: Path, where: str) -> str | None:
         """Return the stripped content, or None after adding a problem.
 
@@ -186,8 +208,8 @@ class Layers:
         try:
             with file.open("rb") as stream:
                 content = stream.read(_LARGEST_SECRET + 1)
-                self._look_who_reads(os.fstat(stream.fileno()), where)
             if len(content) <= _LARGEST_SECRET:
+                self._note_if_exposed(file, where)
                 return content.decode("utf-8-sig").strip()
             self.problems.append(f"{where}: the file is larger than 64 KiB, too large for a secret; correct the path")
         except OSError as error:
@@ -197,11 +219,6 @@ class Layers:
         except ValueError:
             self.problems.append(f"{where}: must be the path of a file")  # it contains a NUL
         return None
-
-    def _look_who_reads(self, status: os.stat_result, where: str) -> None:
-        """Note a file with secrets that every user of the machine can read."""
-        if status.st_mode & stat.S_IROTH:
-            self.exposed.append(f"{where}: the file can be read by every user; take that right away: chmod o-r")
 
     def _resolve_paths(self, table: Document, base: Path, *above: str) -> None:
         """Make relative paths in the file relative to the file, not to where the process starts."""
@@ -220,6 +237,16 @@ class Layers:
                     self.problems.append(
                         f"{self.path}: {where}: names the home of an unknown user; write the full path"
                     )
+
+
+def readable_by_others(file: Path) -> bool:
+    """Whether users outside of the file's owner and group can read it: its own mode and that of each folder above.
+
+    Raises OSError.
+    """
+    path = file.resolve()
+    reachable = all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
+    return reachable and bool(path.stat().st_mode & stat.S_IROTH)
 
 
 def closest(name: str, options: Iterable[str]) -> str:
@@ -243,21 +270,6 @@ def _merge(into: Document, layer: Document, *, same_layer: bool = False) -> Docu
         else:
             into[key] = value
     return into
-
-
-def _holds_secrets(document: Document) -> bool:
-    """Whether the configuration file itself holds an API key, a seal key, or a URL with a password."""
-    tables = [document.get("defaults"), *_values(document.get("instances"))]
-    redis, seal = document.get("redis"), document.get("seal")
-    return (
-        any(isinstance(table, dict) and "api_key" in table for table in tables)
-        or (isinstance(seal, dict) and "keys" in seal)
-        or (isinstance(redis, dict) and "@" in str(redis.get("url", "")))
-    )
-
-
-def _values(table: object) -> list[Any]:
-    return list(table.values()) if isinstance(table, dict) else []
 
 
 def _nested(keys: list[str], value: str) -> Document:

@@ -28,7 +28,16 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from palette_sync.config.values import ApiKey, Duration, HttpsUrl, Names, Networks, ProxyUrl, parse_json
+from palette_sync.config.values import (
+    ApiKey,
+    Duration,
+    DurationOrNever,
+    HttpsUrl,
+    Names,
+    Networks,
+    ProxyUrl,
+    parse_json,
+)
 from palette_sync.core.issuers import issuer_glob_problem
 from palette_sync.core.objects import metadata_problem
 
@@ -188,6 +197,9 @@ class InheritedSettings(Section):
     exclude_tags: Names = ()
     exclude_tenant_scoped_clusters: bool = False
     include_virtual: bool = False
+    include_imported: bool = True
+    prune_confirm: Duration = timedelta(minutes=10)
+    prune_hold: DurationOrNever = timedelta(hours=24)
     refresh_interval: Duration = timedelta(minutes=10)
     refresh_cron: str | None = None
     verify_interval: Duration = timedelta(hours=1)
@@ -249,7 +261,6 @@ class RedisSettings(Section):
     @field_validator("prefix")
     @classmethod
     def _has_no_braces(cls, value: str) -> str:
-        # No colon, which begins the instance in a key: the ACL patterns of one prefix must not match another's keys.
         if not re.fullmatch(r"[a-zA-Z0-9._-]+", value):
             raise ValueError("may contain only letters, digits and . _ -")
         return value
@@ -328,6 +339,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         validate_default=True,
     )
+    _exposed_secrets: tuple[str, ...] = PrivateAttr(default=())
     instances: dict[str, InstanceSettings]
     redis: RedisSettings = RedisSettings()
     seal: Seal = SealSettings()
@@ -335,12 +347,11 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     network: NetworkSettings = NetworkSettings()
     defaults: DefaultsSettings = DefaultsSettings()
-    _exposed: tuple[str, ...] = PrivateAttr(default=())
 
     @property
-    def exposed(self) -> tuple[str, ...]:
-        """The files with secrets that every user of the machine can read, by the key that names each."""
-        return self._exposed
+    def exposed_secrets(self) -> tuple[str, ...]:
+        """Where the configuration names secret files that other users of the machine can read."""
+        return self._exposed_secrets
 
     @field_validator("instances", mode="before")
     @classmethod

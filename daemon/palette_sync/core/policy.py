@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import encode_document
 from palette_sync.core.model import AuthMode
+from palette_sync.core.prune import Guard
 from palette_sync.core.select import AuthRule, CaRule, Filters, auth_mode
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class InstancePolicy:
     cluster_timeout: timedelta
     tenant: str | None = None
     ca_rules: tuple[CaRule, ...] = ()
+    guard: Guard = field(default_factory=Guard)
 
     def ca_of(self, cluster: Cluster) -> str | None:
         """The CA of the first rule that matches, as PEM; None = use the one in the kubeconfig."""

@@ -136,6 +136,7 @@ def read_cluster(row: object) -> Cluster:
         virtual=cloud_type.lower() == VIRTUAL_CLOUD_TYPE or bool(_part(virtual, "hostCluster", what).get("uid")),
         paused=_text(_part(virtual, "lifecycleStatus", what), "status", what) in _PAUSED,
         permissions=_permissions(annotations),
+        imported=_imported(summary, _part(status, "clusterImport", what)),
     )
 
 
@@ -220,6 +221,13 @@ def _project_uid(document: dict[str, object], key: str) -> str:
     if uid and not _UID.fullmatch(uid):
         raise Malformed("a cluster's project has an invalid uid")
     return uid
+
+
+def _imported(summary: dict[str, object], cluster_import: dict[str, object]) -> bool:
+    """Whether Palette did not make the cluster. Rows of the dashboard have `isBrownfield`; `importMode` is in those of
+    the metadata search, as `read-only` where the import is not a full one.
+    """
+    return cluster_import.get("isBrownfield") is True or bool(_text(summary, "importMode", "a cluster"))
 
 
 def _tags(labels: dict[str, object]) -> tuple[str, ...]:

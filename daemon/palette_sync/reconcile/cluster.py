@@ -365,6 +365,8 @@ def _explain_palette(error: palette.PaletteError) -> AccessFailed:
                 f"Palette refuses the kubeconfig; the API key's user needs {ADMIN_PERMISSION} "
                 "(for OIDC clusters cluster.get) in this project",
             )
+        case palette.ProjectUnavailable():
+            return AccessFailed(Reason.PROJECT_UNAVAILABLE, str(error))
         case palette.FileTooLarge():
             return AccessFailed(Reason.KUBECONFIG_TOO_LARGE, str(error))
     return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))

@@ -18,6 +18,7 @@ from palette_sync.simulator.certificates import Authority, SharedKeys, key_pem
 from palette_sync.simulator.kube_api import KubeApi
 from palette_sync.simulator.kube_store import KubeStore
 from palette_sync.simulator.kube_tokens import TokenAuthority
+from palette_sync.simulator.palette_behaviour import Behaviour
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -29,6 +30,18 @@ if TYPE_CHECKING:
     from palette_sync.simulator.request_log import CredentialKind
 
 KeyPermission = Literal["tenant", "project"]
+# The rights of the key's user, as far as the simulated requests need them.
+ALL_RIGHTS = frozenset(
+    {
+        "project.list",
+        "project.get",
+        "cluster.list",
+        "cluster.get",
+        "cluster.adminKubeconfigDownload",
+        "virtualCluster.list",
+        "virtualCluster.get",
+    }
+)
 ADMIN_USER = "kubernetes-admin"
 ADMIN_GROUP = "system:masters"
 WITHOUT_KUBECONFIG = frozenset({"Pending", "Provisioning", "Importing", "Deleted"})
@@ -92,9 +105,12 @@ class SimCluster:
         self.oidc = False
         self.oidc_client_id = f"palette-{uid[:8]}"
         self.virtual = False
+        self.imported = False
+        self.import_mode: Literal["", "read-only"] = ""
         self.paused = False
         self.proxied = False
         self.admin_download = True
+        self.admin_group = ADMIN_GROUP
         self.skips_verification = False
         self.token_cap: float | None = None
         self.version = _VERSIONS[int(uid[:4], 16) % len(_VERSIONS)]
@@ -115,7 +131,7 @@ class SimCluster:
 
     @property
     def has_kubeconfig(self) -> bool:
-        return self.state not in WITHOUT_KUBECONFIG
+        return self.state not in WITHOUT_KUBECONFIG and not self.imported
 
     @cached_property
     def authority(self) -> Authority:
@@ -127,7 +143,7 @@ class SimCluster:
 
     @cached_property
     def admin_certificate(self) -> bytes:
-        return self.authority.client_certificate(self._surroundings.keys.client, ADMIN_USER, ADMIN_GROUP)
+        return self.authority.client_certificate(self._surroundings.keys.client, ADMIN_USER, self.admin_group)
 
     @property
     def admin_key(self) -> bytes:
@@ -183,8 +199,8 @@ class SimCluster:
 class SimInstance:
     """One Palette. With `key_permission` `tenant` its API key sees everything; `project` requires the project header.
 
-    `key_projects` limits a `project` key to some projects (None = all). For a cluster without OIDC, `/oidc` answers
-    with `oidc_absent_status`: 200 and an empty object, or 404.
+    `key_projects` limits a `project` key to some projects (None = all), and `key_rights` is what the key's user may do.
+    `behaviour` is how it answers where versions of Palette differ, or answer wrongly.
     """
 
     name: str
@@ -200,10 +216,11 @@ class SimInstance:
     clusters: dict[str, SimCluster] = field(default_factory=dict)
     key_permission: KeyPermission = "tenant"
     key_projects: frozenset[str] | None = None
+    key_rights: frozenset[str] = ALL_RIGHTS
     key_expires_at: datetime = EPOCH + timedelta(days=3650)
     key_active: bool = True
     rate_limits: bool = True
-    oidc_absent_status: int = 200
+    behaviour: Behaviour = field(default_factory=Behaviour)
     listener: Listener | None = field(default=None, repr=False)
 
     @property
@@ -395,6 +412,12 @@ class World:
         """Set whether the API key may download this cluster's admin kubeconfig."""
         self.cluster(uid).admin_download = allowed
 
+    def set_imported(self, uid: str, *, imported: bool, read_only: bool = False) -> None:
+        """Set whether Palette imported the cluster; then it has no kubeconfig to offer, read-only or not."""
+        cluster = self.cluster(uid)
+        cluster.imported, cluster.import_mode = imported, "read-only" if imported and read_only else ""
+        self._touch(cluster)
+
     def set_token_cap(self, uid: str, seconds: float | None) -> None:
         """Limit the life of new tokens of this cluster (None = no limit)."""
         self.cluster(uid).token_cap = seconds
@@ -409,7 +432,7 @@ class World:
         home.key_projects = frozenset(projects) if projects is not None else None
 
     def set_key_active(self, instance: str | SimInstance, *, active: bool) -> None:
-        """Activate or deactivate the API key. Requests with an inactive key are answered with 401."""
+        """Activate or deactivate the API key. Requests with an inactive key are answered as those with a wrong one."""
         self._instance(instance).key_active = active
 
     def set_key_expiry(self, instance: str | SimInstance, expires_at: datetime) -> None:

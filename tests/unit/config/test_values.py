@@ -140,6 +140,11 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
             id="a prefix that would break the hash tag",
         ),
         pytest.param(
+            "[redis]\nprefix = 'palette-sync:dev'",
+            "redis.prefix: may contain only letters, digits and . _ -",
+            id="a prefix whose keys the users of another prefix could read",
+        ),
+        pytest.param(
             "[redis]\nhistory = -1",
             "redis.history: must be greater than or equal to 0",
             id="no negative history",
