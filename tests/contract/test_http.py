@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import socket
 import ssl
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +15,19 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from contract.palette_fake import CANARY, Fake, Seen, nobody, raw_server, reply, says, script, tls
 from loopback import LOOPBACK
 from palette_sync.core.network import NetworkPolicy, Standing
 from palette_sync.http import NOT_REACHED, Cause, Reply, TransportError, open_session, request
+from palette_sync.tls import LARGEST_HANDSHAKE, trusting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 LIMIT = 1024 * 1024
@@ -418,3 +425,47 @@ async def test_every_request_names_its_sender(session: aiohttp.ClientSession) ->
         await get(session, fake.url)
 
     assert fake.seen[0].headers["User-Agent"].startswith("palette-sync/")
+
+
+@contextmanager
+def chain_of(certificates: int) -> Iterator[ssl.SSLContext]:
+    """A server that sends so many certificates with its own. They need not belong together to cost work."""
+    import tempfile
+
+    key = rsa.generate_private_key(65537, 4096)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "more")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.not_valid_before(datetime(2020, 1, 1, tzinfo=UTC)).not_valid_after(
+        datetime(2040, 1, 1, tzinfo=UTC)
+    )
+    more = builder.serial_number(1).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(
+            tls().certificate_and_key.replace(b"-----BEGIN PRIVATE", more * certificates + b"-----BEGIN PRIVATE")
+        )
+        file.flush()
+        context.load_cert_chain(file.name)
+    yield context
+
+
+@pytest.mark.parametrize(("certificates", "accepted"), [(0, True), (5, True), (16, False)])
+async def test_a_server_that_sends_too_many_certificates_is_refused_before_they_are_verified(
+    certificates: int, *, accepted: bool
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with chain_of(certificates) as context:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with open_session(tls=trusting(tls().ca_pem), connections=1) as session:
+            if accepted:
+                assert (await get(session, url)).status == 204
+            else:
+                error = await failure(session, url)
+                assert error.cause is Cause.HANDSHAKE
+                assert f"more than {LARGEST_HANDSHAKE} bytes" in str(error)
+        server.close()
+        await server.wait_closed()
