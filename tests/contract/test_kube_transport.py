@@ -230,6 +230,14 @@ async def test_what_is_remembered_of_a_secret_has_a_length(stage: Stage, secret:
         await stage.grant()
 
 
+@pytest.mark.parametrize("many", [[{}], [[]], ["", ""]], ids=["objects", "lists", "texts"])
+async def test_an_answer_of_more_values_than_any_object_has_is_not_decoded(stage: Stage, many: list[Any]) -> None:
+    stage.answer("/namespaces/tools$", {"metadata": {"uid": "n", "resourceVersion": "1"}, "x": many * 20_000})
+
+    with pytest.raises(KubeError, match="values", check=lambda error: error.reason == "Malformed"):
+        await stage.grant()
+
+
 async def test_a_list_of_thousands_of_secrets_is_refused(stage: Stage) -> None:
     items = [{"metadata": {"name": f"s{n}", "uid": "u", "resourceVersion": "1"}} for n in range(201)]
     stage.answer("/secrets$", {"items": items})

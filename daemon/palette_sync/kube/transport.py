@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from palette_sync.http import Reply
 
 LARGEST_ANSWER = 1024 * 1024
+# Values in one answer. A megabyte of `{},` is 350,000 objects, which take 22 MB for as long as the work on the cluster.
+MOST_VALUES = 20_000
 TOKEN_REQUEST = "create_namespaced_service_account_token"  # noqa: S105 - as the client library calls it
 _OVERLOADED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 # Of a request's timeout, for connecting: so a server to which no connection succeeds always fails here, and not by the
@@ -216,6 +218,8 @@ class KubeApi:
             if not 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP
                 may_lack = operation.__name__ == TOKEN_REQUEST or getattr(operation, "__self__", None) is self.rbac
                 raise error_of(what, reply, token=self._token, may_lack=may_lack)
+            if reply.body.count(b",") + reply.body.count(b"[") + reply.body.count(b"{") > MOST_VALUES:
+                raise Malformed(f"{what}: the answer holds more than {MOST_VALUES} values")
             try:
                 document = orjson.loads(reply.body)
             except orjson.JSONDecodeError:
