@@ -1,7 +1,7 @@
 """What an attacker may send: kubeconfigs, bodies, Palette's rows, objects of API servers, documents in Redis.
 
-The corpora are fixed; they hold each kind that did harm once. The strategies draw new ones: mostly well-formed documents
-in which any value may be replaced by one that nobody expects.
+The corpora are fixed; they hold each kind that did harm once. The strategies draw new ones: mostly well-formed
+documents in which any value may be replaced by one that nobody expects.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _issuers(value: object) -> object:
 
 
 class OidcSettings(Section):
-    provider: str = "spectrocloud"
+    provider: Annotated[str, Field(max_length=64)] = "spectrocloud"
     spectro_proxy: bool = True
     refresh_interval: Duration = timedelta(hours=1)
     issuers: Annotated[tuple[IssuerSettings, ...], BeforeValidator(_issuers)] = ()
@@ -187,9 +187,9 @@ class TokenSettings(Section):
 class InheritedSettings(Section):
     """The keys of an instance that have a default."""
 
-    title: str = ""
+    title: Annotated[str, Field(max_length=200)] = ""
     tenant: str | None = None
-    name_prefix: str | None = None
+    name_prefix: Annotated[str, Field(max_length=63)] | None = None
     api_key_name: str | None = None
     include_projects: Names = ()
     exclude_projects: Names = ()

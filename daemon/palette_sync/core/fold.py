@@ -28,6 +28,7 @@ from palette_sync.core.model import (
 )
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import backoff
+from palette_sync.core.text import one_line
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,6 +38,8 @@ LEGACY_MESSAGE = (
     "this cluster holds a token Secret that never expires; once nothing uses it, remove it with "
     "`palette-sync replace-legacy`"
 )
+LONGEST_MESSAGE = 2048  # characters
+MOST_RETIRED = 32
 SHORTEST_BACKOFF = timedelta(seconds=2)
 
 
@@ -127,7 +130,9 @@ def fold_record(
             location=cluster.location,
             paused=cluster.paused,
         ),
-        access=Access(state, reason, message, previous.access.since if same and previous else now),
+        access=Access(
+            state, reason, one_line(message, LONGEST_MESSAGE), previous.access.since if same and previous else now
+        ),
         kubernetes_version=version,
         skip_metrics_lookup=presentation.skip_metrics_lookup,
         dashboard_url=_dashboard_url(cluster, presentation.console_url),
@@ -153,7 +158,8 @@ def fold_memory(
             verified_at=now,
             generation=verdict.generation,
             desired=verdict.desired,
-            retired=verdict.retired,
+            # Those that are left out are found in the cluster again.
+            retired=verdict.retired[:MOST_RETIRED],
             legacy=verdict.legacy,
         )
     failures = memory.failures + 1

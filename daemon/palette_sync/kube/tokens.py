@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # Seconds. Other API servers and caches may learn of a new token or role a little later.
 PROOF_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
 FILL_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 3.0)
-LONGEST_TOKEN = 16 * 1024  # characters; servers read no longer header
+LONGEST_TOKEN = 8 * 1024  # characters; sealed it must fit into the 16 KiB that readers accept
 LONGEST_VERSION = 64
 VERSION_TIMEOUT = 3.0  # seconds: a /version that hangs must not use up the cluster's time
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from palette_sync.palette.limits import Limits
 
 JSON_LIMIT = 4 * 1024 * 1024  # a page of 50 rows has 200 kB
-# Values in one answer: decoding millions of empty lists holds the event loop for seconds and takes 20 times their bytes.
+# Values in one answer: decoding millions of empty lists holds the event loop for seconds and takes much memory.
 # A page of 50 rows has some 10,000.
 MOST_VALUES = 100_000
 FILE_LIMIT = 1024 * 1024
