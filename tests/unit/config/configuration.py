@@ -34,6 +34,7 @@ DURATION = 'is not a duration; write for example "90s", "10m" or "1h"'
 UNFIT = "holds characters that no HTTP header can carry"
 PROXY = 'must be "http://HOST:PORT", without path or query'
 LISTEN = 'must be "HOST:PORT", or "" to switch the endpoint off'
+NETWORK = 'has an entry that is not a network; write for example "10.0.0.0/8", "10.1.2.3" or "fd00::/8"'
 NO_SEAL = (
     "FILE: seal: has no key to seal tokens with; create one with `palette-sync seal-key > seal.keys` and set "
     '[seal] keys_file, or write seal = "none" to store tokens in the clear'
