@@ -128,3 +128,9 @@ def test_the_backoff_doubles_up_to_its_limit_and_no_cluster_waits_less_than_thre
         assert full * 0.75 - timedelta(seconds=1) <= pause <= full
         assert pause.microseconds == 0
     assert len({backoff(3, ClusterKey("prod", str(number))) for number in range(50)}) > 10
+
+
+def test_a_generation_is_not_due_within_the_overlap_in_which_none_can_be_made() -> None:
+    due = rotate_at(KEY, issued_at=NOW, rotate_every=HOUR, overlap=timedelta(minutes=59))
+
+    assert NOW + timedelta(minutes=59) <= due <= NOW + HOUR

@@ -32,6 +32,7 @@ from palette_sync.config.values import (
     ApiKey,
     Duration,
     DurationOrNever,
+    DurationOrZero,
     HttpsUrl,
     Names,
     Networks,
@@ -39,7 +40,7 @@ from palette_sync.config.values import (
     parse_json,
 )
 from palette_sync.core.issuers import issuer_glob_problem
-from palette_sync.core.objects import metadata_problem
+from palette_sync.core.objects import metadata_problem, owner_problem
 
 PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
@@ -201,6 +202,7 @@ class InheritedSettings(Section):
     prune_confirm: Duration = timedelta(minutes=10)
     prune_hold: DurationOrNever = timedelta(hours=24)
     refresh_interval: Duration = timedelta(minutes=10)
+    peek_interval: DurationOrZero = timedelta(seconds=30)
     refresh_cron: str | None = None
     verify_interval: Duration = timedelta(hours=1)
     cluster_timeout: Duration = timedelta(seconds=15)
@@ -296,6 +298,14 @@ class ServiceSettings(Section):
     log_format: Literal["auto", "json", "console"] = "auto"
     palette_rate_limits: bool = True
     strict_permissions: bool = False
+    owner: str | None = None
+
+    @field_validator("owner")
+    @classmethod
+    def _is_a_label(cls, value: str | None) -> str | None:
+        if value is not None and (problem := owner_problem(value)):
+            raise ValueError(problem)
+        return value
 
     @model_validator(mode="after")
     def _grace_before_deadline(self) -> ServiceSettings:

@@ -41,11 +41,18 @@ LEGACY_MESSAGE = (
 LONGEST_MESSAGE = 2048  # characters
 MOST_RETIRED = 32
 SHORTEST_BACKOFF = timedelta(seconds=2)
+# API servers accept a token for 10 s after its Secret was deleted (kubernetes, `pkg/kubeapiserver/authenticator`), and
+# the clocks may differ a little.
+TOKEN_CACHE = timedelta(seconds=12)
 
 
 @dataclass(frozen=True, slots=True)
 class AccessGained:
-    """Access was proven in this pass. `legacy`: the cluster holds a token Secret of another tool that never expires."""
+    """Access was proven in this pass. `legacy`: the cluster holds a token Secret of another tool that never expires.
+
+    `validity`: the life that was requested for the published token. `recheck`: the proof may have come from the API
+    server's token cache, so the token is verified again once that has passed.
+    """
 
     server: Server
     auth: Auth
@@ -54,24 +61,29 @@ class AccessGained:
     generation: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
+    validity: timedelta | None = None
+    recheck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AccessFailed:
-    """Access could not be proven. `pending`: nothing is wrong, something is not available yet. `withdrawn`: what was
-    published before must not be used any more.
+    """Access could not be proven. `pending`: nothing is wrong, something is not available yet.
+
+    `withheld`: readers cannot use the cluster, whether its token lives or not. `withdrawn`: the published server and
+    login must not be used any more.
     """
 
     reason: Reason
     message: str
     pending: bool = False
     withdrawn: bool = False
+    withheld: bool = False
 
 
 def without_token(failure: AccessFailed) -> AccessFailed:
     """The failure to replace a token that the API server refuses, with both facts in its message."""
     message = f"the API server refuses the published token, and it could not be replaced: {failure.message}"
-    return AccessFailed(failure.reason, message)
+    return replace(failure, message=message)
 
 
 Verdict = AccessGained | AccessFailed
@@ -161,6 +173,8 @@ def fold_memory(
             # Those that are left out are found in the cluster again.
             retired=verdict.retired[:MOST_RETIRED],
             legacy=verdict.legacy,
+            validity=verdict.validity,
+            recheck_at=now + TOKEN_CACHE if verdict.recheck else None,
         )
     failures = memory.failures + 1
     pause = backoff(failures, key)
@@ -168,6 +182,13 @@ def fold_memory(
         pause = max(min(pause, (expires_at - now) / 4), SHORTEST_BACKOFF)
     retry_at = (now + pause).replace(microsecond=0)
     return replace(memory, failures=failures, retry_at=retry_at, desired=desired)
+
+
+def without_legacy(record: ClusterRecord, memory: ClusterMemory, now: datetime) -> tuple[ClusterRecord, ClusterMemory]:
+    """A cluster whose legacy token Secret was just deleted. Its access was proven with the published token before."""
+    if record.access.reason is Reason.LEGACY_TOKEN:
+        record = replace(record, access=Access(record.access.state, Reason.VERIFIED, "", now))
+    return record, replace(memory, legacy=False)
 
 
 def _access(
@@ -182,7 +203,7 @@ def _access(
             return AccessState.READY, Reason.LEGACY_TOKEN, LEGACY_MESSAGE
         return AccessState.READY, Reason.VERIFIED, ""
     if isinstance(verdict, AccessFailed):
-        if usable:
+        if usable and not verdict.withheld:
             return AccessState.DEGRADED, verdict.reason, verdict.message
         state = AccessState.PENDING if verdict.pending else AccessState.FAILED
         return state, verdict.reason, verdict.message

@@ -19,6 +19,8 @@ def encode_memory(memory: ClusterMemory) -> bytes:
             desired=memory.desired,
             retired=retired,
             legacy=memory.legacy or None,
+            validity_s=int(memory.validity.total_seconds()) if memory.validity is not None else None,
+            recheck_at=memory.recheck_at,
         ),
     )
 
@@ -37,6 +39,8 @@ def decode_memory(raw: bytes) -> ClusterMemory:
             for one in fields.objects("retired")
         ),
         legacy=fields.maybe_flag("legacy"),
+        validity=fields.maybe_seconds("validity_s"),
+        recheck_at=fields.maybe_time("recheck_at"),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from palette_sync.core.reasons import Reason
 
@@ -127,6 +127,7 @@ class Cluster:
     health: str = ""
     cloud_type: str = ""
     created_at: datetime | None = None
+    modified_at: datetime | None = None
     tags: tuple[str, ...] = ()
     location: Location = Location()
     virtual: bool = False
@@ -152,6 +153,14 @@ class Server:
 def ca_data_of(pem: str) -> str:
     """A CA as it is published: base64 of its PEM."""
     return base64.b64encode(pem.encode()).decode()
+
+
+def ca_pem_of(server: Server) -> str:
+    """A published CA as PEM; "" where it cannot be read, or there is none."""
+    try:
+        return base64.b64decode(server.ca_data or "").decode()
+    except ValueError:
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +265,8 @@ class ClusterMemory:
     `verified_at`: last time access was proven. `failures`: in a row. `retry_at`: end of the backoff.
     `generation`: name of the Secret behind the published token. `desired`: fingerprint of the
     configuration that the cluster was last brought in line with. `legacy`: a Secret of another tool that holds a
-    never-expiring token was in the cluster when it was last looked at with enough rights.
+    never-expiring token was in the cluster when it was last looked at with enough rights. `validity`: the life that
+    was requested for the published token. `recheck_at`: when the token is verified again out of turn.
     """
 
     verified_at: datetime | None = None
@@ -266,6 +276,8 @@ class ClusterMemory:
     desired: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
+    validity: timedelta | None = None
+    recheck_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

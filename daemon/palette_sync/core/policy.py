@@ -73,10 +73,10 @@ class InstancePolicy:
     def mode_of(self, cluster: Cluster) -> AuthMode | None:
         return auth_mode(cluster, rules=self.auth_rules, default=self.default_mode)
 
-    def fingerprint(self, mode: AuthMode, ca_pem: str | None = None) -> str:
+    def fingerprint(self, mode: AuthMode, ca_pem: str | None = None, *, auto: bool = False) -> str:
         """Identify the configuration that shapes access in `mode`, so that a change of it makes clusters due.
 
-        `ca_pem` is the CA that a rule gives to the cluster.
+        `ca_pem` is the CA that a rule gives to the cluster. `auto`: the mode is not configured but found out.
 
         It is stored in Redis beside each cluster. Fields with their default value are left out: a new option changes
         no fingerprint until somebody sets it.
@@ -88,6 +88,8 @@ class InstancePolicy:
         else:
             shape = _without_defaults(self.desired)
             shape["rules"] = [_without_defaults(rule) for rule in self.desired.rules]
+        if auto:
+            shape["auto"] = True
         if ca_pem is not None:
             shape["ca"] = hashlib.sha256(ca_pem.encode()).hexdigest()
         text = encode_document("fingerprint", {"mode": mode.value, "shape": shape})
@@ -114,6 +116,8 @@ class InstancePolicy:
 
 
 _FORM = "v2"
+# Who owns the objects is known only once Redis was read. A verification finds objects without the right owner.
+_NOT_SHAPE = frozenset({"owner", "former_owners"})
 _DESIRED_FIELDS = ("namespace", "service_account", "secret", "cluster_role", "cluster_role_binding")
 _RULE_FIELDS = ("api_groups", "resources", "verbs", "resource_names", "non_resource_urls")
 
@@ -122,6 +126,8 @@ def _without_defaults(value: Desired | PolicyRule) -> dict[str, object]:
     """The fields of a frozen value that differ from their defaults."""
     found = {}
     for one in fields(value):
+        if one.name in _NOT_SHAPE:
+            continue
         default = one.default_factory() if one.default_factory is not MISSING else one.default
         if (given := getattr(value, one.name)) != default:
             found[one.name] = given

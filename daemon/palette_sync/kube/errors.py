@@ -87,8 +87,20 @@ class Malformed(KubeError):
     outcome = RequestOutcome.MALFORMED
 
 
+_BY_CAUSE = {
+    Cause.ADDRESS: Reason.ADDRESS_REFUSED,
+    Cause.TLS: Reason.CERTIFICATE_REFUSED,
+    Cause.HANDSHAKE: Reason.CERTIFICATE_REFUSED,
+    Cause.TLS_VERSION: Reason.OLD_TLS,
+    Cause.PLAIN_HTTP: Reason.PLAIN_HTTP,
+}
+
+
 class Unreachable(KubeError):
-    """No complete answer arrived. A refused certificate or address has a reason of its own."""
+    """No complete answer arrived. TLS failures have the reasons `CertificateRefused`, `PlainHttp` and `OldTls`.
+
+    An address that is refused has the reason `AddressRefused`.
+    """
 
     reason = Reason.UNREACHABLE
     outcome = RequestOutcome.UNREACHABLE
@@ -96,16 +108,19 @@ class Unreachable(KubeError):
     def __init__(self, message: str, *, cause: Cause = Cause.BROKEN, detail: str = "") -> None:
         super().__init__(message)
         self.detail = detail
-        if cause in {Cause.TLS, Cause.HANDSHAKE}:
-            self.reason = Reason.CERTIFICATE_REFUSED
-        elif cause is Cause.ADDRESS:
-            self.reason = Reason.ADDRESS_REFUSED
+        self.reason = _BY_CAUSE.get(cause, self.reason)
 
 
 class ProxyAnswered(Unreachable):
     """An answer came, but not from a Kubernetes API server, so the server itself was not reached."""
 
     reason = Reason.PROXY_ANSWERED
+
+
+class ChainIncomplete(KubeError):
+    """The API server's certificate leads to no root that is known, so readers cannot verify it."""
+
+    reason = Reason.CHAIN_INCOMPLETE
 
 
 class TokenNotFilled(KubeError):

@@ -53,7 +53,7 @@ MOST_VALUES = 100_000
 FILE_LIMIT = 1024 * 1024
 _JSON = "application/json"
 _FILE = "application/octet-stream"
-_UNREPEATABLE = frozenset({Cause.TLS, Cause.HANDSHAKE, Cause.TOO_LARGE})
+_UNREPEATABLE = frozenset({Cause.TLS, Cause.HANDSHAKE, Cause.TLS_VERSION, Cause.PLAIN_HTTP, Cause.TOO_LARGE})
 
 
 class Recorder(Protocol):

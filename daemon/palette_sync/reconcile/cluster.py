@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from palette_sync import kube, oidc, palette
-from palette_sync.core.due import has_access
+from palette_sync.core.documents import format_time
+from palette_sync.core.due import asks_again, has_access
 from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
 from palette_sync.core.issuers import issuer_problem
 from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.due import Candidate, Due
-    from palette_sync.core.model import Credential, RetiredSecret, Secret, Server
+    from palette_sync.core.model import ClusterRecord, Credential, RetiredSecret, Secret, Server
     from palette_sync.core.plan import Action
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.issuers import Issuers
@@ -55,13 +56,17 @@ class DueCluster:
 
 @dataclass(frozen=True, slots=True)
 class ClusterResult:
-    """The result for a cluster. `credential`: a new one to publish; `revoked`: the published one is to be removed."""
+    """The result for a cluster. `credential`: a new one to publish; `revoked`: the published one is to be removed.
+
+    `left` says that a token of a cluster that turned to OIDC lives on, and until when; "" where none does.
+    """
 
     verdict: Verdict
     credential: Credential | None = None
     revoked: bool = False
     actions: tuple[Action, ...] = ()
     duration_s: float = 0.0
+    left: str = ""
 
 
 class IssuingSuspended(Exception):
@@ -152,62 +157,103 @@ class ClusterWorker:
         text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
         server = await asyncio.to_thread(partial(kube.parse_server_only, text, ca_pem=item.candidate.ca_pem))
         await self._issuers.get(spec.issuer_url, spec.ca_pem)
+        timeout = policy.cluster_timeout.total_seconds()
+
+        async def probe(server: Server) -> tuple[Server, str | None]:
+            return server, await kube.probe_version(server, timeout=timeout, requests=self._requests)
+
         async with self._slots:
-            version = await kube.probe_version(
-                server, timeout=policy.cluster_timeout.total_seconds(), requests=self._requests
-            )
+            server, version = await kube.as_reader(server, probe, timeout=timeout, network=self._requests.network)
         record = item.candidate.record
+        leaves = record is not None and isinstance(record.auth, ServiceAccountAuth)
+        left = await self.leave(item.candidate) if leaves else ""
         return ClusterResult(
             AccessGained(
                 server=server,
                 auth=OidcAuth(policy.oidc.provider, spec.issuer_url, spec.client_id),
                 kubernetes_version=version,
-                desired=policy.fingerprint(AuthMode.OIDC, item.candidate.ca_pem),
+                desired=self._fingerprint(item, AuthMode.OIDC),
             ),
-            revoked=record is not None and isinstance(record.auth, ServiceAccountAuth),
+            revoked=leaves,
+            left=left,
         )
+
+    async def leave(self, candidate: Candidate) -> str:
+        """Revoke the tokens of a cluster that is not served with a service account any more; return why not, or ""."""
+        if self._dry_run:
+            return ""
+        policy = self._policy
+        try:
+            admin = await self._admin(candidate)
+            async with self._slots, asyncio.timeout(policy.cluster_timeout.total_seconds()):
+                await access.revoke(
+                    admin,
+                    policy.desired,
+                    memory=candidate.memory,
+                    timeout=policy.cluster_timeout.total_seconds(),
+                    requests=self._requests,
+                )
+        except Exception as error:
+            failed = explain(error, policy)
+            if failed is None:
+                raise
+            return token_lives(candidate, policy, failed.message)
+        return ""
 
     async def _service_account(self, item: DueCluster) -> ClusterResult:
         """Verify the published token if that is enough; else repair or issue with the admin kubeconfig."""
         record = item.candidate.record
-        need = TokenNeed(issue=item.due.issue or item.token is None, reason=item.due.reason)
-        if item.token is not None and not need.issue and not item.due.needs_admin:
+        bound = kube.bound_to(item.token) if item.token is not None else None
+        need = TokenNeed(issue=item.due.issue or item.token is None, reason=item.due.reason, bound=bound)
+        if item.token is not None and not need.issue and not item.due.needs_admin and _is_known(record):
             assert record is not None
             assert record.server is not None
             try:
                 async with self._slots:
-                    checked = await self._check(item, record.server, item.token)
+                    checked = await self._check(item, record.server, item.token, kube.Patience.TOKEN)
             except kube.Unreachable as error:
-                # The record's address may be old: compare it with Palette's current file.
-                admin = await self._admin(item)
-                if admin.server == record.server:
+                # The record's address or CA may be old: look at Palette's current file.
+                admin = await self._admin(item.candidate)
+                if error.reason is not Reason.CERTIFICATE_REFUSED and _same_place(admin.server, record.server):
                     raise
                 log.info("server_moved", cluster=item.candidate.key.uid, reason=error.detail or str(error))
             else:
                 if checked.healthy:
-                    memory = item.candidate.memory
-                    return ClusterResult(
-                        self._gained(
-                            item,
-                            record.server,
-                            checked.kubernetes_version,
-                            # If this token may not read Secrets, what was seen of them before stays true.
-                            legacy=memory.legacy if checked.legacy is None else checked.legacy,
-                            generation=memory.generation,
-                            retired=checked.retired,
-                        )
-                    )
+                    return await self._healthy(item, record.server, checked)
                 if checked.dead:
                     need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
-                admin = await self._admin(item)
+                admin = await self._admin(item.candidate)
             return await self._grant(item, admin, need)
         try:
-            return await self._grant(item, await self._admin(item), need)
+            return await self._grant(item, await self._admin(item.candidate), need)
         except Exception as error:
             # The published token stays in use, so find out whether it still works.
             if explain(error, self._policy) is not None and not self._dry_run:
                 await self._look_whether_it_lives(item)
             raise
+
+    async def _healthy(self, item: DueCluster, server: Server, checked: access.Checked) -> ClusterResult:
+        """The result of a verification without objections. The token may not be allowed to read Secrets."""
+        memory = item.candidate.memory
+        if checked.legacy is None and memory.legacy:
+            # Only the admin sees whether the legacy Secret is still there; without the admin it counts as there.
+            try:
+                admin = await self._admin(item.candidate)
+                return await self._grant(item, admin, TokenNeed(issue=False, reason=item.due.reason))
+            except Exception as error:
+                if explain(error, self._policy) is None:
+                    raise
+        return ClusterResult(
+            self._gained(
+                item,
+                server,
+                checked.kubernetes_version,
+                legacy=memory.legacy if checked.legacy is None else checked.legacy,
+                generation=memory.generation,
+                retired=checked.retired,
+                recheck=asks_again(item.due, secrets_seen=checked.secrets_seen),
+            )
+        )
 
     async def _look_whether_it_lives(self, item: DueCluster) -> None:
         """Note a published token that the API server refuses. Other failures say nothing about the token."""
@@ -218,24 +264,18 @@ class ClusterWorker:
             return
         try:
             async with self._slots:
-                await self._check(item, record.server, item.token)
+                await self._check(item, record.server, item.token, kube.Patience.TOKEN)
         except Exception as error:
             if explain(error, self._policy) is None:
                 raise
 
     async def _grant(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> ClusterResult:
-        """Repair, and issue if needed. A token that is kept is verified after the repair, and replaced if dead.
-
-        A token goes only to the server for which it was issued: another server gets one of its own.
-        """
-        record = item.candidate.record
-        if not need.issue and (record is None or admin.server != record.server):
-            need = TokenNeed(issue=True, reason=Reason.SERVER_REPLACED)
+        """Repair, and issue if needed. A token that is kept is verified after the repair, and replaced if dead."""
         async with self._slots, asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
             granted = await self._grant_once(item, admin, need)
             actions = granted.actions
             if granted.credential is None and item.token is not None and not self._dry_run:
-                checked = await self._check(item, granted.server, item.token)
+                checked = await self._check(item, granted.server, item.token, kube.Patience.ALL)
                 if checked.dead:
                     granted = await self._grant_once(item, admin, TokenNeed(issue=True, reason=Reason.TOKEN_DEAD))
                     actions += granted.actions
@@ -251,27 +291,35 @@ class ClusterWorker:
             legacy=granted.legacy,
             generation=granted.generation,
             retired=granted.retired,
+            issued=granted.credential is not None,
         )
         return ClusterResult(verdict, credential=granted.credential, actions=actions)
 
     async def _grant_once(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> access.Granted:
+        """A token goes only to the server for which it was issued: another server gets one of its own."""
         # Only looking at the cluster shows whether a token is issued; so nothing is started.
         if not self._dry_run and not self._may_issue():
             raise IssuingSuspended
         policy, candidate = self._policy, item.candidate
-        return await access.grant(
-            admin,
-            policy.desired,
-            need=need,
-            memory=candidate.memory,
-            key=candidate.key,
-            # The life of a token starts when it is issued; in a long pass that is later than the start of the pass.
-            now=self._now + timedelta(seconds=int(time.monotonic() - self._begun)),
-            token_policy=policy.token,
-            timeout=policy.cluster_timeout.total_seconds(),
-            requests=self._requests,
-            dry_run=self._dry_run,
-        )
+        timeout = policy.cluster_timeout.total_seconds()
+
+        async def work(server: Server) -> access.Granted:
+            moved = candidate.record is None or server != candidate.record.server
+            return await access.grant(
+                replace(admin, server=server),
+                policy.desired,
+                need=TokenNeed(issue=True, reason=Reason.SERVER_REPLACED) if moved and not need.issue else need,
+                memory=candidate.memory,
+                key=candidate.key,
+                # The life of a token starts when it is issued; in a long pass that is later than the start of the pass.
+                now=self._now + timedelta(seconds=int(time.monotonic() - self._begun)),
+                token_policy=policy.token,
+                timeout=timeout,
+                requests=self._requests,
+                dry_run=self._dry_run,
+            )
+
+        return await kube.as_reader(admin.server, work, timeout=timeout, network=self._requests.network)
 
     def _gained(
         self,
@@ -282,22 +330,29 @@ class ClusterWorker:
         legacy: bool,
         generation: str | None,
         retired: tuple[RetiredSecret, ...],
+        issued: bool = False,
+        recheck: bool = False,
     ) -> AccessGained:
         return AccessGained(
             server=server,
             auth=ServiceAccountAuth(),
             kubernetes_version=kubernetes_version,
-            desired=self._policy.fingerprint(AuthMode.SERVICE_ACCOUNT, item.candidate.ca_pem),
+            desired=self._fingerprint(item, AuthMode.SERVICE_ACCOUNT),
             generation=generation,
             retired=retired,
             legacy=legacy,
+            validity=self._policy.token.validity if issued else item.candidate.memory.validity,
+            recheck=recheck,
         )
 
-    async def _admin(self, item: DueCluster) -> kube.AdminAccess:
-        text = await palette.admin_kubeconfig(self._client, item.candidate.cluster)
-        return await asyncio.to_thread(partial(kube.parse, text, ca_pem=item.candidate.ca_pem))
+    def _fingerprint(self, item: DueCluster, mode: AuthMode) -> str:
+        return self._policy.fingerprint(mode, item.candidate.ca_pem, auto=item.candidate.auto)
 
-    async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
+    async def _admin(self, candidate: Candidate) -> kube.AdminAccess:
+        text = await palette.admin_kubeconfig(self._client, candidate.cluster)
+        return await asyncio.to_thread(partial(kube.parse, text, ca_pem=candidate.ca_pem))
+
+    async def _check(self, item: DueCluster, server: Server, token: Secret, patience: kube.Patience) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
             checked = await access.check(
                 server,
@@ -306,12 +361,34 @@ class ClusterWorker:
                 memory=item.candidate.memory,
                 now=self._now,
                 token_policy=self._policy.token,
+                patience=kube.Patience.NONE if self._dry_run else patience,
                 timeout=self._policy.cluster_timeout.total_seconds(),
                 requests=self._requests,
             )
         if checked.dead:
             self._proven_dead.add(item.candidate.key.uid)
         return checked
+
+
+def _is_known(record: ClusterRecord | None) -> bool:
+    """Whether a record holds all that a reader needs. One without a CA was verified with this host's trust only."""
+    return record is not None and record.server is not None and record.server.ca_data is not None
+
+
+def _same_place(one: Server, other: Server) -> bool:
+    return (one.url, one.tls_server_name) == (other.url, other.tls_server_name)
+
+
+def token_lives(candidate: Candidate, policy: InstancePolicy, why: str) -> str:
+    """Say for people that a token of a cluster could not be revoked, and how long it lives."""
+    credential, memory, desired = candidate.credential, candidate.memory, policy.desired
+    expires_at = credential.expires_at if credential is not None else None
+    until = f"until {format_time(expires_at)}" if expires_at is not None else "for ever"
+    names = ", ".join([memory.generation or desired.secret, *(secret.name for secret in memory.retired)])
+    return (
+        f"its service-account token lives on {until}, because it could not be revoked: {why}; "
+        f"delete Secret {names} in namespace {desired.namespace} of the cluster"
+    )
 
 
 class OidcNotConfigured(Exception):
@@ -345,7 +422,7 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
         case oidc.IssuerError():
             return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
         case kube.KubeconfigError() | kube.KubeError():
-            return AccessFailed(error.reason, str(error))
+            return AccessFailed(error.reason, str(error), withheld=isinstance(error, kube.ChainIncomplete))
         case TimeoutError():
             return AccessFailed(
                 Reason.UNREACHABLE, f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -155,6 +156,14 @@ class SimCluster:
         for cached in ("authority", "admin_certificate"):
             self.__dict__.pop(cached, None)
 
+    def use_intermediate_authority(self, *, presents_root: bool) -> Authority:
+        """Let an intermediate CA sign the server's certificate, put only that CA into kubeconfigs; return the root."""
+        self.renew_authority()
+        root = Authority(f"root-{self.uid[:8]}")
+        name = f"kubernetes-{self.uid[:8]}"
+        self.__dict__["authority"] = Authority(name, issuer=root, presents_root=presents_root)
+        return root
+
     @cached_property
     def tokens(self) -> TokenAuthority:
         return TokenAuthority(self._surroundings.clock)
@@ -192,7 +201,8 @@ class SimCluster:
         return "bearer" if call.headers.get("Authorization") else "anonymous"
 
     def answer(self, call: Call) -> Answer:
-        return self._api.answer(call)
+        answer = self._api.answer(call)
+        return replace(answer, headers={"Date": formatdate(self._surroundings.clock(), usegmt=True), **answer.headers})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -244,7 +254,10 @@ class SimInstance:
 
 
 class World:
-    """All instances, and all changes to them. Clusters and projects are identified by uid."""
+    """All instances, and all changes to them. Clusters and projects are identified by uid.
+
+    Clusters that are added before `built` is set are as old as their number; later ones are new.
+    """
 
     def __init__(
         self, *, seed: int, token_cap: float | None, start_listener: Callable[[SimCluster], Awaitable[None]]
@@ -253,6 +266,7 @@ class World:
         self.token_cap = token_cap
         self.random = random.Random(seed)
         self._start_listener = start_listener
+        self.built = False
         self._skew = 0.0
         self._surroundings = Surroundings(SharedKeys.new(), self.now)
 
@@ -337,7 +351,9 @@ class World:
             uid,
             name or f"cluster-{number:03}",
             project_uid,
-            created_at=EPOCH + timedelta(minutes=10 * number, milliseconds=int(uid[:2], 16)),
+            created_at=datetime.fromtimestamp(self.now(), UTC)
+            if self.built
+            else EPOCH + timedelta(minutes=10 * number, milliseconds=int(uid[:2], 16)),
             cloud_type="nested" if virtual else _CLOUDS[int(uid[4:8], 16) % len(_CLOUDS)],
             place=_PLACES[int(uid[8:12], 16) % len(_PLACES)],
         )
