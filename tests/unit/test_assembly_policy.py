@@ -33,8 +33,13 @@ OTHER: dict[type, dict[str, Any]] = {
         "labels": {"team": "platform"},
         "annotations": {"team": "platform"},
     },
-    TokenSettings: {"source": "secret", "validity": "12h", "rotate_every": "7d", "overlap": "5m"},
-    OidcSettings: {"provider": "oidc", "spectro_proxy": False, "refresh_interval": "2h"},
+    TokenSettings: {"source": "secret", "validity": "12h", "shortest": "1m", "rotate_every": "7d", "overlap": "5m"},
+    OidcSettings: {
+        "provider": "oidc",
+        "spectro_proxy": False,
+        "refresh_interval": "2h",
+        "issuers": "https://login.example/*",
+    },
     AuthSettings: {"mode": "oidc", "rules": (AuthRuleSettings(mode="oidc", cluster="edge-*"),)},
 }
 TABLES = {RbacSettings: "rbac", TokenSettings: "token", OidcSettings: "oidc", AuthSettings: "auth"}

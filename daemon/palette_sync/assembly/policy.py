@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from palette_sync.assembly.files import read_pem
 from palette_sync.assembly.store import StartError
 from palette_sync.core.fold import Presentation
-from palette_sync.core.model import AuthMode
+from palette_sync.core.issuers import IssuerPolicy, IssuerRule, own_hosts
+from palette_sync.core.model import LARGEST_CA, AuthMode
+from palette_sync.core.network import NetworkPolicy
 from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.prune import Guard
@@ -16,7 +18,7 @@ from palette_sync.core.select import AuthRule, CaRule, Filters
 from palette_sync.tls import NotACertificate, trusting
 
 if TYPE_CHECKING:
-    from palette_sync.config import InstanceSettings
+    from palette_sync.config import InstanceSettings, Settings
     from palette_sync.config.settings import TrustRuleSettings
 
 _MODES = {"service-account": AuthMode.SERVICE_ACCOUNT, "oidc": AuthMode.OIDC, "auto": None}
@@ -45,7 +47,7 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
             AuthRule(_MODES[rule.mode], project=rule.project, cluster=rule.cluster, tag=rule.tag)
             for rule in settings.auth.rules
         ),
-        oidc=OidcPolicy(oidc.provider, oidc.spectro_proxy, oidc.refresh_interval),
+        oidc=OidcPolicy(oidc.provider, oidc.spectro_proxy, oidc.refresh_interval, _issuers_of(settings)),
         desired=Desired(
             namespace=rbac.namespace,
             service_account=rbac.service_account,
@@ -58,7 +60,7 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
             labels=rbac.labels,
             annotations=rbac.annotations,
         ),
-        token=TokenPolicy(token.validity, token.rotate_every, token.overlap),
+        token=TokenPolicy(token.validity, token.rotate_every, token.overlap, token.shortest),
         presentation=Presentation(
             title=settings.title,
             console_url=settings.console_url or _console_of(settings.url),
@@ -72,6 +74,17 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
     )
 
 
+def network_of(settings: Settings) -> NetworkPolicy:
+    """Where connections to clusters and issuers may go."""
+    return NetworkPolicy(settings.network.allow, settings.network.deny)
+
+
+def _issuers_of(settings: InstanceSettings) -> IssuerPolicy:
+    rules = tuple(IssuerRule(one.issuer, one.clients) for one in settings.oidc.issuers)
+    console = settings.console_url or _console_of(settings.url)
+    return IssuerPolicy(own_hosts((settings.url, console)), rules)
+
+
 def _ca_rule(name: str, number: int, rule: TrustRuleSettings) -> CaRule:
     where = f"instances.{name}.trust.rules.{number}.ca_file"
     pem = read_pem(where, rule.ca_file)
@@ -79,6 +92,8 @@ def _ca_rule(name: str, number: int, rule: TrustRuleSettings) -> CaRule:
         trusting(pem)
     except NotACertificate:
         raise StartError(f"{where}: {rule.ca_file} holds no certificate in PEM form") from None
+    if len(pem) > LARGEST_CA:
+        raise StartError(f"{where}: {rule.ca_file} is larger than {LARGEST_CA} bytes; keep only what clusters need")
     return CaRule(pem, project=rule.project, cluster=rule.cluster, tag=rule.tag)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import MISSING, dataclass, field, fields
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import encode_document
@@ -13,9 +14,9 @@ from palette_sync.core.select import AuthRule, CaRule, Filters, auth_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import timedelta
 
     from palette_sync.core.fold import Presentation
+    from palette_sync.core.issuers import IssuerPolicy
     from palette_sync.core.model import Cluster
     from palette_sync.core.objects import Desired
     from palette_sync.core.rbac import PolicyRule
@@ -23,20 +24,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OidcPolicy:
-    """`provider`: the name in Backstage. `spectro_proxy`: ask for the kubeconfig through Spectro Proxy."""
+    """`provider`: the name in Backstage. `spectro_proxy`: ask for the kubeconfig through Spectro Proxy.
+
+    `issuers`: those that a cluster may name.
+    """
 
     provider: str
     spectro_proxy: bool
     refresh_interval: timedelta
+    issuers: IssuerPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPolicy:
-    """`validity` is requested in request mode; `rotate_every` and `overlap` control the generations of secret mode."""
+    """`validity` is requested in request mode, and a token granted for less than `shortest` is refused. `rotate_every`
+    and `overlap` control the generations of secret mode.
+    """
 
     validity: timedelta
     rotate_every: timedelta
     overlap: timedelta
+    shortest: timedelta = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,8 @@ class InstancePolicy:
         """
         if mode is AuthMode.OIDC:
             shape: dict[str, object] = {"provider": self.oidc.provider, "spectro_proxy": self.oidc.spectro_proxy}
+            if self.oidc.issuers.rules:
+                shape["issuers"] = [[rule.issuer, *rule.clients] for rule in self.oidc.issuers.rules]
         else:
             shape = _without_defaults(self.desired)
             shape["rules"] = [_without_defaults(rule) for rule in self.desired.rules]
@@ -92,6 +102,8 @@ class InstancePolicy:
         """
         desired = self.desired
         if mode is AuthMode.OIDC:
+            if self.oidc.issuers.rules:
+                return None
             shape = f"({self.oidc.provider!r}, {self.oidc.spectro_proxy!r})"
         elif not _without_defaults(desired).keys() <= {*_DESIRED_FIELDS, "rules", "adopt", "token_source"}:
             return None

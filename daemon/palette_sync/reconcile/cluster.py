@@ -18,11 +18,12 @@ import structlog
 from palette_sync import kube, oidc, palette
 from palette_sync.core.due import asks_again, has_access
 from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
+from palette_sync.core.issuers import issuer_problem
 from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.plan import TokenNeed
 from palette_sync.core.reasons import Reason
 from palette_sync.reconcile import access
-from palette_sync.reconcile.explain import OidcNotConfigured, explain, token_lives
+from palette_sync.reconcile.explain import IssuerNotAllowed, OidcNotConfigured, explain, token_lives
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LARGE_FILE = 16 * 1024  # characters of a kubeconfig that is parsed off the event loop
 log = structlog.get_logger(__name__)
 
 
@@ -109,6 +109,9 @@ class ClusterWorker:
             verdict = explain(error, self._policy)
             if verdict is None:
                 raise
+            if detail := getattr(error, "detail", ""):
+                key = item.candidate.key
+                log.info("cluster_not_reached", instance=key.instance, cluster=key.uid, reason=detail)
             worked = ClusterResult(verdict)
             record = item.candidate.record
             if item.due.reason is Reason.ISSUER_DUE and record is not None and isinstance(record.auth, OidcAuth):
@@ -130,7 +133,7 @@ class ClusterWorker:
         """
         try:
             return await self._oidc(item)
-        except (palette.NotFound, palette.NotPermitted, OidcNotConfigured, kube.KubeconfigError):
+        except (palette.NotFound, palette.NotPermitted, OidcNotConfigured, IssuerNotAllowed, kube.KubeconfigError):
             return await self._service_account(item)
         except (palette.PaletteError, oidc.IssuerError):
             record = item.candidate.record
@@ -145,8 +148,12 @@ class ClusterWorker:
         spec = await palette.oidc_spec(self._client, cluster)
         if spec is None:
             raise OidcNotConfigured
+        if problem := issuer_problem(spec.issuer_url, spec.client_id):
+            raise oidc.IssuerRefused(problem)
+        if not policy.oidc.issuers.allows(spec.issuer_url, spec.client_id):
+            raise IssuerNotAllowed(spec.issuer_url, spec.client_id)
         text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
-        server = await _off_loop(text, partial(kube.parse_server_only, text, ca_pem=item.candidate.ca_pem))
+        server = await asyncio.to_thread(partial(kube.parse_server_only, text, ca_pem=item.candidate.ca_pem))
         await self._issuers.get(spec.issuer_url, spec.ca_pem)
         timeout = policy.cluster_timeout.total_seconds()
 
@@ -154,7 +161,7 @@ class ClusterWorker:
             return server, await kube.probe_version(server, timeout=timeout, requests=self._requests)
 
         async with self._slots:
-            server, version = await kube.as_reader(server, probe, timeout=timeout)
+            server, version = await kube.as_reader(server, probe, timeout=timeout, network=self._requests.network)
         record = item.candidate.record
         leaves = record is not None and isinstance(record.auth, ServiceAccountAuth)
         left = await self.leave(item.candidate) if leaves else ""
@@ -207,7 +214,7 @@ class ClusterWorker:
                 admin = await self._admin(item.candidate)
                 if error.reason is not Reason.CERTIFICATE_REFUSED and _same_place(admin.server, record.server):
                     raise
-                log.info("server_moved", cluster=item.candidate.key.uid, reason=str(error))
+                log.info("server_moved", cluster=item.candidate.key.uid, reason=error.detail or str(error))
             else:
                 if checked.healthy:
                     return await self._healthy(item, record.server, checked)
@@ -287,6 +294,7 @@ class ClusterWorker:
         return ClusterResult(verdict, credential=granted.credential, actions=actions)
 
     async def _grant_once(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> access.Granted:
+        """A token goes only to the server for which it was issued: another server gets one of its own."""
         # Only looking at the cluster shows whether a token is issued; so nothing is started.
         if not self._dry_run and not self._may_issue():
             raise IssuingSuspended
@@ -294,10 +302,11 @@ class ClusterWorker:
         timeout = policy.cluster_timeout.total_seconds()
 
         async def work(server: Server) -> access.Granted:
+            moved = candidate.record is None or server != candidate.record.server
             return await access.grant(
                 replace(admin, server=server),
                 policy.desired,
-                need=need,
+                need=TokenNeed(issue=True, reason=Reason.SERVER_REPLACED) if moved and not need.issue else need,
                 memory=candidate.memory,
                 key=candidate.key,
                 # The life of a token starts when it is issued; in a long pass that is later than the start of the pass.
@@ -308,7 +317,7 @@ class ClusterWorker:
                 dry_run=self._dry_run,
             )
 
-        return await kube.as_reader(admin.server, work, timeout=timeout)
+        return await kube.as_reader(admin.server, work, timeout=timeout, network=self._requests.network)
 
     def _gained(
         self,
@@ -339,7 +348,7 @@ class ClusterWorker:
 
     async def _admin(self, candidate: Candidate) -> kube.AdminAccess:
         text = await palette.admin_kubeconfig(self._client, candidate.cluster)
-        return await _off_loop(text, partial(kube.parse, text, ca_pem=candidate.ca_pem))
+        return await asyncio.to_thread(partial(kube.parse, text, ca_pem=candidate.ca_pem))
 
     async def _check(self, item: DueCluster, server: Server, token: Secret, patience: kube.Patience) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
@@ -357,11 +366,6 @@ class ClusterWorker:
         if checked.dead:
             self._proven_dead.add(item.candidate.key.uid)
         return checked
-
-
-async def _off_loop(text: Secret, parse: Callable[[], T]) -> T:
-    """Parse a kubeconfig, a large one in a thread, so that it does not block the event loop."""
-    return parse() if len(text.reveal()) < LARGE_FILE else await asyncio.to_thread(parse)
 
 
 def _is_known(record: ClusterRecord | None) -> bool:

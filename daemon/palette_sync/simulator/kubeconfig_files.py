@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from palette_sync.simulator.exchange import OCTETS, Answer
 
@@ -19,11 +21,11 @@ clusters:
     {trust}
     server: {server}
 contexts:
-- name: {user}@{name}
+- name: {context}
   context:
     cluster: {name}
     user: {user}
-current-context: {user}@{name}
+current-context: {context}
 users:
 - name: {user}
   user:
@@ -60,14 +62,22 @@ def _trust(cluster: SimCluster) -> str:
 
 def admin_kubeconfig(cluster: SimCluster) -> str:
     """Build the administrator's kubeconfig, with the names that kubeadm uses."""
-    head = _CLUSTER.format(name="kubernetes", user="kubernetes-admin", trust=_trust(cluster), server=cluster.url)
+    head = _CLUSTER.format(
+        name="kubernetes",
+        context="kubernetes-admin@kubernetes",
+        user="kubernetes-admin",
+        trust=_trust(cluster),
+        server=cluster.url,
+    )
     return head + _CERTIFICATE.format(certificate=_b64(cluster.admin_certificate), key=_b64(cluster.admin_key))
 
 
 def oidc_kubeconfig(cluster: SimCluster, *, proxied: bool) -> str:
     """Build the users' kubeconfig of an OIDC cluster. `proxied`: with a second server name, as with Spectro Proxy."""
     server = cluster.url.replace("127.0.0.1", "localhost") if proxied else cluster.url
-    head = _CLUSTER.format(name=cluster.name, user="oidc", trust=_trust(cluster), server=server)
+    # A name may hold anything; JSON's quotes are YAML's too.
+    name, context = json.dumps(cluster.name), json.dumps(f"oidc@{cluster.name}")
+    head = _CLUSTER.format(name=name, context=context, user="oidc", trust=_trust(cluster), server=server)
     instance = cluster.instance
     return head + _KUBELOGIN.format(
         issuer=instance.issuer_url, client_id=cluster.oidc_client_id, client_secret=instance.oidc_client_secret
@@ -77,7 +87,7 @@ def oidc_kubeconfig(cluster: SimCluster, *, proxied: bool) -> str:
 def download(cluster: SimCluster, text: str) -> Answer:
     """Answer with a file. For half of the clusters (by uid) the body is base64."""
     body = _b64(text) if encoded(cluster) else text
-    disposition = f'attachment; filename="{cluster.name}.kubeconfig"'
+    disposition = f"attachment; filename*=UTF-8''{quote(cluster.name, safe='')}.kubeconfig"  # RFC 6266, 4.3
     return Answer(200, body.encode(), OCTETS, {"Content-Disposition": disposition})
 
 
