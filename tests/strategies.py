@@ -26,6 +26,7 @@ from palette_sync.core.model import (
     ServiceAccountAuth,
 )
 from palette_sync.core.reasons import Reason
+from palette_sync.core.ways import Way
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -74,6 +75,7 @@ memories = st.builds(
     desired=st.none() | texts,
     retired=st.lists(st.builds(RetiredSecret, name=names, uid=names, delete_at=times), max_size=3).map(tuple),
     legacy=st.booleans(),
+    way=st.none() | st.sampled_from(Way),
 )
 scopes = st.builds(
     ScopeStatus, name=texts, listed_at=st.none() | times, error=st.none() | texts, since=st.none() | times

@@ -11,6 +11,10 @@ from palette_sync.assembly.policy import policy_of
 from palette_sync.config.settings import (
     AuthRuleSettings,
     AuthSettings,
+    AwsSettings,
+    AzureSettings,
+    CloudsSettings,
+    GoogleSettings,
     InstanceSettings,
     OidcSettings,
     RbacRuleSettings,
@@ -34,10 +38,21 @@ OTHER: dict[type, dict[str, Any]] = {
         "annotations": {"team": "platform"},
     },
     TokenSettings: {"source": "secret", "validity": "12h", "rotate_every": "7d", "overlap": "5m"},
-    OidcSettings: {"provider": "oidc", "spectro_proxy": False, "refresh_interval": "2h"},
+    OidcSettings: {"provider": "oidc", "refresh_interval": "2h"},
+    CloudsSettings: {
+        "aws": AwsSettings(enabled=True),
+        "google": GoogleSettings(enabled=True, projects=("shop",)),
+        "azure": AzureSettings(enabled=True),
+    },
     AuthSettings: {"mode": "oidc", "rules": (AuthRuleSettings(mode="oidc", cluster="edge-*"),)},
 }
-TABLES = {RbacSettings: "rbac", TokenSettings: "token", OidcSettings: "oidc", AuthSettings: "auth"}
+TABLES = {
+    RbacSettings: "rbac",
+    TokenSettings: "token",
+    OidcSettings: "oidc",
+    AuthSettings: "auth",
+    CloudsSettings: "cloud",
+}
 
 
 @pytest.mark.parametrize(("table", "key"), [(model, key) for model in TABLES for key in model.model_fields], ids=str)

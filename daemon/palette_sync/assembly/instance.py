@@ -9,7 +9,7 @@ import math
 import os
 import socket
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import structlog
 from palette_sync.assembly.files import read_pem
 from palette_sync.assembly.policy import policy_of
 from palette_sync.assembly.store import StartError, open_store, sealer_of, utc_now
+from palette_sync.cloud import CloudTokens
 from palette_sync.core.model import Secret
 from palette_sync.palette import Limits, PaletteClient, Recorder, UnusableSettings
 from palette_sync.reconcile.names import NameBook
@@ -54,6 +55,7 @@ class Shared:
     sealer: Sealer
     limits: Limits
     names: NameBook
+    cloud: CloudTokens = field(default_factory=CloudTokens)
 
 
 def policies_of(settings: Settings) -> dict[str, InstancePolicy]:
@@ -182,6 +184,7 @@ def ports_of(
         open_token=open_token,
         concurrency=concurrency_of(shared.settings),
         names=shared.names,
+        cloud=shared.cloud,
         clock=clock,
         may_issue=may_issue,
         facts=facts,

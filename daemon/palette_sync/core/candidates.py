@@ -49,7 +49,7 @@ class Candidates:
             credential=self._state.credentials.get(cluster.uid) if self._state.trusted else None,
             memory=self._state.memory.get(cluster.uid, ClusterMemory()),
             mode=mode,
-            desired=self._fingerprint(mode or mode_in_use(record), ca_pem),
+            desired=self._policy.with_cloud(self._fingerprint(mode or mode_in_use(record), ca_pem), cluster, record),
             former_desired=None if ca_pem else self._former_fingerprints[mode or mode_in_use(record)],
             ca_pem=ca_pem,
         )
@@ -63,10 +63,11 @@ class Candidates:
         # The record's name is not Palette's, so no rule can be applied; the kind of access stays as it is.
         mode = mode_in_use(record)
         ca_pem = self._ca_in_use(record)
+        listed = self.listed(cluster_of(record))
         return replace(
-            self.listed(cluster_of(record)),
+            listed,
             mode=mode,
-            desired=self._fingerprint(mode, ca_pem),
+            desired=self._policy.with_cloud(self._fingerprint(mode, ca_pem), listed.cluster, record),
             former_desired=None if ca_pem else self._former_fingerprints[mode],
             ca_pem=ca_pem,
         )

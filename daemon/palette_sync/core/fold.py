@@ -32,6 +32,7 @@ from palette_sync.core.rotation import backoff
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from palette_sync.core.ways import Way
 
 LEGACY_MESSAGE = (
     "this cluster holds a token Secret that never expires; once nothing uses it, remove it with "
@@ -42,7 +43,10 @@ SHORTEST_BACKOFF = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class AccessGained:
-    """Access was proven in this pass. `legacy`: the cluster holds a token Secret of another tool that never expires."""
+    """Access was proven in this pass. `legacy`: the cluster holds a token Secret of another tool that never expires.
+
+    `way`: how the server was reached, if another way is tried first.
+    """
 
     server: Server
     auth: Auth
@@ -51,6 +55,7 @@ class AccessGained:
     generation: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
+    way: Way | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +155,10 @@ def fold_memory(
             desired=verdict.desired,
             retired=verdict.retired,
             legacy=verdict.legacy,
+            way=verdict.way,
         )
     failures = memory.failures + 1
-    pause = backoff(failures, key)
+    pause = backoff(failures, key, verdict.reason)
     if expires_at is not None and expires_at > now:
         pause = max(min(pause, (expires_at - now) / 4), SHORTEST_BACKOFF)
     retry_at = (now + pause).replace(microsecond=0)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.reasons import Reason
+    from palette_sync.core.ways import Way
 
 MANAGED_BY = "palette-sync"
 SCHEMA = 1
@@ -252,7 +253,8 @@ class ClusterMemory:
     `verified_at`: last time access was proven. `failures`: in a row. `retry_at`: end of the backoff.
     `generation`: name of the Secret behind the published token. `desired`: fingerprint of the
     configuration that the cluster was last brought in line with. `legacy`: a Secret of another tool that holds a
-    never-expiring token was in the cluster when it was last looked at with enough rights.
+    never-expiring token was in the cluster when it was last looked at with enough rights. `way`: how its API server was
+    reached last, None where that is the way that is tried first.
     """
 
     verified_at: datetime | None = None
@@ -262,6 +264,7 @@ class ClusterMemory:
     desired: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
+    way: Way | None = None
 
 
 @dataclass(frozen=True, slots=True)

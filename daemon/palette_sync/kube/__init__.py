@@ -2,7 +2,9 @@
 
 from palette_sync.kube.errors import (
     AccessDenied,
+    AdminCredentialRefused,
     Blocked,
+    CloudIdentityRefused,
     Conflict,
     KubeError,
     NamespaceTerminating,
@@ -11,7 +13,15 @@ from palette_sync.kube.errors import (
     Unauthorized,
     Unreachable,
 )
-from palette_sync.kube.kubeconfig import AdminAccess, BearerToken, KubeconfigError, parse, parse_server_only
+from palette_sync.kube.kubeconfig import (
+    AdminAccess,
+    BearerToken,
+    CloudTokenNeeded,
+    Credential,
+    KubeconfigError,
+    parse,
+    parse_server_only,
+)
 from palette_sync.kube.observe import observe
 from palette_sync.kube.probe import probe_version
 from palette_sync.kube.tokens import kubernetes_version, prove, read_secret_token, request_token
@@ -21,9 +31,13 @@ from palette_sync.kube.write import write
 __all__ = [
     "AccessDenied",
     "AdminAccess",
+    "AdminCredentialRefused",
     "BearerToken",
     "Blocked",
+    "CloudIdentityRefused",
+    "CloudTokenNeeded",
     "Conflict",
+    "Credential",
     "KubeApi",
     "KubeError",
     "KubeconfigError",

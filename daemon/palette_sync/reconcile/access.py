@@ -13,6 +13,7 @@ from palette_sync.core.rbac import probe_of
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from datetime import datetime, timedelta
 
     from palette_sync.core.model import ClusterKey, ClusterMemory, Credential, RetiredSecret, Secret, Server
@@ -71,9 +72,12 @@ async def grant(
 ) -> Granted:
     """Bring the objects in line and, if needed, issue a token and prove it before it is published.
 
-    `dry_run` only returns the actions. Raises KubeError, KubeconfigError.
+    `dry_run` only returns the actions. Raises AdminCredentialRefused, other KubeErrors, KubeconfigError.
     """
-    async with kube.KubeApi(admin.server, admin.credential, timeout=timeout, requests=requests) as api:
+    async with (
+        _refusals_of(admin),
+        kube.KubeApi(admin.server, admin.credential, timeout=timeout, requests=requests) as api,
+    ):
         decided, done = await ensure(
             api, desired, need=need, memory=memory, now=now, overlap=token_policy.overlap, dry_run=dry_run
         )
@@ -103,6 +107,17 @@ async def grant(
         generation=decided.secret,
         retired=decided.retired,
     )
+
+
+@contextlib.asynccontextmanager
+async def _refusals_of(admin: kube.AdminAccess) -> AsyncIterator[None]:
+    """Turn a 401 into an error that names whose credential was refused."""
+    try:
+        yield
+    except kube.Unauthorized:
+        if admin.from_cloud:
+            raise kube.CloudIdentityRefused("the cluster refused the token of the cloud identity") from None
+        raise kube.AdminCredentialRefused("Palette's admin credential was refused") from None
 
 
 def _issued(actions: tuple[Action, ...], *, dry_run: bool) -> tuple[Action, ...]:
@@ -160,7 +175,7 @@ async def replace_legacy(
     dry_run: bool,
 ) -> tuple[str, ...]:
     """Delete the legacy token Secrets and return their names. Raises KubeError, KubeconfigError."""
-    async with kube.KubeApi(admin.server, admin.credential, timeout=timeout) as api:
+    async with _refusals_of(admin), kube.KubeApi(admin.server, admin.credential, timeout=timeout) as api:
         actions = plan_replace_legacy(desired, await kube.observe(api, desired))
         for action in () if dry_run else actions:
             with contextlib.suppress(kube.NotFound):  # somebody else deleted it

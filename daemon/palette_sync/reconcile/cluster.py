@@ -10,20 +10,22 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import structlog
 
-from palette_sync import kube, oidc, palette
+from palette_sync import cloud, kube, oidc, palette
 from palette_sync.core.due import has_access
 from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
 from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.plan import TokenNeed
 from palette_sync.core.reasons import Reason
+from palette_sync.core.ways import Way, to_remember, ways
 from palette_sync.reconcile import access
+from palette_sync.reconcile.server_ways import FIRST_FOR_USERS, AdminWays, server_for_users
 
 if TYPE_CHECKING:
+    from asyncio import Semaphore
     from collections.abc import Callable
     from datetime import datetime
 
@@ -33,12 +35,12 @@ if TYPE_CHECKING:
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.issuers import Issuers
 
-T = TypeVar("T")
-
-LARGE_FILE = 16 * 1024  # characters of a kubeconfig that is parsed off the event loop
 log = structlog.get_logger(__name__)
 
 ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
+# What one way to a cluster may fail with while another may work.
+_FILE_UNUSABLE = (palette.NotFound, palette.NotPermitted, kube.KubeconfigError, cloud.CloudError)
+_WAY_FAILED = (kube.Unreachable, kube.AdminCredentialRefused, kube.KubeconfigError, cloud.CloudError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ class ClusterWorker:
         *,
         policy: InstancePolicy,
         client: palette.PaletteClient,
+        cloud: cloud.CloudTokens,
         issuers: Issuers,
-        slots: asyncio.Semaphore,
+        slots: Semaphore,
         may_issue: Callable[[], bool],
         now: datetime,
         requests: kube.Requests,
@@ -88,6 +91,7 @@ class ClusterWorker:
     ) -> None:
         self._policy = policy
         self._client = client
+        self._cloud = cloud
         self._issuers = issuers
         self._slots = slots
         self._may_issue = may_issue
@@ -142,13 +146,15 @@ class ClusterWorker:
         spec = await palette.oidc_spec(self._client, cluster)
         if spec is None:
             raise OidcNotConfigured
-        text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
-        server = await _off_loop(text, partial(kube.parse_server_only, text, ca_pem=item.candidate.ca_pem))
-        await self._issuers.get(spec.issuer_url, spec.ca_pem)
-        async with self._slots:
-            version = await kube.probe_version(
-                server, timeout=policy.cluster_timeout.total_seconds(), requests=self._requests
-            )
+
+        async def probe(server: Server) -> str | None:
+            await self._issuers.get(spec.issuer_url, spec.ca_pem)
+            async with self._slots:
+                return await kube.probe_version(
+                    server, timeout=policy.cluster_timeout.total_seconds(), requests=self._requests
+                )
+
+        server, version, way = await server_for_users(item.candidate, policy, self._client, probe)
         record = item.candidate.record
         return ClusterResult(
             AccessGained(
@@ -156,6 +162,7 @@ class ClusterWorker:
                 auth=OidcAuth(policy.oidc.provider, spec.issuer_url, spec.client_id),
                 kubernetes_version=version,
                 desired=policy.fingerprint(AuthMode.OIDC, item.candidate.ca_pem),
+                way=to_remember(way, first=FIRST_FOR_USERS),
             ),
             revoked=record is not None and isinstance(record.auth, ServiceAccountAuth),
         )
@@ -170,12 +177,9 @@ class ClusterWorker:
             try:
                 async with self._slots:
                     checked = await self._check(item, record.server, item.token)
-            except kube.Unreachable as error:
-                # The record's address may be old: compare it with Palette's current file.
-                admin = await self._admin(item)
-                if admin.server == record.server:
-                    raise
-                log.info("server_moved", cluster=item.candidate.key.uid, reason=str(error))
+            except (kube.Unreachable, TimeoutError) as error:
+                # The record's address may be old: look for another one in Palette's current files.
+                return await self._through(item, need, dead=record.server, failure=error)
             else:
                 if checked.healthy:
                     memory = item.candidate.memory
@@ -188,19 +192,54 @@ class ClusterWorker:
                             legacy=memory.legacy if checked.legacy is None else checked.legacy,
                             generation=memory.generation,
                             retired=checked.retired,
+                            way=memory.way,
                         )
                     )
                 if checked.dead:
                     need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
-                admin = await self._admin(item)
-            return await self._grant(item, admin, need)
+            return await self._through(item, need)
         try:
-            return await self._grant(item, await self._admin(item), need)
+            return await self._through(item, need)
         except Exception as error:
             # The published token stays in use, so find out whether it still works.
             if explain(error, self._policy) is not None and not self._dry_run:
                 await self._look_whether_it_lives(item)
             raise
+
+    async def _through(
+        self, item: DueCluster, need: TokenNeed, *, dead: Server | None = None, failure: Exception | None = None
+    ) -> ClusterResult:
+        """Repair and issue by the first way that works. Raises what the first way failed with if none does.
+
+        `dead` is a server that was tried and did not answer, `failure` what it failed with.
+        """
+        candidate = item.candidate
+        opening = AdminWays(candidate, self._policy, self._client, self._cloud)
+        tried: list[tuple[Server, kube.Credential]] = []
+        for way in ways(self._policy.spectro_proxy, first=Way.DIRECT, remembered=candidate.memory.way):
+            try:
+                admin = await opening.open(way)
+                pair = admin.server, admin.credential
+                if admin.server != dead and pair not in tried:
+                    tried.append(pair)
+                    return await self._grant_through(item, opening, admin, need, way)
+            except (*_FILE_UNUSABLE, *_WAY_FAILED) as error:
+                log.debug("way_failed", cluster=candidate.key.uid, way=way.value, reason=str(error))
+                failure = failure or error
+        assert failure is not None
+        raise failure
+
+    async def _grant_through(
+        self, item: DueCluster, opening: AdminWays, admin: kube.AdminAccess, need: TokenNeed, way: Way
+    ) -> ClusterResult:
+        """As `_grant`; if the credential of the file is refused, with a token of the cluster's cloud."""
+        try:
+            return await self._grant(item, admin, need, way)
+        except kube.AdminCredentialRefused:
+            with_token = await opening.with_token(admin)
+            if with_token is None:
+                raise
+        return await self._grant(item, with_token, need, way)
 
     async def _look_whether_it_lives(self, item: DueCluster) -> None:
         """Note a published token that the API server refuses. Other failures say nothing about the token."""
@@ -216,7 +255,7 @@ class ClusterWorker:
             if explain(error, self._policy) is None:
                 raise
 
-    async def _grant(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> ClusterResult:
+    async def _grant(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed, way: Way) -> ClusterResult:
         """Repair, and issue if needed. A token that is kept is verified after the repair, and replaced if dead."""
         async with self._slots, asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
             granted = await self._grant_once(item, admin, need)
@@ -238,6 +277,7 @@ class ClusterWorker:
             legacy=granted.legacy,
             generation=granted.generation,
             retired=granted.retired,
+            way=to_remember(way, first=Way.DIRECT),
         )
         return ClusterResult(verdict, credential=granted.credential, actions=actions)
 
@@ -269,6 +309,7 @@ class ClusterWorker:
         legacy: bool,
         generation: str | None,
         retired: tuple[RetiredSecret, ...],
+        way: Way | None,
     ) -> AccessGained:
         return AccessGained(
             server=server,
@@ -278,11 +319,8 @@ class ClusterWorker:
             generation=generation,
             retired=retired,
             legacy=legacy,
+            way=way,
         )
-
-    async def _admin(self, item: DueCluster) -> kube.AdminAccess:
-        text = await palette.admin_kubeconfig(self._client, item.candidate.cluster)
-        return await _off_loop(text, partial(kube.parse, text, ca_pem=item.candidate.ca_pem))
 
     async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
@@ -299,11 +337,6 @@ class ClusterWorker:
         if checked.dead:
             self._proven_dead.add(item.candidate.key.uid)
         return checked
-
-
-async def _off_loop(text: Secret, parse: Callable[[], T]) -> T:
-    """Parse a kubeconfig, a large one in a thread, so that it does not block the event loop."""
-    return parse() if len(text.reveal()) < LARGE_FILE else await asyncio.to_thread(parse)
 
 
 class OidcNotConfigured(Exception):
@@ -329,7 +362,7 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
             return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
         case oidc.IssuerError():
             return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
-        case kube.KubeconfigError():
+        case kube.KubeconfigError() | cloud.CloudError():
             return AccessFailed(error.reason, str(error))
         case kube.Blocked():
             return AccessFailed(error.reason, str(error))

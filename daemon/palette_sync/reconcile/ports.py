@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from palette_sync.cloud import CloudTokens
     from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Secret
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
@@ -43,6 +44,8 @@ class Stop:
 class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
+    `cloud` gets tokens of clouds for the clusters that need one.
+
     `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
     clusters in flight. `facts` go into the status document. `kube_recorder` receives each request to a cluster: its
     operation and its outcome. Once `stopping` is set no more clusters are admitted; once `late` is set those still at
@@ -56,6 +59,7 @@ class Ports:
     publisher: Publisher | None
     open_token: Callable[[str, str], Secret | None]
     names: NameBook
+    cloud: CloudTokens
     clock: Callable[[], datetime]
     concurrency: int
     may_issue: Callable[[], bool] = lambda: True

@@ -10,7 +10,10 @@ from pydantic import BaseModel
 from palette_sync.config import ConfigError, Settings, load
 from palette_sync.config.settings import (
     AuthSettings,
+    AwsSettings,
+    AzureSettings,
     DefaultsSettings,
+    GoogleSettings,
     HttpSettings,
     InstanceSettings,
     OidcSettings,
@@ -74,6 +77,9 @@ TABLES: dict[str, type[BaseModel]] = {
     "defaults.auth": AuthSettings,
     "defaults.trust": TrustSettings,
     "defaults.oidc": OidcSettings,
+    "defaults.cloud.aws": AwsSettings,
+    "defaults.cloud.google": GoogleSettings,
+    "defaults.cloud.azure": AzureSettings,
     "defaults.rbac": RbacSettings,
     "defaults.token": TokenSettings,
     "instances.prod": InstanceSettings,
@@ -82,5 +88,5 @@ TABLES: dict[str, type[BaseModel]] = {
     "service": ServiceSettings,
     "http": HttpSettings,
 }
-SUBTABLES = {"auth", "oidc", "rbac", "token", "trust"}
+SUBTABLES = {"auth", "cloud", "oidc", "rbac", "token", "trust"}
 FILE_KEYS = {("instances.prod", "api_key_file"), ("redis", "url_file"), ("seal", "keys_file")}
