@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from palette_sync.simulator.world import SimCluster, SimInstance
+    from palette_sync.simulator.cluster import SimCluster
+    from palette_sync.simulator.inventory import SimInstance
 
 INFO = "/v1/users/info"
 

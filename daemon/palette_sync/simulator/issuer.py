@@ -12,7 +12,7 @@ from palette_sync.simulator.exchange import Answer, answer_json
 
 if TYPE_CHECKING:
     from palette_sync.simulator.exchange import Json
-    from palette_sync.simulator.world import SimInstance
+    from palette_sync.simulator.inventory import SimInstance
 
 MAX_AGE = 900
 _BITS = 2048

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from palette_sync.simulator.exchange import OCTETS, Answer
 
 if TYPE_CHECKING:
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 _CLUSTER = """apiVersion: v1
 kind: Config

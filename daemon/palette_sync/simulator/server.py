@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Self
 from palette_sync.simulator.certificates import LOOPBACK, Authority, ContextCache, SharedKeys, server_context
 from palette_sync.simulator.control_api import ControlApi
 from palette_sync.simulator.faults import FaultBook
+from palette_sync.simulator.inventory import SimInstance
 from palette_sync.simulator.listener import Frontend
 from palette_sync.simulator.palette_api import PaletteApi
 from palette_sync.simulator.rate_limit import RateLimiter
 from palette_sync.simulator.request_log import RequestLog
-from palette_sync.simulator.world import SimInstance, World
+from palette_sync.simulator.world import World
 from palette_sync.simulator.write_config import write_config
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 INSTANCE_NAMES = (
     *("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india"),
