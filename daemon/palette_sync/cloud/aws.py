@@ -54,7 +54,8 @@ class AwsTokens:
         from botocore.signers import RequestSigner
 
         credentials = self._credentials(region, identity)
-        signer = RequestSigner(ServiceId("STS"), region, "sts", "v4", credentials, HierarchicalEmitter())
+        emitter = HierarchicalEmitter()  # the signer itself holds it only weakly
+        signer = RequestSigner(ServiceId("STS"), region, "sts", "v4", credentials, emitter)
         suffix = ".cn" if region.startswith(_CHINA) else ""
         request = {
             "method": "GET",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -19,11 +20,15 @@ _ADMINS = frozenset({"system:masters", "system:authenticated"})
 
 
 class CloudAccounts:
-    """One identity per cloud, administrator of every cluster of that cloud. `aws_keys` may get keys of roles, by id."""
+    """One identity per cloud, administrator of every cluster of that cloud. `aws_keys` may get keys of roles, by id.
+
+    Tokens of AWS are signed with the clock of this machine, so AWS has that clock, moved by `aws_skew` seconds.
+    """
 
     def __init__(self, clock: Callable[[], float], generator: Random) -> None:
         self._clock = clock
         self._random = generator
+        self.aws_skew = 0.0
         self._issued: dict[str, tuple[Bearer, float]] = {}
         self.aws = self.new_aws_key("AKIA", "arn:aws:iam::123456789012:user/palette-sync")
         self.aws_keys = {self.aws.access_key_id: self.aws}
@@ -52,4 +57,4 @@ class CloudAccounts:
         return User(f"{cloud}-user", _ADMINS) if cloud == accepted is not None and self._clock() < expires else None
 
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock(), UTC)
+        return datetime.fromtimestamp(time.time() + self.aws_skew, UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from palette_sync.simulator import kube_seed
 from palette_sync.simulator.certificates import Authority, SharedKeys, key_pem
@@ -17,15 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from palette_sync.simulator.cloud_accounts import CloudAccounts
     from palette_sync.simulator.exchange import Answer, Call
     from palette_sync.simulator.faults import Target
     from palette_sync.simulator.inventory import Place, SimInstance
+    from palette_sync.simulator.kube_tokens import User
     from palette_sync.simulator.listener import Listener
     from palette_sync.simulator.request_log import CredentialKind
 
 ADMIN_USER = "kubernetes-admin"
 ADMIN_GROUP = "system:masters"
 WITHOUT_KUBECONFIG = frozenset({"Pending", "Provisioning", "Importing", "Deleted"})
+# What Palette's admin kubeconfig holds: a client certificate (kubeadm), a program that is to be run for a token of a
+# cloud, a token that expires; or there is no such file.
+AdminFile = Literal[
+    "kubeadm", "eks-authenticator", "eks-cli", "eks-token", "gke-plugin", "aks-kubelogin", "aks-token", "none"
+]
+AKS_TOKEN_SECONDS = 3600
+# The server in the kubeconfig of these is an address of the cloud, which no resolver of a test knows.
+_ADDRESSES = {"eks": "{}.gr7.eu-central-1.eks.amazonaws.com", "aks": "shop-{}.hcp.westeurope.azmk8s.io"}
 _VERSIONS = ("v1.31.9", "v1.32.6", "v1.33.4", "v1.34.1")
 
 
@@ -35,10 +45,16 @@ class Surroundings:
 
     keys: SharedKeys
     clock: Callable[[], float]
+    accounts: CloudAccounts
 
 
 class SimCluster:
-    """One cluster: its row in Palette, and its API server (`kube`, `tokens`, `ca_pem`), created on first use."""
+    """One cluster: its row in Palette, and its API server (`kube`, `tokens`, `ca_pem`), created on first use.
+
+    `admin_file` is the kind of its admin kubeconfig. `host` is the name in the kubeconfigs in place of the listener's.
+    `proxied`: Spectro Proxy stands before it, at `proxy_listener` if it has a port of its own. `cloud_access`: it
+    accepts the identities of its cloud.
+    """
 
     def __init__(
         self,
@@ -68,6 +84,10 @@ class SimCluster:
         self.virtual = False
         self.paused = False
         self.proxied = False
+        self.proxy_listener: Listener | None = None
+        self.admin_file: AdminFile = "kubeadm"
+        self.host: str | None = None
+        self.cloud_access = True
         self.admin_download = True
         self.skips_verification = False
         self.token_cap: float | None = None
@@ -79,9 +99,24 @@ class SimCluster:
     @property
     def url(self) -> str:
         """The URL of the API server. Raises RuntimeError before it listens."""
+        return self._listening.url
+
+    @property
+    def server(self) -> str:
+        """The address in the cluster's own kubeconfigs."""
+        return self.url if self.host is None else f"https://{self.host}:{self._listening.port}"
+
+    @property
+    def proxy_server(self) -> str:
+        """The address in the kubeconfigs through Spectro Proxy: another name, and its own port if it has one."""
+        port = (self.proxy_listener or self._listening).port
+        return f"https://localhost:{port}"
+
+    @property
+    def _listening(self) -> Listener:
         if self.listener is None:
             raise RuntimeError(f"the API server of {self.name} is not listening")
-        return self.listener.url
+        return self.listener
 
     @property
     def scope(self) -> str:
@@ -113,6 +148,34 @@ class SimCluster:
         for cached in ("authority", "admin_certificate"):
             self.__dict__.pop(cached, None)
 
+    @property
+    def managed(self) -> bool:
+        """Whether a cloud runs the control plane. Spectro Proxy then has a certificate and a token of its own."""
+        return self.admin_file != "kubeadm"
+
+    def use_cloud_address(self) -> None:
+        """Name the API server as the cluster's cloud does. GKE gives no names."""
+        form = _ADDRESSES.get(self.cloud_type)
+        self.host = form.format(self.uid[:8]) if form else None
+
+    @cached_property
+    def admin_token(self) -> str:
+        """The token that Palette got when it made the kubeconfig. It is not renewed by itself."""
+        if self.admin_file == "eks-token":
+            return self._surroundings.accounts.eks_token(self.name)
+        expires = int(self._surroundings.clock()) + AKS_TOKEN_SECONDS
+        return self.tokens.for_user("clusterUser", [ADMIN_GROUP], {"exp": expires})
+
+    @cached_property
+    def proxy_token(self) -> str:
+        """The token of a service account that Spectro Proxy puts into the kubeconfig of a managed cluster."""
+        account = "system:serviceaccount:spectro-system:proxy"
+        return self.tokens.for_user(account, [ADMIN_GROUP], {"exp": int(self._surroundings.clock()) + 10 * 365 * 86400})
+
+    def renew_admin_token(self) -> None:
+        """Let Palette make the kubeconfig again, as it does after a renewal of certificates."""
+        self.__dict__.pop("admin_token", None)
+
     @cached_property
     def tokens(self) -> TokenAuthority:
         return TokenAuthority(self._surroundings.clock)
@@ -129,7 +192,14 @@ class SimCluster:
 
     @cached_property
     def _api(self) -> KubeApi:
-        return KubeApi(self.kube, self.tokens, version=self.version, token_cap=lambda: self.token_cap)
+        return KubeApi(
+            self.kube, self.tokens, version=self.version, token_cap=lambda: self.token_cap, foreign=self._cloud_user
+        )
+
+    def _cloud_user(self, token: str) -> User | None:
+        if not self.cloud_access:
+            return None
+        return self._surroundings.accounts.user_of(self.cloud_type, self.name, token)
 
     # The site of a listener.
 

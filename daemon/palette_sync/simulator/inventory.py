@@ -39,7 +39,7 @@ class SimInstance:
     """One Palette. With `key_permission` `tenant` its API key sees everything; `project` requires the project header.
 
     `key_projects` limits a `project` key to some projects (None = all). For a cluster without OIDC, `/oidc` answers
-    with `oidc_absent_status`: 200 and an empty object, or 404.
+    with `oidc_absent_status`: 200 and an empty object, or 404. `proxy_authority` is the CA of its Spectro Proxy.
     """
 
     name: str
@@ -49,6 +49,7 @@ class SimInstance:
     user_uid: str
     org_name: str
     authority: Authority = field(repr=False)
+    proxy_authority: Authority = field(repr=False)
     limiter: RateLimiter = field(repr=False)
     oidc_client_secret: str = field(repr=False)
     projects: dict[str, SimProject] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from palette_sync.simulator.world import World
 from palette_sync.simulator.write_config import write_config
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
     from types import TracebackType
 
@@ -87,7 +88,12 @@ class Simulator:
         self.options = options or SimulatorOptions()
         self.faults = FaultBook()
         self.requests = RequestLog()
-        self.world = World(seed=self.options.seed, token_cap=self.options.token_cap, start_listener=self._start_cluster)
+        self.world = World(
+            seed=self.options.seed,
+            token_cap=self.options.token_cap,
+            start_listener=self._start_cluster,
+            start_proxy=self._start_proxy,
+        )
         self._keys = SharedKeys.new()
         self._contexts = ContextCache()
         self._frontend: Frontend | None = None
@@ -124,7 +130,7 @@ class Simulator:
         """All long-lived secrets of the world, for tests that search for leaks. Tokens are not included."""
         found = {s for i in self.world.instances.values() for s in (i.api_key, i.oidc_client_secret)}
         keys = {c.admin_key.decode() for c in self.world.clusters.values()}
-        return tuple(sorted(found | keys))
+        return tuple(sorted(found | keys | {key.secret for key in self.world.accounts.aws_keys.values()}))
 
     def write_config(self, directory: Path, *, seal_keys_line: str, redis_url: str) -> None:
         """Write a configuration for every command of palette-sync into `directory` (see `write_config`)."""
@@ -195,6 +201,7 @@ class Simulator:
             user_uid=world.new_uid(),
             org_name=f"{name}-org",
             authority=Authority(f"simulated-palette-{name}"),
+            proxy_authority=Authority(f"simulated-proxy-{name}"),
             limiter=RateLimiter(time.monotonic),
             oidc_client_secret=f"canary-oidc-client-secret-{name}-{world.new_uid()}",
             rate_limits=self.options.rate_limits,
@@ -205,12 +212,26 @@ class Simulator:
         return instance
 
     async def _start_cluster(self, cluster: SimCluster) -> None:
-        cluster.listener = await self._running.open(
-            cluster,
-            lambda: self._contexts.get(
-                f"{cluster.uid}/{cluster.trust_generation}",
-                lambda: server_context(cluster.authority, self._keys, ask_client=True, host=self.options.host),
-            ),
+        cluster.listener = await self._running.open(cluster, lambda: self._context_of(cluster))
+
+    async def _start_proxy(self, cluster: SimCluster) -> None:
+        authority = cluster.instance.proxy_authority
+
+        def find() -> ssl.SSLContext:
+            if not cluster.managed:
+                return self._context_of(cluster)
+            return self._contexts.get(
+                f"proxy/{cluster.instance_name}",
+                lambda: server_context(authority, self._keys, ask_client=False, host=self.options.host),
+            )
+
+        cluster.proxy_listener = await self._running.open(cluster, find)
+
+    def _context_of(self, cluster: SimCluster) -> ssl.SSLContext:
+        host = cluster.host or self.options.host
+        return self._contexts.get(
+            f"{cluster.uid}/{cluster.trust_generation}/{host}",
+            lambda: server_context(cluster.authority, self._keys, ask_client=True, host=host),
         )
 
 

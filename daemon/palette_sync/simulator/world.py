@@ -13,12 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from palette_sync.simulator.certificates import SharedKeys
+from palette_sync.simulator.cloud_accounts import CloudAccounts
 from palette_sync.simulator.cluster import SimCluster, Surroundings
 from palette_sync.simulator.inventory import CLOUDS, EPOCH, PLACES, SimProject
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from palette_sync.simulator.cluster import AdminFile
     from palette_sync.simulator.inventory import KeyPermission, SimInstance
 
 OIDC_TAG = "auth:oidc"
@@ -28,14 +30,21 @@ class World:
     """All instances, and all changes to them. Clusters and projects are identified by uid."""
 
     def __init__(
-        self, *, seed: int, token_cap: float | None, start_listener: Callable[[SimCluster], Awaitable[None]]
+        self,
+        *,
+        seed: int,
+        token_cap: float | None,
+        start_listener: Callable[[SimCluster], Awaitable[None]],
+        start_proxy: Callable[[SimCluster], Awaitable[None]],
     ) -> None:
         self.instances: dict[str, SimInstance] = {}
         self.token_cap = token_cap
         self.random = random.Random(seed)
         self._start_listener = start_listener
+        self._start_proxy = start_proxy
         self._skew = 0.0
-        self._surroundings = Surroundings(SharedKeys.new(), self.now)
+        self.accounts = CloudAccounts(self.now, random.Random(seed))
+        self._surroundings = Surroundings(SharedKeys.new(), self.now, self.accounts)
 
     # Reading.
 
@@ -136,8 +145,32 @@ class World:
         """Remove a cluster from Palette and stop its API server."""
         cluster = self.cluster(uid)
         del cluster.instance.clusters[uid]
-        if cluster.listener is not None:
-            cluster.listener.close()
+        for listener in (cluster.listener, cluster.proxy_listener):
+            if listener is not None:
+                listener.close()
+
+    async def put_proxy_before(self, uid: str) -> None:
+        """Put Spectro Proxy before a cluster, as a server of its own. It reaches the cluster even if nobody else does.
+
+        Before a cluster that Palette deployed it only passes TLS on. Before one that a cloud manages it has a
+        certificate of its own CA, and its kubeconfig has a token.
+        """
+        cluster = self.cluster(uid)
+        cluster.proxied = True
+        await self._start_proxy(cluster)
+
+    def set_admin_file(self, uid: str, kind: AdminFile, *, cloud_address: bool = False) -> None:
+        """Set what the admin kubeconfig holds, and the type of cloud that belongs to it.
+
+        `cloud_address`: its server has a host name of the cloud, which only a resolver of a test knows.
+        """
+        cluster = self.cluster(uid)
+        cluster.admin_file = kind
+        cloud, _, _ = kind.partition("-")
+        cluster.cloud_type = cloud if kind not in {"kubeadm", "none"} else cluster.cloud_type
+        if cloud_address:
+            cluster.use_cloud_address()
+        self._touch(cluster)
 
     def shut_api_server(self, uid: str) -> None:
         """Stop a cluster's API server permanently. Palette still lists the cluster."""
