@@ -424,9 +424,30 @@ async def test_an_answer_that_is_no_json_is_malformed(body: bytes) -> None:
 async def test_a_key_that_palette_echoes_is_removed(spelling: str) -> None:
     body = f'{{"code":"ResourceNotFound","message":"key {spelling} unknown","details":"{spelling}"}}'
     async with rig(lambda _: web.Response(status=404, body=body.encode())) as one:
-        error = await failure(one, palette.NotFound)
+        error = await failure(one, palette.Unauthorized)  # the key is what was not found
 
     assert "key *** unknown" in str(error)
+
+
+@pytest.mark.parametrize("ask", [palette.oidc_spec, palette.admin_kubeconfig])
+async def test_a_key_that_palette_does_not_know_any_more_makes_nothing_absent(ask: Any) -> None:
+    body = {"code": "ResourceNotFound", "message": f"ApiKey {CANARY} not found"}
+    async with rig(lambda _: reply(body, 404)) as one:
+        with pytest.raises(palette.Unauthorized):
+            await ask(one.client, CLUSTER)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(404, "ProjectNotFoundInTenant"), (403, "ResourceAccessDenied"), (500, "ProjectNotFoundInTenant")],
+)
+async def test_an_error_about_the_project_says_nothing_about_oidc_or_a_kubeconfig(status: int, code: str) -> None:
+    async with rig(lambda _: reply({"code": code, "message": "Project is not found"}, status)) as one:
+        for ask in (palette.oidc_spec, palette.admin_kubeconfig):
+            with pytest.raises(palette.ProjectUnavailable):
+                await ask(one.client, CLUSTER)
+
+    assert len(one.fake.seen) == 2, "it is not retried"
 
 
 async def test_the_key_shows_in_no_repr_and_no_log(

@@ -20,7 +20,7 @@ from palette_sync.store.lease import Lease
 from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from palette_sync.config import Settings
@@ -83,7 +83,7 @@ class Stage:
             publisher = await self.shared.store.publisher(instance, epoch=lease.epoch, writer="test")
             ports = ports_of(self.shared, instance, client, publisher=publisher, clock=self.clock)
             report, self.rows = await run_pass(
-                ports, pass_id=secrets.token_hex(4), options=PassOptions(**options), rows=rows
+                ports, pass_id=secrets.token_hex(4), options=_options(options), rows=rows
             )
             return report
 
@@ -91,7 +91,7 @@ class Stage:
         self.simulator.requests.reset()
         async with client_of(instance, self.settings.instances[instance], self.shared.limits) as client:
             ports = ports_of(self.shared, instance, client, publisher=None, clock=self.clock)
-            report, _ = await run_pass(ports, pass_id="plan", options=PassOptions(**options))
+            report, _ = await run_pass(ports, pass_id="plan", options=_options(options))
             return report
 
     async def state(self, instance: str = "alpha") -> InstanceState:
@@ -123,6 +123,12 @@ class Stage:
         async with KubeApi(record.server, BearerToken(token), timeout=60) as api:
             found: dict[str, Any] = await api.call("GET pods", api.core.list_pod_for_all_namespaces)
         return len(found["items"])
+
+
+def _options(given: Mapping[str, bool]) -> PassOptions:
+    """A pass on schedule, unless an operator asked for it."""
+    asked = any(given.get(name, False) for name in ("resync", "allow_prune", "known_only"))
+    return PassOptions(**{"scheduled": not asked, **given})
 
 
 def environment(prefix: str, config: str) -> dict[str, str]:

@@ -37,6 +37,8 @@ DOCUMENTED = {
     "palette_sync_palette_retries": "counter",
     "palette_sync_kube_requests": "counter",
     "palette_sync_prune_held": "gauge",
+    "palette_sync_prune_held_since_timestamp_seconds": "gauge",
+    "palette_sync_prune_held_until_timestamp_seconds": "gauge",
     "palette_sync_snapshot_version": "gauge",
     "palette_sync_scopes_failing": "gauge",
     "palette_sync_api_key_expiry_timestamp_seconds": "gauge",
@@ -142,7 +144,7 @@ def test_a_process_that_has_not_passed_yet_claims_nothing(metrics: Metrics) -> N
 
 
 def test_a_pass_sets_its_times_and_what_it_found(metrics: Metrics) -> None:
-    metrics.observe(report(held=6))
+    metrics.observe(report())
 
     assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
     assert value(metrics, "inventory_complete_timestamp_seconds") == NOW.timestamp() + 2
@@ -154,7 +156,7 @@ def test_a_pass_sets_its_times_and_what_it_found(metrics: Metrics) -> None:
         1,
         0,
     ]
-    assert (value(metrics, "snapshot_version"), value(metrics, "prune_held")) == (4, 6)
+    assert value(metrics, "snapshot_version") == 4
     assert value(metrics, "scopes_failing") == 0
 
 
@@ -197,12 +199,26 @@ def test_success_and_completeness_are_different_times(
 
 
 def test_a_pass_over_known_clusters_says_nothing_of_the_listing(metrics: Metrics) -> None:
-    metrics.observe(report(held=6, problems=("team-a: 403",)))
+    metrics.observe(report(problems=("team-a: 403",)))
     metrics.observe(report(started_at=LATER, version=5, access={"ready": 3}), listed=False)
 
     assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
-    assert (value(metrics, "prune_held"), value(metrics, "scopes_failing")) == (6, 1)
+    assert value(metrics, "scopes_failing") == 1
     assert (value(metrics, "snapshot_version"), value(metrics, "clusters", state="ready")) == (5, 3)
+
+
+def test_what_is_held_has_its_first_times(metrics: Metrics) -> None:
+    metrics.held("prod", 6, since=NOW, until=LATER)
+
+    assert value(metrics, "prune_held") == 6
+    assert value(metrics, "prune_held_since_timestamp_seconds") == NOW.timestamp()
+    assert value(metrics, "prune_held_until_timestamp_seconds") == LATER.timestamp()
+
+    metrics.held("prod", 0, since=None, until=None)
+
+    assert value(metrics, "prune_held") == 0
+    assert value(metrics, "prune_held_since_timestamp_seconds") is None
+    assert value(metrics, "prune_held_until_timestamp_seconds") is None
 
 
 def test_effects_are_counted_and_begin_at_zero_together(metrics: Metrics) -> None:

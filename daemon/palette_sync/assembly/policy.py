@@ -12,6 +12,7 @@ from palette_sync.core.fold import Presentation
 from palette_sync.core.model import AuthMode
 from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
+from palette_sync.core.prune import Guard
 from palette_sync.core.rbac import PRESETS, PolicyRule
 from palette_sync.core.select import AuthRule, CaRule, ClusterGlobs, Filters
 from palette_sync.core.ways import SpectroProxy
@@ -42,6 +43,7 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
             exclude_tags=settings.exclude_tags,
             exclude_tenant_scoped_clusters=settings.exclude_tenant_scoped_clusters,
             include_virtual=settings.include_virtual,
+            include_imported=settings.include_imported,
         ),
         default_mode=_MODES[settings.auth.mode],
         auth_rules=tuple(
@@ -71,6 +73,7 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
         cluster_timeout=settings.cluster_timeout,
         tenant=settings.tenant,
         ca_rules=tuple(_ca_rule(name, number, rule) for number, rule in enumerate(settings.trust.rules)),
+        guard=Guard(settings.prune_confirm, settings.prune_hold),
         spectro_proxy=SpectroProxy(settings.spectro_proxy),
         cloud=cloud_of(name, settings.cloud),
     )

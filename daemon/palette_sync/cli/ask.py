@@ -35,11 +35,12 @@ def resync(config: Path, instances: list[str] | None, *, allow_prune: bool, wait
     return _request(config, instances, Verb.ALLOW_PRUNE if allow_prune else Verb.RESYNC, wait=wait, as_json=as_json)
 
 
-def reload(config: Path, instances: list[str] | None, *, wait: str, as_json: bool) -> Exit:
+def reload(config: Path, instances: list[str] | None, *, allow_prune: bool, wait: str, as_json: bool) -> Exit:
     """Exit 0: applied; 1: rejected (the daemon keeps its configuration), or no answer; 78: wrong configuration here."""
     from palette_sync.store.control import Verb
 
-    return _request(config, instances, Verb.RELOAD, wait=wait, as_json=as_json)
+    verb = Verb.RELOAD_ALLOW_PRUNE if allow_prune else Verb.RELOAD
+    return _request(config, instances, verb, wait=wait, as_json=as_json)
 
 
 def _request(config: Path, instances: list[str] | None, verb: Verb, *, wait: str, as_json: bool) -> Exit:

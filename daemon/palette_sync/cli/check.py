@@ -11,6 +11,7 @@ from rich.text import Text
 from palette_sync.cli.console import out, print_json, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
+from palette_sync.config.load import EXPOSED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +55,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
             )
         else:
             findings.append(Finding(OK, "seal", "the keys are valid"))
+        findings += [Finding(WARNING, "permissions", where, EXPOSED) for where in settings.exposed_secrets]
         limits = Limits(enabled=settings.service.palette_rate_limits)
         with progress_of(list(chosen), show=not as_json) as reporter:
             async with asyncio.TaskGroup() as group:

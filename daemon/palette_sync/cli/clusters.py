@@ -10,7 +10,10 @@ from palette_sync.cli.console import out, print_json, short_duration, table_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.styles import ACCESS_STATES
+from palette_sync.core.documents import format_time
 from palette_sync.core.model import OidcAuth
+from palette_sync.core.prune import absences_of, absences_to_dict
+from palette_sync.core.text import visible
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from palette_sync.config import Settings
     from palette_sync.core.model import ClusterRecord, InstanceState
+    from palette_sync.core.prune import Absence
 
 
 def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
@@ -61,6 +65,7 @@ def _document(state: InstanceState) -> dict[str, Any]:
         "changed_at": head.changed_at if head else None,
         "checked_at": head.checked_at if head else None,
         "trusted": state.trusted,
+        "not_listed": absences_to_dict(_absent(state)),
         "clusters": [record_to_dict(record) for record in _ordered(state)],
     }
 
@@ -97,9 +102,23 @@ def _print_snapshots(states: dict[str, InstanceState], now: datetime, *, configu
                 console.print(Text(f"    {problem}", style="red"))
         if state.records:
             console.print(_table(state, now, console))
+        _print_absent(state, console)
         for scope in state.scopes.values():
             if scope.error:
                 console.print(Text(f"  stale: {scope.name}: {scope.error}", style="yellow"))
+
+
+def _print_absent(state: InstanceState, console: Console) -> None:
+    """Say which records stay although Palette does not list their clusters, since when and until when."""
+    for uid, one in sorted(_absent(state).items(), key=lambda entry: state.records[entry[0]].name):
+        until = f"until {format_time(one.until)}" if one.until else "until `palette-sync resync --allow-prune`"
+        since = format_time(one.since) if one.since else "?"
+        text = f"  not listed: {state.records[uid].name}: {one.reason}: {one.message}; since {since}, kept {until}"
+        console.print(Text(visible(text), style="bold yellow" if one.held else "yellow"))
+
+
+def _absent(state: InstanceState) -> dict[str, Absence]:
+    return {uid: one for uid, one in absences_of(state.status).items() if uid in state.records}
 
 
 def _table(state: InstanceState, now: datetime, console: Console) -> Table:

@@ -92,13 +92,16 @@ def resync(
 def reload(
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
+    allow_prune: Annotated[
+        bool, typer.Option("--allow-prune", help="Apply it even if its filters deselect many published clusters.")
+    ] = False,
     wait: WaitOption = "1m",
     as_json: JsonOption = False,
 ) -> None:
     """Ask the running daemon, through Redis, to reload its configuration, and show its answer."""
     from palette_sync.cli import ask as command
 
-    _exit(command.reload(config, instance, wait=wait, as_json=as_json))
+    _exit(command.reload(config, instance, allow_prune=allow_prune, wait=wait, as_json=as_json))
 
 
 @app.command()

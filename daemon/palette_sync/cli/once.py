@@ -39,11 +39,15 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, allow_prune:
         async with open_shared(settings) as shared:
             with progress_of(list(chosen), show=not as_json) as reporter:
                 await shared.store.ping()
-                options = PassOptions(resync=resync, allow_prune=allow_prune)
+                # Who runs this from a timer has no other schedule, so its listing counts for the prune guard.
+                options = PassOptions(resync=resync, allow_prune=allow_prune, scheduled=not resync)
                 with stop_on_signals(settings.service.grace.total_seconds()) as stop:
                     reports, errors = await run_all(shared, chosen, options, reporter, stop=stop)
         return _print_reports(reports, errors, as_json=as_json)
 
+    from palette_sync.service.memory_protection import protect_memory
+
+    protect_memory()
     return run_command(config, work, log_level="error")
 
 

@@ -72,7 +72,9 @@ async def _plan_all(
     async def one(name: str, settings: InstanceSettings) -> None:
         async with client_of(name, settings, shared.limits) as client:
             ports = ports_of(shared, name, client, publisher=None, progress=reporter(name))
-            report, _ = await run_pass(ports, pass_id=secrets.token_hex(4), options=PassOptions(resync=resync))
+            report, _ = await run_pass(
+                ports, pass_id=secrets.token_hex(4), options=PassOptions(resync=resync, scheduled=not resync)
+            )
             reports.append(report)
 
     async with asyncio.TaskGroup() as group:

@@ -82,6 +82,14 @@ async def _read(base: str) -> tuple[dict[str, Any] | None, list[str]]:
     return document if is_ours else None, problems
 
 
+def _held(one: dict[str, Any]) -> list[str]:
+    """The line on the records that the prune guard holds, if there are any."""
+    if not one.get("prune_held"):
+        return []
+    until = one.get("prune_held_until", "`palette-sync resync --allow-prune`")
+    return [f"{one['prune_held']} drops held since {one['prune_held_since']} until {until}: {one['prune_held_why']}"]
+
+
 def _print_status(document: dict[str, Any]) -> None:
     console = out()
     console.print(
@@ -95,7 +103,9 @@ def _print_status(document: dict[str, Any]) -> None:
         access = ", ".join(f"{count} {state}" for state, count in sorted(one["access"].items()))
         age = one.get("success_age_s")
         lapse = one.get("first_lapse_s")
-        stale = "; ".join(f"{scope}: {error}" for scope, error in one.get("scopes_failing", {}).items())
+        stale = "; ".join(
+            [*_held(one), *(f"{scope}: {error}" for scope, error in one.get("scopes_failing", {}).items())]
+        )
         rows.append(
             (
                 name,

@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PrivateAttr,
     SecretStr,
     Tag,
     ValidationInfo,
@@ -27,7 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from palette_sync.config.values import ApiKey, Duration, HttpsUrl, Names, ProxyUrl, parse_json
+from palette_sync.config.values import ApiKey, Duration, DurationOrNever, HttpsUrl, Names, ProxyUrl, parse_json
 from palette_sync.core.objects import metadata_problem
 
 PREFIX = "PALETTE_SYNC_"
@@ -221,6 +222,9 @@ class InheritedSettings(Section):
     exclude_tags: Names = ()
     exclude_tenant_scoped_clusters: bool = False
     include_virtual: bool = False
+    include_imported: bool = True
+    prune_confirm: Duration = timedelta(minutes=10)
+    prune_hold: DurationOrNever = timedelta(hours=24)
     refresh_interval: Duration = timedelta(minutes=10)
     refresh_cron: str | None = None
     verify_interval: Duration = timedelta(hours=1)
@@ -284,8 +288,8 @@ class RedisSettings(Section):
     @field_validator("prefix")
     @classmethod
     def _has_no_braces(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-zA-Z0-9._:-]+", value):
-            raise ValueError("may contain only letters, digits and . _ : -")
+        if not re.fullmatch(r"[a-zA-Z0-9._-]+", value):
+            raise ValueError("may contain only letters, digits and . _ -")
         return value
 
 
@@ -318,6 +322,7 @@ class ServiceSettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     palette_rate_limits: bool = True
+    strict_permissions: bool = False
 
     @model_validator(mode="after")
     def _grace_before_deadline(self) -> ServiceSettings:
@@ -349,12 +354,18 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         validate_default=True,
     )
+    _exposed_secrets: tuple[str, ...] = PrivateAttr(default=())
     instances: dict[str, InstanceSettings]
     redis: RedisSettings = RedisSettings()
     seal: Seal = SealSettings()
     service: ServiceSettings = ServiceSettings()
     http: HttpSettings = HttpSettings()
     defaults: DefaultsSettings = DefaultsSettings()
+
+    @property
+    def exposed_secrets(self) -> tuple[str, ...]:
+        """Where the configuration names secret files that other users of the machine can read."""
+        return self._exposed_secrets
 
     @field_validator("instances", mode="before")
     @classmethod

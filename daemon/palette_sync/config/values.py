@@ -51,6 +51,18 @@ def _seconds(value: object) -> float | None:
     return None
 
 
+def _duration_or_never(value: object) -> object:
+    """Accept a duration, or the word "never" as None."""
+    if value is None or (isinstance(value, str) and value.strip() == "never"):
+        return None
+    try:
+        span = _duration(value)
+        assert isinstance(span, timedelta)
+        return _positive(span)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "never"') from None
+
+
 def _positive(value: timedelta) -> timedelta:
     if value <= timedelta(0):
         raise ValueError("must be longer than zero")
@@ -94,6 +106,7 @@ def _api_key(value: SecretStr) -> SecretStr:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
+DurationOrNever = Annotated[timedelta | None, BeforeValidator(_duration_or_never)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 HttpsUrl = Annotated[str, AfterValidator(_https_url)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]

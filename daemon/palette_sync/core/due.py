@@ -121,9 +121,11 @@ def renews_from(credential: SealedCredential, ahead: timedelta = RENEW_AHEAD) ->
 
 
 def waits(candidate: Candidate) -> bool:
-    """Whether work must wait: the cluster is paused, or it has no access yet and Palette does not report Running."""
+    """Whether work must wait: the cluster is paused, or it has no access yet and cannot get it now, because Palette
+    does not report Running, or because it was imported and so has no kubeconfig.
+    """
     cluster = candidate.cluster
-    return cluster.paused or (not has_access(candidate) and cluster.state != RUNNING)
+    return cluster.paused or (not has_access(candidate) and (cluster.state != RUNNING or cluster.imported))
 
 
 def has_access(candidate: Candidate) -> bool:

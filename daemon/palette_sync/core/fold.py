@@ -169,8 +169,8 @@ def _access(
     cluster: Cluster, previous: ClusterRecord | None, verdict: Verdict | None, auth: Auth | None, *, usable: bool
 ) -> tuple[AccessState, Reason, str]:
     """State, reason and message. The first that applies counts: this pass's verdict, paused, an expired token, what was
-    published before, not Running, Waiting. Paused is a failure because nobody can use the cluster; not Running is only
-    pending.
+    published before, imported, not Running, Waiting. Paused is a failure because nobody can use the cluster; imported
+    and not Running are only pending, because nothing failed.
     """
     if isinstance(verdict, AccessGained):
         if verdict.legacy:
@@ -187,15 +187,19 @@ def _access(
         if isinstance(auth, ServiceAccountAuth) and not usable and previous.access.state in _SERVED:
             return AccessState.FAILED, Reason.TOKEN_LAPSED, "the token expired before it could be renewed"
         return previous.access.state, previous.access.reason, previous.access.message
-    if cluster.state != RUNNING:
-        return (
-            AccessState.PENDING,
-            Reason.NOT_RUNNING,
-            f"Palette reports {cluster.state or 'no state'}; access is given once it reports Running",
-        )
+    if cluster.imported or cluster.state != RUNNING:
+        return (AccessState.PENDING, *_not_available(cluster))
     if previous is not None:
         return previous.access.state, previous.access.reason, previous.access.message
     return AccessState.PENDING, Reason.WAITING, "first access has not been tried yet"
+
+
+def _not_available(cluster: Cluster) -> tuple[Reason, str]:
+    """Why a cluster without access cannot get it now, although nothing failed."""
+    if cluster.imported:
+        return Reason.IMPORTED, "it was imported into Palette, which offers no kubeconfig of imported clusters"
+    state = cluster.state or "no state"
+    return Reason.NOT_RUNNING, f"Palette reports {state}; access is given once it reports Running"
 
 
 _SERVED = frozenset({AccessState.READY, AccessState.DEGRADED})
@@ -229,4 +233,5 @@ def cluster_of(record: ClusterRecord) -> Cluster:
         tags=facts.tags,
         location=facts.location,
         paused=facts.paused,
+        imported=record.access.reason is Reason.IMPORTED,
     )

@@ -114,7 +114,8 @@ class Cluster:
     `project` is None for tenant-scoped clusters and where Palette did not report it (then `scope` is PROJECT and the
     cluster fails closed). `state` and `health` are Palette's words (`Running`, `Deleting`, ...); `health` may be "".
     `tags` are `key:value` or plain tags, sorted. `permissions` is what the caller may do with this
-    cluster according to the row's annotation, None where the row has none.
+    cluster according to the row's annotation, None where the row has none. `imported`: Palette did not make the
+    cluster, so it has no kubeconfig to offer.
     """
 
     uid: str
@@ -130,6 +131,7 @@ class Cluster:
     virtual: bool = False
     paused: bool = False
     permissions: frozenset[str] | None = None
+    imported: bool = False
 
     @property
     def gone(self) -> bool:
@@ -331,7 +333,8 @@ class InstanceState:
 class Listing:
     """The listing of one scope (a project, or the tenant): rows, or the reason why there are none.
 
-    A failed listing says nothing about its clusters; `clusters` is then empty and must not be read as "none".
+    A failed listing says nothing about its clusters; `clusters` is then empty and must not be read as "none". `short`
+    says how far a listing that ended fell short of its announced total: its rows are good, but others may be missing.
     """
 
     scope: str
@@ -339,17 +342,24 @@ class Listing:
     clusters: tuple[Cluster, ...] = ()
     error: str | None = None
     not_permitted: bool = False
+    short: str | None = None
 
     @property
     def complete(self) -> bool:
-        return self.error is None and not self.not_permitted
+        return self.error is None and self.short is None and not self.not_permitted
+
+    @property
+    def problem(self) -> str | None:
+        """Why the listing cannot be relied on, or None."""
+        return self.error or self.short
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
     """What listing an instance found. `projects` is None if the project list failed (`error`).
 
-    `projects` are all that the key can see; `listings` cover the selected ones and, if asked, the tenant.
+    `projects` are all that the key can see; `listings` cover the selected ones and, if asked, the tenant. `short` says
+    how far the project list fell short of its announced total.
     """
 
     tenant_uid: str
@@ -357,3 +367,4 @@ class Discovery:
     projects: tuple[Project, ...] | None
     listings: tuple[Listing, ...]
     error: str | None = None
+    short: str | None = None

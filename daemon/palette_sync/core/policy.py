@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from palette_sync.core.cloud import CLOUD_REASONS, CloudPolicy
 from palette_sync.core.documents import encode_document
 from palette_sync.core.model import AuthMode
+from palette_sync.core.prune import Guard
 from palette_sync.core.select import AuthRule, CaRule, Filters, auth_mode
 from palette_sync.core.ways import SpectroProxy
 
@@ -56,6 +57,7 @@ class InstancePolicy:
     cluster_timeout: timedelta
     tenant: str | None = None
     ca_rules: tuple[CaRule, ...] = ()
+    guard: Guard = field(default_factory=Guard)
     spectro_proxy: SpectroProxy = SpectroProxy.AUTO
     cloud: CloudPolicy = field(default_factory=CloudPolicy)
 

@@ -81,6 +81,13 @@ class Reason(StrEnum):
         "It gives access once Palette reports Running.",
         "Look at the cluster in Palette if it stays like that.",
     )
+    IMPORTED = (
+        "Imported",
+        Shown.RECORD,
+        "The cluster was imported into Palette, which offers no kubeconfig of imported clusters.",
+        "It shows the cluster without access, and asks for nothing until Palette reports it differently.",
+        "Give the cluster to Backstage by other means, or leave it out with `include_imported = false`.",
+    )
     PAUSED = (
         "Paused",
         Shown.RECORD,
@@ -117,6 +124,13 @@ class Reason(StrEnum):
         "Palette did not answer, or answered with an error, when it was asked for the cluster's files.",
         "It tries again with growing pauses. A published token stays in use as long as it lives.",
         "Look at `palette-sync check` and at Palette itself if it lasts.",
+    )
+    PROJECT_UNAVAILABLE = (
+        "ProjectUnavailable",
+        Shown.RECORD,
+        "Palette does not find the cluster's project, or does not open it to the API key's user.",
+        "It tries again with growing pauses. A published token stays in use as long as it lives.",
+        "Give the key's user a role in the project, if the project still exists.",
     )
     OIDC_NOT_CONFIGURED = (
         "OidcNotConfigured",
@@ -520,18 +534,32 @@ class Reason(StrEnum):
         "It drops the record.",
     )
     VIRTUAL_EXCLUDED = ("VirtualExcluded", Shown.CHANGE, "Virtual clusters are excluded.", "It drops the record.")
+    IMPORTED_EXCLUDED = ("ImportedExcluded", Shown.CHANGE, "Imported clusters are excluded.", "It drops the record.")
     PROJECT_UNRESOLVED = (
         "ProjectUnresolved",
         Shown.CHANGE,
         "The project of the cluster is unknown, so the filters cannot be applied.",
         "It neither touches nor publishes the cluster.",
     )
+    NOT_LISTED = (
+        "NotListed",
+        Shown.CHANGE,
+        "Palette does not list the cluster any more.",
+        "The record stays until a second scheduled listing, at least `prune_confirm` after the first, confirms it.",
+    )
     PRUNE_HELD = (
         "PruneHeld",
         Shown.CHANGE,
-        "Many clusters disappeared at once. The records stay until three passes agree.",
-        "It counts the passes that miss them.",
-        "Run `palette-sync resync --allow-prune` if the loss is real.",
+        "Too many clusters disappeared at once: all of a scope, or more than 30 %.",
+        "The records stay, verified and renewed, until an operator allows the drop or `prune_hold` has passed.",
+        "Look at the clusters in Palette. Run `palette-sync resync --allow-prune` if they are really gone.",
+    )
+    ACCESS_LOST = (
+        "AccessLost",
+        Shown.CHANGE,
+        "Clusters disappeared together with their project, or with a permission: maybe the API key lost roles.",
+        "The records stay, verified and renewed, until an operator allows the drop or `prune_hold` has passed.",
+        "Give the key's user its roles back. Run `palette-sync resync --allow-prune` if the clusters are really gone.",
     )
 
     # -- why a pass ended without a result ---------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Discovery of one instance: check the API key, list all projects, then list the clusters of each selected project.
 
 If one project fails, the others are still complete. A failed listing is a `Listing` with an error, never an empty
-`Listing`. A 404 for a project means "unknown", not "empty".
+`Listing`. A 404 for a project means "unknown", not "empty". A listing that falls short of its announced total keeps its
+rows.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from palette_sync.core.model import Cluster, Project
     from palette_sync.fanout import Outcome
     from palette_sync.palette.client import PaletteClient
+    from palette_sync.palette.listing import Found
 
 log = structlog.get_logger(__name__)
 
@@ -83,16 +85,17 @@ async def discover(
         )
     walk = _Walk(
         client,
-        {project.uid: project for project in found},
+        {project.uid: project for project in found.rows},
         include_virtual=include_virtual,
         listing_timeout=listing_timeout,
     )
-    listings = await walk.list_all([project for project in found if choose(project)], tenant_scope=tenant_scope)
+    listings = await walk.list_all([project for project in found.rows if choose(project)], tenant_scope=tenant_scope)
     return Discovery(
         user.tenant_uid,
         user.org_name,
-        projects=tuple(found),
+        projects=tuple(found.rows),
         listings=listings,
+        short=found.short,
     )
 
 
@@ -149,25 +152,30 @@ class _Walk:
             name=f"list:{self._client.instance}",
         )
         listings = [self._project_listing(outcome) for outcome in outcomes if outcome.key is not None]
-        anything_seen = len(projects) < len(self._known) or any(one.clusters or one.error for one in listings)
+        anything_seen = len(projects) < len(self._known) or any(one.clusters or one.problem for one in listings)
         listings += [
             self._tenant_listing(outcome, expect_rows=anything_seen) for outcome in outcomes if outcome.key is None
         ]
         return _each_once(listings)
 
-    async def _rows(self, project: Project | None) -> list[Cluster]:
+    async def _rows(self, project: Project | None) -> Found[Cluster]:
         scope = project.uid if project is not None else None
         return await read_listing(self._client, SEARCH, self._body, read_cluster, project=scope)
 
-    def _project_listing(self, outcome: Outcome[Project | None, list[Cluster]]) -> Listing:
+    def _project_listing(self, outcome: Outcome[Project | None, Found[Cluster]]) -> Listing:
+        """A row that names no project belongs to the project whose listing holds it."""
         project = outcome.key
         assert project is not None
         if outcome.value is None:
             return Listing(project.uid, project.name, error=self._explain(outcome.error, project.uid))
-        rows = self._kept(outcome.value)
-        return Listing(project.uid, project.name, tuple(one for one in rows if one.scope is not Scope.TENANT))
+        rows = self._kept(
+            row if row.project is not None or row.scope is Scope.TENANT else replace(row, project=project)
+            for row in outcome.value.rows
+        )
+        clusters = tuple(one for one in rows if one.scope is not Scope.TENANT)
+        return Listing(project.uid, project.name, clusters, short=outcome.value.short)
 
-    def _tenant_listing(self, outcome: Outcome[Project | None, list[Cluster]], *, expect_rows: bool) -> Listing:
+    def _tenant_listing(self, outcome: Outcome[Project | None, Found[Cluster]], *, expect_rows: bool) -> Listing:
         """Keep the tenant-scoped rows of the answer to a request without project header.
 
         With tenant rights that answer also holds the rows of all projects, which their own listings cover. Without
@@ -178,13 +186,14 @@ class _Walk:
             return Listing(TENANT_SCOPE, TENANT_SCOPE, not_permitted=True)
         if outcome.value is None:
             return Listing(TENANT_SCOPE, TENANT_SCOPE, error=self._explain(outcome.error, TENANT_SCOPE))
-        if not outcome.value and expect_rows:
+        if not outcome.value.rows and expect_rows:
             return Listing(TENANT_SCOPE, TENANT_SCOPE, not_permitted=True)
-        rows = self._kept(outcome.value)
+        rows = self._kept(outcome.value.rows)
         return Listing(
             TENANT_SCOPE,
             TENANT_SCOPE,
             tuple(one for one in rows if one.scope is Scope.TENANT or one.project is None),
+            short=outcome.value.short,
         )
 
     def _kept(self, rows: Iterable[Cluster]) -> list[Cluster]:

@@ -1,9 +1,12 @@
 """Reading a paged listing of Palette to its end, and detecting one that is incomplete.
 
 A continue token is an encoded offset, not a snapshot: rows move when clusters come or go between two pages, and a proxy
-or a bug may return the same page forever. A listing is accepted only if it ended, repeated no token, brought new rows
-with every page, and holds as many rows as were announced. The total may grow meanwhile: rows come oldest first, so a
-new cluster comes last. A total that shrinks may have moved a row past the reader.
+or a bug may return the same page forever. A listing is accepted only if it ended, repeated no token and brought new
+rows with every page. It is complete if it also holds as many rows as were announced. The total may grow meanwhile: rows
+come oldest first, so a new cluster comes last. A total that shrinks may have moved a row past the reader.
+
+Palette has been seen to announce a wrong total for good (146 announced, 144 given). So a listing that ended but falls
+short of its total is returned as short: each of its rows is true, and a missing row proves nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +38,14 @@ class Row(Protocol):
 R = TypeVar("R", bound=Row)
 
 
+@dataclass(frozen=True, slots=True)
+class Found(Generic[R]):
+    """The rows of a listing in order, each uid once. `short`: why rows may be missing; None if it is complete."""
+
+    rows: list[R]
+    short: str | None = None
+
+
 async def read_listing(
     client: PaletteClient,
     api: str,
@@ -42,21 +53,20 @@ async def read_listing(
     read: Callable[[object], R],
     *,
     project: str | None = None,
-) -> list[R]:
-    """Read all pages of a POST search. Returns the rows in order, each uid once.
+) -> Found[R]:
+    """Read all pages of a POST search.
 
-    A listing that changed while it was read, or holds fewer rows than announced, is read a second time. Raises
-    IncompleteListing if that does not help, and other PaletteErrors.
+    A listing that changed while it was read, or holds fewer rows than announced, is read a second time; if that does
+    not help, it is short. Raises IncompleteListing for a listing that does not end, and other PaletteErrors.
     """
-    problem = ""
+    walk = _Walk[R](api)
     for _ in range(_READINGS):
         walk = _Walk[R](api)
         while walk.more:
             walk.take(*await _fetch(client, api, body, read, token=walk.following, project=project))
-        problem = walk.problem
-        if not problem:
-            return list(walk.rows.values())
-    raise IncompleteListing(f"{api}: {problem}, twice")
+        if not walk.problem:
+            return Found(list(walk.rows.values()))
+    return Found(list(walk.rows.values()), f"{walk.problem}, twice; nothing is dropped because of this listing")
 
 
 async def _fetch(

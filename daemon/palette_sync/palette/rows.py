@@ -119,6 +119,7 @@ def read_cluster(row: object) -> Cluster:
         virtual=cloud_type.lower() == VIRTUAL_CLOUD_TYPE or bool(_part(virtual, "hostCluster", what).get("uid")),
         paused=_text(_part(virtual, "lifecycleStatus", what), "status", what) in _PAUSED,
         permissions=_permissions(annotations),
+        imported=_imported(summary, _part(status, "clusterImport", what)),
     )
 
 
@@ -192,6 +193,13 @@ def _project(annotations: dict[str, object], meta: dict[str, object]) -> Project
     if not named:
         return Project(uid, _line(meta, "name", "a cluster")) if uid else None
     return Project(named, _line(meta, "name", "a cluster") if uid == named else "")
+
+
+def _imported(summary: dict[str, object], cluster_import: dict[str, object]) -> bool:
+    """Whether Palette did not make the cluster. Rows of the dashboard have `isBrownfield`; `importMode` is in those of
+    the metadata search, as `read-only` where the import is not a full one.
+    """
+    return cluster_import.get("isBrownfield") is True or bool(_text(summary, "importMode", "a cluster"))
 
 
 def _tags(labels: dict[str, object]) -> tuple[str, ...]:

@@ -356,17 +356,15 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
                 f"Palette refuses the kubeconfig; the API key's user needs {ADMIN_PERMISSION} "
                 "(for OIDC clusters cluster.get) in this project",
             )
+        case palette.ProjectUnavailable():
+            return AccessFailed(Reason.PROJECT_UNAVAILABLE, str(error))
         case palette.PaletteError():
             return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))
         case OidcNotConfigured():
             return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
         case oidc.IssuerError():
             return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
-        case kube.KubeconfigError() | cloud.CloudError():
-            return AccessFailed(error.reason, str(error))
-        case kube.Blocked():
-            return AccessFailed(error.reason, str(error))
-        case kube.KubeError():
+        case kube.KubeconfigError() | kube.Blocked() | kube.KubeError() | cloud.CloudError():
             return AccessFailed(error.reason, str(error))
         case TimeoutError():
             return AccessFailed(

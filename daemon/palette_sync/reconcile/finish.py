@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import format_time
 from palette_sync.core.model import OidcAuth
+from palette_sync.core.prune import absences_to_dict
 from palette_sync.core.scopes import scopes_after, whole
+from palette_sync.core.select import unmatched
 from palette_sync.reconcile.publish import FinalWrite
 from palette_sync.reconcile.report import PassReport
 
@@ -73,7 +75,7 @@ def _status(
     return {
         "pass": before.state.status.get("pass", this_pass) if context.options.known_only else this_pass,
         "access": dict(report.access),
-        "held": dict(pruning.held),
+        "held": absences_to_dict(pruning.absent),
         **context.ports.facts(),
     }
 
@@ -101,9 +103,9 @@ def report_of(
         due=result.due,
         access=result.access,
         changes=context.ledger.changes,
-        problems=tuple(f"{one.name}: {one.error}" for one in discovery.listings if one.error),
-        notes=_notes(before, discovery, selection, result),
-        held=sum(uid in selection.disappeared for uid in pruning.held),
+        problems=problems_of(discovery),
+        notes=_notes(context, before, discovery, selection, result),
+        held=len(pruning.held),
         skipped=result.skipped,
         palette_requests=context.ports.client.requests,
         kube_requests=context.requests.total,
@@ -111,8 +113,17 @@ def report_of(
     )
 
 
-def _notes(before: Before, discovery: Discovery, selection: Selection, result: PassResult) -> tuple[str, ...]:
-    notes = [
+def problems_of(discovery: Discovery) -> tuple[str, ...]:
+    """What could not be listed completely, one line for each scope."""
+    listings = [f"{one.name}: {one.problem}" for one in discovery.listings if one.problem]
+    return (f"projects: {discovery.short}", *listings) if discovery.short else tuple(listings)
+
+
+def _notes(
+    context: PassContext, before: Before, discovery: Discovery, selection: Selection, result: PassResult
+) -> tuple[str, ...]:
+    notes = unmatched(context.policy.filters, discovery)
+    notes += [
         "the API key may not list tenant-scoped clusters (NotPermitted)"
         for listing in discovery.listings
         if listing.not_permitted

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.cloud import CloudTokens
-    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Secret
+    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Discovery, Secret
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.names import NameBook
@@ -50,7 +50,7 @@ class Ports:
     clusters in flight. `facts` go into the status document. `kube_recorder` receives each request to a cluster: its
     operation and its outcome. Once `stopping` is set no more clusters are admitted; once `late` is set those still at
     work are cancelled. Either way what was issued is published before the pass ends; if the store fails, `keep`
-    receives the rest.
+    receives the rest. `seen` receives each discovery that listed Palette.
     """
 
     policy: InstancePolicy
@@ -69,15 +69,18 @@ class Ports:
     late: asyncio.Event | None = None
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
     keep: Callable[[Unpublished], None] = lambda _unpublished: None
+    seen: Callable[[Discovery], None] = lambda _discovery: None
 
 
 @dataclass(frozen=True, slots=True)
 class PassOptions:
     """Options of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: skip the prune guard.
 
-    `known_only`: work on what is due among the published clusters, without listing Palette.
+    `known_only`: work on what is due among the published clusters, without listing Palette. `scheduled`: the listing
+    counts for the prune guard; one that a person asked for does not.
     """
 
     resync: bool = False
     allow_prune: bool = False
     known_only: bool = False
+    scheduled: bool = False

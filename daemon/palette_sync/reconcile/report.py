@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from palette_sync.core.documents import format_time
 from palette_sync.core.fold import AccessFailed
-from palette_sync.core.prune import PASSES
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from palette_sync.core.due import Due
     from palette_sync.core.model import ClusterRecord
     from palette_sync.core.plan import Action
+    from palette_sync.core.prune import Absence
     from palette_sync.reconcile.cluster import ClusterResult
 
 
@@ -128,15 +129,15 @@ def drop_of(record: ClusterRecord, reason: Reason) -> Change:
     return Change(record.uid, record.name, project_of(record), (Effect.DROPPED,), reason, _DROPPED.get(reason, ""))
 
 
-def held_of(record: ClusterRecord, passes: int) -> Change:
-    return Change(
-        record.uid,
-        record.name,
-        project_of(record),
-        (Effect.HELD,),
-        Reason.PRUNE_HELD,
-        f"missed by {passes} of {PASSES} passes; --allow-prune drops it now",
-    )
+def absence_of(record: ClusterRecord, absence: Absence) -> Change:
+    """The record stays for the time being although Palette does not list its cluster."""
+    if absence.since is None:
+        when = "a scheduled listing has to see that too"
+    else:
+        when = f"since {format_time(absence.since)}"
+        when += f", dropped from {format_time(absence.until)}" if absence.until else ", never dropped by itself"
+    message = f"{absence.message}; {when}; --allow-prune drops it now"
+    return Change(record.uid, record.name, project_of(record), (Effect.HELD,), absence.reason, message)
 
 
 _DROPPED = {
@@ -148,6 +149,7 @@ _DROPPED = {
     Reason.TAG_NOT_INCLUDED: "no included tag",
     Reason.TENANT_SCOPE_EXCLUDED: "tenant-scoped clusters are excluded",
     Reason.VIRTUAL_EXCLUDED: "virtual clusters are excluded",
+    Reason.IMPORTED_EXCLUDED: "imported clusters are excluded",
 }
 
 

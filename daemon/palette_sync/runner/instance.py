@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from palette_sync.core.candidates import Candidates
+from palette_sync.core.prune import FilterReview, review
 from palette_sync.core.reasons import Reason
 from palette_sync.events import Interrupted, in_turns, unless, wait_any
 from palette_sync.reconcile.ports import Stop
@@ -30,7 +31,8 @@ from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, V
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from palette_sync.core.model import InstanceState
+    from palette_sync.core.model import Discovery, InstanceState
+    from palette_sync.core.select import Filters
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.ports import PassOptions, Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
@@ -86,6 +88,7 @@ class Runner:
         self._publisher: Publisher | None = None
         self._last_published = LastPublished(self.instance)
         self._rows: Rows = {}
+        self._discovery: Discovery | None = None
         self._former_lease: Lease | None = None
         self._retries = 0
         self._store_failures = 0
@@ -104,6 +107,16 @@ class Runner:
         if at_once:
             self._publisher = None
             self.mailbox.put(PassRequest(listing=True, key=True))
+
+    @property
+    def filters(self) -> Filters:
+        """The filters in force."""
+        return self._runtime.policy.filters
+
+    def review(self, filters: Filters) -> FilterReview:
+        """What other filters would mean, as far as is known from the last listing and what is published."""
+        state = self._last_published.state
+        return review(filters, state.records if state is not None else {}, self._discovery)
 
     def stop(self) -> None:
         """Admit no more clusters. `run` returns once those at work are finished and published."""
@@ -288,6 +301,7 @@ class Runner:
             facts=self._key.facts,
             clock=self._clock,
             keep=unpublished.append,
+            seen=self._note_discovery,
         )
         try:
             report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows)
@@ -296,13 +310,16 @@ class Runner:
             self._last_published.add_unpublished(unpublished, epoch=lease.epoch, sealer=runtime.sealer)
         return report
 
+    def _note_discovery(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+
     async def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
         status = self.status
         status.passes += 1
         if self._retries:
             status.error = None  # passes work again
         if listed:
-            status.error, status.held = report.error, report.held
+            status.error = report.error
             if report.error is None:
                 status.succeeded_at = self._clock()
         self._pause = SHORTEST_PAUSE if listed or report.due else min(2 * self._pause, LONGEST_PAUSE)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from palette_sync.core.due import renews_from
+from palette_sync.core.prune import absences_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,8 @@ class RunnerStatus:
     `read`: a snapshot was published or read, so readers have something. `busy_since`: when the current work began.
     `attempted_at`, `succeeded_at`: the start of the last pass that listed Palette, and the end of the last such pass
     that did not fail as a whole. `access`: published clusters by state. `reasons`: the same by state and reason.
-    `held`: records that the prune guard keeps. `first_lapse`: when the first published token expires.
+    `held`: records that the prune guard holds, `held_since` and `held_until`: the first of their times, `held_why`: why
+    one of them is held. `first_lapse`: when the first published token expires.
     `renewals_failing`: tokens that are due for renewal, and whose last renewal failed. `wakes_at`: when a known cluster
     becomes due.
     """
@@ -53,6 +55,9 @@ class RunnerStatus:
     access: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[tuple[str, str], int] = field(default_factory=dict)
     held: int = 0
+    held_since: datetime | None = None
+    held_until: datetime | None = None
+    held_why: str = ""
     scopes_failing: Mapping[str, str] = field(default_factory=dict)
     first_lapse: datetime | None = None
     renewals_failing: int = 0
@@ -70,6 +75,11 @@ class RunnerStatus:
         self.access = dict(Counter(one.state.value for one in accesses))
         self.reasons = dict(Counter((one.state.value, str(one.reason)) for one in accesses))
         self.scopes_failing = {one.name: one.error for one in state.scopes.values() if one.error}
+        held = [one for uid, one in absences_of(state.status).items() if one.held and uid in state.records]
+        self.held = len(held)
+        self.held_since = min((one.since for one in held if one.since), default=None)
+        self.held_until = min((one.until for one in held if one.until), default=None)
+        self.held_why = f"{held[0].reason}: {held[0].message}" if held else ""
         ends = [one.expires_at for uid, one in state.credentials.items() if uid in state.records]
         self.first_lapse = min((end for end in ends if end is not None), default=None)
         self.renewals_failing = sum(

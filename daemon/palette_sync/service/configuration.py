@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from palette_sync.config.load import EXPOSED
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ class ActiveConfiguration:
     loaded_at: datetime
     rejected: list[str] = field(default_factory=list)
     orphaned: tuple[str, ...] = ()
+
+    def log_exposed_secrets(self) -> None:
+        exposed = self.shared.settings.exposed_secrets
+        if exposed:
+            log.warning("secrets_exposed", where=exposed, reason=EXPOSED)
 
     async def find_orphaned(self) -> None:
         """Look for orphaned instances and log them. Their records stay in Redis: nobody asked to drop them."""

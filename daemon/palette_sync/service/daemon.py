@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.instance import Shared
     from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.service.reload import Reloaded
     from palette_sync.service.systemd import Notifier
     from palette_sync.telemetry.metrics import Metrics
 
@@ -73,6 +74,7 @@ class Daemon:
             await self._open_endpoint(stack)
             for name in self.shared.settings.instances:
                 self._metrics.leading(name, False)
+            self._configuration.log_exposed_secrets()
             self._collector.start()
             await stack.enter_async_context(self._clock)
             stack.enter_context(
@@ -160,5 +162,5 @@ class Daemon:
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         return self._runners.ask(instance, allow_prune=allow_prune)
 
-    async def reload(self) -> list[str]:
-        return await self._reloader.reload()
+    async def reload(self, *, allow_prune: bool = False) -> Reloaded:
+        return await self._reloader.reload(allow_prune=allow_prune)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from palette_sync.assembly.instance import Shared
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.service.reload import Reloaded
 
 log = structlog.get_logger(__name__)
 
@@ -37,8 +38,8 @@ class Commands(Protocol):
         """Ask for a resync. Returns None if the instance is not run any more."""
         ...
 
-    async def reload(self) -> list[str]:
-        """Returns the problems; the list is empty if the new configuration was applied."""
+    async def reload(self, *, allow_prune: bool) -> Reloaded:
+        """Apply the configuration as the file is now, or reject it."""
         ...
 
 
@@ -71,11 +72,12 @@ async def _serve(daemon: Commands, request: Request) -> None:
     log.info("request_received", instance=request.instance, action=request.verb.value, by=request.by)
     try:
         await _answer(daemon, request, Answer(AnswerStatus.ACCEPTED))
-        if request.verb is Verb.RELOAD:
-            problems = await daemon.reload()
-            outcome = (
-                Answer(AnswerStatus.FAILED, "; ".join(problems)) if problems else Answer(AnswerStatus.DONE, "reloaded")
-            )
+        if request.verb in {Verb.RELOAD, Verb.RELOAD_ALLOW_PRUNE}:
+            reloaded = await daemon.reload(allow_prune=request.verb is Verb.RELOAD_ALLOW_PRUNE)
+            if reloaded.problems:
+                outcome = Answer(AnswerStatus.FAILED, "; ".join(reloaded.problems))
+            else:
+                outcome = Answer(AnswerStatus.DONE, "; ".join(["reloaded", *reloaded.notes]))
         else:
             outcome = await _resync(daemon, request)
         await _answer(daemon, request, outcome)

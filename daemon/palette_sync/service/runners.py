@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.instance import Shared
     from palette_sync.config import InstanceSettings
+    from palette_sync.core.prune import FilterReview
     from palette_sync.core.reasons import Reason
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner import InstanceRuntime, RunnerStatus
@@ -106,6 +107,14 @@ class Runners:
         if changed:
             self._schedule(runner, settings)
 
+    def review(self, runtimes: Mapping[str, InstanceRuntime]) -> dict[str, FilterReview]:
+        """What the filters of new runtimes mean for the instances that run, where they differ from those in force."""
+        return {
+            name: one.runner.review(runtimes[name].policy.filters)
+            for name, one in self._running.items()
+            if name in runtimes and runtimes[name].policy.filters != one.runner.filters
+        }
+
     def remove(self, name: str) -> None:
         """Stop a runner. It finishes the pass it is in; its records stay in Redis, orphaned."""
         gone = self._running.pop(name)
@@ -165,6 +174,7 @@ class Runners:
             self._metrics.attempted(name, status.attempted_at)
             self._metrics.first_lapse(name, status.first_lapse, renewals_failing=status.renewals_failing)
             self._metrics.clusters_by_reason(name, status.reasons)
+            self._metrics.held(name, status.held, since=status.held_since, until=status.held_until)
             self._metrics.api_key(name, status.key_expires_at)
         self.changed.set()
         if all(one.status.busy_since is None for one in self):

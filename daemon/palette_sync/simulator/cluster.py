@@ -82,6 +82,8 @@ class SimCluster:
         self.oidc = False
         self.oidc_client_id = f"palette-{uid[:8]}"
         self.virtual = False
+        self.imported = False
+        self.import_mode: Literal["", "read-only"] = ""
         self.paused = False
         self.proxied = False
         self.proxy_listener: Listener | None = None
@@ -89,6 +91,7 @@ class SimCluster:
         self.host: str | None = None
         self.cloud_access = True
         self.admin_download = True
+        self.admin_group = ADMIN_GROUP
         self.skips_verification = False
         self.token_cap: float | None = None
         self.version = _VERSIONS[int(uid[:4], 16) % len(_VERSIONS)]
@@ -124,7 +127,7 @@ class SimCluster:
 
     @property
     def has_kubeconfig(self) -> bool:
-        return self.state not in WITHOUT_KUBECONFIG
+        return self.state not in WITHOUT_KUBECONFIG and not self.imported
 
     @cached_property
     def authority(self) -> Authority:
@@ -136,7 +139,7 @@ class SimCluster:
 
     @cached_property
     def admin_certificate(self) -> bytes:
-        return self.authority.client_certificate(self._surroundings.keys.client, ADMIN_USER, ADMIN_GROUP)
+        return self.authority.client_certificate(self._surroundings.keys.client, ADMIN_USER, self.admin_group)
 
     @property
     def admin_key(self) -> bytes:

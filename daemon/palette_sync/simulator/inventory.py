@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+from palette_sync.simulator.palette_behaviour import Behaviour
+
 if TYPE_CHECKING:
     from palette_sync.simulator.certificates import Authority
     from palette_sync.simulator.cluster import SimCluster
@@ -13,6 +15,18 @@ if TYPE_CHECKING:
     from palette_sync.simulator.rate_limit import RateLimiter
 
 KeyPermission = Literal["tenant", "project"]
+# The rights of the key's user, as far as the simulated requests need them.
+ALL_RIGHTS = frozenset(
+    {
+        "project.list",
+        "project.get",
+        "cluster.list",
+        "cluster.get",
+        "cluster.adminKubeconfigDownload",
+        "virtualCluster.list",
+        "virtualCluster.get",
+    }
+)
 EPOCH = datetime(2026, 1, 15, 8, tzinfo=UTC)
 
 
@@ -38,8 +52,9 @@ class SimProject:
 class SimInstance:
     """One Palette. With `key_permission` `tenant` its API key sees everything; `project` requires the project header.
 
-    `key_projects` limits a `project` key to some projects (None = all). For a cluster without OIDC, `/oidc` answers
-    with `oidc_absent_status`: 200 and an empty object, or 404. `proxy_authority` is the CA of its Spectro Proxy.
+    `key_projects` limits a `project` key to some projects (None = all), and `key_rights` is what the key's user may do.
+    `behaviour` is how it answers where versions of Palette differ, or answer wrongly. `proxy_authority` is the CA of
+    its Spectro Proxy.
     """
 
     name: str
@@ -56,10 +71,11 @@ class SimInstance:
     clusters: dict[str, SimCluster] = field(default_factory=dict)
     key_permission: KeyPermission = "tenant"
     key_projects: frozenset[str] | None = None
+    key_rights: frozenset[str] = ALL_RIGHTS
     key_expires_at: datetime = EPOCH + timedelta(days=3650)
     key_active: bool = True
     rate_limits: bool = True
-    oidc_absent_status: int = 200
+    behaviour: Behaviour = field(default_factory=Behaviour)
     listener: Listener | None = field(default=None, repr=False)
 
     @property

@@ -9,6 +9,7 @@ from palette_sync.simulator import kube_rbac
 from palette_sync.simulator import kube_resources as resources
 from palette_sync.simulator.exchange import TEXT, Answer, Call, Json, answer_json
 from palette_sync.simulator.kube_errors import KubeApiError
+from palette_sync.simulator.kube_escalation import refuse_escalation
 from palette_sync.simulator.kube_rbac import Attributes
 from palette_sync.simulator.kube_resources import Resource, Target, parse_path
 from palette_sync.simulator.kube_tokens import TokenAuthority, User
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 ANONYMOUS = User("system:anonymous", frozenset({"system:unauthenticated"}))
 MERGE_PATCH = "application/merge-patch+json"
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_GRANTING = {"create", "update", "patch"}
 _RETURNED_WHEN_DELETED = {"serviceaccounts", "pods", "namespaces"}
 _PAGE_MARK = "sim:"
 
@@ -107,6 +109,10 @@ class KubeApi:
             return self._answer_review(call, user, resource)
         if resource.namespaced and not target.namespace and verb != "list":
             raise errors.method_not_allowed()
+        if verb in _GRANTING:
+            standing = self._store.find(resource, target.namespace, target.name) if target.name else None
+            wanted = {**(standing or {}), **_body(call)}
+            refuse_escalation(self._store, user, target, wanted)
         return self._answer_object(call, target, resource, verb)
 
     def _answer_object(self, call: Call, target: Target, resource: Resource, verb: str) -> Answer:

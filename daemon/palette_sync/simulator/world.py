@@ -226,6 +226,12 @@ class World:
         """Set whether the API key may download this cluster's admin kubeconfig."""
         self.cluster(uid).admin_download = allowed
 
+    def set_imported(self, uid: str, *, imported: bool, read_only: bool = False) -> None:
+        """Set whether Palette imported the cluster; then it has no kubeconfig to offer, read-only or not."""
+        cluster = self.cluster(uid)
+        cluster.imported, cluster.import_mode = imported, "read-only" if imported and read_only else ""
+        self._touch(cluster)
+
     def set_token_cap(self, uid: str, seconds: float | None) -> None:
         """Limit the life of new tokens of this cluster (None = no limit)."""
         self.cluster(uid).token_cap = seconds
@@ -240,7 +246,7 @@ class World:
         home.key_projects = frozenset(projects) if projects is not None else None
 
     def set_key_active(self, instance: str | SimInstance, *, active: bool) -> None:
-        """Activate or deactivate the API key. Requests with an inactive key are answered with 401."""
+        """Activate or deactivate the API key. Requests with an inactive key are answered as those with a wrong one."""
         self._instance(instance).key_active = active
 
     def set_key_expiry(self, instance: str | SimInstance, expires_at: datetime) -> None:

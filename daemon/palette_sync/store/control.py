@@ -38,6 +38,7 @@ class Verb(StrEnum):
     RESYNC = "resync"
     ALLOW_PRUNE = "allow-prune"
     RELOAD = "reload"
+    RELOAD_ALLOW_PRUNE = "reload-allow-prune"
 
 
 class AnswerStatus(StrEnum):

@@ -90,6 +90,10 @@ class Metrics:
         self._retries = self._counter("palette_retries_total", "Requests to Palette that were repeated.", "api")
         self._kube = self._counter("kube_requests_total", "Requests to clusters' API servers.", "api", "outcome")
         self._held = self._gauge("prune_held", "Records whose cluster disappeared and that the prune guard holds.")
+        self._held_since = self._gauge("prune_held_since_timestamp_seconds", "When the first held record was missed.")
+        self._held_until = self._gauge(
+            "prune_held_until_timestamp_seconds", "When the first held record is dropped; absent if none is by itself."
+        )
         self._version = self._gauge("snapshot_version", "The version of the published snapshot.")
         self._scopes = self._gauge("scopes_failing", "Parts of the inventory that could not be listed, and are stale.")
         self._key = self._gauge("api_key_expiry_timestamp_seconds", "When the Palette API key expires.")
@@ -102,7 +106,7 @@ class Metrics:
 
     def observe(self, report: PassReport, *, listed: bool = True) -> None:
         """Count what a pass did. A pass over known clusters (`listed` is False) knows nothing of the listing, so it
-        leaves timestamps, held prunes and failing scopes as they are.
+        leaves timestamps and failing scopes as they are.
         """
         name = report.instance
         self._duration.labels(name).observe(report.duration_s)
@@ -123,7 +127,6 @@ class Metrics:
         name, ended_at = report.instance, report.started_at + timedelta(seconds=report.duration_s)
         # A pass that could not even list the projects has no single problems to count.
         self._scopes.labels(name).set(len(report.problems) or (1 if report.error else 0))
-        self._held.labels(name).set(report.held)
         if report.error is not None:
             return
         self._success.labels(name).set(ended_at.timestamp())
@@ -156,6 +159,12 @@ class Metrics:
         self._by_reason.remove_by_labels({_INSTANCE: instance})
         for (state, reason), count in counts.items():
             self._by_reason.labels(instance, state, reason).set(count)
+
+    def held(self, instance: str, count: int, *, since: datetime | None, until: datetime | None) -> None:
+        """How many records the prune guard holds, and the first of their times."""
+        self._held.labels(instance).set(count)
+        _set(self._held_since, instance, since.timestamp() if since is not None else None)
+        _set(self._held_until, instance, until.timestamp() if until is not None else None)
 
     def first_lapse(self, instance: str, at: datetime | None, *, renewals_failing: int | None = None) -> None:
         """When the first of an instance's tokens expires (None: it has no token that does), and how many could not be

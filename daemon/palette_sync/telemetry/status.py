@@ -33,6 +33,9 @@ def instance_document(status: RunnerStatus, now: datetime) -> dict[str, object]:
         "error": status.error,
         "scopes_failing": dict(status.scopes_failing) or None,
         "prune_held": status.held,
+        "prune_held_since": _time(status.held_since),
+        "prune_held_until": _time(status.held_until),
+        "prune_held_why": status.held_why or None,
         "first_lapse_at": _time(status.first_lapse),
         "first_lapse_s": _seconds(status.first_lapse - now) if status.first_lapse else None,
         "renewals_failing": status.renewals_failing,
@@ -57,6 +60,7 @@ def status_line(statuses: Mapping[str, RunnerStatus], now: datetime) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in sorted(access.items())) or "none published yet"
     parts.append(f"{len(statuses)} instances, {access.total()} clusters ({counts})")
     failing = [f"{name}: {one.error}" for name, one in statuses.items() if one.error]
+    failing += [f"{name}: {one.held} drops held" for name, one in statuses.items() if one.held]
     parts += failing
     standby = sum(one.state is RunnerState.STANDBY for one in statuses.values())
     if standby:

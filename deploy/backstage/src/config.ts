@@ -226,8 +226,8 @@ class Reader {
 
   #prefix(): string {
     const prefix = this.#values.text('redis.prefix') ?? 'palette-sync';
-    if (!/^[a-zA-Z0-9._:-]+$/.test(prefix)) {
-      this.#values.wrong('redis.prefix', "may hold letters, digits and . _ : - only, as the daemon's");
+    if (!/^[a-zA-Z0-9._-]+$/.test(prefix)) {
+      this.#values.wrong('redis.prefix', "may hold letters, digits and . _ - only, as the daemon's");
     }
     return prefix;
   }

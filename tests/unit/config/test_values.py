@@ -136,8 +136,13 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
         ),
         pytest.param(
             "[redis]\nprefix = '{a}'",
-            "redis.prefix: may contain only letters, digits and . _ : -",
+            "redis.prefix: may contain only letters, digits and . _ -",
             id="a prefix that would break the hash tag",
+        ),
+        pytest.param(
+            "[redis]\nprefix = 'palette-sync:dev'",
+            "redis.prefix: may contain only letters, digits and . _ -",
+            id="a prefix whose keys the users of another prefix could read",
         ),
         pytest.param(
             "[redis]\nhistory = -1",
