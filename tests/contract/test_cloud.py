@@ -452,7 +452,7 @@ async def test_a_token_that_takes_too_long_is_reported_as_such() -> None:
             return Secret("late")
 
     try:
-        with pytest.raises(CredentialsUnavailable, match=r"aws gave no token within 0\.01 s"):
+        with pytest.raises(CredentialsUnavailable, match=r"AWS gave no token within 0\.01 s"):
             await CloudTokens(aws=Slow(), deadline=0.01).token(EKS, EKS_SERVER, Identity())
     finally:
         release.set()

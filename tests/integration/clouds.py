@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import base64
 import socket
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from contract.palette_fake import Fake, Seen
+from contract.palette_fake import Fake, Seen, tls
+from palette_sync.cloud import CloudTokens
+from palette_sync.cloud.aws import AwsTokens
+from palette_sync.core.model import Secret
 from palette_sync.simulator.kubeconfig_files import GKE_LOCATION, GKE_PROJECT
 
 if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
     import pytest
 
+    from integration.stage import Stage
     from palette_sync.simulator.cluster import SimCluster
     from palette_sync.simulator.world import World
 
+ENABLED = (
+    "[defaults.cloud.aws]\nenabled = true\n"
+    "[defaults.cloud.google]\nenabled = true\nprojects = ['simulated-project']\n"
+    "[defaults.cloud.azure]\nenabled = true\n"
+)
 OF_THE_CLOUDS = (".eks.amazonaws.com", ".azmk8s.io")
 
 
@@ -66,3 +79,45 @@ class GoogleApi:
     @staticmethod
     def path_of(cluster: SimCluster) -> str:
         return f"/v1/projects/{GKE_PROJECT}/locations/{GKE_LOCATION}/clusters/{cluster.name}"
+
+
+class Azure:
+    """The library's credential, with a token of the simulated identity; `asked` counts."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.asked = 0
+
+    def token(self) -> Secret:
+        self.asked += 1
+        return Secret(self.stage.simulator.world.accounts.issue("azure"))
+
+
+class Clouds:
+    """Credentials of the simulated identities, as the daemon finds them."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.patch = patch
+        self.names = resolve_cloud_names(patch)
+        self.google: Any = None
+        self.azure: Any = None
+
+    async def give(self, stage: Stage, stack: AsyncExitStack) -> None:
+        """Put the credentials into the environment, and a CloudTokens that finds them into the stage."""
+        accounts = stage.simulator.world.accounts
+        self.patch.setenv("AWS_ACCESS_KEY_ID", accounts.aws.access_key_id)
+        self.patch.setenv("AWS_SECRET_ACCESS_KEY", accounts.aws.secret)
+        self.patch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+        self.google = GoogleApi(stage.simulator.world)
+        await stack.enter_async_context(self.google.fake)
+        credentials = SimpleNamespace(valid=True, token=accounts.issue("google"))
+        self.patch.setattr("google.auth.default", lambda **_: (credentials, "simulated-project"))
+        self.azure = Azure(stage)
+        tokens = CloudTokens(
+            aws=AwsTokens(),
+            azure=self.azure,  # type: ignore[arg-type]  # the library is tested by itself
+            google_api=self.google.fake.url,
+            google_ca_pem=tls().ca_pem,
+            deadline=60,
+        )
+        stage.shared = replace(stage.shared, cloud=tokens)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from types import SimpleNamespace
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract.palette_fake import tls
-from integration.clouds import GoogleApi, resolve_cloud_names
-from palette_sync.cloud import CloudTokens
-from palette_sync.cloud.aws import AwsTokens
-from palette_sync.core.model import AccessState, Secret
+from integration.clouds import ENABLED, Clouds
+from palette_sync.core.model import AccessState
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -21,11 +17,6 @@ if TYPE_CHECKING:
     from integration.stage import Stage
     from palette_sync.simulator.cluster import AdminFile, SimCluster
 
-ENABLED = (
-    "[defaults.cloud.aws]\nenabled = true\n"
-    "[defaults.cloud.google]\nenabled = true\nprojects = ['simulated-project']\n"
-    "[defaults.cloud.azure]\nenabled = true\n"
-)
 PROGRAMS = [
     pytest.param("eks-authenticator", Reason.NEEDS_AWS_CREDENTIALS, id="aws-iam-authenticator"),
     pytest.param("eks-cli", Reason.NEEDS_AWS_CREDENTIALS, id="aws eks get-token"),
@@ -41,59 +32,17 @@ async def one_cluster(stage_of: Any, kind: AdminFile, extra: str = "") -> tuple[
     return stage, cluster
 
 
-class Azure:
-    """The library's credential, with a token of the simulated identity; `asked` counts."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.asked = 0
-
-    def token(self) -> Secret:
-        self.asked += 1
-        return Secret(self.stage.simulator.world.accounts.issue("azure"))
-
-
-class Clouds:
-    """Credentials of the simulated identities, as the daemon finds them."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.patch = patch
-        self.names = resolve_cloud_names(patch)
-        self.google: GoogleApi | None = None
-
-    async def give(self, stage: Stage, stack: list[Any]) -> None:
-        accounts = stage.simulator.world.accounts
-        self.patch.setenv("AWS_ACCESS_KEY_ID", accounts.aws.access_key_id)
-        self.patch.setenv("AWS_SECRET_ACCESS_KEY", accounts.aws.secret)
-        self.patch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-        self.google = GoogleApi(stage.simulator.world)
-        await self.google.fake.__aenter__()
-        stack.append(self.google.fake)
-        credentials = SimpleNamespace(valid=True, token=accounts.issue("google"))
-        self.patch.setattr("google.auth.default", lambda **_: (credentials, "simulated-project"))
-        self.azure = Azure(stage)
-        tokens = CloudTokens(
-            aws=AwsTokens(),
-            azure=self.azure,  # type: ignore[arg-type]  # the library is tested by itself
-            google_api=self.google.fake.url,
-            google_ca_pem=tls().ca_pem,
-            deadline=60,
-        )
-        stage.shared = replace(stage.shared, cloud=tokens)
-
-
 @pytest.fixture
 async def clouds(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
-    fakes: list[Any] = []
+    """Give a stage the credentials of all clouds."""
     made = Clouds(monkeypatch)
+    async with AsyncExitStack() as stack:
 
-    async def give(stage: Stage) -> Clouds:
-        await made.give(stage, fakes)
-        return made
+        async def give(stage: Stage) -> Clouds:
+            await made.give(stage, stack)
+            return made
 
-    yield give
-    for fake in fakes:
-        await fake.__aexit__()
+        yield give
 
 
 @pytest.mark.parametrize(("kind", "reason"), PROGRAMS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -11,6 +11,7 @@ from rich.text import Text
 from palette_sync.cli.console import out, print_json, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.finding import OK, PROBLEM, WARNING, Finding
 from palette_sync.config.load import EXPOSED
 
 if TYPE_CHECKING:
@@ -22,19 +23,8 @@ if TYPE_CHECKING:
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
-OK, WARNING, PROBLEM = "ok", "warning", "problem"
 STYLES = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
 ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check. `where`: the part that was checked. `remedy`: what to do, empty if nothing."""
-
-    level: str
-    where: str
-    what: str
-    remedy: str = ""
 
 
 def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
@@ -147,11 +137,14 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
     from palette_sync.assembly.instance import client_of
     from palette_sync.assembly.policy import policy_of, rules_of
     from palette_sync.assembly.store import StartError
+    from palette_sync.cli.check_clouds import cloud_findings
+    from palette_sync.cloud import CloudTokens
     from palette_sync.core.rbac import wide_rights
     from palette_sync.palette import PaletteError, Unauthorized, discover
 
     findings: list[Finding] = []
-    filters = policy_of(name, settings).filters
+    policy = policy_of(name, settings)
+    filters = policy.filters
     try:
         async with client_of(name, settings, limits) as client:
             found = await discover(
@@ -163,6 +156,8 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
             )
             findings += _discovered(name, found, settings)
             findings += await _key_expiry(name, settings, client)
+            rows = [cluster for listing in found.listings for cluster in listing.clusters]
+            findings += await cloud_findings(policy, client, rows, CloudTokens())
     except Unauthorized as error:
         findings.append(
             Finding(

@@ -11,7 +11,7 @@ from palette_sync.cloud.aws import AwsTokens
 from palette_sync.cloud.azure import AzureTokens
 from palette_sync.cloud.deadline import within
 from palette_sync.cloud.errors import CredentialsUnavailable, ServerRefused
-from palette_sync.core.cloud import Cloud, CloudCluster, Identity, eks_region, refusal
+from palette_sync.core.cloud import TITLES, Cloud, CloudCluster, Identity, eks_region, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,4 +68,4 @@ class CloudTokens:
             try:
                 return await within(self._deadline, work, name=f"token-of-{cloud.value}")
             except TimeoutError:
-                raise CredentialsUnavailable(f"{cloud.value} gave no token within {self._deadline:g} s") from None
+                raise CredentialsUnavailable(f"{TITLES[cloud]} gave no token within {self._deadline:g} s") from None

@@ -32,6 +32,7 @@ class Cloud(StrEnum):
     AZURE = "azure"
 
 
+TITLES = {Cloud.AWS: "AWS", Cloud.GOOGLE: "Google Cloud", Cloud.AZURE: "Entra ID"}
 NEEDS = {
     Cloud.AWS: Reason.NEEDS_AWS_CREDENTIALS,
     Cloud.GOOGLE: Reason.NEEDS_GOOGLE_CREDENTIALS,

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
-from palette_sync.core.cloud import NEEDS, CloudCluster, cluster_at, recognise
+from palette_sync.core.cloud import NEEDS, TITLES, CloudCluster, cluster_at, recognise
 from palette_sync.core.model import Secret, Server, ca_data_of
 from palette_sync.core.reasons import Reason
 from palette_sync.kube.kubeconfig_yaml import YamlRefused, read_yaml
@@ -39,7 +39,7 @@ class CloudTokenNeeded(KubeconfigError):
     def __init__(self, server: Server, cluster: CloudCluster) -> None:
         super().__init__(
             NEEDS[cluster.cloud],
-            f"the kubeconfig asks to run a program for a token of {cluster.cloud.value}, which palette-sync never does",
+            f"the kubeconfig asks to run a program for a token of {TITLES[cluster.cloud]}; palette-sync never runs one",
         )
         self.server = server
         self.cluster = cluster

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from palette_sync.simulator import aws_tokens
@@ -43,9 +43,10 @@ class CloudAccounts:
         self._issued[token] = (cloud, self._clock() + TOKEN_SECONDS)
         return token
 
-    def eks_token(self, cluster: str) -> str:
-        """A token as Palette puts it into the kubeconfig of an EKS cluster, for 15 minutes."""
-        return aws_tokens.sign(self.aws, cluster=cluster, region=REGION, when=self._now())
+    def eks_token(self, cluster: str, *, age: float = 0.0) -> str:
+        """A token as Palette puts it into the kubeconfig of an EKS cluster, made `age` seconds ago for 15 minutes."""
+        when = self._now() - timedelta(seconds=age)
+        return aws_tokens.sign(self.aws, cluster=cluster, region=REGION, when=when)
 
     def user_of(self, cloud_type: str, cluster: str, token: str) -> User | None:
         """The user that a cluster of this cloud and name sees; None if the token is not valid for it."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from palette_sync.simulator import kube_seed
-from palette_sync.simulator.certificates import Authority, SharedKeys, key_pem
+from palette_sync.simulator.certificates import LOOPBACK, Authority, SharedKeys, key_pem
 from palette_sync.simulator.kube_api import KubeApi
 from palette_sync.simulator.kube_store import KubeStore
 from palette_sync.simulator.kube_tokens import TokenAuthority
@@ -53,7 +53,7 @@ class SimCluster:
 
     `admin_file` is the kind of its admin kubeconfig. `host` is the name in the kubeconfigs in place of the listener's.
     `proxied`: Spectro Proxy stands before it, at `proxy_listener` if it has a port of its own. `cloud_access`: it
-    accepts the identities of its cloud.
+    accepts the identities of its cloud. `admin_token_age`: how many seconds ago Palette got the token in its file.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class SimCluster:
         self.admin_file: AdminFile = "kubeadm"
         self.host: str | None = None
         self.cloud_access = True
+        self.admin_token_age = 0.0
         self.admin_download = True
         self.admin_group = ADMIN_GROUP
         self.skips_verification = False
@@ -112,8 +113,8 @@ class SimCluster:
     @property
     def proxy_server(self) -> str:
         """The address in the kubeconfigs through Spectro Proxy: another name, and its own port if it has one."""
-        port = (self.proxy_listener or self._listening).port
-        return f"https://localhost:{port}"
+        listener = self.proxy_listener or self._listening
+        return f"https://{'localhost' if listener.host == LOOPBACK else listener.host}:{listener.port}"
 
     @property
     def _listening(self) -> Listener:
@@ -165,8 +166,8 @@ class SimCluster:
     def admin_token(self) -> str:
         """The token that Palette got when it made the kubeconfig. It is not renewed by itself."""
         if self.admin_file == "eks-token":
-            return self._surroundings.accounts.eks_token(self.name)
-        expires = int(self._surroundings.clock()) + AKS_TOKEN_SECONDS
+            return self._surroundings.accounts.eks_token(self.name, age=self.admin_token_age)
+        expires = int(self._surroundings.clock() - self.admin_token_age) + AKS_TOKEN_SECONDS
         return self.tokens.for_user("clusterUser", [ADMIN_GROUP], {"exp": expires})
 
     @cached_property
@@ -177,6 +178,7 @@ class SimCluster:
 
     def renew_admin_token(self) -> None:
         """Let Palette make the kubeconfig again, as it does after a renewal of certificates."""
+        self.admin_token_age = 0.0
         self.__dict__.pop("admin_token", None)
 
     @cached_property

@@ -16,6 +16,7 @@ from palette_sync.simulator.control_api import ControlApi
 from palette_sync.simulator.faults import FaultBook
 from palette_sync.simulator.inventory import SimInstance
 from palette_sync.simulator.listener import Frontend
+from palette_sync.simulator.mix import MIX, make
 from palette_sync.simulator.palette_api import PaletteApi
 from palette_sync.simulator.rate_limit import RateLimiter
 from palette_sync.simulator.request_log import RequestLog
@@ -49,7 +50,8 @@ class SimulatorOptions:
 
     `tenant_scoped` is the number of clusters per instance, out of the total, that belong to no project; an instance
     with fewer than four clusters has none. `token_cap` (seconds) limits the life of tokens. `listen` is the IPv4
-    address that Palette and the API servers bind; `host` is the name or address in URLs and certificates.
+    address that Palette and the API servers bind; `host` is the name or address in URLs and certificates. `mix`: the
+    clusters are of every kind in `mix.MIX` in turn, and `oidc_share` does not count.
     """
 
     instances: int = 2
@@ -63,6 +65,7 @@ class SimulatorOptions:
     tenant_scoped: int = 1
     listen: str = LOOPBACK
     host: str = LOOPBACK
+    mix: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.instances <= len(INSTANCE_NAMES):
@@ -186,10 +189,17 @@ class Simulator:
         project = None if index < tenant_scoped or not projects else projects[index % len(projects)]
         stage = _STAGES[self.world.random.randrange(len(_STAGES))]
         owner = project.name if project is not None else "shared"
-        name = f"{owner}-{stage}-{index + 1:02}"
-        await self.world.add_cluster(
-            home, project.uid if project is not None else None, name, oidc=oidc, tags=(f"stage:{stage}", "simulated")
+        kind = MIX[number % len(MIX)] if options.mix else None
+        name = f"{owner}-{kind.name if kind else stage}-{index + 1:02}"
+        cluster = await self.world.add_cluster(
+            home,
+            project.uid if project is not None else None,
+            name,
+            oidc=kind.oidc if kind else oidc,
+            tags=(f"stage:{stage}", "simulated"),
         )
+        if kind is not None:
+            await make(self.world, cluster, kind)
 
     async def _add_instance(self, name: str) -> SimInstance:
         world = self.world

@@ -53,6 +53,7 @@ def describe_cluster(cluster: SimCluster) -> Json:
         "project": cluster.project_uid,
         "url": cluster.url,
         "oidc": cluster.oidc,
+        "admin_file": cluster.admin_file,
         "state": cluster.state,
         "health": cluster.health,
         "tags": cluster.tags,
