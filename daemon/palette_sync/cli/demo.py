@@ -251,8 +251,8 @@ class _Demo:
         self.chapter(
             "6. Clusters of every kind",
             "The kubeconfigs of some clusters ask to run a program for a token of AWS, Google Cloud or Azure, or hold "
-            "a token that has expired. Some clusters are reached through Spectro Proxy only, or have no kubeconfig. One "
-            "of each kind is added to alpha. No program is ever run.",
+            "a token that has expired. Some clusters have no kubeconfig, or are reached through Spectro Proxy only. "
+            "One of each kind is added to alpha. No program is ever run.",
         )
         from palette_sync.simulator.mix import add_mix
 
