@@ -121,7 +121,7 @@ soak: $(VENV)/.dev ## rotate tokens that live for 20 s on 50 clusters for five m
 BENCH_ARGS ?=
 
 .PHONY: bench
-bench: $(VENV)/.dev ## measure against the budgets, within ten minutes; figures to build/bench.json
+bench: $(VENV)/.dev ## measure against the budgets, within fifteen minutes; figures to build/bench.json
 	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
 
 .PHONY: bench-full

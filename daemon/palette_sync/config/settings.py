@@ -28,7 +28,16 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from palette_sync.config.values import ApiKey, Duration, DurationOrNever, HttpsUrl, Names, ProxyUrl, parse_json
+from palette_sync.config.values import (
+    ApiKey,
+    Duration,
+    DurationOrNever,
+    DurationOrZero,
+    HttpsUrl,
+    Names,
+    ProxyUrl,
+    parse_json,
+)
 from palette_sync.core.objects import metadata_problem
 
 PREFIX = "PALETTE_SYNC_"
@@ -226,6 +235,7 @@ class InheritedSettings(Section):
     prune_confirm: Duration = timedelta(minutes=10)
     prune_hold: DurationOrNever = timedelta(hours=24)
     refresh_interval: Duration = timedelta(minutes=10)
+    peek_interval: DurationOrZero = timedelta(seconds=30)
     refresh_cron: str | None = None
     verify_interval: Duration = timedelta(hours=1)
     cluster_timeout: Duration = timedelta(seconds=15)

@@ -51,14 +51,23 @@ def _seconds(value: object) -> float | None:
     return None
 
 
+def _duration_or_zero(value: object) -> object:
+    """Accept a duration, or 0."""
+    return timedelta(0) if value == timedelta(0) or _seconds(value) == 0 else _positive(_span(value))
+
+
+def _span(value: object) -> timedelta:
+    span = _duration(value)
+    assert isinstance(span, timedelta)
+    return span
+
+
 def _duration_or_never(value: object) -> object:
     """Accept a duration, or the word "never" as None."""
     if value is None or (isinstance(value, str) and value.strip() == "never"):
         return None
     try:
-        span = _duration(value)
-        assert isinstance(span, timedelta)
-        return _positive(span)
+        return _positive(_span(value))
     except ValueError as error:
         raise ValueError(f'{error}, or "never"') from None
 
@@ -107,6 +116,7 @@ def _api_key(value: SecretStr) -> SecretStr:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
 DurationOrNever = Annotated[timedelta | None, BeforeValidator(_duration_or_never)]
+DurationOrZero = Annotated[timedelta, BeforeValidator(_duration_or_zero)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 HttpsUrl = Annotated[str, AfterValidator(_https_url)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]

@@ -126,6 +126,7 @@ class Cluster:
     health: str = ""
     cloud_type: str = ""
     created_at: datetime | None = None
+    modified_at: datetime | None = None
     tags: tuple[str, ...] = ()
     location: Location = Location()
     virtual: bool = False

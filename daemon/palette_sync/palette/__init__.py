@@ -19,6 +19,7 @@ from palette_sync.palette.errors import (
     UnusableSettings,
 )
 from palette_sync.palette.limits import DOCUMENTED_RATES, Limits, Rate
+from palette_sync.palette.peek import Peek
 from palette_sync.palette.rows import ApiKeyInfo, OidcSpec, UserInfo
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "OidcSpec",
     "PaletteClient",
     "PaletteError",
+    "Peek",
     "ProjectUnavailable",
     "Rate",
     "Recorder",

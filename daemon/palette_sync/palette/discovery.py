@@ -215,7 +215,7 @@ class _Walk:
         return f"unexpected {type(error).__name__}; the log has the traceback"
 
 
-def search_body(*, include_virtual: bool) -> object:
+def search_body(*, include_virtual: bool, sort: object = _OLDEST_FIRST) -> object:
     """Build the filter of Palette's own client: not deleted, and nested (virtual) clusters only if included."""
     filters: list[object] = [{"property": "isDeleted", "type": "bool", "condition": {"bool": {"value": False}}}]
     if not include_virtual:
@@ -227,7 +227,7 @@ def search_body(*, include_virtual: bool) -> object:
         }
         filters.insert(0, {"property": "environment", "type": "string", "condition": {"string": nested}})
     group = {"conjunction": "and", "filters": filters}
-    return {"filter": {"conjunction": "and", "filterGroups": [group]}, "sort": _OLDEST_FIRST}
+    return {"filter": {"conjunction": "and", "filterGroups": [group]}, "sort": sort}
 
 
 def _each_once(listings: list[Listing]) -> tuple[Listing, ...]:

@@ -63,13 +63,13 @@ async def read_listing(
     for _ in range(_READINGS):
         walk = _Walk[R](api)
         while walk.more:
-            walk.take(*await _fetch(client, api, body, read, token=walk.following, project=project))
+            walk.take(*await fetch_page(client, api, body, read, token=walk.following, project=project))
         if not walk.problem:
             return Found(list(walk.rows.values()))
     return Found(list(walk.rows.values()), f"{walk.problem}, twice; nothing is dropped because of this listing")
 
 
-async def _fetch(
+async def fetch_page(
     client: PaletteClient,
     api: str,
     body: object,
@@ -78,6 +78,7 @@ async def _fetch(
     token: str,
     project: str | None,
 ) -> tuple[Page, list[R]]:
+    """Read the page that follows `token` ("" = the first one). Raises PaletteError."""
     # The token must be in the query: Palette ignores it in the body and in a header, and returns page one again.
     params = {"limit": str(PAGE_SIZE)} | ({"continue": token} if token else {})
     document = await client.post_json(api, body, project=project, params=params)

@@ -114,6 +114,7 @@ def read_cluster(row: object) -> Cluster:
         health=_text(_part(status, "health", what), "state", what),
         cloud_type=cloud_type,
         created_at=read_time(metadata.get("creationTimestamp")),
+        modified_at=read_time(metadata.get("lastModifiedTimestamp")),
         tags=_tags(_part(metadata, "labels", what)),
         location=_location(_part(status, "location", what)),
         virtual=cloud_type.lower() == VIRTUAL_CLOUD_TYPE or bool(_part(virtual, "hostCluster", what).get("uid")),

@@ -35,7 +35,7 @@ def final_write(
     issuers: Issuers,
 ) -> FinalWrite:
     """Return what the end of a pass writes besides clusters."""
-    known_only, state = context.options.known_only, before.state
+    lists, state = context.options.lists, before.state
     living = result.records.keys() | (before.records.keys() - pruning.drop.keys())
     first_whole = whole(discovery) and not result.skipped and not (state.head and state.head.complete)
     auths = [record.auth for uid in living if (record := result.records.get(uid, before.records.get(uid)))]
@@ -43,8 +43,8 @@ def final_write(
         drop=pruning.drop.keys(),
         complete=True if first_whole else None,
         memory=dict.fromkeys(state.memory.keys() - living),
-        scopes={} if known_only else scopes_after(state.scopes, discovery, context.now),
-        issuers={**({} if known_only else _unused(state.issuers, auths)), **issuers.changed},
+        scopes=scopes_after(state.scopes, discovery, context.now) if lists else {},
+        issuers={**(_unused(state.issuers, auths) if lists else {}), **issuers.changed},
         status=_status(context, before, discovery, selection, pruning, result),
     )
 
@@ -62,7 +62,7 @@ def _status(
     pruning: Pruning,
     result: PassResult,
 ) -> dict[str, object]:
-    """The status document, for people. A pass over known clusters leaves what the last listing wrote."""
+    """The status document, for people. A pass without a listing leaves what the last listing wrote."""
     report = report_of(context, before, discovery, selection, pruning, result)
     this_pass = {
         "id": context.pass_id,
@@ -73,7 +73,7 @@ def _status(
         "problems": list(report.problems),
     }
     return {
-        "pass": before.state.status.get("pass", this_pass) if context.options.known_only else this_pass,
+        "pass": this_pass if context.options.lists else before.state.status.get("pass", this_pass),
         "access": dict(report.access),
         "held": absences_to_dict(pruning.absent),
         **context.ports.facts(),

@@ -77,10 +77,17 @@ class PassOptions:
     """Options of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: skip the prune guard.
 
     `known_only`: work on what is due among the published clusters, without listing Palette. `scheduled`: the listing
-    counts for the prune guard; one that a person asked for does not.
+    counts for the prune guard; one that a person asked for does not. `peeked`: work on these rows, which a peek found,
+    without listing Palette.
     """
 
     resync: bool = False
     allow_prune: bool = False
     known_only: bool = False
     scheduled: bool = False
+    peeked: Discovery | None = None
+
+    @property
+    def lists(self) -> bool:
+        """Whether the pass lists Palette."""
+        return not self.known_only and self.peeked is None

@@ -61,7 +61,7 @@ async def run_pass(
         await folding.fold_untouched(agenda)
         for uid, reason in pruning.drop.items():
             context.ledger.changed(drop_of(before.records[uid], reason))
-        if not context.options.known_only:
+        if context.options.lists:
             context.ledger.absent(before.records, pruning)
         result = folding.result(due=len(agenda.due))
         if context.publishing is not None:
@@ -76,6 +76,8 @@ async def run_pass(
 
 async def discover(context: PassContext) -> Discovery:
     """List Palette. An error of Palette is a discovery without projects. Raises Interrupted."""
+    if context.options.peeked is not None:
+        return context.options.peeked
     if context.options.known_only:
         return Discovery("", "", projects=None, listings=())
     context.ports.progress("listing Palette", 0, 0)

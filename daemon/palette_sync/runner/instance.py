@@ -19,7 +19,8 @@ from palette_sync.core.candidates import Candidates
 from palette_sync.core.prune import FilterReview, review
 from palette_sync.core.reasons import Reason
 from palette_sync.events import Interrupted, in_turns, unless, wait_any
-from palette_sync.reconcile.ports import Stop
+from palette_sync.palette import Peek
+from palette_sync.reconcile.ports import PassOptions, Stop
 from palette_sync.reconcile.run import run_pass
 from palette_sync.runner.api_key import KeyWatch
 from palette_sync.runner.last_published import LastPublished
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from palette_sync.core.model import Discovery, InstanceState
     from palette_sync.core.select import Filters
     from palette_sync.palette import PaletteClient
-    from palette_sync.reconcile.ports import PassOptions, Rows, Unpublished
+    from palette_sync.reconcile.ports import Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner.runtime import InstanceRuntime
     from palette_sync.store.redis import Publisher
@@ -89,6 +90,7 @@ class Runner:
         self._last_published = LastPublished(self.instance)
         self._rows: Rows = {}
         self._discovery: Discovery | None = None
+        self._peek = Peek()
         self._former_lease: Lease | None = None
         self._retries = 0
         self._store_failures = 0
@@ -263,8 +265,10 @@ class Runner:
     async def _pass(self, request: PassRequest, lease: Lease) -> bool:
         """Returns whether clusters that were due were skipped."""
         skipped = False
-        options, publisher = request.options, self._publisher
-        listing = options is not None and not options.known_only
+        options, publisher = await self._look(request), self._publisher
+        if options is None and not request.key:
+            return skipped
+        listing = options is not None and options.lists
         if listing:
             self.status.attempted_at = self._clock()
             self._observer.status_changed(self)
@@ -278,6 +282,10 @@ class Runner:
                 report = await self._run_pass(client, publisher, options, lease)
                 skipped = report.skipped > 0
                 await self._finished(report, publisher, listed=listing)
+                if options.peeked is not None:
+                    self._peek.learn(options.peeked)
+                    if request.known:  # that pass did not work on all known clusters
+                        self.mailbox.nudge()
                 for answer in request.answers:
                     if not answer.done():
                         answer.set_result(report)
@@ -287,6 +295,27 @@ class Runner:
                 status = {**publisher.state.status, **self._key.facts()}
                 await publisher.write_unversioned(now=self._clock(), status=status)
         return skipped
+
+    async def _look(self, request: PassRequest) -> PassOptions | None:
+        """Return the options of the pass that the request asks for; None if there is nothing to do.
+
+        A peek that found nothing costs one request to Palette, and no pass.
+        """
+        options = request.options
+        if not request.peek or (options is not None and options.lists):
+            return options
+        filters = self._runtime.policy.filters
+        async with self._runtime.open_client() as client:
+            look = self._peek.look(
+                client,
+                choose=filters.chooses_project,
+                tenant_scope=not filters.exclude_tenant_scoped_clusters,
+                include_virtual=filters.include_virtual,
+            )
+            found = await unless(self._stopping, look, name=f"peek:{self.instance}")
+        if found is None:
+            return options
+        return PassOptions(peeked=found)
 
     async def _run_pass(
         self, client: PaletteClient, publisher: Publisher, options: PassOptions, lease: Lease
@@ -312,6 +341,7 @@ class Runner:
 
     def _note_discovery(self, discovery: Discovery) -> None:
         self._discovery = discovery
+        self._peek.learn(discovery)
 
     async def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
         status = self.status

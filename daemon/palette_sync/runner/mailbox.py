@@ -16,8 +16,9 @@ class PassRequest:
     """What a runner is asked to do next.
 
     `listing`: list Palette. `scheduled`: because its time has come, so that the listing counts for the prune guard.
-    `known`: work on known clusters that may be due. `resync`: verify every cluster. `allow_prune`: drop without the
-    prune guard. `key`: look up when the API key expires. `answers` get the report.
+    `peek`: look for what changed since the last listing. `known`: work on known clusters that may be due. `resync`:
+    verify every cluster. `allow_prune`: drop without the prune guard. `key`: look up when the API key expires.
+    `answers` get the report.
     """
 
     listing: bool = False
@@ -26,6 +27,7 @@ class PassRequest:
     resync: bool = False
     allow_prune: bool = False
     key: bool = False
+    peek: bool = False
     answers: tuple[ReportFuture, ...] = ()
 
     @property
@@ -46,6 +48,7 @@ class PassRequest:
             resync=self.resync or other.resync,
             allow_prune=self.allow_prune or other.allow_prune,
             key=self.key or other.key,
+            peek=self.peek or other.peek,
             answers=self.answers + other.answers,
         )
 
@@ -72,6 +75,10 @@ class Mailbox:
     def nudge(self) -> None:
         """Ask for a pass over the known clusters, one of which may be due."""
         self.put(PassRequest(known=True))
+
+    def peek(self) -> None:
+        """Ask for a look at what changed in Palette since the last listing."""
+        self.put(PassRequest(peek=True))
 
     def check_key(self) -> None:
         """Ask for a look at the expiry of the API key."""

@@ -97,6 +97,12 @@ class Clock:
         elif self._scheduler.get_job(name) is not None:
             self._scheduler.remove_job(name)
 
+    def cancel(self, name: str) -> None:
+        """Remove a job, if there is one of that name."""
+        self._restarts.pop(name, None)
+        if self._scheduler.get_job(name) is not None:
+            self._scheduler.remove_job(name)
+
     def remove(self, instance: str) -> None:
         """Remove every job of an instance."""
         suffix = f":{instance}"

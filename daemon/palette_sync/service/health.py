@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_FLAGS = ("listing", "known", "resync", "allow_prune", "key", "peek")  # of a request that waits
+
 DUMPED_DUE = 10  # entries of each instance's due queue that a dump shows
 
 
@@ -88,7 +90,7 @@ class Health:
             log.info(
                 "state_dump_instance",
                 instance=runner.instance,
-                mailbox={flag: getattr(pending, flag) for flag in ("listing", "known", "resync", "allow_prune", "key")},
+                mailbox={flag: getattr(pending, flag) for flag in _FLAGS},
                 waiting_answers=len(pending.answers),
                 due=queue,
             )

@@ -135,6 +135,10 @@ class Runners:
             self._clock.by_cron(f"discover:{name}", settings.refresh_cron, runner.mailbox.tick)
         else:
             self._clock.every(f"discover:{name}", settings.refresh_interval, runner.mailbox.tick)
+        if settings.peek_interval:
+            self._clock.every(f"peek:{name}", settings.peek_interval, runner.mailbox.peek)
+        else:
+            self._clock.cancel(f"peek:{name}")
         self._clock.every(f"key:{name}", KEY_CHECK, runner.mailbox.check_key)
 
     # -- what people ask for ----------------------------------------------------------------------------------------

@@ -146,6 +146,7 @@ class Simulator:
         )
         try:
             await self._populate()
+            self.world.built = True
             self._control = ControlApi(self.world, self.faults, self.requests, self._set_latency)
             await self._control.start()
         except BaseException:

@@ -27,7 +27,10 @@ OIDC_TAG = "auth:oidc"
 
 
 class World:
-    """All instances, and all changes to them. Clusters and projects are identified by uid."""
+    """All instances, and all changes to them. Clusters and projects are identified by uid.
+
+    Clusters that are added before `built` is set are as old as their number; later ones are new.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class World:
         self.random = random.Random(seed)
         self._start_listener = start_listener
         self._start_proxy = start_proxy
+        self.built = False
         self._skew = 0.0
         self.accounts = CloudAccounts(self.now, random.Random(seed))
         self._surroundings = Surroundings(SharedKeys.new(), self.now, self.accounts)
@@ -127,7 +131,9 @@ class World:
             uid,
             name or f"cluster-{number:03}",
             project_uid,
-            created_at=EPOCH + timedelta(minutes=10 * number, milliseconds=int(uid[:2], 16)),
+            created_at=datetime.fromtimestamp(self.now(), UTC)
+            if self.built
+            else EPOCH + timedelta(minutes=10 * number, milliseconds=int(uid[:2], 16)),
             cloud_type="nested" if virtual else CLOUDS[int(uid[4:8], 16) % len(CLOUDS)],
             place=PLACES[int(uid[8:12], 16) % len(PLACES)],
         )
