@@ -263,6 +263,13 @@ async def test_google_failing_is_no_refusal_of_the_server(stage_of: Any, clouds:
     record = await stage.record(cluster.uid)
     assert record.access.reason is Reason.CLOUD_CREDENTIALS_UNAVAILABLE
     assert "HTTP 403" in record.access.message
+    assert (await stage.run()).due == 0, "it waits for its backoff"
+
+    given.google.status = 200
+    stage.advance(minutes=1)
+    await stage.run()
+    assert (await stage.record(cluster.uid)).access.state is AccessState.READY
+    assert (await stage.run()).due == 0
 
 
 async def test_a_rule_limits_a_cloud_to_the_clusters_that_match(stage_of: Any, clouds: Any) -> None:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from integration.clouds import ENABLED, Clouds
+from palette_sync.assembly.instance import client_of
 from palette_sync.cli.check_clouds import cloud_findings
-from palette_sync.cli.finding import OK, WARNING
+from palette_sync.cli.finding import OK, PROBLEM, WARNING, Finding
 from palette_sync.core.reasons import Reason
+from palette_sync.palette import discover
+from palette_sync.simulator import Fault
 from palette_sync.simulator.mix import MIX
 
 if TYPE_CHECKING:
@@ -87,28 +90,53 @@ async def test_a_plan_names_the_same_reasons(stage_of: Any) -> None:
     assert {*BY_CLOUD.values(), *NEVER.values()} <= planned
 
 
-@pytest.mark.parametrize("enabled", [False, True], ids=["nothing enabled", "the clouds enabled"])
-async def test_check_looks_at_one_file_of_each_type_of_managed_cluster(
-    stage_of: Any, monkeypatch: pytest.MonkeyPatch, *, enabled: bool
-) -> None:
-    from palette_sync.assembly.instance import client_of
-    from palette_sync.palette import discover
-
-    stage = await mixed(stage_of, extra=ENABLED if enabled else "")
+async def findings_of(stage: Stage) -> list[Finding]:
+    """What `check` finds in the kubeconfigs of managed clusters, one of each type."""
+    stage.simulator.requests.reset()
     for cluster in stage.simulator.world.clusters.values():
         if cluster.admin_file in {"kubeadm", "aks-token", "eks-token"}:
             stage.simulator.world.set_state(cluster.uid, "Provisioning")
-    async with AsyncExitStack() as stack:
-        await Clouds(monkeypatch).give(stage, stack)
-        stage.simulator.requests.reset()
-        settings = stage.settings.instances["alpha"]
-        async with client_of("alpha", settings, stage.shared.limits) as client:
-            found = await discover(client, choose=lambda _: True, tenant_scope=False, include_virtual=False)
-            rows = [row for listing in found.listings for row in listing.clusters]
-            findings = await cloud_findings(stage.shared.policies["alpha"], client, rows, stage.shared.cloud)
+    async with client_of("alpha", stage.settings.instances["alpha"], stage.shared.limits) as client:
+        found = await discover(client, choose=lambda _: True, tenant_scope=False, include_virtual=False)
+        rows = [row for listing in found.listings for row in listing.clusters]
+        return await cloud_findings(stage.shared.policies["alpha"], client, rows, stage.shared.cloud)
 
-    assert [one.level for one in findings] == [OK if enabled else WARNING] * 3
+
+async def test_check_looks_at_one_file_of_each_type_of_managed_cluster(stage_of: Any) -> None:
+    stage = await mixed(stage_of)
+
+    findings = await findings_of(stage)
+
+    assert {one.level for one in findings} == {WARNING}
+    assert [one.remedy for one in findings] == [
+        BY_CLOUD[kind].remedy for kind in ("aks-kubelogin", "eks-cli", "gke-plugin")
+    ]
     assert stage.simulator.requests.count("palette", path_regex=".*/assets/.*") == 3
     assert stage.kube_requests() == 0
-    if not enabled:
-        assert {one.remedy for one in findings} == {reason.remedy for reason in BY_CLOUD.values()}
+
+
+async def test_check_gets_one_token_of_each_cloud_and_says_which_one_it_does_not_get(
+    stage_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = await mixed(stage_of, extra=ENABLED)
+    async with AsyncExitStack() as stack:
+        clouds = Clouds(monkeypatch)
+        await clouds.give(stage, stack)
+        clouds.google.status = 403
+
+        findings = await findings_of(stage)
+
+    assert [one.level for one in findings] == [OK, OK, PROBLEM]
+    assert "CloudCredentialsUnavailable" in findings[-1].what
+    assert stage.kube_requests() == 0
+
+
+async def test_check_says_what_is_wrong_with_a_file_and_leaves_absent_ones_alone(stage_of: Any) -> None:
+    stage = await mixed(stage_of)
+    stage.simulator.faults.add(Fault(target="palette", path="/assets/adminKubeconfig", kind="garbage", times=1))
+    stage.simulator.faults.add(Fault(target="palette", path="/assets/adminKubeconfig", kind="status", status=403))
+
+    findings = await findings_of(stage)
+
+    assert [one.level for one in findings] == [WARNING]
+    assert "KubeconfigMalformed" in findings[0].what

@@ -186,6 +186,7 @@ def test_a_change_of_the_cloud_configuration_shows_in_the_fingerprint_of_a_clust
     }
 
     assert len(found) == 4
+    assert {POLICY.with_cloud(one, cluster(), record()) for one in found} == {"v2:abc"}, "it is over"
     assert POLICY.with_cloud("v2:abc", cluster(), waiting) == "v2:abc"
 
 

@@ -94,10 +94,11 @@ class InstancePolicy:
 
         All other clusters keep theirs, so that a change of `cloud` makes only those due that it may help.
         """
+        plain = fingerprint.partition("+")[0]
         if record is None or record.access.reason not in CLOUD_REASONS:
-            return fingerprint
+            return plain
         shape = self.cloud.fingerprint(cluster)
-        return f"{fingerprint}+{shape}" if shape else fingerprint
+        return f"{plain}+{shape}" if shape else plain
 
     def former_fingerprint(self, mode: AuthMode) -> str | None:
         """The fingerprint of this configuration in the form before `v2`; None if that form cannot express it.
