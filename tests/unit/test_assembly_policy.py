@@ -10,13 +10,10 @@ from pydantic import SecretStr
 from builders import TEAM_B, cluster
 from palette_sync.assembly.policy import policy_of
 from palette_sync.assembly.store import StartError
+from palette_sync.config.cloud_settings import AwsSettings, AzureSettings, CloudsSettings, GoogleSettings
 from palette_sync.config.settings import (
     AuthRuleSettings,
     AuthSettings,
-    AwsSettings,
-    AzureSettings,
-    CloudsSettings,
-    GoogleSettings,
     InstanceSettings,
     OidcSettings,
     RbacRuleSettings,

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from palette_sync.config import InstanceSettings
-    from palette_sync.config.settings import AwsSettings, CloudsSettings, ClusterRule, TrustRuleSettings
+    from palette_sync.config.cloud_settings import AwsSettings, CloudsSettings
+    from palette_sync.config.sections import ClusterRule
+    from palette_sync.config.settings import TrustRuleSettings
 
 _MODES = {"service-account": AuthMode.SERVICE_ACCOUNT, "oidc": AuthMode.OIDC, "auto": None}
 

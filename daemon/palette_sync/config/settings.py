@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -28,6 +26,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from palette_sync.config.cloud_settings import CloudsSettings
+from palette_sync.config.sections import ClusterRule, Section
 from palette_sync.config.values import (
     ApiKey,
     Duration,
@@ -47,26 +47,6 @@ _INSTANCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 Mode = Literal["service-account", "oidc", "auto"]
 
 
-class Section(BaseModel):
-    """A table of the file. Unknown keys are errors, values are frozen, and no error quotes a value."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
-
-
-class ClusterRule(Section):
-    """A rule for the clusters whose project, name and tags match the globs. All globs that are set must match."""
-
-    project: str | None = None
-    cluster: str | None = None
-    tag: str | None = None
-
-    @model_validator(mode="after")
-    def _matches_something(self) -> ClusterRule:
-        if self.project is None and self.cluster is None and self.tag is None:
-            raise ValueError('needs at least one of project, cluster, tag; cluster = "*" matches every cluster')
-        return self
-
-
 class AuthRuleSettings(ClusterRule):
     mode: Mode
 
@@ -82,64 +62,6 @@ class TrustRuleSettings(ClusterRule):
 
 class TrustSettings(Section):
     rules: Annotated[tuple[TrustRuleSettings, ...], BeforeValidator(parse_json)] = ()
-
-
-class CloudSettings(Section):
-    """A cloud whose tokens palette-sync gets by itself. With rules, only for the clusters that match one of them."""
-
-    enabled: bool = False
-
-
-_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
-
-
-class AwsRole(Section):
-    role_arn: str | None = None
-    external_id: str | None = None
-
-    @field_validator("role_arn")
-    @classmethod
-    def _is_a_role(cls, value: str | None) -> str | None:
-        if value is not None and not _ROLE_ARN.fullmatch(value):
-            raise ValueError('is not the ARN of a role; write for example "arn:aws:iam::123456789012:role/backstage"')
-        return value
-
-
-class AwsRuleSettings(AwsRole, ClusterRule):
-    """A rule without `role_arn` uses that of the table."""
-
-
-class AwsSettings(CloudSettings, AwsRole):
-    rules: Annotated[tuple[AwsRuleSettings, ...], BeforeValidator(parse_json)] = ()
-
-    @model_validator(mode="after")
-    def _external_id_has_a_role(self) -> AwsSettings:
-        if self.enabled and any(one.external_id and not one.role_arn for one in (self, *self.rules)):
-            raise ValueError("external_id needs role_arn beside it")
-        return self
-
-
-class GoogleSettings(CloudSettings):
-    """`projects`: the ids of the Google Cloud projects whose clusters may get a token."""
-
-    projects: Names = ()
-    rules: Annotated[tuple[ClusterRule, ...], BeforeValidator(parse_json)] = ()
-
-    @model_validator(mode="after")
-    def _has_projects(self) -> GoogleSettings:
-        if self.enabled and not self.projects:
-            raise ValueError("projects is empty; name the Google Cloud projects whose clusters may get a token")
-        return self
-
-
-class AzureSettings(CloudSettings):
-    rules: Annotated[tuple[ClusterRule, ...], BeforeValidator(parse_json)] = ()
-
-
-class CloudsSettings(Section):
-    aws: AwsSettings = AwsSettings()
-    google: GoogleSettings = GoogleSettings()
-    azure: AzureSettings = AzureSettings()
 
 
 class OidcSettings(Section):
@@ -172,8 +94,8 @@ class RbacSettings(Section):
     preset: Literal["read-only", "view"] = "read-only"
     rules: Annotated[tuple[RbacRuleSettings, ...], BeforeValidator(parse_json)] = ()
     adopt: Literal["never", "matching", "always"] = "matching"
-    labels: Annotated[dict[str, str], BeforeValidator(parse_json)] = {}
-    annotations: Annotated[dict[str, str], BeforeValidator(parse_json)] = {}
+    labels: Annotated[dict[str, str], BeforeValidator(parse_json)] = Field(default_factory=dict)
+    annotations: Annotated[dict[str, str], BeforeValidator(parse_json)] = Field(default_factory=dict)
 
     @field_validator("labels", "annotations")
     @classmethod

@@ -8,12 +8,10 @@ import pytest
 from pydantic import BaseModel
 
 from palette_sync.config import ConfigError, Settings, load
+from palette_sync.config.cloud_settings import AwsSettings, AzureSettings, GoogleSettings
 from palette_sync.config.settings import (
     AuthSettings,
-    AwsSettings,
-    AzureSettings,
     DefaultsSettings,
-    GoogleSettings,
     HttpSettings,
     InstanceSettings,
     OidcSettings,
