@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
@@ -76,6 +76,8 @@ memories = st.builds(
     retired=st.lists(st.builds(RetiredSecret, name=names, uid=names, delete_at=times), max_size=3).map(tuple),
     legacy=st.booleans(),
     way=st.none() | st.sampled_from(Way),
+    validity=st.none() | st.integers(0, 2**32).map(lambda seconds: timedelta(seconds=seconds)),
+    recheck_at=st.none() | times,
 )
 scopes = st.builds(
     ScopeStatus, name=texts, listed_at=st.none() | times, error=st.none() | texts, since=st.none() | times

@@ -51,6 +51,8 @@ class Cause(StrEnum):
     DNS = "dns"
     CONNECT = "connect"
     TLS = "tls"
+    TLS_VERSION = "tls-version"  # the server speaks only versions before 1.2
+    PLAIN_HTTP = "plain-http"  # the server answered TLS with plain HTTP
     TIMEOUT = "timeout"
     BROKEN = "broken"
     TOO_LARGE = "too-large"
@@ -142,8 +144,7 @@ async def request(
         reason = getattr(error.certificate_error, "verify_message", "") or "verification failed"
         raise TransportError(Cause.TLS, f"the certificate of {host} is not trusted: {reason}") from None
     except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "handshake failed"
-        raise TransportError(Cause.TLS, f"TLS with {host} failed: {str(reason)[:100]}") from None
+        raise _tls_failure(host, error) from None
     except aiohttp.ClientProxyConnectionError:
         raise TransportError(Cause.CONNECT, f"cannot connect to the proxy for {host}") from None
     except aiohttp.ClientConnectorError as error:
@@ -152,6 +153,17 @@ async def request(
         # aiohttp's parsers raise ValueError for some invalid data. The error texts may quote received data, so only the
         # type is named.
         raise TransportError(Cause.BROKEN, f"the connection to {host} broke: {type(error).__name__}") from None
+
+
+def _tls_failure(host: str, error: aiohttp.ClientSSLError | ssl.SSLError) -> TransportError:
+    """Name the cause of a failed handshake by OpenSSL's reason (openssl/sslerr.h)."""
+    found = getattr(error, "reason", None) or getattr(error, "strerror", None) or "handshake failed"
+    reason = str(found)[:100]
+    if any(word in reason for word in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")):
+        return TransportError(Cause.PLAIN_HTTP, f"{host} answers in plain HTTP and not in TLS")
+    if any(word in reason for word in ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL")):
+        return TransportError(Cause.TLS_VERSION, f"{host} speaks no TLS version from 1.2 on")
+    return TransportError(Cause.TLS, f"TLS with {host} failed: {reason}")
 
 
 def http_date(text: str) -> datetime | None:

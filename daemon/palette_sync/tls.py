@@ -8,11 +8,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 
 # One RSA signature with a key of 65,536 bits takes OpenSSL more than a minute, in one call that nothing can interrupt.
@@ -23,6 +25,10 @@ MOST_CERTIFICATES = 64
 # Python's default without finite-field Diffie-Hellman, whose parameters the server chooses.
 CIPHERS = "@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
+
+
+# What `create_default_context` sets since Python 3.13, and Node does not.
+_STRICTER = ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
 
 
 class NotACertificate(ValueError):
@@ -58,6 +64,42 @@ def system_trust() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     return context
+
+
+@lru_cache(maxsize=1)
+def reader_trust() -> ssl.SSLContext:
+    """The system's trust with the rules by which Node verifies: a chain ends at a root. Shared."""
+    return reader_rules(system_trust())
+
+
+def reader_rules(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.verify_flags &= ~_STRICTER
+    return context
+
+
+def path_to_root(anchor: x509.Certificate, presented: Sequence[x509.Certificate]) -> list[x509.Certificate] | None:
+    """The certificates from the issuer of `anchor` up to its root, among those that a server presented.
+
+    Empty where `anchor` is a root itself (it signed itself); None where no root is among them.
+    """
+    path: list[x509.Certificate] = []
+    current = anchor
+    while not issued(current, current):
+        issuer = next((one for one in presented if one not in path and issued(one, current)), None)
+        if issuer is None:
+            return None
+        path.append(issuer)
+        current = issuer
+    return path
+
+
+def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether the one signed the other, by name and signature."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def key_problem(pem: str) -> str | None:

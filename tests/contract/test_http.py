@@ -210,14 +210,41 @@ async def test_a_certificate_for_another_name_is_refused(session: aiohttp.Client
     assert error.cause is Cause.TLS
 
 
-async def test_a_server_that_speaks_no_tls_is_a_tls_failure(session: aiohttp.ClientSession) -> None:
+async def test_a_server_that_answers_in_plain_http_is_named(session: aiohttp.ClientSession) -> None:
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await writer.drain()
 
     async with raw_server(speak) as url:
-        assert (await failure(session, url.replace("http:", "https:"))).cause is Cause.TLS
+        error = await failure(session, url.replace("http:", "https:"))
+
+    assert error.cause is Cause.PLAIN_HTTP
+    assert "plain HTTP" in str(error)
+
+
+@pytest.mark.parametrize(
+    "alert",
+    [
+        pytest.param(b"\x15\x03\x01\x00\x02\x02\x46", id="it refuses the version"),
+        pytest.param(
+            # A ServerHello of TLS 1.1: length 38, version 3.2, 32 random bytes, no session, one cipher, no compression.
+            b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02" + bytes(32) + b"\x00\xc0\x13\x00",
+            id="it chooses TLS 1.1",
+        ),
+    ],
+)
+async def test_a_server_that_speaks_only_old_tls_is_named(session: aiohttp.ClientSession, alert: bytes) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(alert)
+        await writer.drain()
+
+    async with raw_server(speak) as url:
+        error = await failure(session, url.replace("http:", "https:"))
+
+    assert error.cause is Cause.TLS_VERSION
+    assert "1.2" in str(error)
 
 
 class DeadResolver(AbstractResolver):

@@ -104,10 +104,11 @@ class Stage:
         return self.simulator.requests.count("kube", cluster=uid, method=method)
 
     def kube_writes(self, uid: str | None = None) -> int:
-        """Count writes that change objects; token requests and access reviews change none."""
+        """Count writes that change objects; token requests, access reviews and dry runs change none."""
         return sum(
             entry.method in {"POST", "PUT", "PATCH", "DELETE"}
             and not entry.path.endswith(("/token", "/selfsubjectaccessreviews"))
+            and "dryRun" not in entry.query
             and (uid is None or entry.cluster == uid)
             for entry in self.simulator.requests.entries
             if entry.target == "kube"

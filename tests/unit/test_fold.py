@@ -26,12 +26,14 @@ from builders import (
 )
 from palette_sync.core.fold import (
     LEGACY_MESSAGE,
+    TOKEN_CACHE,
     AccessFailed,
     AccessGained,
     Presentation,
     cluster_of,
     fold_memory,
     fold_record,
+    without_legacy,
     without_token,
 )
 from palette_sync.core.model import (
@@ -418,3 +420,43 @@ def test_a_record_holds_enough_to_work_on_its_cluster(one: ClusterRecord) -> Non
         one.project,
         one.access,
     )
+
+
+def test_what_readers_cannot_use_is_withheld_although_its_token_lives() -> None:
+    verdict = AccessFailed(Reason.CHAIN_INCOMPLETE, "no root", withheld=True)
+
+    assert folded(verdict, record(), alive=True).access.state is AccessState.FAILED
+    assert folded(replace(verdict, withheld=False), record(), alive=True).access.state is AccessState.DEGRADED
+
+
+def test_a_replacement_that_failed_stays_withheld_without_its_token() -> None:
+    assert without_token(AccessFailed(Reason.CHAIN_INCOMPLETE, "no root", withheld=True)).withheld
+
+
+@pytest.mark.parametrize(("recheck", "expected"), [(True, NOW + TOKEN_CACHE), (False, None)])
+def test_the_memory_holds_when_to_ask_again_and_what_was_asked_for(recheck: bool, expected: Any) -> None:  # noqa: FBT001
+    verdict = replace(GAINED, recheck=recheck, validity=HOUR)
+
+    memory = fold_memory(ClusterMemory(recheck_at=NOW), verdict, key=KEY, desired="as-configured", now=NOW)
+
+    assert (memory.recheck_at, memory.validity) == (expected, HOUR)
+
+
+def test_a_deleted_legacy_token_shows_nowhere_any_more() -> None:
+    memory = ClusterMemory(generation="token-2", legacy=True)
+    legacy = record(access=access(reason=Reason.LEGACY_TOKEN, message=LEGACY_MESSAGE))
+
+    changed, remembered = without_legacy(legacy, memory, NOW)
+
+    assert (changed.access.state, changed.access.reason, changed.access.message) == (
+        AccessState.READY,
+        Reason.VERIFIED,
+        "",
+    )
+    assert remembered == ClusterMemory(generation="token-2")
+
+
+def test_a_failure_stays_when_a_legacy_token_is_deleted() -> None:
+    failed = record(access=access(AccessState.DEGRADED, Reason.UNREACHABLE, "no answer"))
+
+    assert without_legacy(failed, ClusterMemory(legacy=True), NOW) == (failed, ClusterMemory())

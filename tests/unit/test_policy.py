@@ -87,11 +87,27 @@ OTHER_VALUES = {
 }
 
 
-@pytest.mark.parametrize("name", [one.name for one in fields(Desired)])
+OWNER = {"owner": "production", "former_owners": frozenset({"staging"})}
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(Desired) if one.name not in OWNER])
 def test_every_field_of_the_wanted_access_shapes_its_fingerprint(name: str) -> None:
     changed = replace(POLICY, desired=replace(DESIRED, **{name: OTHER_VALUES[name]}))
 
     assert changed.fingerprint(AuthMode.SERVICE_ACCOUNT) != POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT)
+
+
+def test_the_owner_shapes_no_fingerprint() -> None:
+    """It is known only once Redis was read, and an object without it is found by verification."""
+    assert replace(POLICY, desired=replace(DESIRED, **OWNER)).fingerprint(AuthMode.SERVICE_ACCOUNT) == (
+        POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT)
+    )
+
+
+@pytest.mark.parametrize("mode", AuthMode)
+def test_auto_is_another_configuration_than_the_access_that_it_found(mode: AuthMode) -> None:
+    assert POLICY.fingerprint(mode, auto=True) != POLICY.fingerprint(mode)
+    assert POLICY.fingerprint(mode, "PEM", auto=True) != POLICY.fingerprint(mode, "PEM")
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,3 +140,9 @@ def test_what_only_a_change_can_end_is_looked_at_every_few_hours(key: ClusterKey
 
 def test_what_may_pass_by_itself_is_tried_sooner() -> None:
     assert backoff(100, KEY, Reason.UNREACHABLE) <= longest_backoff(Reason.UNREACHABLE) == LONGEST_BACKOFF
+
+
+def test_a_generation_is_not_due_within_the_overlap_in_which_none_can_be_made() -> None:
+    due = rotate_at(KEY, issued_at=NOW, rotate_every=HOUR, overlap=timedelta(minutes=59))
+
+    assert NOW + timedelta(minutes=59) <= due <= NOW + HOUR

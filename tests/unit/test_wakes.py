@@ -367,7 +367,26 @@ def test_auto_compares_with_the_configuration_of_the_access_in_use() -> None:
     policy = replace(POLICY, default_mode=None)
     seen = Candidates(policy, InstanceState(records=by_uid(oidc_record("c1"))), {}, now=NOW).listed(cluster())
 
-    assert (seen.mode, seen.desired) == (None, policy.fingerprint(AuthMode.OIDC))
+    assert (seen.mode, seen.desired) == (None, policy.fingerprint(AuthMode.OIDC, auto=True))
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_without_a_row_a_cluster_keeps_how_its_mode_was_found(auto: bool) -> None:  # noqa: FBT001
+    known = POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT, auto=auto)
+    seen = view(records=by_uid(record()), memory={"c1": ClusterMemory(desired=known)}).published("c1")
+
+    assert (seen.auto, seen.desired, seen.mode) == (auto, known, AuthMode.SERVICE_ACCOUNT)
+
+
+def test_a_mode_that_turns_to_auto_makes_a_cluster_due() -> None:
+    memory = ClusterMemory(verified_at=NOW, desired=POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT))
+    state = InstanceState(records=by_uid(record()), credentials={"c1": sealed_credential()}, memory={"c1": memory})
+    seen = Candidates(replace(POLICY, default_mode=None), state, {}, now=NOW)
+
+    found = seen.due(seen.listed(cluster()), resync=False, ahead=MINUTE)
+
+    assert found is not None
+    assert found.reason is Reason.CONFIG_CHANGED
 
 
 def test_due_clusters_follow_the_verify_interval_of_their_instance() -> None:

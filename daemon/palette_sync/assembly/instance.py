@@ -195,5 +195,6 @@ def ports_of(
         stopping=stop.stopping if stop else None,
         late=stop.late if stop else None,
         keep=keep,
+        owner=shared.settings.service.owner or "",
         seen=seen,
     )

@@ -124,6 +124,11 @@ def _ca_rule(name: str, number: int, rule: TrustRuleSettings) -> CaRule:
     return CaRule(pem, project=rule.project, cluster=rule.cluster, tag=rule.tag)
 
 
+def grants_roles(settings: InstanceSettings) -> bool:
+    """Whether a cluster of the instance may get a role: not where each of them uses OIDC."""
+    return any(mode != "oidc" for mode in (settings.auth.mode, *(rule.mode for rule in settings.auth.rules)))
+
+
 def rules_of(settings: InstanceSettings) -> tuple[PolicyRule, ...]:
     """The configured rules, or those of the preset. The word `core` stands for the empty API group."""
     if not settings.rbac.rules:

@@ -135,7 +135,7 @@ async def _published_findings(store: Store, instances: list[str]) -> list[Findin
 
 async def _check_instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
     from palette_sync.assembly.instance import client_of
-    from palette_sync.assembly.policy import policy_of, rules_of
+    from palette_sync.assembly.policy import grants_roles, policy_of, rules_of
     from palette_sync.assembly.store import StartError
     from palette_sync.cli.check_clouds import cloud_findings
     from palette_sync.cloud import CloudTokens
@@ -167,7 +167,7 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
     except (PaletteError, StartError) as error:
         findings.append(Finding(PROBLEM, name, str(error), "check url, ca_file, http_proxy and tenant"))
     remedy = 'set rbac.preset = "view" if that is more than Backstage should see'
-    wide = wide_rights(rules_of(settings))
+    wide = wide_rights(rules_of(settings)) if grants_roles(settings) else ()
     return findings + [Finding(WARNING, name, f"the granted role {warning}", remedy) for warning in wide]
 
 

@@ -38,7 +38,7 @@ from palette_sync.config.values import (
     ProxyUrl,
     parse_json,
 )
-from palette_sync.core.objects import metadata_problem
+from palette_sync.core.objects import metadata_problem, owner_problem
 
 PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
@@ -255,6 +255,14 @@ class ServiceSettings(Section):
     log_format: Literal["auto", "json", "console"] = "auto"
     palette_rate_limits: bool = True
     strict_permissions: bool = False
+    owner: str | None = None
+
+    @field_validator("owner")
+    @classmethod
+    def _is_a_label(cls, value: str | None) -> str | None:
+        if value is not None and (problem := owner_problem(value)):
+            raise ValueError(problem)
+        return value
 
     @model_validator(mode="after")
     def _grace_before_deadline(self) -> ServiceSettings:

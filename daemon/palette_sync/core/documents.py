@@ -9,7 +9,7 @@ of the same schema stays readable. An error names the document, the path of the 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -66,6 +66,9 @@ def present(**values: object) -> dict[str, object]:
     }
 
 
+_MOST_SECONDS = 2**32  # what a TokenRequest may ask for at most
+
+
 class Fields:
     """The members of one JSON object, read by key and type. Every method raises DocumentError."""
 
@@ -117,6 +120,14 @@ class Fields:
         if value < 0:
             raise self.wrong(key, "is negative")
         return value
+
+    def maybe_seconds(self, key: str) -> timedelta | None:
+        if key not in self._members:
+            return None
+        seconds = self.count(key)
+        if seconds > _MOST_SECONDS:
+            raise self.wrong(key, "is too large")
+        return timedelta(seconds=seconds)
 
     def word(self, key: str, words: type[_Word]) -> _Word:
         value = self.text(key)

@@ -39,12 +39,17 @@ LEGACY_MESSAGE = (
     "`palette-sync replace-legacy`"
 )
 SHORTEST_BACKOFF = timedelta(seconds=2)
+# API servers accept a token for 10 s after its Secret was deleted (kubernetes, `pkg/kubeapiserver/authenticator`), and
+# the clocks may differ a little.
+TOKEN_CACHE = timedelta(seconds=12)
 
 
 @dataclass(frozen=True, slots=True)
 class AccessGained:
     """Access was proven in this pass. `legacy`: the cluster holds a token Secret of another tool that never expires.
 
+    `validity`: the life that was requested for the published token. `recheck`: the proof may have come from the API
+    server's token cache, so the token is verified again once that has passed.
     `way`: how the server was reached, if another way is tried first.
     """
 
@@ -56,21 +61,27 @@ class AccessGained:
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
     way: Way | None = None
+    validity: timedelta | None = None
+    recheck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AccessFailed:
-    """Access could not be proven. `pending`: nothing is wrong, something is not available yet."""
+    """Access could not be proven. `pending`: nothing is wrong, something is not available yet.
+
+    `withheld`: readers cannot use the cluster, whether its token lives or not.
+    """
 
     reason: Reason
     message: str
     pending: bool = False
+    withheld: bool = False
 
 
 def without_token(failure: AccessFailed) -> AccessFailed:
     """The failure to replace a token that the API server refuses, with both facts in its message."""
     message = f"the API server refuses the published token, and it could not be replaced: {failure.message}"
-    return AccessFailed(failure.reason, message)
+    return replace(failure, message=message)
 
 
 Verdict = AccessGained | AccessFailed
@@ -156,6 +167,8 @@ def fold_memory(
             retired=verdict.retired,
             legacy=verdict.legacy,
             way=verdict.way,
+            validity=verdict.validity,
+            recheck_at=now + TOKEN_CACHE if verdict.recheck else None,
         )
     failures = memory.failures + 1
     pause = backoff(failures, key, verdict.reason)
@@ -163,6 +176,13 @@ def fold_memory(
         pause = max(min(pause, (expires_at - now) / 4), SHORTEST_BACKOFF)
     retry_at = (now + pause).replace(microsecond=0)
     return replace(memory, failures=failures, retry_at=retry_at, desired=desired)
+
+
+def without_legacy(record: ClusterRecord, memory: ClusterMemory, now: datetime) -> tuple[ClusterRecord, ClusterMemory]:
+    """A cluster whose legacy token Secret was just deleted. Its access was proven with the published token before."""
+    if record.access.reason is Reason.LEGACY_TOKEN:
+        record = replace(record, access=Access(record.access.state, Reason.VERIFIED, "", now))
+    return record, replace(memory, legacy=False)
 
 
 def _access(
@@ -177,7 +197,7 @@ def _access(
             return AccessState.READY, Reason.LEGACY_TOKEN, LEGACY_MESSAGE
         return AccessState.READY, Reason.VERIFIED, ""
     if isinstance(verdict, AccessFailed):
-        if usable:
+        if usable and not verdict.withheld:
             return AccessState.DEGRADED, verdict.reason, verdict.message
         state = AccessState.PENDING if verdict.pending else AccessState.FAILED
         return state, verdict.reason, verdict.message

@@ -21,6 +21,8 @@ def encode_memory(memory: ClusterMemory) -> bytes:
             retired=retired,
             legacy=memory.legacy or None,
             way=memory.way.value if memory.way else None,
+            validity_s=int(memory.validity.total_seconds()) if memory.validity is not None else None,
+            recheck_at=memory.recheck_at,
         ),
     )
 
@@ -40,6 +42,8 @@ def decode_memory(raw: bytes) -> ClusterMemory:
         ),
         legacy=fields.maybe_flag("legacy"),
         way=fields.maybe_word("way", Way),
+        validity=fields.maybe_seconds("validity_s"),
+        recheck_at=fields.maybe_time("recheck_at"),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from palette_sync.core.reasons import Reason
     from palette_sync.core.ways import Way
@@ -154,6 +154,14 @@ def ca_data_of(pem: str) -> str:
     return base64.b64encode(pem.encode()).decode()
 
 
+def ca_pem_of(server: Server) -> str:
+    """A published CA as PEM; "" where it cannot be read, or there is none."""
+    try:
+        return base64.b64decode(server.ca_data or "").decode()
+    except ValueError:
+        return ""
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceAccountAuth:
     pass
@@ -257,7 +265,8 @@ class ClusterMemory:
     `generation`: name of the Secret behind the published token. `desired`: fingerprint of the
     configuration that the cluster was last brought in line with. `legacy`: a Secret of another tool that holds a
     never-expiring token was in the cluster when it was last looked at with enough rights. `way`: how its API server was
-    reached last, None where that is the way that is tried first.
+    reached last, None where that is the way that is tried first. `validity`: the life that was requested for the
+    published token. `recheck_at`: when the token is verified again out of turn.
     """
 
     verified_at: datetime | None = None
@@ -268,6 +277,8 @@ class ClusterMemory:
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
     way: Way | None = None
+    validity: timedelta | None = None
+    recheck_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,10 +68,10 @@ class InstancePolicy:
     def mode_of(self, cluster: Cluster) -> AuthMode | None:
         return auth_mode(cluster, rules=self.auth_rules, default=self.default_mode)
 
-    def fingerprint(self, mode: AuthMode, ca_pem: str | None = None) -> str:
+    def fingerprint(self, mode: AuthMode, ca_pem: str | None = None, *, auto: bool = False) -> str:
         """Identify the configuration that shapes access in `mode`, so that a change of it makes clusters due.
 
-        `ca_pem` is the CA that a rule gives to the cluster.
+        `ca_pem` is the CA that a rule gives to the cluster. `auto`: the mode is not configured but found out.
 
         It is stored in Redis beside each cluster. Fields with their default value are left out: a new option changes
         no fingerprint until somebody sets it.
@@ -84,6 +84,8 @@ class InstancePolicy:
             shape["rules"] = [_without_defaults(rule) for rule in self.desired.rules]
             if self.spectro_proxy is not SpectroProxy.AUTO:
                 shape["spectro_proxy"] = self.spectro_proxy.value
+        if auto:
+            shape["auto"] = True
         if ca_pem is not None:
             shape["ca"] = hashlib.sha256(ca_pem.encode()).hexdigest()
         text = encode_document("fingerprint", {"mode": mode.value, "shape": shape})
@@ -94,7 +96,7 @@ class InstancePolicy:
 
         All other clusters keep theirs, so that a change of `cloud` makes only those due that it may help.
         """
-        plain = fingerprint.partition("+")[0]
+        plain = plain_fingerprint(fingerprint)
         if record is None or record.access.reason not in CLOUD_REASONS:
             return plain
         shape = self.cloud.fingerprint(cluster)
@@ -120,7 +122,14 @@ class InstancePolicy:
         return hashlib.sha256(f"{mode.value}|{shape}".encode()).hexdigest()[:16]
 
 
+def plain_fingerprint(fingerprint: str | None) -> str:
+    """A fingerprint without what `InstancePolicy.with_cloud` adds to it."""
+    return (fingerprint or "").partition("+")[0]
+
+
 _FORM = "v2"
+# Who owns the objects is known only once Redis was read. A verification finds objects without the right owner.
+_NOT_SHAPE = frozenset({"owner", "former_owners"})
 _DESIRED_FIELDS = ("namespace", "service_account", "secret", "cluster_role", "cluster_role_binding")
 _RULE_FIELDS = ("api_groups", "resources", "verbs", "resource_names", "non_resource_urls")
 
@@ -129,6 +138,8 @@ def _without_defaults(value: Desired | PolicyRule) -> dict[str, object]:
     """The fields of a frozen value that differ from their defaults."""
     found = {}
     for one in fields(value):
+        if one.name in _NOT_SHAPE:
+            continue
         default = one.default_factory() if one.default_factory is not MISSING else one.default
         if (given := getattr(value, one.name)) != default:
             found[one.name] = given

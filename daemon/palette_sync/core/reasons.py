@@ -304,6 +304,27 @@ class Reason(StrEnum):
         "It downloads the file again with growing pauses.",
         "Renew the certificates in Palette; for EKS, GKE or AKS, whose tokens expire, configure `cloud`, or use OIDC.",
     )
+    CHAIN_INCOMPLETE = (
+        "ChainIncomplete",
+        Shown.RECORD,
+        "The known CA is no root, and the API server does not present the root, so that Backstage cannot verify it.",
+        "It withholds the cluster, and tries again with growing pauses.",
+        "Give the cluster its root CA by a rule in `[defaults.trust]`, or put the root into the kubeconfig.",
+    )
+    PLAIN_HTTP = (
+        "PlainHttp",
+        Shown.RECORD,
+        "What listens at the API server's address answers in plain HTTP.",
+        "It tries again with growing pauses, and never without TLS.",
+        "Check the port in the kubeconfig, and whether a proxy before the API server ends TLS.",
+    )
+    OLD_TLS = (
+        "OldTls",
+        Shown.RECORD,
+        "What listens at the API server's address speaks only TLS versions before 1.2.",
+        "It tries again with growing pauses.",
+        "Allow TLS 1.2 or 1.3 on the API server, or on the proxy before it.",
+    )
     UNAUTHORIZED = (
         "Unauthorized",
         Shown.RECORD,
@@ -502,6 +523,12 @@ class Reason(StrEnum):
         "A label or annotation that the object should have is missing or differs.",
         "It restores it. Labels and annotations of others stay.",
     )
+    LEFT = (
+        "Left",
+        Shown.ACTION,
+        "The cluster is not served with a service account any more.",
+        "It deletes the Secrets behind its tokens, which revokes them.",
+    )
     SECRET_MISSING = (
         "SecretMissing",
         Shown.ACTION,
@@ -540,6 +567,13 @@ class Reason(StrEnum):
         Shown.CHANGE,
         "The project of the cluster is unknown, so the filters cannot be applied.",
         "It neither touches nor publishes the cluster.",
+    )
+    TOKEN_LEFT = (
+        "TokenLeft",
+        Shown.CHANGE,
+        "A cluster is not served with a service account any more, and its token could not be revoked.",
+        "Nothing more: it does not know the cluster any longer. The message says until when the token lives.",
+        "Delete the Secrets that the message names in the cluster.",
     )
     NOT_LISTED = (
         "NotListed",

@@ -43,9 +43,12 @@ def renew_at(key: ClusterKey, *, issued_at: datetime, expires_at: datetime) -> d
     return _place(key, issued_at, issued_at + life / 3, issued_at + life * 2 / 3)
 
 
-def rotate_at(key: ClusterKey, *, issued_at: datetime, rotate_every: timedelta) -> datetime:
-    """Place the end of a Secret generation between 2/3 of `rotate_every` and all of it."""
-    return _place(key, issued_at, issued_at + rotate_every * 2 / 3, issued_at + rotate_every)
+def rotate_at(
+    key: ClusterKey, *, issued_at: datetime, rotate_every: timedelta, overlap: timedelta = timedelta(0)
+) -> datetime:
+    """Place the end of a Secret generation between 2/3 of `rotate_every` and all of it, never within the overlap."""
+    first = max(rotate_every * 2 / 3, min(overlap, rotate_every))
+    return _place(key, issued_at, issued_at + first, issued_at + rotate_every)
 
 
 def token_due(*, issued_at: datetime, renew_at: datetime, now: datetime) -> bool:

@@ -98,22 +98,34 @@ class Malformed(KubeError):
     outcome = RequestOutcome.MALFORMED
 
 
+_BY_CAUSE = {
+    Cause.TLS: Reason.CERTIFICATE_REFUSED,
+    Cause.TLS_VERSION: Reason.OLD_TLS,
+    Cause.PLAIN_HTTP: Reason.PLAIN_HTTP,
+}
+
+
 class Unreachable(KubeError):
-    """No complete answer arrived. A refused certificate has the reason `CertificateRefused`."""
+    """No complete answer arrived. TLS failures have the reasons `CertificateRefused`, `PlainHttp` and `OldTls`."""
 
     reason = Reason.UNREACHABLE
     outcome = RequestOutcome.UNREACHABLE
 
     def __init__(self, message: str, *, cause: Cause = Cause.BROKEN) -> None:
         super().__init__(message)
-        if cause is Cause.TLS:
-            self.reason = Reason.CERTIFICATE_REFUSED
+        self.reason = _BY_CAUSE.get(cause, self.reason)
 
 
 class ProxyAnswered(Unreachable):
     """An answer came, but not from a Kubernetes API server, so the server itself was not reached."""
 
     reason = Reason.PROXY_ANSWERED
+
+
+class ChainIncomplete(KubeError):
+    """The API server's certificate leads to no root that is known, so readers cannot verify it."""
+
+    reason = Reason.CHAIN_INCOMPLETE
 
 
 class TokenNotFilled(KubeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from palette_sync.core.objects import (
@@ -57,7 +58,23 @@ def secret_of(document: Document) -> ObservedSecret:
         type=str(document.get("type", "")),
         service_account=meta.annotations.get(SERVICE_ACCOUNT_ANNOTATION),
         empty=not section(document, "data"),
+        created_at=created_at(document),
     )
+
+
+def created_at(document: Document) -> datetime | None:
+    """When the object was made, by the cluster's clock; None where it does not say."""
+    text = _metadata(document).get("creationTimestamp")
+    return time_in(text) if isinstance(text, str) else None
+
+
+def time_in(text: str) -> datetime:
+    """A time of the API server, in whole seconds. Raises Malformed."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=moment.tzinfo or UTC, microsecond=0).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Malformed("the API server returned an invalid time") from None
 
 
 def role_of(document: Document) -> ObservedRole:

@@ -49,7 +49,7 @@ JSON_LIMIT = 32 * 1024 * 1024
 FILE_LIMIT = 1024 * 1024
 _JSON = "application/json"
 _FILE = "application/octet-stream"
-_UNREPEATABLE = frozenset({Cause.TLS, Cause.TOO_LARGE})
+_UNREPEATABLE = frozenset({Cause.TLS, Cause.TLS_VERSION, Cause.PLAIN_HTTP, Cause.TOO_LARGE})
 
 
 class Recorder(Protocol):

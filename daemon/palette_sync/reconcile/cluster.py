@@ -10,12 +10,14 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from palette_sync import cloud, kube, oidc, palette
-from palette_sync.core.due import has_access
+from palette_sync.core.documents import format_time
+from palette_sync.core.due import asks_again, has_access
 from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
 from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.plan import TokenNeed
@@ -26,21 +28,26 @@ from palette_sync.reconcile.server_ways import FIRST_FOR_USERS, AdminWays, serve
 
 if TYPE_CHECKING:
     from asyncio import Semaphore
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from palette_sync.core.due import Candidate, Due
-    from palette_sync.core.model import Credential, RetiredSecret, Secret, Server
+    from palette_sync.core.model import ClusterRecord, Credential, RetiredSecret, Secret, Server
     from palette_sync.core.plan import Action
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.issuers import Issuers
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
 ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
 # What one way to a cluster may fail with while another may work.
 _FILE_UNUSABLE = (palette.NotFound, palette.NotPermitted, kube.KubeconfigError, cloud.CloudError)
-_WAY_FAILED = (kube.Unreachable, kube.AdminCredentialRefused, kube.KubeconfigError, cloud.CloudError, TimeoutError)
+_WAY_FAILED = (
+    *(kube.Unreachable, kube.ChainIncomplete, kube.AdminCredentialRefused, kube.KubeconfigError),
+    *(cloud.CloudError, TimeoutError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +64,17 @@ class DueCluster:
 
 @dataclass(frozen=True, slots=True)
 class ClusterResult:
-    """The result for a cluster. `credential`: a new one to publish; `revoked`: the published one is to be removed."""
+    """The result for a cluster. `credential`: a new one to publish; `revoked`: the published one is to be removed.
+
+    `left` says that a token of a cluster that turned to OIDC lives on, and until when; "" where none does.
+    """
 
     verdict: Verdict
     credential: Credential | None = None
     revoked: bool = False
     actions: tuple[Action, ...] = ()
     duration_s: float = 0.0
+    left: str = ""
 
 
 class IssuingSuspended(Exception):
@@ -146,100 +157,153 @@ class ClusterWorker:
         spec = await palette.oidc_spec(self._client, cluster)
         if spec is None:
             raise OidcNotConfigured
+        timeout = policy.cluster_timeout.total_seconds()
 
-        async def probe(server: Server) -> str | None:
+        async def probe(server: Server) -> tuple[Server, str | None]:
+            return server, await kube.probe_version(server, timeout=timeout, requests=self._requests)
+
+        async def use(server: Server) -> tuple[Server, str | None]:
             await self._issuers.get(spec.issuer_url, spec.ca_pem)
             async with self._slots:
-                return await kube.probe_version(
-                    server, timeout=policy.cluster_timeout.total_seconds(), requests=self._requests
-                )
+                return await kube.as_reader(server, probe, timeout=timeout)
 
-        server, version, way = await server_for_users(item.candidate, policy, self._client, probe)
+        (server, version), way = await server_for_users(item.candidate, policy, self._client, use)
         record = item.candidate.record
+        leaves = record is not None and isinstance(record.auth, ServiceAccountAuth)
+        left = await self.leave(item.candidate) if leaves else ""
         return ClusterResult(
             AccessGained(
                 server=server,
                 auth=OidcAuth(policy.oidc.provider, spec.issuer_url, spec.client_id),
                 kubernetes_version=version,
-                desired=policy.fingerprint(AuthMode.OIDC, item.candidate.ca_pem),
+                desired=self._fingerprint(item, AuthMode.OIDC),
                 way=to_remember(way, first=FIRST_FOR_USERS),
             ),
-            revoked=record is not None and isinstance(record.auth, ServiceAccountAuth),
+            revoked=leaves,
+            left=left,
         )
+
+    async def leave(self, candidate: Candidate) -> str:
+        """Revoke the tokens of a cluster that is not served with a service account any more; return why not, or ""."""
+        if self._dry_run:
+            return ""
+        policy = self._policy
+        timeout = policy.cluster_timeout.total_seconds()
+
+        async def revoke(admin: kube.AdminAccess, _way: Way) -> tuple[str, ...]:
+            async with self._slots, asyncio.timeout(timeout):
+                return await access.revoke(
+                    admin, policy.desired, memory=candidate.memory, timeout=timeout, requests=self._requests
+                )
+
+        try:
+            await self._as_admin(candidate, revoke)
+        except Exception as error:
+            failed = explain(error, policy)
+            if failed is None:
+                raise
+            return token_lives(candidate, policy, failed.message)
+        return ""
 
     async def _service_account(self, item: DueCluster) -> ClusterResult:
         """Verify the published token if that is enough; else repair or issue with the admin kubeconfig."""
         record = item.candidate.record
-        need = TokenNeed(issue=item.due.issue or item.token is None, reason=item.due.reason)
-        if item.token is not None and not need.issue and not item.due.needs_admin:
+        bound = kube.bound_to(item.token) if item.token is not None else None
+        need = TokenNeed(issue=item.due.issue or item.token is None, reason=item.due.reason, bound=bound)
+        if item.token is not None and not need.issue and not item.due.needs_admin and _is_known(record):
             assert record is not None
             assert record.server is not None
             try:
                 async with self._slots:
-                    checked = await self._check(item, record.server, item.token)
+                    checked = await self._check(item, record.server, item.token, kube.Patience.TOKEN)
             except (kube.Unreachable, TimeoutError) as error:
-                # The record's address may be old: look for another one in Palette's current files.
-                return await self._through(item, need, dead=record.server, failure=error)
+                # The record's address or CA may be old: look for others in Palette's current files.
+                refused = isinstance(error, kube.Unreachable) and error.reason is Reason.CERTIFICATE_REFUSED
+                work = partial(self._grant, item, need=need)
+                return await self._as_admin(item.candidate, work, dead=None if refused else record.server, before=error)
             else:
                 if checked.healthy:
-                    memory = item.candidate.memory
-                    return ClusterResult(
-                        self._gained(
-                            item,
-                            record.server,
-                            checked.kubernetes_version,
-                            # If this token may not read Secrets, what was seen of them before stays true.
-                            legacy=memory.legacy if checked.legacy is None else checked.legacy,
-                            generation=memory.generation,
-                            retired=checked.retired,
-                            way=memory.way,
-                        )
-                    )
+                    return await self._healthy(item, record.server, checked)
                 if checked.dead:
                     need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
-            return await self._through(item, need)
+            return await self._as_admin(item.candidate, partial(self._grant, item, need=need))
         try:
-            return await self._through(item, need)
+            return await self._as_admin(item.candidate, partial(self._grant, item, need=need))
         except Exception as error:
             # The published token stays in use, so find out whether it still works.
             if explain(error, self._policy) is not None and not self._dry_run:
                 await self._look_whether_it_lives(item)
             raise
 
-    async def _through(
-        self, item: DueCluster, need: TokenNeed, *, dead: Server | None = None, failure: Exception | None = None
-    ) -> ClusterResult:
-        """Repair and issue by the first way that works. Raises what the first way failed with if none does.
+    async def _as_admin(
+        self,
+        candidate: Candidate,
+        work: Callable[[kube.AdminAccess, Way], Awaitable[T]],
+        *,
+        dead: Server | None = None,
+        before: Exception | None = None,
+    ) -> T:
+        """Work on a cluster as its administrator, by the first way that works.
 
-        `dead` is a server that was tried and did not answer, `failure` what it failed with.
+        `dead` is a server that did not answer, with the error `before`; it is not tried again. Raises what the first
+        way failed with if none works.
         """
-        candidate = item.candidate
         opening = AdminWays(candidate, self._policy, self._client, self._cloud)
         tried: list[tuple[Server, kube.Credential]] = []
+        failure: Exception | None = None
         for way in ways(self._policy.spectro_proxy, first=Way.DIRECT, remembered=candidate.memory.way):
             try:
                 admin = await opening.open(way)
-                pair = admin.server, admin.credential
-                if admin.server != dead and pair not in tried:
-                    tried.append(pair)
-                    return await self._grant_through(item, opening, admin, need, way)
+                if dead is not None and _same_place(admin.server, dead):
+                    failure = failure or before
+                elif (admin.server, admin.credential) not in tried:
+                    tried.append((admin.server, admin.credential))
+                    return await self._with_token_if_refused(opening, admin, way, work)
             except (*_FILE_UNUSABLE, *_WAY_FAILED) as error:
                 log.debug("way_failed", cluster=candidate.key.uid, way=way.value, reason=str(error))
                 failure = failure or error
         assert failure is not None
         raise failure
 
-    async def _grant_through(
-        self, item: DueCluster, opening: AdminWays, admin: kube.AdminAccess, need: TokenNeed, way: Way
-    ) -> ClusterResult:
-        """As `_grant`; if the credential of the file is refused, with a token of the cluster's cloud."""
+    async def _with_token_if_refused(
+        self,
+        opening: AdminWays,
+        admin: kube.AdminAccess,
+        way: Way,
+        work: Callable[[kube.AdminAccess, Way], Awaitable[T]],
+    ) -> T:
+        """Do the work; if the credential of the file is refused, again with a token of the cluster's cloud."""
         try:
-            return await self._grant(item, admin, need, way)
+            return await work(admin, way)
         except kube.AdminCredentialRefused:
             with_token = await opening.with_token(admin)
             if with_token is None:
                 raise
-        return await self._grant(item, with_token, need, way)
+        return await work(with_token, way)
+
+    async def _healthy(self, item: DueCluster, server: Server, checked: access.Checked) -> ClusterResult:
+        """The result of a verification without objections. The token may not be allowed to read Secrets."""
+        memory = item.candidate.memory
+        if checked.legacy is None and memory.legacy:
+            # Only the admin sees whether the legacy Secret is still there; without the admin it counts as there.
+            try:
+                need = TokenNeed(issue=False, reason=item.due.reason)
+                return await self._as_admin(item.candidate, partial(self._grant, item, need=need))
+            except Exception as error:
+                if explain(error, self._policy) is None:
+                    raise
+        return ClusterResult(
+            self._gained(
+                item,
+                server,
+                checked.kubernetes_version,
+                legacy=memory.legacy if checked.legacy is None else checked.legacy,
+                generation=memory.generation,
+                retired=checked.retired,
+                way=memory.way,
+                recheck=asks_again(item.due, secrets_seen=checked.secrets_seen),
+            )
+        )
 
     async def _look_whether_it_lives(self, item: DueCluster) -> None:
         """Note a published token that the API server refuses. Other failures say nothing about the token."""
@@ -250,18 +314,18 @@ class ClusterWorker:
             return
         try:
             async with self._slots:
-                await self._check(item, record.server, item.token)
+                await self._check(item, record.server, item.token, kube.Patience.TOKEN)
         except Exception as error:
             if explain(error, self._policy) is None:
                 raise
 
-    async def _grant(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed, way: Way) -> ClusterResult:
+    async def _grant(self, item: DueCluster, admin: kube.AdminAccess, way: Way, *, need: TokenNeed) -> ClusterResult:
         """Repair, and issue if needed. A token that is kept is verified after the repair, and replaced if dead."""
         async with self._slots, asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
             granted = await self._grant_once(item, admin, need)
             actions = granted.actions
             if granted.credential is None and item.token is not None and not self._dry_run:
-                checked = await self._check(item, granted.server, item.token)
+                checked = await self._check(item, granted.server, item.token, kube.Patience.ALL)
                 if checked.dead:
                     granted = await self._grant_once(item, admin, TokenNeed(issue=True, reason=Reason.TOKEN_DEAD))
                     actions += granted.actions
@@ -278,6 +342,7 @@ class ClusterWorker:
             generation=granted.generation,
             retired=granted.retired,
             way=to_remember(way, first=Way.DIRECT),
+            issued=granted.credential is not None,
         )
         return ClusterResult(verdict, credential=granted.credential, actions=actions)
 
@@ -286,19 +351,24 @@ class ClusterWorker:
         if not self._dry_run and not self._may_issue():
             raise IssuingSuspended
         policy, candidate = self._policy, item.candidate
-        return await access.grant(
-            admin,
-            policy.desired,
-            need=need,
-            memory=candidate.memory,
-            key=candidate.key,
-            # The life of a token starts when it is issued; in a long pass that is later than the start of the pass.
-            now=self._now + timedelta(seconds=int(time.monotonic() - self._begun)),
-            token_policy=policy.token,
-            timeout=policy.cluster_timeout.total_seconds(),
-            requests=self._requests,
-            dry_run=self._dry_run,
-        )
+        timeout = policy.cluster_timeout.total_seconds()
+
+        async def work(server: Server) -> access.Granted:
+            return await access.grant(
+                replace(admin, server=server),
+                policy.desired,
+                need=need,
+                memory=candidate.memory,
+                key=candidate.key,
+                # The life of a token starts when it is issued; in a long pass that is later than the start of the pass.
+                now=self._now + timedelta(seconds=int(time.monotonic() - self._begun)),
+                token_policy=policy.token,
+                timeout=timeout,
+                requests=self._requests,
+                dry_run=self._dry_run,
+            )
+
+        return await kube.as_reader(admin.server, work, timeout=timeout)
 
     def _gained(
         self,
@@ -310,19 +380,26 @@ class ClusterWorker:
         generation: str | None,
         retired: tuple[RetiredSecret, ...],
         way: Way | None,
+        issued: bool = False,
+        recheck: bool = False,
     ) -> AccessGained:
         return AccessGained(
             server=server,
             auth=ServiceAccountAuth(),
             kubernetes_version=kubernetes_version,
-            desired=self._policy.fingerprint(AuthMode.SERVICE_ACCOUNT, item.candidate.ca_pem),
+            desired=self._fingerprint(item, AuthMode.SERVICE_ACCOUNT),
             generation=generation,
             retired=retired,
             legacy=legacy,
             way=way,
+            validity=self._policy.token.validity if issued else item.candidate.memory.validity,
+            recheck=recheck,
         )
 
-    async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
+    def _fingerprint(self, item: DueCluster, mode: AuthMode) -> str:
+        return self._policy.fingerprint(mode, item.candidate.ca_pem, auto=item.candidate.auto)
+
+    async def _check(self, item: DueCluster, server: Server, token: Secret, patience: kube.Patience) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
             checked = await access.check(
                 server,
@@ -331,12 +408,34 @@ class ClusterWorker:
                 memory=item.candidate.memory,
                 now=self._now,
                 token_policy=self._policy.token,
+                patience=kube.Patience.NONE if self._dry_run else patience,
                 timeout=self._policy.cluster_timeout.total_seconds(),
                 requests=self._requests,
             )
         if checked.dead:
             self._proven_dead.add(item.candidate.key.uid)
         return checked
+
+
+def _is_known(record: ClusterRecord | None) -> bool:
+    """Whether a record holds all that a reader needs. One without a CA was verified with this host's trust only."""
+    return record is not None and record.server is not None and record.server.ca_data is not None
+
+
+def _same_place(one: Server, other: Server) -> bool:
+    return (one.url, one.tls_server_name) == (other.url, other.tls_server_name)
+
+
+def token_lives(candidate: Candidate, policy: InstancePolicy, why: str) -> str:
+    """Say for people that a token of a cluster could not be revoked, and how long it lives."""
+    credential, memory, desired = candidate.credential, candidate.memory, policy.desired
+    expires_at = credential.expires_at if credential is not None else None
+    until = f"until {format_time(expires_at)}" if expires_at is not None else "for ever"
+    names = ", ".join([memory.generation or desired.secret, *(secret.name for secret in memory.retired)])
+    return (
+        f"its service-account token lives on {until}, because it could not be revoked: {why}; "
+        f"delete Secret {names} in namespace {desired.namespace} of the cluster"
+    )
 
 
 class OidcNotConfigured(Exception):
@@ -364,8 +463,8 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
             return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
         case oidc.IssuerError():
             return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
-        case kube.KubeconfigError() | kube.Blocked() | kube.KubeError() | cloud.CloudError():
-            return AccessFailed(error.reason, str(error))
+        case kube.KubeconfigError() | kube.KubeError() | cloud.CloudError():
+            return AccessFailed(error.reason, str(error), withheld=isinstance(error, kube.ChainIncomplete))
         case TimeoutError():
             return AccessFailed(
                 Reason.UNREACHABLE, f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"

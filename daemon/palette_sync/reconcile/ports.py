@@ -47,10 +47,11 @@ class Ports:
     `cloud` gets tokens of clouds for the clusters that need one.
 
     `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
-    clusters in flight. `facts` go into the status document. `kube_recorder` receives each request to a cluster: its
-    operation and its outcome. Once `stopping` is set no more clusters are admitted; once `late` is set those still at
-    work are cancelled. Either way what was issued is published before the pass ends; if the store fails, `keep`
-    receives the rest. `seen` receives each discovery that listed Palette.
+    clusters in flight. `owner` is the configured owner id, "" = the one that Redis holds. `facts` go into the status
+    document. `kube_recorder` receives each request to a cluster: its operation and its outcome. Once `stopping` is set
+    no more clusters are admitted; once `late` is set those still at work are cancelled. Either way what was issued is
+    published before the pass ends; if the store fails, `keep` receives the rest. `seen` receives each
+    discovery that listed Palette.
     """
 
     policy: InstancePolicy
@@ -69,6 +70,7 @@ class Ports:
     late: asyncio.Event | None = None
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
     keep: Callable[[Unpublished], None] = lambda _unpublished: None
+    owner: str = ""
     seen: Callable[[Discovery], None] = lambda _discovery: None
 
 

@@ -102,13 +102,16 @@ def change_of(
     if not effects:
         return None
     failed = worked.verdict if isinstance(worked.verdict, AccessFailed) else None
+    reason, message = (failed.reason, failed.message) if failed else (due.reason, due.message)
+    if worked.left:
+        reason, message = Reason.TOKEN_LEFT, worked.left
     return Change(
         uid=after.uid,
         name=after.name,
         project=project_of(after),
         effects=tuple(effects),
-        reason=failed.reason if failed else due.reason,
-        message=failed.message if failed else due.message,
+        reason=reason,
+        message=message,
         actions=worked.actions,
         duration_s=worked.duration_s,
     )
@@ -125,8 +128,10 @@ def palette_change(before: ClusterRecord | None, after: ClusterRecord) -> Change
     )
 
 
-def drop_of(record: ClusterRecord, reason: Reason) -> Change:
-    return Change(record.uid, record.name, project_of(record), (Effect.DROPPED,), reason, _DROPPED.get(reason, ""))
+def drop_of(record: ClusterRecord, reason: Reason, *, left: str = "") -> Change:
+    """`left` says that a token of the cluster lives on; "" where none does."""
+    message = "; ".join(filter(None, (_DROPPED.get(reason, ""), left)))
+    return Change(record.uid, record.name, project_of(record), (Effect.DROPPED,), reason, message)
 
 
 def absence_of(record: ClusterRecord, absence: Absence) -> Change:

@@ -18,6 +18,7 @@ from palette_sync.reconcile.context import PassContext
 from palette_sync.reconcile.finish import final_write, report_of
 from palette_sync.reconcile.fold import Folding
 from palette_sync.reconcile.issuers import Issuers
+from palette_sync.reconcile.leave import leave
 from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.report import drop_of
 from palette_sync.reconcile.work import work_on
@@ -59,8 +60,10 @@ async def run_pass(
     try:
         await work_on(context, agenda.due, issuers, folding)
         await folding.fold_untouched(agenda)
+        left = {one.uid: one.message for one in await leave(context, before, pruning.drop, issuers)}
         for uid, reason in pruning.drop.items():
-            context.ledger.changed(drop_of(before.records[uid], reason))
+            context.ledger.changed(drop_of(before.records[uid], reason, left=left.get(uid, "")))
+            context.ledger.left(before.records[uid], left.get(uid, ""))
         if context.options.lists:
             context.ledger.absent(before.records, pruning)
         result = folding.result(due=len(agenda.due))

@@ -98,9 +98,9 @@ async def server_for_users(
     candidate: Candidate,
     policy: InstancePolicy,
     client: palette.PaletteClient,
-    probe: Callable[[Server], Awaitable[str | None]],
-) -> tuple[Server, str | None, Way]:
-    """The server of an OIDC cluster that answers `probe` with its version, and the way to it.
+    use: Callable[[Server], Awaitable[T]],
+) -> tuple[T, Way]:
+    """Return what `use` returns for the first server of an OIDC cluster with which it works, and the way to it.
 
     Raises what the first way failed with if none works: PaletteError, KubeconfigError, Unreachable.
     """
@@ -111,8 +111,8 @@ async def server_for_users(
             text = await palette.kubeconfig(client, candidate.cluster, frp=way is Way.PROXY)
             server = await off_loop(text, partial(kube.parse_server_only, text, ca_pem=candidate.ca_pem))
             if server not in tried:
-                return server, await probe(server), way
-        except (kube.Unreachable, kube.KubeconfigError) as error:
+                return await use(server), way
+        except (kube.Unreachable, kube.ChainIncomplete, kube.KubeconfigError) as error:
             tried.setdefault(server, error)
     raise next(iter(tried.values()))
 

@@ -13,6 +13,7 @@ from palette_sync.reconcile.cluster import ClusterWorker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
 
+    from palette_sync.core.policy import InstancePolicy
     from palette_sync.fanout import Outcome
     from palette_sync.reconcile.cluster import ClusterResult, DueCluster
     from palette_sync.reconcile.context import PassContext
@@ -28,6 +29,7 @@ async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issu
     if not due:
         return
     ports, done = context.ports, 0
+    worker = worker_of(context, issuers, folding.proven_dead, await context.owned_policy())
 
     def on_done(outcome: Outcome[DueCluster, ClusterResult]) -> None:
         nonlocal done
@@ -41,7 +43,7 @@ async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issu
             group.create_task(context.publishing.run(), name=f"publish:{context.instance}")
         work = fan_out(
             due,
-            _worker(context, issuers, folding.proven_dead),
+            worker,
             # Twice the slots: half may wait for Palette's rate limit while the others work.
             limit=asyncio.Semaphore(2 * ports.concurrency),
             timeout=UNIT_TIMEOUT + len(Way) * context.policy.cluster_timeout.total_seconds(),
@@ -57,9 +59,9 @@ async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issu
                 context.publishing.close()
 
 
-def _worker(context: PassContext, issuers: Issuers, proven_dead: set[str]) -> ClusterWorker:
+def worker_of(context: PassContext, issuers: Issuers, proven_dead: set[str], policy: InstancePolicy) -> ClusterWorker:
     return ClusterWorker(
-        policy=context.policy,
+        policy=policy,
         client=context.ports.client,
         cloud=context.ports.cloud,
         issuers=issuers,

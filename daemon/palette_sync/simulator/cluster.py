@@ -1,17 +1,21 @@
-"""One simulated cluster: its row in Palette, and its API server."""
+"""Simulated Palette instances and their clusters. Each cluster is a row in Palette and an API server."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from email.utils import formatdate
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from palette_sync.simulator import kube_seed
 from palette_sync.simulator.certificates import LOOPBACK, Authority, SharedKeys, key_pem
+from palette_sync.simulator.inventory import ALL_RIGHTS, EPOCH
 from palette_sync.simulator.kube_api import KubeApi
 from palette_sync.simulator.kube_store import KubeStore
 from palette_sync.simulator.kube_tokens import TokenAuthority
+from palette_sync.simulator.palette_behaviour import Behaviour
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +24,10 @@ if TYPE_CHECKING:
     from palette_sync.simulator.cloud_accounts import CloudAccounts
     from palette_sync.simulator.exchange import Answer, Call
     from palette_sync.simulator.faults import Target
-    from palette_sync.simulator.inventory import Place, SimInstance
+    from palette_sync.simulator.inventory import KeyPermission, Place, SimProject
     from palette_sync.simulator.kube_tokens import User
     from palette_sync.simulator.listener import Listener
+    from palette_sync.simulator.rate_limit import RateLimiter
     from palette_sync.simulator.request_log import CredentialKind
 
 ADMIN_USER = "kubernetes-admin"
@@ -152,6 +157,14 @@ class SimCluster:
         for cached in ("authority", "admin_certificate"):
             self.__dict__.pop(cached, None)
 
+    def use_intermediate_authority(self, *, presents_root: bool) -> Authority:
+        """Let an intermediate CA sign the server's certificate, put only that CA into kubeconfigs; return the root."""
+        self.renew_authority()
+        root = Authority(f"root-{self.uid[:8]}")
+        name = f"kubernetes-{self.uid[:8]}"
+        self.__dict__["authority"] = Authority(name, issuer=root, presents_root=presents_root)
+        return root
+
     @property
     def managed(self) -> bool:
         """Whether a cloud runs the control plane. Spectro Proxy then has a certificate and a token of its own."""
@@ -225,4 +238,55 @@ class SimCluster:
         return "bearer" if call.headers.get("Authorization") else "anonymous"
 
     def answer(self, call: Call) -> Answer:
-        return self._api.answer(call)
+        answer = self._api.answer(call)
+        return replace(answer, headers={"Date": formatdate(self._surroundings.clock(), usegmt=True), **answer.headers})
+
+
+@dataclass(slots=True, kw_only=True)
+class SimInstance:
+    """One Palette. With `key_permission` `tenant` its API key sees everything; `project` requires the project header.
+
+    `key_projects` limits a `project` key to some projects (None = all), and `key_rights` is what the key's user may do.
+    `behaviour` is how it answers where versions of Palette differ, or answer wrongly. `proxy_authority` is the CA of
+    its Spectro Proxy.
+    """
+
+    name: str
+    api_key: str = field(repr=False)
+    api_key_name: str
+    tenant_uid: str
+    user_uid: str
+    org_name: str
+    authority: Authority = field(repr=False)
+    proxy_authority: Authority = field(repr=False)
+    limiter: RateLimiter = field(repr=False)
+    oidc_client_secret: str = field(repr=False)
+    projects: dict[str, SimProject] = field(default_factory=dict)
+    clusters: dict[str, SimCluster] = field(default_factory=dict)
+    key_permission: KeyPermission = "tenant"
+    key_projects: frozenset[str] | None = None
+    key_rights: frozenset[str] = ALL_RIGHTS
+    key_expires_at: datetime = EPOCH + timedelta(days=3650)
+    key_active: bool = True
+    rate_limits: bool = True
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    listener: Listener | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        """The URL of this Palette. Raises RuntimeError before it listens."""
+        if self.listener is None:
+            raise RuntimeError(f"the Palette instance {self.name} is not listening")
+        return self.listener.url
+
+    @property
+    def ca_pem(self) -> str:
+        return self.authority.pem
+
+    @property
+    def issuer_url(self) -> str:
+        return f"{self.url}/v1/oidc/tenant/{self.tenant_uid}"
+
+    def sees(self, project_uid: str) -> bool:
+        """Return whether the API key has access to a project."""
+        return self.key_permission == "tenant" or self.key_projects is None or project_uid in self.key_projects

@@ -21,9 +21,9 @@ from palette_sync.simulator.search_filter import InvalidFilterError, compile_fil
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from palette_sync.simulator.cluster import SimCluster
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
     from palette_sync.simulator.faults import Target
-    from palette_sync.simulator.inventory import SimInstance, SimProject
+    from palette_sync.simulator.inventory import SimProject
     from palette_sync.simulator.request_log import CredentialKind
 
 _PROJECT_HEADER = "ProjectUid"

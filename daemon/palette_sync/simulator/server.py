@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from palette_sync.simulator.certificates import LOOPBACK, Authority, ContextCache, SharedKeys, server_context
+from palette_sync.simulator.cluster import SimInstance
 from palette_sync.simulator.control_api import ControlApi
 from palette_sync.simulator.faults import FaultBook
-from palette_sync.simulator.inventory import SimInstance
 from palette_sync.simulator.listener import Frontend
 from palette_sync.simulator.mix import MIX, make
 from palette_sync.simulator.palette_api import PaletteApi

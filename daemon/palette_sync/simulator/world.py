@@ -20,8 +20,8 @@ from palette_sync.simulator.inventory import CLOUDS, EPOCH, PLACES, SimProject
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from palette_sync.simulator.cluster import AdminFile
-    from palette_sync.simulator.inventory import KeyPermission, SimInstance
+    from palette_sync.simulator.cluster import AdminFile, SimInstance
+    from palette_sync.simulator.inventory import KeyPermission
 
 OIDC_TAG = "auth:oidc"
 

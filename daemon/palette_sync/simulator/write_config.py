@@ -11,9 +11,8 @@ import orjson
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from palette_sync.simulator.cluster import SimCluster
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
     from palette_sync.simulator.exchange import Json
-    from palette_sync.simulator.inventory import SimInstance
     from palette_sync.simulator.world import World
 
 _PRIVATE = 0o600

@@ -22,6 +22,10 @@ class Keys:
     def instances(self) -> str:
         return f"{self.prefix}:instances"
 
+    @property
+    def owner(self) -> str:
+        return f"{self.prefix}:owner"
+
     def of(self, instance: str, what: str) -> str:
         return f"{{{self.prefix}:{instance}}}:{what}"
 

@@ -20,6 +20,7 @@ from palette_sync.store.errors import (
 )
 from palette_sync.store.fenced_writer import FencedWriter
 from palette_sync.store.keys import Keys
+from palette_sync.store.owner import OwnerBook, place_of
 from palette_sync.store.publisher import Publisher
 from palette_sync.store.read import NOTHING, Loaded, Stored, read
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from palette_sync.core.model import InstanceState
+    from palette_sync.store.owner import Owner
     from palette_sync.store.seal import Sealer
 
 __all__ = [
@@ -49,9 +51,10 @@ class Store:
     `link` and `keys` are for `Lease`, `control` and `server`.
     """
 
-    def __init__(self, link: Link, *, prefix: str, sealer: Sealer, history: int) -> None:
+    def __init__(self, link: Link, *, prefix: str, sealer: Sealer, history: int, place: str = "") -> None:
         self.keys = Keys(prefix)
         self.link = link
+        self._owner = OwnerBook(link, self.keys, place)
         self._sealer = sealer
         self._history = history
         self._last: dict[str, Loaded] = {}
@@ -76,7 +79,7 @@ class Store:
         """
         tls = Tls(ca_file, cert_file, key_file)
         link = Link(parse_url(url), tls=tls, connect_timeout=connect_timeout, timeout=timeout)
-        return cls(link, prefix=prefix, sealer=sealer, history=history)
+        return cls(link, prefix=prefix, sealer=sealer, history=history, place=place_of(url))
 
     async def __aenter__(self) -> Self:
         return self
@@ -123,6 +126,10 @@ class Store:
         last = self._last.get(instance, NOTHING)
         self._last[instance] = loaded = await read(instance, stored, self._sealer, last=last)
         return loaded
+
+    async def owner(self, configured: str, *, write: bool) -> Owner:
+        """Return the owner ids of this installation. `write`: keep them in Redis. Raises as `ping`."""
+        return await self._owner.read(self._sealer, configured, write=write)
 
     async def names(self, *, except_instance: str) -> Mapping[str, ClusterKey]:
         """Return the published names of all other instances. Raises as `ping`."""

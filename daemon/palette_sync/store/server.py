@@ -67,7 +67,7 @@ async def foreign_keys(link: Link, keys: Keys, instances: Iterable[str]) -> dict
     """Return the keys of these instances that have another type than ours, with that type: another program's keys."""
     ours = {keys.of(instance, what): kind for instance in instances for what, kind in TYPES.items()}
     found: dict[str, str] = {}
-    for key, kind in {keys.instances: "set", **ours}.items():
+    for key, kind in {keys.instances: "set", keys.owner: "string", **ours}.items():
         answer = await _answer(link, "TYPE", key)
         if isinstance(answer, bytes) and answer.decode() not in (kind, "none"):
             found[key] = answer.decode()
@@ -93,6 +93,8 @@ def _needed_commands(keys: Keys) -> list[tuple[str, ...]]:
     return [
         ("SADD", keys.instances, some),
         ("SMEMBERS", keys.instances),
+        ("GET", keys.owner),
+        ("SET", keys.owner, some),
         ("EVALSHA", "0" * 40, "1", of(some, "head")),
         ("EVAL", "return 1", "1", of(some, "head")),
         ("MULTI",),
