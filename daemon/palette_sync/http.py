@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -50,6 +51,7 @@ class Cause(StrEnum):
 
     DNS = "dns"
     CONNECT = "connect"
+    PROXY = "proxy"  # a proxy answered in place of the server, and refused
     TLS = "tls"
     TLS_VERSION = "tls-version"  # the server speaks only versions before 1.2
     PLAIN_HTTP = "plain-http"  # the server answered TLS with plain HTTP
@@ -145,6 +147,9 @@ async def request(
         raise TransportError(Cause.TLS, f"the certificate of {host} is not trusted: {reason}") from None
     except (aiohttp.ClientSSLError, ssl.SSLError) as error:
         raise _tls_failure(host, error) from None
+    except aiohttp.ClientHttpProxyError as error:
+        cause = Cause.PROXY if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else Cause.CONNECT
+        raise TransportError(cause, f"the proxy for {host} answered HTTP {error.status}") from None
     except aiohttp.ClientProxyConnectionError:
         raise TransportError(Cause.CONNECT, f"cannot connect to the proxy for {host}") from None
     except aiohttp.ClientConnectorError as error:

@@ -89,6 +89,27 @@ def test_check_finds_everything_in_order_and_warns_of_wide_rights(
     assert "the API key expires in" in checked.out or "never expires" in checked.out
 
 
+def test_check_and_plan_say_when_a_pattern_matches_nothing_and_the_seal_keys_do_not_fit(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    config = tmp_path / "config.toml"
+    assert palette_sync("once", "--config", config, **redis).code == 0
+    keys = palette_sync("seal-key", "another").out
+    typo = {**redis, "PALETTE_SYNC_DEFAULTS__INCLUDE_PROJECTS": '["paymnets"]'}
+
+    checked = palette_sync("check", "--config", config, "--json", **typo)
+    planned = palette_sync("plan", "--config", config, **typo)
+    with_another_key = palette_sync("check", "--config", config, "--json", **redis, PALETTE_SYNC_SEAL__KEYS=keys)
+
+    said = 'include_projects: "paymnets" matches no project; is "payments" meant?'
+    assert said in [finding["what"] for finding in checked.document]
+    assert said in " ".join(planned.out.split())
+    assert with_another_key.code == 1
+    problems = [one for one in with_another_key.document if one["level"] == "problem"]
+    assert {one["where"] for one in problems} == {"seal"}
+    assert "does not verify with the configured seal keys" in problems[0]["what"]
+
+
 def test_check_shows_on_a_terminal_what_it_waits_for(
     world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
 ) -> None:

@@ -55,6 +55,15 @@ TABLES = {
 }
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"prune_confirm": "5m"}, {"prune_hold": "never"}, {"include_imported": False}, {"include_virtual": True}],
+    ids=str,
+)
+def test_the_guard_and_the_filters_reach_the_policy(changed: dict[str, Any]) -> None:
+    assert policy_of("prod", InstanceSettings(**BASE, **changed)) != policy_of("prod", InstanceSettings(**BASE))
+
+
 @pytest.mark.parametrize(("table", "key"), [(model, key) for model in TABLES for key in model.model_fields], ids=str)
 def test_every_key_of_a_table_reaches_the_policy(table: type, key: str) -> None:
     changed = table(**{key: OTHER[table][key]})

@@ -117,7 +117,9 @@ def test_unknown_keys_are_ignored_at_every_depth() -> None:
     ("path", "value", "why"),
     [
         ("uid", None, "is missing"),
-        ("uid", "", "is empty"),
+        ("uid", "", "is not 1 to 64 letters, digits and _ -"),
+        ("uid", "a\tb", "is not 1 to 64 letters, digits and _ -"),
+        ("server.url", "https://a\nb", "holds a line feed"),
         ("name", 7, "is not a string"),
         ("scope", CANARY, "is not one of project, tenant"),
         ("project", [CANARY], "is not an object"),
@@ -168,19 +170,28 @@ def test_an_invalid_document_is_refused(decode: Callable[[bytes], object], raw: 
     assert str(caught.value) == text
 
 
-HEAD = Head(1, 7, 3, "d", "m", 2, complete=True, changed_at=TIME, checked_at=TIME, writer="host:1")
+HEAD = builders.head(version=3, clusters=2)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [
-        ("epoch", "-1", "is not a whole number"),
-        ("version", "03", "is not a whole number"),
-        ("version", "٣", "is not a whole number"),
-        ("clusters", "", "is not a whole number"),
+        ("epoch", "-1", "is not a whole number of at most 15 digits"),
+        ("version", "03", "is not a whole number of at most 15 digits"),
+        ("version", "٣", "is not a whole number of at most 15 digits"),
+        ("clusters", "", "is not a whole number of at most 15 digits"),
         ("complete", "2", "is neither 0 nor 1"),
-        ("checked_at", "soon", "is not a time like 2026-01-31T09:30:00Z"),
+        ("epoch", "1000000000000000", "is not a whole number of at most 15 digits"),
+        ("changed_at", "soon", "is not a time like 2026-01-31T09:30:00Z"),
         ("digest", "", "is empty"),
+        ("credentials_digest", "a\nb", "holds a line feed"),
+        ("unconfirmed", "[", "is not a list of uids"),
+        ("unconfirmed", "{}", "is not a list of uids"),
+        ("unconfirmed", "[1]", "is not a list of uids"),
+        ("unconfirmed", '["a b"]', "is not a list of uids"),
+        ("unconfirmed", '["b","a"]', "is not a sorted list of distinct uids"),
+        ("unconfirmed", '["a","a"]', "is not a sorted list of distinct uids"),
+        ("unconfirmed", "[]", "is not a sorted list of distinct uids"),
     ],
 )
 def test_an_invalid_head_is_refused(key: str, value: str, why: str) -> None:

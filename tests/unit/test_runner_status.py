@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+import builders
 from builders import HOUR, MINUTE, NOW, access, by_uid, record, sealed_credential
 from palette_sync.core.expiry import warning_due
 from palette_sync.core.model import AccessState, ClusterMemory, Head, InstanceState, ScopeStatus
@@ -21,7 +22,7 @@ DAY = timedelta(days=1)
 
 
 def head(epoch: int = 5, version: int = 7, *, complete: bool = True) -> Head:
-    return Head(1, epoch, version, "digest", "mac", 0, complete, NOW, NOW, "host:1")
+    return builders.head(epoch=epoch, version=version, complete=complete)
 
 
 PUBLISHED = InstanceState(head=head())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.cli.console import out, print_json, short_duration, table_of
+from palette_sync.cli.console import out, print_json, print_problems, short_duration, table_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.styles import ACCESS_STATES
@@ -32,10 +32,15 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
 
     async def work(settings: Settings) -> Exit:
         from palette_sync.assembly.store import StartError, open_store, sealer_of, utc_now
+        from palette_sync.store.redis import StoreTooMuch
 
         async with open_store(settings, sealer_of(settings)) as store:
             await store.ping()
-            published = await store.instances()
+            try:
+                published = await store.instances()
+            except StoreTooMuch as error:
+                print_problems([str(error)], title="only the configured instances are shown")
+                published = set()
             known = sorted(published | settings.instances.keys())
             if unknown := sorted(set(instances or ()) - set(known)):
                 raise StartError(
@@ -87,12 +92,16 @@ def _print_snapshots(states: dict[str, InstanceState], now: datetime, *, configu
                 )
             )
             continue
-        age = int((now - head.checked_at).total_seconds())
+        checked = (
+            f"checked {short_duration(int((now - head.checked_at).total_seconds()))} ago"
+            if head.checked_at
+            else "when it was checked is unknown"
+        )
         first = "" if head.complete else ", first pass not complete yet"
         console.print(
             Text.assemble(
                 (name, "bold"),
-                f": version {head.version}, {head.clusters} clusters, checked {short_duration(age)} ago{first}{orphan}",
+                f": version {head.version}, {head.clusters} clusters, {checked}{first}{orphan}",
             )
         )
         if not state.trusted:
@@ -111,9 +120,13 @@ def _print_snapshots(states: dict[str, InstanceState], now: datetime, *, configu
 def _print_absent(state: InstanceState, console: Console) -> None:
     """Say which records stay although Palette does not list their clusters, since when and until when."""
     for uid, one in sorted(_absent(state).items(), key=lambda entry: state.records[entry[0]].name):
-        until = f"until {format_time(one.until)}" if one.until else "until `palette-sync resync --allow-prune`"
-        since = format_time(one.since) if one.since else "?"
-        text = f"  not listed: {state.records[uid].name}: {one.reason}: {one.message}; since {since}, kept {until}"
+        until = format_time(one.until) if one.until else "a scheduled listing confirms it"
+        if one.until is None and one.counted_from is not None:
+            until = "`palette-sync resync --allow-prune`"
+        since = format_time(one.since)
+        text = (
+            f"  not listed: {state.records[uid].name}: {one.reason}: {one.message}; since {since}, kept until {until}"
+        )
         console.print(Text(visible(text), style="bold yellow" if one.held else "yellow"))
 
 

@@ -126,14 +126,16 @@ async def pass_under_lease(
     from palette_sync.reconcile.run import run_pass
     from palette_sync.runner.refill import reseal
     from palette_sync.store.lease import Lease
+    from palette_sync.store.life import Life
 
     ttl = shared.settings.service.lease_ttl.total_seconds()
     async with (
         client_of(name, settings, shared.limits) as client,
-        await Lease.acquire(shared.store.link, shared.store.keys, name, ttl=ttl, holder=holder()) as lease,
+        await Lease.acquire(
+            shared.store.link, shared.store.keys, name, ttl=ttl, holder=holder(), sealer=shared.sealer
+        ) as lease,
     ):
-        publisher = await shared.store.publisher(name, epoch=lease.epoch, writer=holder())
-        await reseal(publisher, instance=name, sealers=(shared.sealer,), now=utc_now())
+        publisher = await shared.store.publisher(name, epoch=lease.epoch, writer=holder(), life=Life())
         ports = ports_of(
             shared,
             name,
@@ -144,6 +146,7 @@ async def pass_under_lease(
             stop=stop,
         )
         report, _ = await run_pass(ports, pass_id=secrets.token_hex(4), options=options)
+        await reseal(publisher, instance=name, sealers=(shared.sealer,), now=utc_now())
         return report
 
 

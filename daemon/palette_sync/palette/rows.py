@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from palette_sync.core.model import VIRTUAL_CLOUD_TYPE, YEARS, Cluster, Location, Project, Scope
+from palette_sync.core.model import UID, VIRTUAL_CLOUD_TYPE, YEARS, Cluster, Location, Project, Scope
 from palette_sync.core.text import visible
 from palette_sync.palette.errors import Malformed
 
@@ -26,9 +25,6 @@ T = TypeVar("T")
 
 PLAIN_TAG = "spectro__tag"
 _PAUSED = frozenset({"Paused", "Pausing", "Resuming"})
-# Usually 24 hexadecimal characters; the uid of an agent-mode edge host is its name. Uids become part of paths and
-# headers.
-_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
@@ -154,6 +150,13 @@ def read_api_key(document: object, name: str, *, user_uid: str) -> ApiKeyInfo | 
     return min(found, key=lambda entry: entry[:2])[2] if found else None
 
 
+def read_permissions(document: object) -> frozenset[str]:
+    """Parse a `v1Permissions`: the names of all permissions. Raises Malformed."""
+    what = "a permission"
+    groups = [_object(one, what) for one in _array(document, "the list of permissions")]
+    return frozenset(str(name) for group in groups for name in _array(group.get("permissions"), "permissions"))
+
+
 def read_oidc(document: object) -> OidcSpec | None:
     """Parse a `v1SpectroClusterOidcSpec`, dropping its secret. None if issuer or client is missing."""
     what = "the OIDC configuration"
@@ -191,6 +194,8 @@ def read_rows(rows: tuple[object, ...], read: Callable[[object], T]) -> list[T]:
 
 def _project(annotations: dict[str, object], meta: dict[str, object]) -> Project | None:
     named, uid = _text(annotations, "projectUid", "a cluster"), _text(meta, "uid", "a cluster")
+    if not all(UID.fullmatch(one) for one in (named, uid) if one):
+        raise Malformed("the project of a cluster has an invalid uid")
     if not named:
         return Project(uid, _line(meta, "name", "a cluster")) if uid else None
     return Project(named, _line(meta, "name", "a cluster") if uid == named else "")
@@ -252,7 +257,7 @@ def _uid(metadata: dict[str, object], what: str) -> str:
     uid = _text(metadata, "uid", what)
     if not uid:
         raise Malformed(f"{what} has no uid")
-    if not _UID.fullmatch(uid):
+    if not UID.fullmatch(uid):
         raise Malformed(f"{what} has an invalid uid")
     return uid
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.cloud import CloudTokens
-    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Discovery, Secret
+    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Discovery, SealedCredential, Secret
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.names import NameBook
@@ -46,7 +46,7 @@ class Ports:
 
     `cloud` gets tokens of clouds for the clusters that need one.
 
-    `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
+    `open_token` returns the token of a cluster's credential, or None where it does not open. `concurrency` bounds the
     clusters in flight. `owner` is the configured owner id, "" = the one that Redis holds. `facts` go into the status
     document. `kube_recorder` receives each request to a cluster: its operation and its outcome. Once `stopping` is set
     no more clusters are admitted; once `late` is set those still at work are cancelled. Either way what was issued is
@@ -58,7 +58,7 @@ class Ports:
     client: PaletteClient
     store: Store
     publisher: Publisher | None
-    open_token: Callable[[str, str], Secret | None]
+    open_token: Callable[[ClusterRecord, SealedCredential], Secret | None]
     names: NameBook
     cloud: CloudTokens
     clock: Callable[[], datetime]

@@ -136,10 +136,10 @@ def drop_of(record: ClusterRecord, reason: Reason, *, left: str = "") -> Change:
 
 def absence_of(record: ClusterRecord, absence: Absence) -> Change:
     """The record stays for the time being although Palette does not list its cluster."""
-    if absence.since is None:
-        when = "a scheduled listing has to see that too"
+    when = f"since {format_time(absence.since)}"
+    if absence.counted_from is None:
+        when += ", to be confirmed by scheduled listings"
     else:
-        when = f"since {format_time(absence.since)}"
         when += f", dropped from {format_time(absence.until)}" if absence.until else ", never dropped by itself"
     message = f"{absence.message}; {when}; --allow-prune drops it now"
     return Change(record.uid, record.name, project_of(record), (Effect.HELD,), absence.reason, message)

@@ -150,6 +150,7 @@ class Runner:
                 ttl=runtime.lease_ttl,
                 holder=runtime.holder,
                 former=self._former_lease,
+                sealer=runtime.sealer,
             )
             self._former_lease = lease
             async with lease:
@@ -216,7 +217,9 @@ class Runner:
         Raises Interrupted, StoreError; VersionConflict if a new epoch is needed.
         """
         runtime = self._runtime
-        reading = runtime.store.publisher(self.instance, epoch=lease.epoch, writer=runtime.holder)
+        reading = runtime.store.publisher(
+            self.instance, epoch=lease.epoch, writer=runtime.holder, life=self._last_published.life
+        )
         publisher = await unless(self._stopping, reading, name=f"read:{self.instance}")
         await self._last_published.restore(publisher, epoch=lease.epoch, sealer=runtime.sealer, now=self._clock())
         self._publisher = publisher
@@ -299,9 +302,11 @@ class Runner:
     async def _look(self, request: PassRequest) -> PassOptions | None:
         """Return the options of the pass that the request asks for; None if there is nothing to do.
 
-        A peek that found nothing costs one request to Palette, and no pass.
+        A peek that found nothing costs one request to Palette, and no pass. The first pass of a life is a listing.
         """
         options = request.options
+        if options is not None and not self._last_published.life.listed:
+            return replace(options, known_only=False)
         if not request.peek or (options is not None and options.lists):
             return options
         filters = self._runtime.policy.filters
@@ -315,7 +320,7 @@ class Runner:
             found = await unless(self._stopping, look, name=f"peek:{self.instance}")
         if found is None:
             return options
-        return PassOptions(peeked=found)
+        return PassOptions(peeked=found) if self._last_published.life.listed else PassOptions()
 
     async def _run_pass(
         self, client: PaletteClient, publisher: Publisher, options: PassOptions, lease: Lease
@@ -336,7 +341,10 @@ class Runner:
             report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows)
         finally:
             self._last_published.remember(publisher)  # also what was published before the pass failed
-            self._last_published.add_unpublished(unpublished, epoch=lease.epoch, sealer=runtime.sealer)
+            self._last_published.add_unpublished(
+                unpublished, prefix=runtime.store.keys.prefix, epoch=lease.epoch, sealer=runtime.sealer
+            )
+        await self._last_published.reseal(publisher, sealer=runtime.sealer, now=self._clock())
         return report
 
     def _note_discovery(self, discovery: Discovery) -> None:

@@ -77,7 +77,7 @@ class RunnerStatus:
         self.scopes_failing = {one.name: one.error for one in state.scopes.values() if one.error}
         held = [one for uid, one in absences_of(state.status).items() if one.held and uid in state.records]
         self.held = len(held)
-        self.held_since = min((one.since for one in held if one.since), default=None)
+        self.held_since = min((one.since for one in held), default=None)
         self.held_until = min((one.until for one in held if one.until), default=None)
         self.held_why = f"{held[0].reason}: {held[0].message}" if held else ""
         ends = [one.expires_at for uid, one in state.credentials.items() if uid in state.records]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from palette_sync.reconcile.report import Effect
 from palette_sync.store.control import Answer, AnswerStatus, Request, RequestReader, Verb, answer
 from palette_sync.store.redis import StoreError
 
@@ -112,7 +113,10 @@ def summary(report: PassReport) -> str:
     """One line for people."""
     access = ", ".join(f"{count} {state}" for state, count in report.access.items()) or "no clusters"
     problems = "; ".join(filter(None, (report.error, *report.problems)))
-    text = f"{access}; version {report.version}; {report.due} worked on, {len(report.changes)} changed"
+    changed = len({change.uid for change in report.changes if change.effects != (Effect.HELD,)})
+    text = f"{access}; version {report.version}; {report.due} worked on, {changed} changed"
+    if report.held:
+        text += f", {report.held} drops held"
     return f"{text}; {problems}" if problems else text
 
 

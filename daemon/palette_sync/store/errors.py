@@ -19,6 +19,10 @@ class StoreMisconfigured(StoreError):
     reason = Reason.STORE_MISCONFIGURED
 
 
+class StoreTooMuch(StoreError):
+    """A key holds more than is read (`Bounds`): somebody else writes to Redis."""
+
+
 class StoreUnavailable(StoreError):
     """Redis cannot be reached or written at present. The same call may be repeated later."""
 
