@@ -40,6 +40,8 @@ NOW = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
 ODD = ["\x00", "\x1f", "\x7f", "\t", "\n", '"', "\\", "\u2028", "\ufeff", "\uffff", "ü", "e\u0301", "\U0001f6f0"]
 ALPHABET = [*"abcXYZ019-_.:/ ,;|={}[]", *ODD, "__proto__"]
 
+UID_ALPHABET = "abcXYZ019-_"
+
 
 class Dice:
     """Random values, the same for the same seed."""
@@ -53,18 +55,24 @@ class Dice:
     def text(self, least: int = 0) -> str:
         return "".join(self._random.choices(ALPHABET, k=self._random.randint(least, 12)))
 
+    def uid(self) -> str:
+        return "".join(self._random.choices(UID_ALPHABET, k=self._random.randint(1, 12)))
+
+    def line(self) -> str:
+        return self.text(1).replace("\n", "") or "x"
+
     def maybe(self, value: _T) -> _T | None:
         return None if self.one_in(4) else value
 
     def record(self, number: int) -> ClusterRecord:
         return ClusterRecord(
-            uid=f"{number:x}{self.text(1)}" if self.one_in(10) else f"{number:024x}",
+            uid=f"{number:x}{self.uid()}" if self.one_in(10) else f"{number:024x}",
             name=f"alpha-{number}{self.text()}",
             title=self.text(),
             instance=INSTANCE,
             scope=self._random.choice(list(Scope)),
-            project=self.maybe(Project(self.text(1), self.text())),
-            server=self.maybe(Server(self.text(1), self.maybe(self.text()), self.maybe(self.text()))),
+            project=self.maybe(Project(self.uid(), self.text())),
+            server=self.maybe(Server(self.line(), self.maybe(self.line()), self.maybe(self.line()))),
             auth=self.maybe(
                 ServiceAccountAuth() if self.one_in(2) else OidcAuth(self.text(1), self.text(), self.text())
             ),

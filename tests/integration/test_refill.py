@@ -10,9 +10,10 @@ from structlog.testing import capture_logs
 
 from builders import NOW, credential, records, target, token_in
 from integration.store_builders import writer
-from palette_sync.core.model import ClusterMemory, IssuerMetadata, ScopeStatus
+from palette_sync.core.model import ClusterMemory, IssuerMetadata, ScopeStatus, Server
 from palette_sync.core.snapshot_codec import encode_credential
-from palette_sync.runner.refill import refill, reseal
+from palette_sync.reconcile.ports import Unpublished
+from palette_sync.runner.refill import joined, refill, reseal
 from palette_sync.store.redis import Store
 from palette_sync.store.seal import SealKeys, Unsealed
 
@@ -206,3 +207,20 @@ async def test_the_former_keys_open_what_they_sealed(store: Store, seal_keys: Se
     await reseal(publisher, instance="alpha", sealers=(Unsealed(), seal_keys), now=LATER)
 
     assert publisher.state.credentials.keys() == memory.credentials.keys()
+
+
+async def test_a_token_whose_server_moved_while_the_store_was_away_is_sealed_for_the_new_one(
+    store: Store, raw: Any, prefix: str, seal_keys: SealKeys
+) -> None:
+    memory = await published(store)
+    moved = replace(records(1)["u00000"], server=Server("https://10.0.0.9:6443"))
+    rest = Unpublished(put={"u00000": moved}, rotated={"u00001": None}, memory={})
+    await lose(raw, prefix)
+
+    known = joined(memory, rest, prefix=prefix, sealer=seal_keys)
+    await refill(await writer(store), known, instance="alpha", sealers=(seal_keys,), now=LATER)
+
+    found = await store.load("alpha")
+    assert found.records["u00000"] == moved
+    assert token_in(found, "u00000", sealer=seal_keys, prefix=prefix).reveal() == "token-0"
+    assert found.credentials.keys() == {"u00000"}

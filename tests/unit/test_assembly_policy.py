@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from builders import TEAM_B, cluster
-from palette_sync.assembly.policy import policy_of
+from palette_sync.assembly.policy import grants_roles, policy_of
 from palette_sync.assembly.store import StartError
 from palette_sync.config.cloud_settings import AwsSettings, AzureSettings, CloudsSettings, GoogleSettings
 from palette_sync.config.settings import (
@@ -112,3 +112,23 @@ def test_a_cloud_whose_library_is_missing_is_an_error_that_says_what_to_install(
     with pytest.raises(StartError, match=r"instances\.prod\.cloud\.aws: .*pip install 'palette-sync\[aws\]'"):
         cloud_policy(aws={"enabled": True})
     assert cloud_policy() == CloudPolicy()
+
+
+@pytest.mark.parametrize(
+    ("auth", "grants"),
+    [
+        pytest.param(AuthSettings(), True, id="service accounts"),
+        pytest.param(AuthSettings(mode="auto"), True, id="found out"),
+        pytest.param(AuthSettings(mode="oidc"), False, id="OIDC only"),
+        pytest.param(
+            AuthSettings(mode="oidc", rules=(AuthRuleSettings(mode="oidc", tag="x"),)), False, id="OIDC by rule too"
+        ),
+        pytest.param(
+            AuthSettings(mode="oidc", rules=(AuthRuleSettings(mode="service-account", tag="x"),)),
+            True,
+            id="a rule names service accounts",
+        ),
+    ],
+)
+def test_only_where_a_role_may_be_granted_is_there_anything_to_warn_about(auth: AuthSettings, grants: bool) -> None:  # noqa: FBT001
+    assert grants_roles(InstanceSettings(**BASE, auth=auth)) is grants

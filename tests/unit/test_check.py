@@ -8,16 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from builders import (
-    TEAM_A,
-    TEAM_B,
-    cluster,
-    discovery,
-    listing,
-    record,
-    sealed_credential,
-    tenant_listing,
-)
+from builders import NOW, TEAM_A, TEAM_B, cluster, discovery, listing, record, sealed_credential, tenant_listing
 from palette_sync import palette
 from palette_sync.assembly.policy import policy_of
 from palette_sync.cli.check import _seal_findings

@@ -157,6 +157,12 @@ def test_an_invalid_record_is_refused_with_the_path_and_without_the_value(path: 
         (codec.decode_credential, b'{"issued_at":"2026-01-31T09:30:00Z"}', "credential: renew_at: is missing"),
         (memory_codec.decode_memory, b'{"failures":true,"retired":[]}', "work: failures: is not a whole number"),
         (memory_codec.decode_memory, b'{"failures":-1,"retired":[]}', "work: failures: is negative"),
+        (memory_codec.decode_memory, b'{"failures":0,"retired":[],"validity_s":-1}', "work: validity_s: is negative"),
+        (
+            memory_codec.decode_memory,
+            b'{"failures":0,"retired":[],"validity_s":4294967297}',
+            "work: validity_s: is too large",
+        ),
         (memory_codec.decode_memory, b'{"failures":0,"retired":[1]}', "work: retired[0]: is not an object"),
         (memory_codec.decode_memory, b'{"failures":0,"retired":[{"name":"s"}]}', "work: retired[0].uid: is missing"),
         (memory_codec.decode_scope, b'{"name":1}', "scope: name: is not a string"),

@@ -80,11 +80,6 @@ def history_text(prefix: str, instance: str, version: int, compressed: bytes) ->
     return joined("palette-sync/history/1", prefix, instance, str(version), sha256_hex(compressed))
 
 
-def owner_text(prefix: str, place: str) -> str:
-    """What an installation's owner id is derived from; its mac is no proof of anything. Raises UnclearText."""
-    return joined("palette-sync/owner/1", prefix, sha256_hex(place))
-
-
 def request_text(prefix: str, instance: str, *, request_id: str, verb: str, at: int, by: str) -> str:
     """Raises UnclearText."""
     return joined("palette-sync/request/1", prefix, instance, request_id, verb, str(at), sha256_hex(by))

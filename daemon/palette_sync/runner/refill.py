@@ -61,7 +61,7 @@ def joined(remembered: InstanceState, rest: Unpublished, *, prefix: str, sealer:
     credentials = dict(remembered.credentials)
     moved = {
         uid: token
-        for uid in rest.put.keys() & credentials.keys() - rest.rotated.keys()
+        for uid in (rest.put.keys() & credentials.keys() & remembered.records.keys()) - rest.rotated.keys()
         if remembered.records[uid].server != records[uid].server
         and (token := opened(prefix, remembered.records[uid], credentials[uid], (sealer,))) is not None
     }

@@ -17,7 +17,7 @@ class Bounds:
 
     instances: int = 1_000
     fields: int = 20_000
-    reply: int = 64 * 1024 * 1024
+    reply: int = 128 * 1024 * 1024
     record: int = 64 * 1024
     document: int = 16 * 1024
     status: int = 4 * 1024 * 1024

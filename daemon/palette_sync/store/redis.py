@@ -70,7 +70,6 @@ class Store:
         history: int,
         place: str = "",
         bounds: Bounds = BOUNDS,
-        place: str = "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.keys = Keys(prefix)
