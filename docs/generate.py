@@ -35,6 +35,7 @@ _GROUPS = {
     Shown.ACTION: "Why an object in a cluster is written",
     Shown.CHANGE: "Why a record changed, was dropped or was held back",
     Shown.PASS: "Why a pass ended without a result",
+    Shown.STATUS: "What `palette-sync status` reports as wrong",
 }
 
 
@@ -48,6 +49,27 @@ def all_reasons() -> str:
     parts = []
     for shown, title in _GROUPS.items():
         parts += [f"## {title}", "", _table(reason for reason in Reason if shown in reason.shown), ""]
+    return "\n".join(parts).rstrip()
+
+
+def reasons_of_runbook() -> str:
+    """The runbook's sections: every reason of a cluster or of the status, each under a heading that can be linked."""
+    parts = []
+    for reason in Reason:
+        if not reason.shown & (Shown.RECORD | Shown.STATUS):
+            continue
+        look = f"`palette-sync clusters --reason {reason}`, then `palette-sync show CLUSTER` for the message."
+        if Shown.RECORD not in reason.shown:
+            look = "`palette-sync status` says what exactly, and since when."
+        parts += [
+            f"### {reason}",
+            "",
+            f"- What it means: {reason.meaning}",
+            f"- What palette-sync does by itself: {reason.by_itself}",
+            f"- What to look at: {look}",
+            f"- What to do: {reason.remedy or 'Nothing.'}",
+            "",
+        ]
     return "\n".join(parts).rstrip()
 
 
@@ -230,6 +252,7 @@ def _unpadded(text: str) -> bytes:
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "reasons"): reasons_of_records,
     ("docs/reasons.md", "reasons"): all_reasons,
+    ("docs/runbook.md", "reasons"): reasons_of_runbook,
     ("docs/redis-contract.md", "documents"): documents,
     ("docs/redis-contract.md", "reader"): reader,
     ("docs/redis-contract.md", "example"): example,

@@ -68,7 +68,8 @@ def test_once_plan_and_clusters_from_an_empty_store(
 
     listed = palette_sync("clusters", "--config", config, **redis)
     assert listed.code == 0
-    assert listed.out.count("ready") == 12
+    assert listed.out.count("  ready  ") == 12
+    assert "alpha: 6 ready; version" in listed.out
     document = palette_sync("clusters", "--config", config, "--json", "--instance", "alpha", **redis).document
     assert document["alpha"]["trusted"]
     assert len(document["alpha"]["clusters"]) == 6
@@ -108,6 +109,21 @@ def test_check_and_plan_say_when_a_pattern_matches_nothing_and_the_seal_keys_do_
     problems = [one for one in with_another_key.document if one["level"] == "problem"]
     assert {one["where"] for one in problems} == {"seal"}
     assert "does not verify with the configured seal keys" in problems[0]["what"]
+
+
+def test_check_names_the_permission_that_a_refused_list_needs(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    body = '{"code": "OperationForbidden", "message": "Operation not allowed"}'
+    fault = {"target": "palette", "kind": "status", "status": 403, "body": body, "path": "dashboard/projects$"}
+    control(world, "POST", "/faults", fault)
+
+    checked = palette_sync("check", "--config", tmp_path / "config.toml", "--json", **redis)
+
+    assert checked.code == 1
+    problems = {one["where"]: one["remedy"] for one in checked.document if one["level"] == "problem"}
+    assert problems.keys() == {"alpha", "bravo"}
+    assert "project.list" in problems["alpha"]
 
 
 def test_check_shows_on_a_terminal_what_it_waits_for(

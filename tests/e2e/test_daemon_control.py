@@ -123,13 +123,18 @@ def test_allow_prune_drops_what_is_held(world_of: Callable[..., World], redis: d
         run.wait_for("pass_finished", access={"ready": 12})
         for uid in world.clusters()[:8]:
             world.control("DELETE", f"/clusters/{uid}")
-        resync = palette_sync("resync", "--config", world.config, "--json", **redis)
-        assert resync.document["alpha"]["held"] == 8
+        held = palette_sync("resync", "--config", world.config, "--json", **redis)
+        assert held.code == 1, "what is held is not done"
+        assert held.document["alpha"]["held"] == 8
+        assert ", 8 held (`palette-sync resync --allow-prune` drops them)" in held.document["alpha"]["text"]
         assert run.wait_for("prune_held")["held"] == 8
         assert run.status("alpha")["prune_held"] == 8
         assert run.metric("palette_sync_prune_held") == {'palette_instance="alpha"': 8.0}
         shown = " ".join(palette_sync("clusters", "--config", world.config, **redis).out.split())
         assert shown.count("PruneHeld") == 8
+        listen = {"PALETTE_SYNC_HTTP__LISTEN": run.url.removeprefix("http://")}
+        status = " ".join(palette_sync("status", "--config", world.config, **redis, **listen).out.split())
+        assert "8 drops held" in status
 
         allowed = palette_sync("resync", "--allow-prune", "--config", world.config, "--json", **redis)
 
@@ -145,11 +150,11 @@ def test_a_missing_answer_is_reported_with_what_to_check(world_of: Callable[...,
     assert alone.code == 1
     assert "is `palette-sync run` up" in alone.out
     wrong = palette_sync("resync", "--config", world.config, "--wait", "soon", **redis)
-    assert wrong.code == 78
+    assert wrong.code == 2
     assert "is not a duration" in wrong.err
     nowhere = palette_sync("status", "--config", world.config, PALETTE_SYNC_HTTP__LISTEN="127.0.0.1:1")
     assert nowhere.code == 1
-    assert "check that `palette-sync run` is running on this machine" in nowhere.err
+    assert "check that `palette-sync run` is running there" in nowhere.err
     world.config.write_text(world.config.read_text() + '\n[http]\nlisten = ""\n')
     closed = palette_sync("status", "--config", world.config)
     assert closed.code == 78

@@ -24,6 +24,8 @@ ADMIN_PERMISSION_BEFORE = "cluster.delete"  # before Palette 4.8.21
 _BY_CAUSE = {
     Cause.PROXY: "the proxy refuses the connection: allow Palette's host in its rules, or correct http_proxy",
     Cause.TLS: "set ca_file to the CA of Palette's certificate, or of the proxy that replaces it",
+    Cause.TLS_VERSION: "let the server, or what stands between, speak TLS 1.2 or newer",
+    Cause.PLAIN_HTTP: "check the host and port in url: what answers there does not speak TLS",
     Cause.DNS: "correct the host in url, or the name servers of this machine",
     Cause.TIMEOUT: "nothing answered in time: check firewalls on the way to Palette, http_proxy, and Palette itself",
     Cause.CONNECT: "check url, http_proxy and the firewalls on the way to Palette",

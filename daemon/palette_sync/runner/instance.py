@@ -61,6 +61,10 @@ class Observer(Protocol):
         """A pass ended without a report."""
         ...
 
+    def store_failed(self, instance: str) -> None:
+        """Redis could not be used."""
+        ...
+
     def status_changed(self, runner: Runner) -> None: ...
 
 
@@ -109,6 +113,11 @@ class Runner:
         if at_once:
             self._publisher = None
             self.mailbox.put(PassRequest(listing=True, key=True))
+
+    @property
+    def last_state(self) -> InstanceState | None:
+        """What is published, as far as this process has read or written it; None before that."""
+        return self._last_published.state
 
     @property
     def filters(self) -> Filters:
@@ -186,6 +195,7 @@ class Runner:
         """Redis fails: log it once, keep what is known, and try again after a pause that grows."""
         pause = STORE_PAUSES[min(self._store_failures, len(STORE_PAUSES) - 1)]
         self._store_failures += 1
+        self._observer.store_failed(self.instance)
         if self._store_failures == 1:
             log.warning("store_away", instance=self.instance, reason=str(error))
         self._set_state(RunnerState.STORELESS, str(error))
@@ -247,7 +257,7 @@ class Runner:
         except Exception as error:  # a bug in a pass must not end the daemon
             log.exception("pass_failed", instance=self.instance, reason=Reason.INTERNAL_ERROR)
             self._publisher = None
-            self.status.error = f"{type(error).__name__}; the log has the traceback"
+            self.status.fail(f"{type(error).__name__}; the log has the traceback", now=self._clock())
             self._observer.pass_failed(self.instance, Reason.INTERNAL_ERROR)
             for answer in request.answers:
                 answer.cancel()
@@ -355,9 +365,9 @@ class Runner:
         status = self.status
         status.passes += 1
         if self._retries:
-            status.error = None  # passes work again
+            status.fail(None, now=self._clock())  # passes work again
         if listed:
-            status.error = report.error
+            status.fail(report.error, now=report.started_at)
             if report.error is None:
                 status.succeeded_at = self._clock()
         self._pause = SHORTEST_PAUSE if listed or report.due else min(2 * self._pause, LONGEST_PAUSE)
@@ -381,7 +391,7 @@ class Runner:
     # -- waiting ----------------------------------------------------------------------------------------------------
 
     def _set_state(self, state: RunnerState, detail: str = "") -> None:
-        self.status.state, self.status.detail = state, detail
+        self.status.enter(state, detail, now=self._clock())
         self._observer.status_changed(self)
 
     async def _rest(self, seconds: float) -> None:

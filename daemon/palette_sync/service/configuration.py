@@ -23,14 +23,15 @@ log = structlog.get_logger(__name__)
 class ActiveConfiguration:
     """What is in force now. A reload replaces `shared` as a whole.
 
-    `rejected`: the problems of the last reload, if it was rejected. `orphaned`: instances that are published, but not
-    configured any more.
+    `rejected`: the problems of the last reload, if it was rejected, and `rejected_at` when. `orphaned`: instances that
+    are published, but not configured any more.
     """
 
     path: Path
     shared: Shared
     loaded_at: datetime
     rejected: list[str] = field(default_factory=list)
+    rejected_at: datetime | None = None
     orphaned: tuple[str, ...] = ()
 
     def log_exposed_secrets(self) -> None:

@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 
 from palette_sync.store.bounded_parser import ReplyTooLarge, parser
 from palette_sync.store.bounds import BOUNDS
-from palette_sync.store.errors import StoreError, StoreMisconfigured, StoreTooMuch, StoreUnavailable
+from palette_sync.store.errors import StoreDenied, StoreError, StoreMisconfigured, StoreTooMuch, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -232,7 +232,7 @@ class Link:
         if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
             return StoreError(f"{place} refuses the login; see user and password in redis.url")
         if isinstance(error, exceptions.NoPermissionError) or "ACL failure in script" in str(error):
-            return StoreError(f"{place} does not permit it (NOPERM); `palette-sync check` lists what the user lacks")
+            return StoreDenied(f"{place} does not permit it (NOPERM); `palette-sync check` lists what the user lacks")
         if isinstance(error, exceptions.BusyLoadingError):
             return StoreUnavailable(f"{place} is loading its data")
         if isinstance(error, exceptions.TimeoutError):

@@ -1,6 +1,7 @@
 """Documents without a version as Redis holds them: a mac, a space, and the JSON. No I/O.
 
-`seal = "none"` leaves the mac empty. A value without a good mac counts as absent: somebody else wrote it.
+`seal = "none"` leaves the mac empty, and believes any. Otherwise a value without a good mac counts as absent: somebody
+else wrote it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class ValueSigner:
         """Return the JSON of a stored value, or None if it is not authentic."""
         mac, space, content = value[: _MAC_LENGTH + 1].partition(b" ")
         content += value[_MAC_LENGTH + 1 :]
-        if not space or len(mac) != (_MAC_LENGTH if self._sealer.authenticates else 0):
+        if not space or len(mac) not in ({_MAC_LENGTH} if self._sealer.authenticates else {0, _MAC_LENGTH}):
             return None
         try:
             text = value_text(kind, self._prefix, self._instance, field, content)
