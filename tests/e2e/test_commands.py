@@ -351,7 +351,8 @@ def test_the_demo_tells_its_story_and_checks_it() -> None:
 
     assert ran.code == 0, ran.out + ran.err
     assert "5. Palette is down" in ran.out
-    assert "6. The daemon" in ran.out
+    assert "6. Clusters of every kind" in ran.out
+    assert "7. The daemon" in ran.out
     assert "NO" not in ran.out.split()
 
 
@@ -359,7 +360,7 @@ def test_the_demo_tells_its_checks_to_programs() -> None:
     ran = palette_sync("demo", "--json", within=140)
 
     assert ran.code == 0, ran.err
-    assert len(ran.document["checks"]) == 14
+    assert len(ran.document["checks"]) == 17
     assert all(check["holds"] for check in ran.document["checks"])
     assert ran.document["broken"] == []
 

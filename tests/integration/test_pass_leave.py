@@ -21,7 +21,7 @@ from palette_sync.simulator import Fault
 if TYPE_CHECKING:
     from integration.stage import Stage
     from palette_sync.core.model import Server
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 NAMESPACE, SECRET = "backstage-system", "backstage-sa-token"
 SECRET_MODE = "[defaults.token]\nsource = 'secret'\nrotate_every = '1d'\noverlap = '10m'\n"

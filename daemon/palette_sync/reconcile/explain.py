@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from palette_sync import kube, oidc, palette
+from palette_sync import cloud, kube, oidc, palette
 from palette_sync.core.documents import format_time
 from palette_sync.core.fold import AccessFailed
 from palette_sync.core.reasons import Reason
@@ -46,7 +46,7 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
             )
         case oidc.IssuerError():
             return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
-        case kube.KubeconfigError() | kube.KubeError():
+        case kube.KubeconfigError() | kube.KubeError() | cloud.CloudError():
             return AccessFailed(error.reason, str(error), withheld=isinstance(error, kube.ChainIncomplete))
         case TimeoutError():
             return AccessFailed(
