@@ -4,6 +4,9 @@ It answers requests, one JSON object a line:
 - `{"do": "requests"}` returns the number of requests by target, and resets it,
 - `{"do": "log"}` returns the latest requests,
 - `{"do": "clusters"}` returns the uids,
+- `{"do": "searches"}` returns when clusters were searched for,
+- `{"do": "add", "count": ..., "state": ...}` adds clusters and returns their uids,
+- `{"do": "run", "uid": ...}` makes a cluster Running,
 - `{"do": "tags", "uid": ..., "tags": [...]}` changes a cluster,
 - `{"do": "publish"}` writes the snapshot that a daemon would have left in Redis after work on every cluster.
 
@@ -65,7 +68,7 @@ async def serve(options: dict[str, Any]) -> None:
         while line := await reader.readline():
             question = json.loads(line)
             answer = await _answer(simulator, directory, question)
-            if question["do"] == "tags":
+            if question["do"] in {"tags", "add", "run"}:
                 for site in remembered.values():
                     site.forget()
             _say(answer)
@@ -82,6 +85,17 @@ async def _answer(simulator: Simulator, directory: Path, question: dict[str, Any
                 [entry.time, entry.target, entry.cluster or "", entry.path, entry.status]
                 for entry in simulator.requests.entries
             ]
+        case "searches":
+            entries = simulator.requests.entries
+            return [entry.time for entry in entries if entry.path.endswith("/spectroclusters/search")]
+        case "add":
+            (instance,) = simulator.world.instances.values()
+            projects = sorted(instance.projects)
+            homes = [projects[number % len(projects)] for number in range(question["count"])]
+            added = [await simulator.world.add_cluster(instance, home, state=question["state"]) for home in homes]
+            return [cluster.uid for cluster in added]
+        case "run":
+            simulator.world.set_state(question["uid"], "Running")
         case "tags":
             simulator.world.set_tags(question["uid"], question["tags"])
         case "clusters":

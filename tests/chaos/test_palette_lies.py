@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from integration.stage import NOON
 from palette_sync.core.model import AccessState
+from palette_sync.core.prune import absences_of
 from palette_sync.reconcile.report import Effect
 from palette_sync.simulator import Fault
 
@@ -25,19 +28,23 @@ async def lose(stage: Stage, count: int) -> list[str]:
     return gone
 
 
-async def test_a_large_loss_is_held_until_three_passes_agree(stage_of: Any) -> None:
+async def test_a_large_loss_is_held_for_a_day(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=12)
     await stage.run()
     gone = set(await lose(stage, 6))
 
-    for passes in (1, 2):
+    for minutes in (0, 11, 12 * 60, 11 * 60):
+        stage.advance(minutes=minutes)
         report = await stage.run()
         state = await stage.state()
         assert gone <= state.records.keys()
-        assert gone <= state.credentials.keys() | {uid for uid in gone if uid not in state.credentials}
         assert report.held == 6
-        assert state.status["held"] == dict.fromkeys(sorted(gone), passes)
+        noted = absences_of(state.status)
+        assert noted.keys() == gone
+        assert {one.since for one in noted.values()} == {NOON.replace(microsecond=0)}
+        assert {one.until for one in noted.values()} == {NOON.replace(microsecond=0) + timedelta(days=1)}
         assert Effect.HELD in {effect for change in report.changes for effect in change.effects}
+    stage.advance(hours=2)
     report = await stage.run()
 
     state = await stage.state()
@@ -46,6 +53,86 @@ async def test_a_large_loss_is_held_until_three_passes_agree(stage_of: Any) -> N
     assert not gone & state.memory.keys()
     assert state.status["held"] == {}
     assert len(state.records) == 6
+
+
+async def test_an_empty_answer_for_a_small_fleet_is_held_and_its_tokens_are_renewed(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=4, projects=1, oidc_share=0.0)
+    await stage.run()
+    before = await stage.state()
+    empty = '{"items": [], "listmeta": {"continue": "", "count": 0, "limit": 50, "offset": 0}}'
+    stage.simulator.faults.add(Fault(target="palette", kind="status", status=200, body=empty, path="search$"))
+
+    first = await stage.run()
+    stage.advance(hours=17)
+    second = await stage.run()
+
+    assert not any(Effect.DROPPED in change.effects for report in (first, second) for change in report.changes)
+    assert (first.held, second.held) == (4, 4)
+    assert (second.due, dict(second.access)) == (4, {"ready": 4})
+    after = await stage.state()
+    assert after.records.keys() == before.records.keys()
+    for uid, credential in after.credentials.items():
+        assert credential.issued_at > before.credentials[uid].issued_at
+        assert await stage.pods(uid) > 0
+
+
+async def test_a_key_that_loses_its_roles_empties_no_instance(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=4, projects=2)
+    await stage.run()
+    before = await stage.state()
+    stage.simulator.world.set_key_permission("alpha", "project", [])
+
+    for _ in range(3):
+        stage.advance(minutes=11)
+        await stage.run()
+
+    after = await stage.state()
+    assert after.records.keys() == before.records.keys()
+    assert {str(one.reason) for one in absences_of(after.status).values()} == {"AccessLost"}
+
+
+async def test_three_resyncs_within_seconds_drop_nothing(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=12)
+    await stage.run()
+    gone = set(await lose(stage, 2))
+
+    reports = [await stage.run(resync=True) for _ in range(3)]
+
+    assert all(report.clusters == 12 for report in reports)
+    assert gone <= (await stage.state()).records.keys()
+
+
+async def test_a_small_loss_goes_with_the_second_scheduled_listing(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=12, projects=1)
+    await stage.run()
+    gone = set(await lose(stage, 2))
+
+    await stage.run()
+    stage.advance(minutes=10)
+    plan = await stage.plan()
+    await stage.run()
+
+    assert {change.uid for change in plan.changes if Effect.DROPPED in change.effects} == gone
+    assert not gone & (await stage.state()).records.keys()
+
+
+async def test_a_listing_with_a_wrong_total_adds_and_refreshes_and_drops_nothing(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=6, projects=1)
+    await stage.run()
+    instance = stage.simulator.world.instances["alpha"]
+    instance.behaviour.listing_lie = "total-too-high"
+    (gone,) = await lose(stage, 1)
+    added = await stage.simulator.world.add_cluster(instance, next(iter(instance.projects)))
+
+    for _ in range(3):
+        stage.advance(minutes=11)
+        report = await stage.run()
+
+    state = await stage.state()
+    assert {gone, added.uid} <= state.records.keys()
+    assert (await stage.record(added.uid)).access.state is AccessState.READY
+    assert any("instead of the announced" in problem for problem in report.problems)
+    assert all("instead of the announced" in (scope.error or "") for scope in state.scopes.values())
 
 
 async def test_allow_prune_drops_a_large_loss_at_once(stage_of: Any) -> None:
@@ -79,7 +166,7 @@ async def test_clusters_that_come_back_end_the_hold(stage_of: Any) -> None:
     assert after.status["held"] == {}
 
 
-async def test_the_clusters_of_a_removed_project_are_dropped(stage_of: Any) -> None:
+async def test_the_clusters_of_a_removed_project_are_held_until_an_operator_allows_it(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=9, projects=4)
     await stage.run()
     project = next(iter(stage.simulator.world.instances["alpha"].projects))
@@ -90,8 +177,13 @@ async def test_the_clusters_of_a_removed_project_are_dropped(stage_of: Any) -> N
 
     state = await stage.state()
     assert len(gone) == 2
-    assert not gone & state.records.keys()
+    assert gone <= state.records.keys()
+    assert {str(one.reason) for one in absences_of(state.status).values()} == {"AccessLost"}
     assert project not in state.scopes
+
+    await stage.run(allow_prune=True)
+
+    assert not gone & (await stage.state()).records.keys()
 
 
 async def test_deselected_and_deleting_clusters_are_dropped_at_once_however_many_they_are(stage_of: Any) -> None:
@@ -109,7 +201,10 @@ async def test_deselected_and_deleting_clusters_are_dropped_at_once_however_many
     records = (await stage.state()).records
     assert dying not in records
     assert all(record.project is None or record.project.uid == keep.uid for record in records.values())
-    assert stage.kube_requests() == 0, "a dropped cluster receives no request"
+    requests = [entry for entry in stage.simulator.requests.entries if entry.target == "kube"]
+    assert {entry.cluster for entry in requests if entry.cluster == dying} == set()
+    written = {(one.method, one.path.split("/")[-2]) for one in requests if one.method != "GET"}
+    assert written == {("DELETE", "secrets")}, "a deselected cluster has its tokens revoked and nothing else done to it"
 
 
 async def test_a_cluster_that_moves_to_another_project_keeps_its_name_and_its_token(stage_of: Any) -> None:

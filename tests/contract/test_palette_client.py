@@ -334,7 +334,7 @@ async def test_a_ca_in_pem_is_the_trust() -> None:
 
 async def test_a_body_that_is_too_large_is_not_tried_again() -> None:
     async with rig(lambda _: web.Response(body=b"x" * (1024 * 1024 + 1))) as one:
-        with pytest.raises(palette.Unreachable, match="larger than 1048576 bytes"):
+        with pytest.raises(palette.FileTooLarge, match="larger than 1048576 bytes"):
             await one.client.get_file("/v1/spectroclusters/{uid}/assets/kubeconfig", uid="c1")
 
     assert len(one.fake.seen) == 1
@@ -424,9 +424,30 @@ async def test_an_answer_that_is_no_json_is_malformed(body: bytes) -> None:
 async def test_a_key_that_palette_echoes_is_removed(spelling: str) -> None:
     body = f'{{"code":"ResourceNotFound","message":"key {spelling} unknown","details":"{spelling}"}}'
     async with rig(lambda _: web.Response(status=404, body=body.encode())) as one:
-        error = await failure(one, palette.NotFound)
+        error = await failure(one, palette.Unauthorized)  # the key is what was not found
 
     assert "key *** unknown" in str(error)
+
+
+@pytest.mark.parametrize("ask", [palette.oidc_spec, palette.admin_kubeconfig])
+async def test_a_key_that_palette_does_not_know_any_more_makes_nothing_absent(ask: Any) -> None:
+    body = {"code": "ResourceNotFound", "message": f"ApiKey {CANARY} not found"}
+    async with rig(lambda _: reply(body, 404)) as one:
+        with pytest.raises(palette.Unauthorized):
+            await ask(one.client, CLUSTER)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(404, "ProjectNotFoundInTenant"), (403, "ResourceAccessDenied"), (500, "ProjectNotFoundInTenant")],
+)
+async def test_an_error_about_the_project_says_nothing_about_oidc_or_a_kubeconfig(status: int, code: str) -> None:
+    async with rig(lambda _: reply({"code": code, "message": "Project is not found"}, status)) as one:
+        for ask in (palette.oidc_spec, palette.admin_kubeconfig):
+            with pytest.raises(palette.ProjectUnavailable):
+                await ask(one.client, CLUSTER)
+
+    assert len(one.fake.seen) == 2, "it is not retried"
 
 
 async def test_the_key_shows_in_no_repr_and_no_log(
@@ -533,10 +554,11 @@ async def test_a_proxy_is_used_when_given() -> None:
             "prod", "https://palette.example", Secret(CANARY), limits=Limits(), proxy=url, sleep=_no_sleep
         ) as client,
     ):
-        with pytest.raises(palette.Unreachable):
+        with pytest.raises(palette.Unreachable, match=r"the proxy for palette\.example answered HTTP 403"):
             await client.get_json(INFO)
 
     assert asked[0].startswith(b"CONNECT palette.example:443 ")
+    assert len(asked) == 1, "what a proxy refuses is not repeated"
 
 
 async def test_the_admin_kubeconfig_is_asked_for_in_its_project() -> None:

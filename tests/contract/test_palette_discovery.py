@@ -23,7 +23,7 @@ from palette_sync.simulator import Fault, Simulator, SimulatorOptions
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from palette_sync.simulator.world import SimInstance
+    from palette_sync.simulator.cluster import SimInstance
 
 SEARCH = "/v1/dashboard/spectroclusters/search"
 PROJECTS = "/v1/dashboard/projects"
@@ -419,9 +419,6 @@ def some(start: int, number: int = 50) -> list[dict[str, Any]]:
         ),
         pytest.param([page(some(0), "a", 500), page(some(0), "b", 500)], "no new rows", id="the same page again"),
         pytest.param([page([], "a", 500)], "no new rows", id="an empty page that goes on"),
-        pytest.param([page(some(0), "", 51)], "50 rows instead of the announced 51", id="a shortfall"),
-        pytest.param([page([], "", 3)], "0 rows instead of the announced 3", id="nothing instead of something"),
-        pytest.param([page(some(0) + some(0), "", 100)], "50 rows instead of", id="rows that repeat"),
         pytest.param([page([{"metadata": {"name": "x"}}])], "row 1 of 1: a cluster has no uid", id="a row without uid"),
         pytest.param([page([a_row("c1"), a_row("c2", name="")])], "row 2 of 2", id="a row without name"),
         pytest.param([{"items": some(0, 1)}], "no listmeta", id="no listmeta"),
@@ -435,6 +432,48 @@ async def test_a_listing_that_cannot_be_trusted_is_an_error(pages: list[dict[str
     assert said in (listings["P1"].error or "")
     assert listings["P1"].clusters == ()
     assert [c.uid for c in listings["P2"].clusters] == ["d1"]
+
+
+@pytest.mark.parametrize(
+    ("pages", "rows", "said"),
+    [
+        pytest.param([page(some(0), "", 51)], 50, "50 rows instead of the announced 51", id="a shortfall"),
+        pytest.param([page(some(0), "a", 65), page([], "", 65)], 50, "50 rows instead of", id="an empty last page"),
+        pytest.param([page([], "", 3)], 0, "0 rows instead of the announced 3", id="nothing instead of something"),
+        pytest.param([page(some(0) + some(0), "", 100)], 50, "50 rows instead of", id="rows that repeat"),
+    ],
+)
+async def test_a_listing_that_ends_below_its_total_keeps_its_rows_and_is_short(
+    pages: list[dict[str, Any]], rows: int, said: str
+) -> None:
+    async with lying(paged(*pages * 2), rows={"p2": [a_row("d1", "p2")]}) as found:
+        listings = by_name(await found())
+
+    assert len(listings["P1"].clusters) == rows
+    assert said in (listings["P1"].short or "")
+    assert listings["P1"].error is None
+    assert not listings["P1"].complete
+    assert listings["P2"].complete
+
+
+async def test_a_project_list_below_its_total_lists_the_projects_that_it_has() -> None:
+    few = page([{"metadata": {"uid": "p1", "name": "P1"}}], "", 2)
+    async with lying(lambda seen: reply(few) if seen.path == PROJECTS else None, rows={"p1": [a_row("c1")]}) as found:
+        discovery = await found()
+
+    assert discovery.projects == (Project("p1", "P1"),)
+    assert "1 rows instead of the announced 2" in (discovery.short or "")
+    assert [c.uid for c in discovery.listings[0].clusters] == ["c1"]
+
+
+async def test_a_row_that_names_no_project_belongs_to_the_project_that_lists_it() -> None:
+    bare = a_row("c1")
+    del bare["metadata"]["annotations"], bare["specSummary"]["projectMeta"]
+    async with lying(lambda _: None, rows={"p1": [bare], None: [bare]}) as found:
+        listings = by_name(await found())
+
+    assert [(c.uid, c.project) for c in listings["P1"].clusters] == [("c1", Project("p1", "P1"))]
+    assert listings["tenant"].clusters == ()
 
 
 async def test_pages_that_never_end_are_left_after_twice_the_pages_needed() -> None:
@@ -462,7 +501,7 @@ async def test_a_huge_total_is_bounded_by_the_hard_cap() -> None:
         if not in_p1(seen):
             return None
         asked += 1
-        return reply(page(some(asked, 1), f"token-{asked}", 10**12))
+        return reply(page(some(asked, 1), f"token-{asked}", 10**6))
 
     async with lying(endless) as found:
         listings = by_name(await found())
@@ -498,7 +537,7 @@ async def test_a_total_that_grows_beyond_the_rows_is_incomplete() -> None:
     async with lying(paged(*growing, *growing)) as found:
         listing = by_name(await found())["P1"]
 
-    assert "61 rows instead of the announced 62" in (listing.error or "")
+    assert "61 rows instead of the announced 62" in (listing.short or "")
 
 
 async def test_a_shortfall_that_heals_is_forgiven() -> None:
@@ -514,7 +553,8 @@ async def test_a_total_that_moves_again_is_incomplete_although_the_rows_would_su
     async with lying(paged(*moving, *moving)) as found:
         listing = by_name(await found())["P1"]
 
-    assert "the total changed from 60 to 59" in (listing.error or "")
+    assert "the total changed from 60 to 59" in (listing.short or "")
+    assert len(listing.clusters) == 60
 
 
 async def test_rows_that_repeat_beyond_the_total_count_once() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from palette_sync.simulator.world import SimCluster, SimInstance
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
 
 INFO = "/v1/users/info"
 
@@ -303,6 +303,9 @@ async def test_the_control_api_changes_projects_and_clusters(wire: Wire) -> None
     cluster = wire.sim.world.cluster(made["uid"])
     changes = {"state": "Error", "health": "UnHealthy", "tags": ["x"], "project": None, "token_cap": 60, "paused": True}
     await wire.control("PATCH", f"/clusters/{cluster.uid}", {**changes, "admin_download": False, "name": "renamed"})
+    await wire.control("PATCH", f"/clusters/{cluster.uid}", {"imported": "read-only"})
+    behaviour = {"listing_lie": "half", "bad_key": "not-found", "admin_permission": False}
+    await wire.control("PATCH", "/instances/alpha", {"behaviour": behaviour})
     await wire.control("PATCH", f"/projects/{project}", {"name": "renamed"})
     shown = await wire.control("GET", f"/clusters/{cluster.uid}")
     await wire.control("PATCH", "/instances/alpha", {"key_permission": "project", "key_projects": [project]})
@@ -310,6 +313,8 @@ async def test_the_control_api_changes_projects_and_clusters(wire: Wire) -> None
     assert cluster.oidc
     assert (cluster.state, cluster.health, cluster.tags, cluster.project_uid) == ("Error", "UnHealthy", ["x"], None)
     assert (cluster.token_cap, cluster.admin_download, cluster.paused) == (60, False, True)
+    assert (cluster.imported, cluster.import_mode) == (True, "read-only")
+    assert (wire.alpha.behaviour.listing_lie, wire.alpha.behaviour.admin_permission) == ("half", False)
     assert shown["name"] == "renamed"
     assert wire.sim.world.project(project).name == "renamed"
     assert wire.alpha.key_projects == frozenset({project})
@@ -380,6 +385,9 @@ async def test_the_control_api_drives_faults_counters_latency_and_clock(wire: Wi
         ("POST", "/clusters", {"instance": "alpha", "size": 3}, 400),
         ("PATCH", "/clusters/none", {"state": "x"}, 404),
         ("PATCH", "/instances/alpha", {"key_permission": "root"}, 400),
+        ("PATCH", "/instances/alpha", {"behaviour": {"listing_lie": "always"}}, 400),
+        ("PATCH", "/instances/alpha", {"behaviour": {"admin_permission": "yes"}}, 400),
+        ("PATCH", "/instances/alpha", {"behaviour": {"mood": "bad"}}, 400),
         ("PATCH", "/", {"latency": -1}, 400),
         ("POST", "/projects", [], 400),
         ("GET", "/nonsense", None, 404),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -673,6 +673,41 @@ async def test_a_role_binding_allows_in_its_namespace_only(kube: Kube) -> None:
 
     assert (await kube("GET", "/api/v1/namespaces/shop/pods", token=token)).status == 200
     assert (await kube("GET", "/api/v1/namespaces/default/pods", token=token)).status == 403
+
+
+async def test_nobody_grants_rights_that_he_does_not_hold(kube: Kube) -> None:
+    pods, secrets = ([{"apiGroups": [""], "resources": [one], "verbs": ["get"]}] for one in ("pods", "secrets"))
+    roles = {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles", "clusterrolebindings"]}
+    writes = [{**roles, "verbs": ["create", "patch"]}]
+    await kube.account(writes + pods)
+    token = await kube.bound_token()
+
+    async def writes_role(name: str, rules: Any, method: str = "POST") -> Reply:
+        path = f"{RBAC}/clusterroles" + ("" if method == "POST" else f"/{name}")
+        headers = {"Content-Type": "application/merge-patch+json"} if method == "PATCH" else {}
+        return await kube(method, path, {"metadata": {"name": name}, "rules": rules}, token, headers=headers)
+
+    async def binds(name: str, role: str) -> Reply:
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}
+        body = {"metadata": {"name": name}, "roleRef": reference, "subjects": []}
+        return await kube("POST", f"{RBAC}/clusterrolebindings", body, token)
+
+    assert (await writes_role("held", pods)).status == 201
+    assert (await binds("held", "held")).status == 201
+    for reply in (
+        await writes_role("wider", secrets),
+        await writes_role("held", secrets, "PATCH"),
+        await writes_role("wildcard", EVERYTHING),
+        await binds("admin", "cluster-admin"),
+    ):
+        assert (reply.status, reply.reason) == (403, "Forbidden")
+        assert "attempting to grant RBAC permissions not currently held" in reply.json["message"]
+    assert 'Resources:["secrets"], Verbs:["get"]' in (await writes_role("wider", secrets)).json["message"]
+
+    rules = [*writes, {**roles, "verbs": ["escalate", "bind"]}]
+    kube.cluster.kube.patch("ClusterRole", None, "reader", {"rules": rules})
+    assert (await writes_role("wider", secrets)).status == 201
+    assert (await binds("admin", "cluster-admin")).status == 201
 
 
 async def test_who_am_i_and_reviews_of_paths_are_answered(kube: Kube) -> None:

@@ -22,7 +22,7 @@ from palette_sync.simulator.rate_limit import RateLimiter
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from palette_sync.simulator.world import SimCluster, SimInstance
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
 
 SEARCH = "/v1/dashboard/spectroclusters/search"
 ZERO = "0001-01-01T00:00:00.000Z"
@@ -347,6 +347,114 @@ async def test_a_wrong_missing_or_revoked_key_is_unauthorized(world: tuple[Simul
     assert {(r.status, r.json["code"]) for r in (wrong, as_bearer, revoked)} == {(401, "UnAuthorizedAccess")}
 
 
+async def test_a_wrong_key_can_be_answered_as_not_found_with_the_key_in_the_message(
+    world: tuple[Simulator, Client],
+) -> None:
+    _, client = world
+    client.instance.behaviour.bad_key = "not-found"
+
+    wrong = await client("GET", "/v1/users/info", key="wrong-key")
+    missing = await client("GET", "/v1/users/info", key="")
+
+    assert (wrong.status, wrong.json["code"]) == (404, "ResourceNotFound")
+    assert "wrong-key" in wrong.json["message"]
+    assert missing.status == 401
+
+
+async def test_an_older_palette_answers_a_wrong_project_as_a_missing_permission(
+    world: tuple[Simulator, Client],
+) -> None:
+    sim, client = world
+    allowed, denied, *_ = client.instance.projects
+    client.instance.behaviour.bad_project = "forbidden"
+    sim.world.set_key_permission("alpha", "project", [allowed])
+
+    replies = [await client.search(project=project) for project in (denied, "0" * 24)]
+
+    assert {(one.status, one.json["code"]) for one in replies} == {(403, "OperationForbidden")}
+    assert (await client.search(project=allowed)).status == 200
+
+
+async def test_a_project_key_can_be_answered_without_rows(world: tuple[Simulator, Client]) -> None:
+    sim, client = world
+    sim.world.set_key_permission("alpha", "project")
+    client.instance.behaviour.no_tenant_right = "empty"
+
+    assert (await client.search()).json["items"] == []
+    assert (await client("GET", "/v1/users", check=False)).status == 403
+
+
+@pytest.mark.parametrize(
+    ("lie", "rows", "total"),
+    [("none", 12, 12), ("total-too-high", 12, 14), ("empty", 0, 0), ("half", 6, 6)],
+)
+async def test_a_listing_can_lie_about_its_rows(lie: Any, rows: int, total: int) -> None:
+    async with simulated(instances=1, projects=12, clusters=12) as (_, client):
+        client.instance.behaviour.listing_lie = lie
+        for reply in (await client.search(), await client("POST", "/v1/dashboard/projects", json={})):
+            assert (len(reply.json["items"]), reply.json["listmeta"]["count"]) == (rows, total)
+            assert reply.json["listmeta"]["continue"] == ""
+
+
+async def test_an_imported_cluster_says_so_and_offers_no_kubeconfig(world: tuple[Simulator, Client]) -> None:
+    sim, client = world
+    cluster = a_cluster(client.instance)
+    sim.world.set_imported(cluster.uid, imported=True, read_only=True)
+    one = f"/v1/spectroclusters/{cluster.uid}"
+
+    (row,) = [
+        row
+        for row in (await client.search(project=cluster.project_uid)).json["items"]
+        if row["metadata"]["uid"] == cluster.uid
+    ]
+    small = await client("POST", "/v1/dashboard/spectroclusters/metadata/search", project=cluster.project_uid, json={})
+    modes = {row["metadata"]["uid"]: row["specSummary"]["importMode"] for row in small.json["items"]}
+    whole = await client("GET", one, project=cluster.project_uid)
+    files = [
+        await client("GET", f"{one}/assets/{name}", project=cluster.project_uid)
+        for name in ("adminKubeconfig", "kubeconfig", "kubeconfigclient")
+    ]
+
+    assert row["status"]["clusterImport"]["isBrownfield"] is True
+    assert modes[cluster.uid] == "read-only"
+    assert whole.json["spec"]["clusterType"] == "AlloyMonitor"
+    assert {(file.status, file.json["code"]) for file in files} == {(404, "ResourceNotFound")}
+
+
+@pytest.mark.parametrize("newer", [True, False])
+async def test_the_catalogue_of_permissions_and_the_rows_are_those_of_the_version(
+    world: tuple[Simulator, Client], *, newer: bool
+) -> None:
+    _, client = world
+    client.instance.behaviour.admin_permission = newer
+    name = "cluster.adminKubeconfigDownload"
+
+    catalogue = (await client("GET", "/v1/permissions")).json
+    rows = (await client.search()).json["items"]
+
+    assert (name in {one for group in catalogue for one in group["permissions"]}) is newer
+    assert {name in row["metadata"]["annotations"]["permissions"] for row in rows} == {newer}
+    assert newer or all("cluster.delete" in row["metadata"]["annotations"]["permissions"] for row in rows)
+
+
+async def test_the_users_are_for_a_tenant_admin(world: tuple[Simulator, Client]) -> None:
+    _, client = world
+
+    (user,) = (await client("GET", "/v1/users", check=False)).json["items"]
+
+    assert user["metadata"]["uid"] == client.instance.user_uid
+
+
+async def test_absent_oidc_can_be_empty_strings(world: tuple[Simulator, Client]) -> None:
+    _, client = world
+    cluster = a_cluster(client.instance)
+    client.instance.behaviour.absent_oidc = "empty-strings"
+
+    reply = await client("GET", f"/v1/spectroclusters/{cluster.uid}/oidc", project=cluster.project_uid)
+
+    assert (reply.json["issuerUrl"], reply.json["clientId"]) == ("", "")
+
+
 async def test_the_framework_speaks_its_own_dialect_of_errors(world: tuple[Simulator, Client]) -> None:
     _, client = world
     unknown = await client("GET", "/v1/nonsense")
@@ -433,7 +541,7 @@ async def test_a_cluster_without_oidc_answers_an_empty_object_or_not_found(world
     path = f"/v1/spectroclusters/{cluster.uid}/oidc"
 
     empty = await client("GET", path, project=cluster.project_uid)
-    client.instance.oidc_absent_status = 404
+    client.instance.behaviour.absent_oidc = "not-found"
     absent = await client("GET", path, project=cluster.project_uid)
 
     assert (empty.status, empty.json) == (200, {})

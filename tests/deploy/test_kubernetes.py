@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = DEPLOY / "kubernetes"
-KINDS = {"Deployment": "V1Deployment", "Service": "V1Service", "ConfigMap": "V1ConfigMap"}
+KINDS = {
+    "Deployment": "V1Deployment",
+    "Service": "V1Service",
+    "ConfigMap": "V1ConfigMap",
+    "NetworkPolicy": "V1NetworkPolicy",
+}
 _CONTAINER = re.compile(r"(list|dict)[\[(](?:str, ?)?([^\])]+)[\])]")
 _PLAIN = {"str": str, "int": int, "bool": bool, "float": float}
 
@@ -115,6 +120,23 @@ def test_the_service_finds_the_pods(manifests: dict[str, Any], container: dict[s
     assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
     assert manifests["Deployment"]["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     assert port["targetPort"] in {one["name"] for one in container["ports"]}
+
+
+def test_the_network_policy_lets_nothing_in_but_prometheus_and_keeps_the_daemon_from_link_local_addresses(
+    manifests: dict[str, Any], container: dict[str, Any]
+) -> None:
+    policy, template = manifests["NetworkPolicy"]["spec"], manifests["Deployment"]["spec"]["template"]
+    everywhere, dns = policy["egress"]
+
+    assert policy["podSelector"]["matchLabels"] == template["metadata"]["labels"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert [port["port"] for rule in policy["ingress"] for port in rule["ports"]] == ["http"]
+    assert all(rule["from"] for rule in policy["ingress"])
+    assert {one["ipBlock"]["cidr"]: one["ipBlock"]["except"] for one in everywhere["to"]} == {
+        "0.0.0.0/0": ["169.254.0.0/16"],
+        "::/0": ["fe80::/10"],
+    }
+    assert {port["port"] for port in dns["ports"]} == {53}
 
 
 def test_service_links_are_off_because_they_would_be_refused(pod: dict[str, Any], tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from builders import token_in
+from loopback import LOOPBACK
 from palette_sync.assembly.instance import Shared, client_of, open_shared, policies_of, ports_of
 from palette_sync.config import load
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.kube.kubeconfig import BearerToken
-from palette_sync.kube.transport import KubeApi
+from palette_sync.kube.transport import KubeApi, Requests
 from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.run import run_pass
 from palette_sync.simulator import Simulator, SimulatorOptions
@@ -20,7 +22,7 @@ from palette_sync.store.lease import Lease
 from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from palette_sync.config import Settings
@@ -83,7 +85,7 @@ class Stage:
             publisher = await self.shared.store.publisher(instance, epoch=lease.epoch, writer="test")
             ports = ports_of(self.shared, instance, client, publisher=publisher, clock=self.clock)
             report, self.rows = await run_pass(
-                ports, pass_id=secrets.token_hex(4), options=PassOptions(**options), rows=rows
+                ports, pass_id=secrets.token_hex(4), options=_options(options), rows=rows
             )
             return report
 
@@ -91,7 +93,7 @@ class Stage:
         self.simulator.requests.reset()
         async with client_of(instance, self.settings.instances[instance], self.shared.limits) as client:
             ports = ports_of(self.shared, instance, client, publisher=None, clock=self.clock)
-            report, _ = await run_pass(ports, pass_id="plan", options=PassOptions(**options))
+            report, _ = await run_pass(ports, pass_id="plan", options=_options(options))
             return report
 
     async def state(self, instance: str = "alpha") -> InstanceState:
@@ -104,10 +106,11 @@ class Stage:
         return self.simulator.requests.count("kube", cluster=uid, method=method)
 
     def kube_writes(self, uid: str | None = None) -> int:
-        """Count writes that change objects; token requests and access reviews change none."""
+        """Count writes that change objects; token requests, access reviews and dry runs change none."""
         return sum(
             entry.method in {"POST", "PUT", "PATCH", "DELETE"}
             and not entry.path.endswith(("/token", "/selfsubjectaccessreviews"))
+            and "dryRun" not in entry.query
             and (uid is None or entry.cluster == uid)
             for entry in self.simulator.requests.entries
             if entry.target == "kube"
@@ -119,10 +122,16 @@ class Stage:
         record = state.records[uid]
         assert record.server is not None
         assert isinstance(record.auth, ServiceAccountAuth)
-        token = self.shared.sealer.open(instance, uid, state.credentials[uid].sealed)
-        async with KubeApi(record.server, BearerToken(token), timeout=60) as api:
+        token = token_in(state, uid, sealer=self.shared.sealer, prefix=self.shared.store.keys.prefix)
+        async with KubeApi(record.server, BearerToken(token), timeout=60, requests=Requests(network=LOOPBACK)) as api:
             found: dict[str, Any] = await api.call("GET pods", api.core.list_pod_for_all_namespaces)
         return len(found["items"])
+
+
+def _options(given: Mapping[str, bool]) -> PassOptions:
+    """A pass on schedule, unless an operator asked for it."""
+    asked = any(given.get(name, False) for name in ("resync", "allow_prune", "known_only"))
+    return PassOptions(**{"scheduled": not asked, **given})
 
 
 def environment(prefix: str, config: str) -> dict[str, str]:

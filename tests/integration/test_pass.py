@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from palette_sync.core.model import AccessState, OidcAuth, ServiceAccountAuth
 from palette_sync.reconcile.report import Effect
 from palette_sync.simulator import Fault
@@ -171,6 +173,58 @@ async def test_clusters_that_are_not_running_yet_are_published_as_pending_and_no
     assert (await stage.record(uid)).access.state is AccessState.READY
 
 
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_an_imported_cluster_is_shown_with_its_reason_and_nothing_is_asked_for_it(
+    stage_of: Any, *, read_only: bool
+) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    uid = next(iter(stage.simulator.world.clusters))
+    stage.simulator.world.set_imported(uid, imported=True, read_only=read_only)
+    path = f"{uid}/assets"
+
+    for options in ({}, {"resync": True}, {"known_only": True}):
+        stage.advance(hours=1)
+        await stage.run(**options)
+        record = await stage.record(uid)
+        assert (record.access.state, record.access.reason) == (AccessState.PENDING, "Imported")
+        assert stage.simulator.requests.count("palette", path_regex=path) == 0
+        assert stage.kube_requests(uid) == 0
+
+    stage.simulator.world.set_imported(uid, imported=False)
+    await stage.run()
+
+    assert (await stage.record(uid)).access.state is AccessState.READY
+
+
+async def test_imported_clusters_can_be_left_out(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    uid = next(iter(stage.simulator.world.clusters))
+    stage.simulator.world.set_imported(uid, imported=True)
+    await stage.run()
+    stage.reconfigure("", "[defaults]\ninclude_imported = false\n")
+
+    report = await stage.run()
+
+    assert [change.reason for change in report.changes] == ["ImportedExcluded"]
+    assert uid not in (await stage.state()).records
+
+
+async def test_a_project_that_palette_does_not_open_has_its_own_reason_and_changes_no_kind_of_access(
+    stage_of: Any,
+) -> None:
+    stage: Stage = await stage_of(clusters=1, oidc_share=1.0, extra="[defaults.auth]\nmode = 'auto'\nrules = []\n")
+    await stage.run()
+    before = await stage.state()
+    body = '{"code": "ProjectNotFoundInTenant", "message": "Project is not found"}'
+    stage.simulator.faults.add(Fault(target="palette", kind="status", status=404, body=body, path="/(oidc|assets)"))
+
+    await stage.run(resync=True)
+
+    ((uid, record),) = (await stage.state()).records.items()
+    assert (record.auth, record.server) == (before.records[uid].auth, before.records[uid].server)
+    assert record.access.reason == "ProjectUnavailable"
+
+
 async def test_a_missing_kubeconfig_permission_fails_the_cluster_and_not_the_pass(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
     uid = next(iter(stage.simulator.world.clusters))
@@ -220,7 +274,7 @@ async def test_the_name_of_a_dropped_cluster_is_free_for_another_instance(stage_
     first = await world.add_cluster("alpha", next(iter(world.instances["alpha"].projects)), "shop")
     await stage.run("alpha")
     world.remove_cluster(first.uid)
-    await stage.run("alpha")
+    await stage.run("alpha", allow_prune=True)
 
     second = await world.add_cluster("bravo", next(iter(world.instances["bravo"].projects)), "shop")
     await stage.run("bravo")
@@ -339,7 +393,7 @@ async def test_an_issuer_that_no_cluster_uses_any_more_is_forgotten(stage_of: An
     stage.simulator.world.remove_cluster(other)
     await stage.run(known_only=True)
     assert len((await stage.state()).issuers) == 1, "this pass listed nothing"
-    await stage.run()
+    await stage.run(allow_prune=True)
     assert (await stage.state()).issuers == {}
 
 
@@ -397,3 +451,91 @@ async def test_auto_keeps_the_access_in_use_while_it_cannot_tell_whether_oidc_is
     assert dict(report.access) == {"degraded": 1, "ready": 1}, (
         "the service account works, and nothing shows that OIDC would"
     )
+
+
+ELSEWHERE = "\n[instances.alpha.oidc]\nissuers = ['https://login.example/*']\n"
+
+
+async def test_an_issuer_that_is_not_allowed_is_not_asked_and_no_login_is_published(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=1.0, extra=ELSEWHERE)
+
+    report = await stage.run()
+
+    records = (await stage.state()).records.values()
+    assert {(one.access.state, one.access.reason) for one in records} == {(AccessState.PENDING, "IssuerNotAllowed")}
+    assert {one.auth for one in records} == {None}
+    assert stage.simulator.requests.count("issuer") == 0
+    assert stage.kube_requests() == 0
+    line = 'issuers = ["https://login.example/*", "' + stage.simulator.world.instances["alpha"].issuer_url + '"]'
+    assert all(line in change.message for change in report.changes)
+
+
+async def test_the_line_that_is_printed_allows_the_issuer(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=1.0, extra=ELSEWHERE)
+    report = await stage.plan()
+    line = report.changes[0].message.rpartition(": issuers")[2]
+
+    stage.reconfigure("issuers = ['https://login.example/*']", "issuers" + line)
+    await stage.run()
+
+    assert {one.access.reason for one in (await stage.state()).records.values()} == {"Verified"}
+
+
+async def test_an_issuer_that_is_allowed_no_more_loses_its_clusters(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=1.0)
+    await stage.run()
+    stage.reconfigure("", ELSEWHERE)
+
+    report = await stage.run()
+
+    assert report.due == 1
+    (record,) = (await stage.state()).records.values()
+    assert (record.auth, record.access.reason) == (None, "IssuerNotAllowed")
+
+
+async def test_auto_takes_a_service_account_where_the_issuer_is_not_allowed(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=1.0, extra=ELSEWHERE)
+    stage.reconfigure('mode = "service-account"\nrules = [{ tag = "auth:oidc", mode = "oidc" }]', 'mode = "auto"')
+
+    await stage.run()
+
+    (record,) = (await stage.state()).records.values()
+    assert (record.auth, record.access.state) == (ServiceAccountAuth(), AccessState.READY)
+
+
+async def test_without_an_allowed_network_nothing_on_loopback_is_connected_to(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=4, oidc_share=0.5)
+    stage.reconfigure('allow = ["127.0.0.0/8", "::1/128"]', "")
+
+    await stage.run()
+
+    reasons = {one.access.reason for one in (await stage.state()).records.values()}
+    assert reasons == {"AddressRefused", "IssuerUnavailable"}
+    assert stage.kube_requests() == 0
+    assert stage.simulator.requests.count("issuer") == 0
+
+
+EVIL = '\x1b[2Jweb\u202e"; x: [\r\nSet-Cookie: a\u2028\x00é'
+
+
+@pytest.mark.parametrize("oidc_share", [0.0, 1.0], ids=["service account", "OIDC"])
+async def test_names_lose_their_control_characters_before_they_are_stored(stage_of: Any, oidc_share: float) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=oidc_share, tenant_scoped=0)
+    world = stage.simulator.world
+    for uid in world.clusters:
+        world.rename_cluster(uid, EVIL)
+        world.cluster(uid).tags.append(f"note:{EVIL}")
+        world.set_health(uid, EVIL)
+    for project in world.instances["alpha"].projects:
+        world.rename_project(project, EVIL)
+
+    await stage.run()
+
+    state = await stage.state()
+    assert {one.access.state for one in state.records.values()} == {AccessState.READY}
+    for record in state.records.values():
+        facts = record.palette
+        assert record.project is not None
+        stored = (record.name, record.title, record.project.name, facts.health, *facts.tags)
+        assert all(text.isprintable() and text for text in stored)
+    assert all(scope.name.isprintable() for scope in state.scopes.values())

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builders import token_in
 from integration.stage import LEASE
 from palette_sync.assembly.instance import client_of, ports_of
 from palette_sync.core.model import AccessState
 from palette_sync.events import Interrupted
+from palette_sync.palette import discover
 from palette_sync.reconcile.issuers import RETRY
 from palette_sync.reconcile.ports import Stop
 from palette_sync.reconcile.run import run_pass
@@ -38,7 +40,7 @@ async def set_renewals(stage: Stage, moments: dict[str, timedelta], *, life: tim
     def moved(uid: str, one: SealedCredential) -> Any:
         from palette_sync.core.model import Credential
 
-        token = sealer.open("alpha", uid, one.sealed)
+        token = token_in(publisher.state, uid, sealer=sealer, prefix=store.keys.prefix)
         expires = one.expires_at if life is None else one.issued_at + life
         return Credential(token, one.issued_at, now + moments[uid], expires)
 
@@ -109,15 +111,15 @@ async def test_such_a_pass_neither_drops_nor_counts_missing_clusters(stage_of: A
         world.remove_cluster(uid)
     held = await stage.run()
     assert held.held == 8
-    counts = (await stage.state()).status["held"]
+    noted = (await stage.state()).status["held"]
 
     for _ in range(3):
         report = await stage.run(known_only=True, allow_prune=True)
 
-        assert (report.held, report.clusters) == (0, 12)
+        assert (report.held, report.clusters) == (8, 12)
     state = await stage.state()
     assert len(state.records) == 12
-    assert state.status["held"] == counts
+    assert state.status["held"] == noted
 
 
 async def test_such_a_pass_keeps_the_error_of_a_scope_that_could_not_be_listed(stage_of: Any) -> None:
@@ -306,3 +308,57 @@ async def test_an_interrupted_listing_leaves_everything_as_it_was(stage_of: Any)
     assert await stage.state() == before
     left = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("listing")]
     assert left == []
+
+
+# Rows that a peek found.
+
+
+async def peeked(stage: Stage, *uids: str) -> Any:
+    """A discovery of these clusters alone, as a peek returns it."""
+    settings = stage.settings.instances["alpha"]
+    async with client_of("alpha", settings, stage.shared.limits) as client:
+        found = await discover(client, choose=lambda _: True, tenant_scope=True, include_virtual=False)
+    listings = [
+        replace(one, clusters=tuple(c for c in one.clusters if c.uid in uids), short="") for one in found.listings
+    ]
+    return replace(found, projects=None, listings=tuple(one for one in listings if one.clusters))
+
+
+async def test_rows_of_a_peek_get_access_and_nothing_else_is_touched_or_dropped(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=6, oidc_share=0.0)
+    await stage.run(scheduled=True)
+    before = await stage.state()
+    world = stage.simulator.world
+    vanished = next(iter(world.clusters))
+    world.remove_cluster(vanished)
+    added = await world.add_cluster("alpha", min(world.instances["alpha"].projects), name="added")
+
+    report = await stage.run(peeked=await peeked(stage, added.uid))
+
+    after = await stage.state()
+    assert after.records.keys() == before.records.keys() | {added.uid}
+    assert after.records[added.uid].access.state is AccessState.READY
+    assert [change.name for change in report.changes] == [after.records[added.uid].name]
+    assert {uid for uid in before.records if after.records[uid] != before.records[uid]} == set()
+    assert after.scopes == before.scopes
+    assert after.status["pass"] == before.status["pass"]
+    assert report.problems == ()
+    assert listings(stage) == 0
+    assert stage.kube_requests(vanished) == 0
+
+
+async def test_a_peek_does_not_end_the_absence_of_a_cluster_that_it_did_not_see(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=6, oidc_share=0.0)
+    await stage.run(scheduled=True)
+    uids = list(stage.simulator.world.clusters)
+    stage.simulator.world.remove_cluster(uids[0])
+    await stage.run(scheduled=True)
+    absent = (await stage.state()).status["held"]
+    assert set(absent) == {uids[0]}
+    stage.advance(hours=1)
+
+    await stage.run(peeked=await peeked(stage, uids[1]))
+
+    after = await stage.state()
+    assert after.status["held"] == absent
+    assert uids[0] in after.records

@@ -14,12 +14,13 @@ from palette_sync.runner import Mailbox, PassRequest
 mails = st.builds(
     PassRequest,
     listing=st.booleans(),
+    scheduled=st.booleans(),
     known=st.booleans(),
     resync=st.booleans(),
     allow_prune=st.booleans(),
     key=st.booleans(),
 )
-FLAGS = ("listing", "known", "resync", "allow_prune", "key")
+FLAGS = ("listing", "scheduled", "known", "resync", "allow_prune", "key")
 
 
 def flags(request: PassRequest) -> set[str]:
@@ -52,7 +53,7 @@ def test_ticks_nudges_and_key_checks_become_one_request() -> None:
     box.check_key()
     box.tick()
 
-    assert box.pending == PassRequest(listing=True, known=True, key=True)
+    assert box.pending == PassRequest(listing=True, scheduled=True, known=True, key=True)
     assert box.wanted.is_set()
 
 
@@ -135,3 +136,17 @@ async def test_closing_cancels_what_nobody_will_answer() -> None:
 
     assert all(answer.cancelled() for answer in answers)
     assert not box.wanted.is_set()
+
+
+def test_only_a_tick_makes_a_listing_that_counts_for_the_prune_guard() -> None:
+    box = Mailbox()
+    box.resync()
+    box.put(PassRequest(listing=True))
+    asked = box.take().options
+
+    box.resync()
+    box.tick()
+    joined = box.take().options
+
+    assert asked == PassOptions(resync=True)
+    assert joined == PassOptions(resync=True, scheduled=True)

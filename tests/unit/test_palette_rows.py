@@ -17,6 +17,7 @@ from palette_sync.palette.errors import (
     NotFound,
     NotPermitted,
     PaletteError,
+    ProjectUnavailable,
     Rejected,
     ServerFailure,
     TooManyRequests,
@@ -90,10 +91,25 @@ def test_a_row_becomes_a_cluster() -> None:
     assert cluster.created_at == datetime(2026, 3, 1, 10, 20, 30, 123000, tzinfo=UTC)
     assert cluster.tags == ("empty", "plain", "team:web")
     assert cluster.location == Location("DE", "Germany", "eu", "")
-    assert cluster.permissions == {"cluster.adminKubeconfigDownload", "cluster.get"}
+    assert cluster.permissions == {"cluster.adminKubeconfigDownload"}, "the others are not kept"
     assert not cluster.virtual
     assert not cluster.paused
     assert not cluster.gone
+
+
+@pytest.mark.parametrize(
+    ("changes", "imported"),
+    [
+        pytest.param({}, False, id="made by Palette"),
+        pytest.param({"status__clusterImport": None}, False, id="null"),
+        pytest.param({"status__clusterImport": {"isBrownfield": False, "state": ""}}, False, id="not imported"),
+        pytest.param({"status__clusterImport": {"isBrownfield": True, "state": "Success"}}, True, id="imported"),
+        pytest.param({"specSummary__importMode": ""}, False, id="no import mode"),
+        pytest.param({"specSummary__importMode": "read-only"}, True, id="a read-only import"),
+    ],
+)
+def test_an_imported_cluster_is_known_as_such(changes: dict[str, Any], imported: bool) -> None:  # noqa: FBT001 - a table
+    assert read_cluster(row(**changes)).imported is imported
 
 
 def test_null_stands_for_every_empty_object_and_array() -> None:
@@ -119,7 +135,7 @@ def test_a_row_without_uid_or_name_is_malformed(missing: str, value: object) -> 
         read_project(document)
 
 
-@pytest.mark.parametrize("uid", ["../../v1/users", "a/b", "a b", "a\r\nX: y", "-x", "a" * 129, "ü"])
+@pytest.mark.parametrize("uid", ["../../v1/users", "a/b", "a b", "a\r\nX: y", "a\tb", "a.b", "a" * 65, "ü"])
 def test_a_uid_that_would_change_a_path_or_a_header_is_malformed(uid: str) -> None:
     with pytest.raises(Malformed) as caught:
         read_cluster(row(metadata__uid=uid))
@@ -127,8 +143,15 @@ def test_a_uid_that_would_change_a_path_or_a_header_is_malformed(uid: str) -> No
     assert uid not in str(caught.value)
 
 
-def test_a_uid_may_be_the_name_of_an_edge_host() -> None:
-    assert read_cluster(row(metadata__uid="edge-host.01_a")).uid == "edge-host.01_a"
+@pytest.mark.parametrize("uid", ["5f3c00000000000000000001", "edge-host_01", "-x", "a" * 64])
+def test_a_uid_is_letters_digits_hyphens_and_underscores(uid: str) -> None:
+    assert read_cluster(row(metadata__uid=uid)).uid == uid
+
+
+@pytest.mark.parametrize("annotation", ["project uid", "a\tb", "a\nb", "p" * 65])
+def test_a_project_with_another_uid_is_malformed(annotation: str) -> None:
+    with pytest.raises(Malformed, match="a cluster's project has an invalid uid"):
+        read_cluster(row(metadata__annotations__projectUid=annotation))
 
 
 @pytest.mark.parametrize(
@@ -425,18 +448,28 @@ def test_a_body_that_is_neither_yaml_nor_base64_of_yaml_is_none(body: bytes) -> 
         (401, None, Unauthorized),
         (403, "OperationForbidden", NotPermitted),
         (403, "ResOperationForbidden", NotPermitted),
-        (400, "ResourceAccessDenied", NotPermitted),
+        (400, "ResourceAccessDenied", ProjectUnavailable),
         (403, None, NotPermitted),
         (404, "ResourceNotFound", NotFound),
         (400, "ResourceNotFound", NotFound),
-        (404, "ProjectNotFoundInTenant", NotFound),
+        (403, "ResourceAccessDenied", ProjectUnavailable),
+        (404, "ProjectNotFoundInTenant", ProjectUnavailable),
+        (400, "ProjectAccessDenied", ProjectUnavailable),
+        (500, "ProjectNotFound", ProjectUnavailable),
+        (404, "SomethingElseNotFound", Rejected),
+        (401, "ResourceNotFound", Unauthorized),
+        (401, "ProjectNotFoundInTenant", Unauthorized),
         (404, 404, NotFound),
         (405, 405, Rejected),
         (409, None, Rejected),
         (422, 608, Rejected),
         (429, None, TooManyRequests),
         (429, "TooManyRequests", TooManyRequests),
-        (500, "ResourceNotFound", ServerFailure),
+        (500, "ResourceNotFound", NotFound),
+        (500, "OperationForbidden", NotPermitted),
+        (503, "TooManyRequests", TooManyRequests),
+        (500, "UnAuthorizedAccess", Unauthorized),
+        (500, "Unknown", ServerFailure),
         (500, None, ServerFailure),
         (504, None, ServerFailure),
         (302, None, Rejected),
@@ -455,7 +488,7 @@ def test_status_and_code_of_either_dialect_give_the_meaning(
     assert type(error) is kind
     assert error.status == status
     assert error.code == (None if code is None else str(code))
-    assert error.retryable is (status == 429 or status >= 500)
+    assert error.retryable is (kind in {TooManyRequests, ServerFailure})
     assert f"GET /x: HTTP {status}" in str(error)
 
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from palette_sync.config import ConfigError
+from palette_sync.core.prune import FilterReview
 from palette_sync.service import reload
 from palette_sync.service.configuration import ActiveConfiguration
 from palette_sync.service.reload import Reloader, changed_instances, restart_needed
@@ -39,9 +40,43 @@ async def test_whoever_asks_during_a_reload_shares_the_next_one(monkeypatch: pyt
         await asyncio.sleep(0)  # they have all asked
         all_have_asked.set()
 
-    assert first.result() == ["reading 1"], "what was read before they asked is not for the others"
-    assert [one.result() for one in others] == [["reading 2"]] * 4
-    assert await reloader.reload() == ["reading 3"]
+    assert first.result().problems == ["reading 1"], "what was read before they asked is not for the others"
+    assert [one.result().problems for one in others] == [["reading 2"]] * 4
+    assert (await reloader.reload()).problems == ["reading 3"]
+
+
+class _Runners:
+    """Reviews every configuration as one that deselects too much."""
+
+    def runtimes(self, shared: Any) -> dict[str, Any]:
+        return {}
+
+    def review(self, runtimes: Any) -> dict[str, FilterReview]:
+        return {"prod": FilterReview("deselects too much", ["a pattern matches nothing"])}
+
+
+@pytest.mark.parametrize("allow", [True, False])
+async def test_filters_that_deselect_too_much_need_somebody_who_allows_it(
+    monkeypatch: pytest.MonkeyPatch, *, allow: bool
+) -> None:
+    applied: list[object] = []
+    monkeypatch.setattr(reload, "load", lambda _: "settings")
+    monkeypatch.setattr(reload, "reconfigured", lambda _shared, settings: settings)
+    monkeypatch.setattr(Reloader, "_apply", lambda _self, shared, _runtimes: applied.append(shared))
+    configuration = ActiveConfiguration(
+        Path("config.toml"), cast("Any", None), loaded_at=datetime(2026, 7, 15, tzinfo=UTC)
+    )
+    monkeypatch.setattr(ActiveConfiguration, "find_orphaned", lambda _self: asyncio.sleep(0))
+    runners = cast("Any", _Runners())
+    reloader = Reloader(configuration, runners, Supervisor(cast("Any", None), runners, configuration))
+
+    found = await reloader.reload(allow_prune=allow)
+    again = await reloader.reload()
+
+    assert found.problems == ([] if allow else ["instances.prod: deselects too much"])
+    assert found.notes == ["instances.prod: a pattern matches nothing"]
+    assert applied == (["settings"] if allow else [])
+    assert again.problems, "a permission counts once"
 
 
 def settings(**changes: Any) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from builders import NOW, TEAM_A, TEAM_B, discovery, listing
-from palette_sync.core.model import TENANT_SCOPE, Listing, ScopeStatus
-from palette_sync.core.scopes import held_before, scopes_after, whole
+import pytest
+
+from builders import NOW, TEAM_A, TEAM_B, cluster, discovery, listing, tenant_listing
+from palette_sync.core.model import TENANT_SCOPE, Discovery, Listing, ScopeStatus
+from palette_sync.core.scopes import access_reduced, scopes_after, whole
 
 EARLIER = NOW - timedelta(hours=1)
 REFUSED = Listing(TENANT_SCOPE, TENANT_SCOPE, not_permitted=True)
@@ -50,7 +52,41 @@ def test_a_discovery_is_whole_when_nothing_failed() -> None:
     assert not whole(discovery(projects=None))
 
 
-def test_only_sound_entries_of_a_status_are_believed() -> None:
-    assert held_before({"held": {"a": 1, "b": "x", 3: 4}}) == {"a": 1}
-    assert held_before({"held": []}) == {}
-    assert held_before({}) == {}
+def test_a_listing_that_falls_short_shows_it_and_keeps_its_last_complete_time() -> None:
+    short = replace(listing(TEAM_A, cluster()), short="1 rows instead of the announced 2")
+
+    after = scopes_after({"p-a": ScopeStatus("team-a", EARLIER)}, discovery(short), NOW)
+
+    assert after == {"p-a": ScopeStatus("team-a", EARLIER, "1 rows instead of the announced 2", NOW)}
+    assert not whole(discovery(short))
+
+
+def test_a_project_list_that_falls_short_removes_no_scope() -> None:
+    before = {"p-a": ScopeStatus("team-a", EARLIER), "p-b": ScopeStatus("team-b", EARLIER)}
+    seen = replace(discovery(listing(TEAM_A), projects=(TEAM_A,)), short="1 rows instead of the announced 2")
+
+    assert scopes_after(before, seen, NOW) == {
+        "p-a": ScopeStatus("team-a", NOW),
+        "p-b": ScopeStatus("team-b", EARLIER, "projects: 1 rows instead of the announced 2", NOW),
+    }
+    assert not whole(seen)
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "reduced"),
+    [
+        pytest.param(("p-a", TENANT_SCOPE), discovery(listing(TEAM_A), tenant_listing()), False, id="as before"),
+        pytest.param(("p-a",), discovery(projects=(TEAM_A,)), False, id="deselected, and still visible"),
+        pytest.param(("p-a", "p-b"), discovery(listing(TEAM_A), projects=(TEAM_A,)), True, id="fewer projects"),
+        pytest.param(
+            ("p-b",), replace(discovery(projects=(TEAM_A,)), short="1 of 2"), False, id="a short list of projects"
+        ),
+        pytest.param(("p-a",), discovery(projects=None), False, id="no list of projects"),
+        pytest.param((TENANT_SCOPE,), discovery(REFUSED), True, id="the tenant scope is refused now"),
+        pytest.param(("p-a",), discovery(listing(TEAM_A), REFUSED), False, id="it was never permitted"),
+    ],
+)
+def test_access_is_reduced_when_the_key_sees_less_than_before(
+    before: tuple[str, ...], seen: Discovery, *, reduced: bool
+) -> None:
+    assert access_reduced({scope: ScopeStatus(scope, EARLIER) for scope in before}, seen) is reduced

@@ -37,7 +37,9 @@ def run(config: Path) -> Exit:
                 return Exit.FAILED
         return Exit.OK if outcome is Outcome.STOPPED else Exit.FAILED
 
+    from palette_sync.service.memory_protection import protect_memory
     from palette_sync.telemetry.log_writer import standard_error_in_background
 
+    protect_memory()
     with standard_error_in_background() as writer:
         return run_command(config, work)

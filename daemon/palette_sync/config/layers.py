@@ -5,12 +5,15 @@ Later layers win: 1. the TOML file; 2. secret files in a directory (`PALETTE_SYN
 into every instance, and each `<key>_file` is replaced by the content of its file.
 
 What cannot be read is collected in `problems`, so that all of it is reported at once. No problem contains a value.
+`exposed` collects the keys whose secret file other users of the machine can read.
 """
 
 from __future__ import annotations
 
 import difflib
+import stat
 import tomllib
+from contextlib import suppress
 from copy import deepcopy
 from itertools import takewhile
 from pathlib import Path
@@ -43,6 +46,7 @@ class Layers:
         """Read every layer. Raises ConfigError if the file itself cannot be read."""
         self.path = path
         self.problems: list[str] = []
+        self.exposed: list[str] = []
         self._unread: set[tuple[str, ...]] = set()
         self.file = self._read_toml()
         self._resolve_paths(self.file, path.parent)
@@ -65,6 +69,8 @@ class Layers:
                 self._read_file_key(instance, "api_key", "instances", name)
         self._read_file_key(document.get("redis"), "url", "redis")
         self._read_file_key(document.get("seal"), "keys", "seal")
+        self._check_private_key(document.get("redis"))
+        self._check_inline_secrets()
         return document
 
     def source_of(self, location: Location) -> str:
@@ -171,6 +177,29 @@ class Layers:
             section[key] = text
             self._unread.discard((*table, key))
 
+    def _check_private_key(self, redis: object) -> None:
+        """The Redis client itself reads this file, so only its permissions are looked at here."""
+        given = redis.get("key_file") if isinstance(redis, dict) else None
+        if isinstance(given, str):
+            with suppress(OSError, ValueError):
+                self._note_if_exposed(Path(given), f"{self.source_of(('redis', 'key_file'))}: redis.key_file")
+
+    def _check_inline_secrets(self) -> None:
+        """The configuration file is a secret file itself where it holds secrets."""
+        instances = self.file.get("instances")
+        tables = [self.file.get("defaults"), *(instances.values() if isinstance(instances, dict) else ())]
+        inline = any(isinstance(table, dict) and "api_key" in table for table in tables)
+        seal, redis = self.file.get("seal"), self.file.get("redis")
+        inline |= isinstance(seal, dict) and "keys" in seal
+        inline |= isinstance(redis, dict) and "@" in str(redis.get("url"))
+        if inline:
+            with suppress(OSError):
+                self._note_if_exposed(self.path, f"{self.path}: holds secrets")
+
+    def _note_if_exposed(self, file: Path, where: str) -> None:
+        if readable_by_others(file):
+            self.exposed.append(where)
+
     def _read_secret(self, file: Path, where: str) -> str | None:
         """Return the stripped content, or None after adding a problem.
 
@@ -180,6 +209,7 @@ class Layers:
             with file.open("rb") as stream:
                 content = stream.read(_LARGEST_SECRET + 1)
             if len(content) <= _LARGEST_SECRET:
+                self._note_if_exposed(file, where)
                 return content.decode("utf-8-sig").strip()
             self.problems.append(f"{where}: the file is larger than 64 KiB, too large for a secret; correct the path")
         except OSError as error:
@@ -207,6 +237,16 @@ class Layers:
                     self.problems.append(
                         f"{self.path}: {where}: names the home of an unknown user; write the full path"
                     )
+
+
+def readable_by_others(file: Path) -> bool:
+    """Whether users outside of the file's owner and group can read it: its own mode and that of each folder above.
+
+    Raises OSError.
+    """
+    path = file.resolve()
+    reachable = all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
+    return reachable and bool(path.stat().st_mode & stat.S_IROTH)
 
 
 def closest(name: str, options: Iterable[str]) -> str:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+EXPOSED = "other users of this machine can read the file; take that right away with chmod o-r"
+
+
 def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
     """Read the configuration whose file is `path`. Raises `ConfigError` with every problem found."""
     layers = Layers(path, os.environ if environ is None else environ)
@@ -31,8 +34,11 @@ def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False, include_context=False)
         raise ConfigError(layers.problems + problems_of(details, layers)) from None
+    if settings.service.strict_permissions:
+        layers.problems += [f"{where}: {EXPOSED}" for where in layers.exposed]
     if layers.problems:
         raise ConfigError(layers.problems)
+    settings._exposed_secrets = tuple(layers.exposed)  # noqa: SLF001 - only this function builds settings
     return settings
 
 

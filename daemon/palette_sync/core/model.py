@@ -6,23 +6,29 @@ Pure: nothing here reads a clock, a file or a socket. Times are timezone-aware U
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from palette_sync.core.reasons import Reason
+    from palette_sync.core.ways import Way
 
 MANAGED_BY = "palette-sync"
 SCHEMA = 1
 TENANT_SCOPE = "tenant"
 # Palette's words, as they appear in its rows.
 VIRTUAL_CLOUD_TYPE = "nested"
+# Characters of a cluster's CA as PEM. A record, CA included, stays below the 64 KiB that readers accept.
+LARGEST_CA = 20 * 1024
 RUNNING = "Running"
 GONE = frozenset({"Deleting", "Deleted"})
+# The uids of clusters and projects. Anything else could be mistaken for a separator of the contract's texts.
+UID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 # Foreign times outside these years are invalid: adding any interval to a time inside never leaves the calendar.
 YEARS = range(1000, 9000)
 
@@ -113,7 +119,8 @@ class Cluster:
     `project` is None for tenant-scoped clusters and where Palette did not report it (then `scope` is PROJECT and the
     cluster fails closed). `state` and `health` are Palette's words (`Running`, `Deleting`, ...); `health` may be "".
     `tags` are `key:value` or plain tags, sorted. `permissions` is what the caller may do with this
-    cluster according to the row's annotation, None where the row has none.
+    cluster according to the row's annotation, None where the row has none. `imported`: Palette did not make the
+    cluster, so it has no kubeconfig to offer.
     """
 
     uid: str
@@ -124,11 +131,13 @@ class Cluster:
     health: str = ""
     cloud_type: str = ""
     created_at: datetime | None = None
+    modified_at: datetime | None = None
     tags: tuple[str, ...] = ()
     location: Location = Location()
     virtual: bool = False
     paused: bool = False
     permissions: frozenset[str] | None = None
+    imported: bool = False
 
     @property
     def gone(self) -> bool:
@@ -148,6 +157,14 @@ class Server:
 def ca_data_of(pem: str) -> str:
     """A CA as it is published: base64 of its PEM."""
     return base64.b64encode(pem.encode()).decode()
+
+
+def ca_pem_of(server: Server) -> str:
+    """A published CA as PEM; "" where it cannot be read, or there is none."""
+    try:
+        return base64.b64decode(server.ca_data or "").decode()
+    except ValueError:
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +269,9 @@ class ClusterMemory:
     `verified_at`: last time access was proven. `failures`: in a row. `retry_at`: end of the backoff.
     `generation`: name of the Secret behind the published token. `desired`: fingerprint of the
     configuration that the cluster was last brought in line with. `legacy`: a Secret of another tool that holds a
-    never-expiring token was in the cluster when it was last looked at with enough rights.
+    never-expiring token was in the cluster when it was last looked at with enough rights. `way`: how its API server was
+    reached last, None where that is the way that is tried first. `validity`: the life that was requested for the
+    published token. `recheck_at`: when the token is verified again out of turn.
     """
 
     verified_at: datetime | None = None
@@ -262,6 +281,9 @@ class ClusterMemory:
     desired: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
+    way: Way | None = None
+    validity: timedelta | None = None
+    recheck_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,25 +313,32 @@ class IssuerMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of an instance's snapshot, as it stands in Redis (`{p:i}:head`)."""
+    """The head of an instance's snapshot, as it stands in Redis (`{p:i}:head`).
+
+    `unconfirmed` are the uids of records that the writer has neither seen in Palette nor written itself since it
+    started, sorted. `checked_at` is None where Redis holds no authentic one.
+    """
 
     schema: int
     epoch: int
     version: int
     digest: str
+    credentials_digest: str
     mac: str
     clusters: int
     complete: bool
     changed_at: datetime
-    checked_at: datetime
+    checked_at: datetime | None
+    checked_mac: str
     writer: str
+    unconfirmed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceState:
     """Everything the store holds about one instance, decoded. `head` is None on an empty store.
 
-    `trusted` is False if digest or mac do not match: then neither servers nor credentials may be used.
+    `trusted` is False if count, a digest or the mac does not match: then neither servers nor credentials may be used.
     `problems` name single documents that could not be decoded (their records are missing from `records`).
     """
 
@@ -328,7 +357,8 @@ class InstanceState:
 class Listing:
     """The listing of one scope (a project, or the tenant): rows, or the reason why there are none.
 
-    A failed listing says nothing about its clusters; `clusters` is then empty and must not be read as "none".
+    A failed listing says nothing about its clusters; `clusters` is then empty and must not be read as "none". `short`
+    says how far a listing that ended fell short of its announced total: its rows are good, but others may be missing.
     """
 
     scope: str
@@ -336,17 +366,24 @@ class Listing:
     clusters: tuple[Cluster, ...] = ()
     error: str | None = None
     not_permitted: bool = False
+    short: str | None = None
 
     @property
     def complete(self) -> bool:
-        return self.error is None and not self.not_permitted
+        return self.error is None and self.short is None and not self.not_permitted
+
+    @property
+    def problem(self) -> str | None:
+        """Why the listing cannot be relied on, or None."""
+        return self.error or self.short
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
     """What listing an instance found. `projects` is None if the project list failed (`error`).
 
-    `projects` are all that the key can see; `listings` cover the selected ones and, if asked, the tenant.
+    `projects` are all that the key can see; `listings` cover the selected ones and, if asked, the tenant. `short` says
+    how far the project list fell short of its announced total.
     """
 
     tenant_uid: str
@@ -354,3 +391,4 @@ class Discovery:
     projects: tuple[Project, ...] | None
     listings: tuple[Listing, ...]
     error: str | None = None
+    short: str | None = None

@@ -8,6 +8,7 @@ neither touched nor newly published (invariant 6, docs/architecture.md).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ class Filters:
     exclude_tags: tuple[str, ...] = ()
     exclude_tenant_scoped_clusters: bool = False
     include_virtual: bool = False
+    include_imported: bool = True
 
     def chooses_project(self, project: Project) -> bool:
         names = (project.name, project.uid)
@@ -44,6 +46,8 @@ class Filters:
         """Why the configuration deselects this cluster, or None. Its project must be resolved."""
         if cluster.virtual and not self.include_virtual:
             return Reason.VIRTUAL_EXCLUDED
+        if cluster.imported and not self.include_imported:
+            return Reason.IMPORTED_EXCLUDED
         if cluster.scope is Scope.TENANT:
             if self.exclude_tenant_scoped_clusters:
                 return Reason.TENANT_SCOPE_EXCLUDED
@@ -82,6 +86,18 @@ class CaRule:
         return _matches(cluster, self.project, self.cluster, self.tag)
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterGlobs:
+    """Clusters by globs as in `AuthRule`; without any it matches every cluster."""
+
+    project: str | None = None
+    cluster: str | None = None
+    tag: str | None = None
+
+    def matches(self, cluster: Cluster) -> bool:
+        return _matches(cluster, self.project, self.cluster, self.tag)
+
+
 def _matches(cluster: Cluster, project: str | None, name: str | None, tag: str | None) -> bool:
     of_project = cluster.project.name if cluster.project else ""
     return (
@@ -105,7 +121,11 @@ class Selection:
 
     `chosen`: served. `dropped`: their records are dropped at once, with the reason. `disappeared`: their scope was
     listed completely without them; they pass the prune guard. `unresolved`: left alone, with the reason. `kept`:
-    records whose scope could not be listed; they stay untouched.
+    records whose scope could not be listed; they stay untouched. Among them, the API key may not list the scope of
+    those in `forbidden`.
+
+    `empty` are the scopes that were listed completely and hold no cluster at all, `vanished` the uids of projects that
+    have records and are missing from a complete list of projects.
     """
 
     chosen: Mapping[str, Cluster] = field(default_factory=dict)
@@ -113,6 +133,9 @@ class Selection:
     disappeared: frozenset[str] = frozenset()
     unresolved: Mapping[str, Reason] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
+    forbidden: frozenset[str] = frozenset()
+    empty: frozenset[str] = frozenset()
+    vanished: frozenset[str] = frozenset()
 
 
 def select(discovery: Discovery, records: Mapping[str, ClusterRecord], filters: Filters) -> Selection:
@@ -120,23 +143,79 @@ def select(discovery: Discovery, records: Mapping[str, ClusterRecord], filters: 
     chosen, dropped, unresolved = _judge_clusters(discovery, filters)
     disappeared: set[str] = set()
     kept: set[str] = set()
+    forbidden: set[str] = set()
+    vanished: set[str] = set()
     complete = {listing.scope for listing in discovery.listings if listing.complete}
+    not_permitted = {listing.scope for listing in discovery.listings if listing.not_permitted}
     projects = None if discovery.projects is None else {project.uid: project for project in discovery.projects}
     for uid in records.keys() - chosen.keys() - dropped.keys() - unresolved.keys():
         record = records[uid]
+        scope = record.project.uid if record.project else TENANT_SCOPE if record.scope is Scope.TENANT else ""
         if reason := _deselects_record(record, projects, filters):
             dropped[uid] = reason
-        elif _scope_is_known(record, projects, complete):
+        elif scope in complete:
             disappeared.add(uid)
+        elif record.project is not None and projects is not None and not discovery.short and scope not in projects:
+            disappeared.add(uid)
+            vanished.add(scope)
         else:
             kept.add(uid)
+            if scope in not_permitted:
+                forbidden.add(uid)
     return Selection(
         chosen=chosen,
         dropped={uid: reason for uid, reason in dropped.items() if uid in records},
         disappeared=frozenset(disappeared),
         unresolved=unresolved,
         kept=frozenset(kept),
+        forbidden=frozenset(forbidden),
+        empty=frozenset(one.scope for one in discovery.listings if one.complete and not one.clusters),
+        vanished=frozenset(vanished),
     )
+
+
+def deselected(
+    records: Mapping[str, ClusterRecord], discovery: Discovery | None, filters: Filters
+) -> dict[str, Reason]:
+    """Which published records `filters` would deselect, with the reason. `discovery` is the last one, if any."""
+    listings = discovery.listings if discovery is not None else ()
+    rows = {cluster.uid: cluster for listing in listings for cluster in listing.clusters}
+    known = {project.uid: project for project in (discovery.projects if discovery is not None else None) or ()}
+    found = {}
+    for uid, record in records.items():
+        row = rows.get(uid)
+        resolved = row is not None and (row.scope is Scope.TENANT or row.project is not None)
+        reason = filters.deselects(row) if row is not None and resolved else _deselects_record(record, known, filters)
+        if reason is not None:
+            found[uid] = reason
+    return found
+
+
+def unmatched(filters: Filters, discovery: Discovery) -> list[str]:
+    """One line for each pattern of the filters that matches nothing that Palette has, with what may be meant.
+
+    Nothing is said of patterns while Palette could not be listed completely.
+    """
+    if discovery.projects is None or discovery.short:
+        return []
+    projects = {name for project in discovery.projects for name in (project.name, project.uid)}
+    found = _without_match("include_projects", filters.include_projects, "project", projects)
+    found += _without_match("exclude_projects", filters.exclude_projects, "project", projects)
+    clusters = [cluster for listing in discovery.listings for cluster in listing.clusters]
+    if not clusters or any(one.problem for one in discovery.listings):
+        return found
+    tags = {tag for cluster in clusters for tag in cluster.tags}
+    found += _without_match("include_tags", filters.include_tags, "tag of a listed cluster", tags)
+    return found + _without_match("exclude_tags", filters.exclude_tags, "tag of a listed cluster", tags)
+
+
+def _without_match(key: str, patterns: tuple[str, ...], what: str, names: set[str]) -> list[str]:
+    found = []
+    for pattern in patterns:
+        if not _any_matches((pattern,), names):
+            close = get_close_matches(pattern, sorted(names), n=1)
+            found.append(f'{key}: "{pattern}" matches no {what}' + (f'; is "{close[0]}" meant?' if close else ""))
+    return found
 
 
 def _judge_clusters(
@@ -170,22 +249,14 @@ def _deselects_record(record: ClusterRecord, projects: Mapping[str, Project] | N
     """
     if record.palette.cloud_type.lower() == VIRTUAL_CLOUD_TYPE and not filters.include_virtual:
         return Reason.VIRTUAL_EXCLUDED
+    if record.access.reason is Reason.IMPORTED and not filters.include_imported:
+        return Reason.IMPORTED_EXCLUDED
     if record.scope is Scope.TENANT:
         return Reason.TENANT_SCOPE_EXCLUDED if filters.exclude_tenant_scoped_clusters else None
     if record.project is None:
         return None
     current = (projects or {}).get(record.project.uid, record.project)
     return None if filters.chooses_project(current) else Reason.PROJECT_EXCLUDED
-
-
-def _scope_is_known(record: ClusterRecord, projects: Mapping[str, Project] | None, complete: set[str]) -> bool:
-    if record.scope is Scope.TENANT:
-        return TENANT_SCOPE in complete
-    if record.project is None:
-        return False
-    if record.project.uid in complete:
-        return True
-    return projects is not None and record.project.uid not in projects
 
 
 def _any_matches(patterns: Iterable[str], names: Iterable[str]) -> bool:

@@ -2,13 +2,15 @@
 
 from palette_sync.palette.assets import admin_kubeconfig, kubeconfig, oidc_spec
 from palette_sync.palette.client import PaletteClient, Recorder, Timing
-from palette_sync.palette.discovery import api_key_expiry, discover, user_info
+from palette_sync.palette.discovery import api_key_expiry, discover, permission_names, user_info
 from palette_sync.palette.errors import (
+    FileTooLarge,
     IncompleteListing,
     Malformed,
     NotFound,
     NotPermitted,
     PaletteError,
+    ProjectUnavailable,
     Rejected,
     ServerFailure,
     TenantMismatch,
@@ -18,11 +20,13 @@ from palette_sync.palette.errors import (
     UnusableSettings,
 )
 from palette_sync.palette.limits import DOCUMENTED_RATES, Limits, Rate
+from palette_sync.palette.peek import Peek
 from palette_sync.palette.rows import ApiKeyInfo, OidcSpec, UserInfo
 
 __all__ = [
     "DOCUMENTED_RATES",
     "ApiKeyInfo",
+    "FileTooLarge",
     "IncompleteListing",
     "Limits",
     "Malformed",
@@ -31,6 +35,8 @@ __all__ = [
     "OidcSpec",
     "PaletteClient",
     "PaletteError",
+    "Peek",
+    "ProjectUnavailable",
     "Rate",
     "Recorder",
     "Rejected",
@@ -47,5 +53,6 @@ __all__ = [
     "discover",
     "kubeconfig",
     "oidc_spec",
+    "permission_names",
     "user_info",
 ]

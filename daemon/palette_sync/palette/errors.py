@@ -7,6 +7,7 @@ without the API key: Palette has been seen to echo a bad key (palette-sdk-go, ch
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar
@@ -18,6 +19,8 @@ from palette_sync.http import RequestOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from palette_sync.http import Cause
 
 MESSAGE_LENGTH = 200
 _CODE_LENGTH = 64
@@ -49,9 +52,22 @@ class NotPermitted(PaletteError):
 
 
 class NotFound(PaletteError):
-    """The object does not exist (yet), or this version lacks the path. Not a proof that something was deleted."""
+    """The object does not exist (yet), or this version lacks the path. Not a proof that something was deleted.
+
+    Only the code `ResourceNotFound`, and a 404 without a word as code, mean that.
+    """
 
     outcome = RequestOutcome.NOT_FOUND
+
+
+class ProjectUnavailable(PaletteError):
+    """The project of the request is unknown, or not open to the key's user. Says nothing about the object asked for.
+
+    Palette 4.9.22 and later check the project of every request (its release notes name `ProjectNotFoundInTenant` and
+    `ResourceAccessDenied`).
+    """
+
+    outcome = RequestOutcome.NOT_PERMITTED
 
 
 class TooManyRequests(PaletteError):
@@ -97,13 +113,20 @@ class ServerFailure(PaletteError):
 
 
 class Unreachable(PaletteError):
-    """No complete answer arrived. The cause decides whether a retry may help."""
+    """No complete answer arrived. `cause` says why, and decides whether a retry may help."""
 
     outcome = RequestOutcome.UNREACHABLE
 
-    def __init__(self, message: str, *, retryable: bool) -> None:
+    def __init__(self, message: str, *, retryable: bool, cause: Cause | None = None) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.cause = cause
+
+
+class FileTooLarge(PaletteError):
+    """Palette did answer, but the cluster's file is larger than what is read."""
+
+    outcome = RequestOutcome.MALFORMED
 
 
 class Malformed(PaletteError):
@@ -142,11 +165,11 @@ _BY_CODE: dict[str, type[PaletteError]] = {
     "UnAuthorizedAccess": Unauthorized,
     "OperationForbidden": NotPermitted,
     "ResOperationForbidden": NotPermitted,
-    "ResourceAccessDenied": NotPermitted,
+    "ResourceAccessDenied": ProjectUnavailable,
     "ResourceNotFound": NotFound,
-    "ProjectNotFoundInTenant": NotFound,
     "TooManyRequests": TooManyRequests,
 }
+_OF_A_PROJECT = re.compile(r"Project\w*(NotFound|AccessDenied|Forbidden|Invalid)\w*")
 _BY_STATUS: dict[int, type[PaletteError]] = {
     HTTPStatus.UNAUTHORIZED: Unauthorized,
     HTTPStatus.FORBIDDEN: NotPermitted,
@@ -185,14 +208,24 @@ def error_of(
     elif message := one_line(redact(envelope.message), MESSAGE_LENGTH):
         text += f": {message}"
     kind = _kind_of(status, envelope.code)
+    if kind is NotFound and redact(envelope.message) != envelope.message:
+        kind = Unauthorized  # the key itself is what was not found
     if kind is TooManyRequests or kind is ServerFailure:
         return kind(text, status=status, code=code or None, retry_after=retry_after)
     return kind(text, status=status, code=code or None)
 
 
 def _kind_of(status: int, code: str) -> type[PaletteError]:
+    if status < HTTPStatus.BAD_REQUEST:
+        return Rejected
+    if status == HTTPStatus.UNAUTHORIZED:
+        return Unauthorized  # with any code: a wrong key has been answered with `ResourceNotFound`
+    if known := _BY_CODE.get(code):
+        return known
+    if _OF_A_PROJECT.fullmatch(code):
+        return ProjectUnavailable
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerFailure
-    if status >= HTTPStatus.BAD_REQUEST:
-        return _BY_CODE.get(code) or _BY_STATUS.get(status, Rejected)
-    return Rejected
+    if status == HTTPStatus.NOT_FOUND and code and not code.isdecimal():
+        return Rejected  # a word that is not known: something else than the object may be missing
+    return _BY_STATUS.get(status, Rejected)

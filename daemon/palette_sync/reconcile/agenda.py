@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from palette_sync.core.due import Candidate, Due
     from palette_sync.core.model import ClusterRecord, Discovery, InstanceState
+    from palette_sync.core.prune import Pruning
     from palette_sync.core.select import Selection
     from palette_sync.reconcile.context import PassContext
 
@@ -62,11 +63,17 @@ async def load(context: PassContext) -> Before:
     return Before(state, records, Candidates(context.policy, known, context.rows, now=context.now))
 
 
-async def find_due(context: PassContext, before: Before, discovery: Discovery, selection: Selection) -> Agenda:
-    """Find the clusters on which something is due, each with its opened token."""
+async def find_due(
+    context: PassContext, before: Before, discovery: Discovery, selection: Selection, pruning: Pruning
+) -> Agenda:
+    """Find the clusters on which something is due, each with its opened token.
+
+    A cluster whose drop waits is worked on like one that is listed: it may well be there.
+    """
     options, candidates = context.options, before.candidates
     chosen = [candidates.listed(cluster) async for cluster in in_turns(selection.chosen.values())]
-    kept = [candidates.published(uid) for uid in sorted(selection.kept)]
+    chosen += [candidates.published(uid) for uid in sorted(pruning.absent.keys() - selection.kept)]
+    kept = [candidates.published(uid) for uid in sorted(selection.kept - pruning.drop.keys())]
     if options.known_only:
         chosen, kept = kept, []
     found = candidates.issuers_due(chosen)
@@ -91,6 +98,7 @@ async def find_due(context: PassContext, before: Before, discovery: Discovery, s
 
 def _opened(context: PassContext, candidate: Candidate, due: Due) -> DueCluster:
     token = None
-    if candidate.credential is not None:
-        token = context.ports.open_token(candidate.cluster.uid, candidate.credential.sealed)
+    record = candidate.record
+    if candidate.credential is not None and record is not None and record.server is not None:
+        token = context.ports.open_token(record, candidate.credential)
     return DueCluster(candidate, due, token)

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import format_time
 from palette_sync.core.model import OidcAuth
+from palette_sync.core.prune import absences_to_dict
 from palette_sync.core.scopes import scopes_after, whole
+from palette_sync.core.select import unmatched
+from palette_sync.core.text import one_line
 from palette_sync.reconcile.publish import FinalWrite
 from palette_sync.reconcile.report import PassReport
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from palette_sync.reconcile.fold import PassResult
     from palette_sync.reconcile.issuers import Issuers
 
+MOST_PROBLEMS, LONGEST_PROBLEM = 1000, 2048  # in the status document
+
 
 def final_write(
     context: PassContext,
@@ -33,7 +38,7 @@ def final_write(
     issuers: Issuers,
 ) -> FinalWrite:
     """Return what the end of a pass writes besides clusters."""
-    known_only, state = context.options.known_only, before.state
+    lists, state = context.options.lists, before.state
     living = result.records.keys() | (before.records.keys() - pruning.drop.keys())
     first_whole = whole(discovery) and not result.skipped and not (state.head and state.head.complete)
     auths = [record.auth for uid in living if (record := result.records.get(uid, before.records.get(uid)))]
@@ -41,8 +46,8 @@ def final_write(
         drop=pruning.drop.keys(),
         complete=True if first_whole else None,
         memory=dict.fromkeys(state.memory.keys() - living),
-        scopes={} if known_only else scopes_after(state.scopes, discovery, context.now),
-        issuers={**({} if known_only else _unused(state.issuers, auths)), **issuers.changed},
+        scopes=scopes_after(state.scopes, discovery, context.now) if lists else {},
+        issuers={**(_unused(state.issuers, auths) if lists else {}), **issuers.changed},
         status=_status(context, before, discovery, selection, pruning, result),
     )
 
@@ -60,7 +65,7 @@ def _status(
     pruning: Pruning,
     result: PassResult,
 ) -> dict[str, object]:
-    """The status document, for people. A pass over known clusters leaves what the last listing wrote."""
+    """The status document, for people. A pass without a listing leaves what the last listing wrote."""
     report = report_of(context, before, discovery, selection, pruning, result)
     this_pass = {
         "id": context.pass_id,
@@ -68,12 +73,12 @@ def _status(
         "duration_s": round(report.duration_s, 3),
         "due": report.due,
         "error": report.error or "",
-        "problems": list(report.problems),
+        "problems": [one_line(problem, LONGEST_PROBLEM) for problem in report.problems[:MOST_PROBLEMS]],
     }
     return {
-        "pass": before.state.status.get("pass", this_pass) if context.options.known_only else this_pass,
+        "pass": this_pass if context.options.lists else before.state.status.get("pass", this_pass),
         "access": dict(report.access),
-        "held": dict(pruning.held),
+        "held": absences_to_dict(pruning.absent),
         **context.ports.facts(),
     }
 
@@ -101,9 +106,9 @@ def report_of(
         due=result.due,
         access=result.access,
         changes=context.ledger.changes,
-        problems=tuple(f"{one.name}: {one.error}" for one in discovery.listings if one.error),
-        notes=_notes(before, discovery, selection, result),
-        held=sum(uid in selection.disappeared for uid in pruning.held),
+        problems=problems_of(discovery),
+        notes=_notes(context, before, discovery, selection, result),
+        held=len(pruning.held),
         skipped=result.skipped,
         palette_requests=context.ports.client.requests,
         kube_requests=context.requests.total,
@@ -111,8 +116,17 @@ def report_of(
     )
 
 
-def _notes(before: Before, discovery: Discovery, selection: Selection, result: PassResult) -> tuple[str, ...]:
-    notes = [
+def problems_of(discovery: Discovery) -> tuple[str, ...]:
+    """What could not be listed completely, one line for each scope."""
+    listings = [f"{one.name}: {one.problem}" for one in discovery.listings if one.problem]
+    return (f"projects: {discovery.short}", *listings) if discovery.short else tuple(listings)
+
+
+def _notes(
+    context: PassContext, before: Before, discovery: Discovery, selection: Selection, result: PassResult
+) -> tuple[str, ...]:
+    notes = unmatched(context.policy.filters, discovery)
+    notes += [
         "the API key may not list tenant-scoped clusters (NotPermitted)"
         for listing in discovery.listings
         if listing.not_permitted

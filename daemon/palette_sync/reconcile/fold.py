@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from palette_sync.core.due import Candidate
     from palette_sync.core.model import ClusterRecord
+    from palette_sync.core.prune import Pruning
     from palette_sync.core.select import Selection
     from palette_sync.fanout import Outcome
     from palette_sync.reconcile.agenda import Agenda, Before
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PassResult:
-    """The records after a pass, by uid. `kept` are those whose scope could not be listed and that nobody worked on.
+    """The records after a pass, by uid. `kept` are those that were not listed now and that nobody worked on.
 
     `skipped` of the `due` clusters were not worked on.
     """
@@ -54,12 +55,19 @@ class Folding:
     published any longer, whatever came of its replacement (invariant 3, docs/architecture.md).
     """
 
-    def __init__(self, context: PassContext, before: Before, selection: Selection, names: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        context: PassContext,
+        before: Before,
+        selection: Selection,
+        pruning: Pruning,
+        names: Mapping[str, str],
+    ) -> None:
         self.skipped = 0
         self.proven_dead: set[str] = set()
         self._context = context
         self._before = before
-        self._selection = selection
+        self._unlisted = (selection.kept | pruning.absent.keys()) - pruning.drop.keys()
         self._names = names
         self._records: dict[str, ClusterRecord] = {}
 
@@ -82,7 +90,8 @@ class Folding:
             candidate.memory,
             verdict,
             key=candidate.key,
-            desired=candidate.desired,
+            # By the new record: a cluster that waits for a token of a cloud from now on is not due because of that.
+            desired=self._context.policy.with_cloud(candidate.desired, candidate.cluster, record),
             now=self._context.now,
             expires_at=candidate.credential.expires_at if candidate.credential and not revoked else None,
         )
@@ -111,7 +120,7 @@ class Folding:
             self._context.ledger.changed(palette_change(published, record))
 
     def result(self, *, due: int) -> PassResult:
-        kept = {uid: self._before.records[uid] for uid in self._selection.kept if uid not in self._records}
+        kept = {uid: self._before.records[uid] for uid in self._unlisted if uid not in self._records}
         return PassResult(self._records, kept, due, self.skipped)
 
     def _record(self, candidate: Candidate, result: ClusterResult | None, *, alive: bool) -> ClusterRecord:
@@ -126,7 +135,7 @@ class Folding:
             presentation=self._context.policy.presentation,
             now=self._context.now,
         )
-        if uid in self._selection.kept and previous is not None:
+        if uid in self._unlisted and previous is not None:
             # It was not listed now: what Palette reports of it stays as it was published.
             return replace(record, title=previous.title, dashboard_url=previous.dashboard_url)
         return record

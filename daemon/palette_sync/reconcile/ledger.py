@@ -11,15 +11,14 @@ import structlog
 
 from palette_sync.core.documents import format_time
 from palette_sync.core.reasons import Reason
-from palette_sync.reconcile.report import Effect, change_of, held_of, project_of
+from palette_sync.reconcile.report import Effect, absence_of, change_of, project_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from palette_sync.core.model import ClusterRecord
     from palette_sync.core.prune import Pruning
-    from palette_sync.core.select import Selection
     from palette_sync.reconcile.cluster import ClusterResult, DueCluster
     from palette_sync.reconcile.report import Change
 
@@ -48,6 +47,7 @@ class Ledger:
         change = change_of(before, after, worked=worked, due=item.due, dry_run=self._dry_run)
         if change is not None:
             self.changed(change)
+        self.left(after, worked.left)
         if worked.credential is not None:
             self._log.info(
                 "token_issued",
@@ -56,6 +56,18 @@ class Ledger:
                 reason=item.due.reason,
                 expires_at=_time(worked.credential.expires_at),
                 renew_at=_time(worked.credential.renew_at),
+            )
+
+    def left(self, record: ClusterRecord, message: str) -> None:
+        """A token of a cluster that is not served with a service account any more lives on, as `message` says."""
+        if message:
+            self._log.warning(
+                "token_left",
+                project=project_of(record),
+                cluster=record.uid,
+                name=record.name,
+                reason=Reason.TOKEN_LEFT,
+                message=message,
             )
 
     def changed(self, change: Change) -> None:
@@ -77,13 +89,27 @@ class Ledger:
         else:
             self._log.info("cluster_changed", **fields)
 
-    def held(self, records: Mapping[str, ClusterRecord], pruning: Pruning, selection: Selection) -> None:
-        """The prune guard holds records whose cluster disappeared. `records` are all that are published."""
-        held = {uid: records[uid] for uid in sorted(pruning.held.keys() & selection.disappeared)}
-        self._changes += [held_of(record, pruning.held[uid]) for uid, record in held.items()]
-        if held and not self._dry_run:
-            names = sorted(record.name for record in held.values())[:MOST_NAMES]
-            self._log.warning("prune_held", held=len(held), of=len(records), names=names, reason=Reason.PRUNE_HELD)
+    def absent(self, records: Mapping[str, ClusterRecord], pruning: Pruning) -> None:
+        """The prune guard keeps records whose cluster is not listed. `records` are all that are published."""
+        self._changes += [absence_of(records[uid], one) for uid, one in sorted(pruning.absent.items())]
+        if pruning.held and not self._dry_run:
+            held = [pruning.absent[uid] for uid in pruning.held]
+            names = sorted(records[uid].name for uid in pruning.held)[:MOST_NAMES]
+            lost = any(one.reason is Reason.ACCESS_LOST for one in held)
+            self._log.warning(
+                "prune_held",
+                held=len(held),
+                of=len(records),
+                names=names,
+                since=_first(one.since for one in held),
+                until=_first(one.until for one in held),
+                reason=Reason.ACCESS_LOST if lost else Reason.PRUNE_HELD,
+                message=held[0].message,
+            )
+
+
+def _first(moments: Iterable[datetime | None]) -> str:
+    return _time(min((one for one in moments if one is not None), default=None))
 
 
 def _time(moment: datetime | None) -> str:

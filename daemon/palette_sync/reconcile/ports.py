@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Secret
+    from palette_sync.cloud import CloudTokens
+    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Discovery, SealedCredential, Secret
+    from palette_sync.core.network import NetworkPolicy
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.names import NameBook
@@ -43,21 +45,27 @@ class Stop:
 class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
-    `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
-    clusters in flight. `facts` go into the status document. `kube_recorder` receives each request to a cluster: its
-    operation and its outcome. Once `stopping` is set no more clusters are admitted; once `late` is set those still at
-    work are cancelled. Either way what was issued is published before the pass ends; if the store fails, `keep`
-    receives the rest.
+    `cloud` gets tokens of clouds for the clusters that need one.
+
+    `open_token` returns the token of a cluster's credential, or None where it does not open. `concurrency` bounds the
+    clusters in flight. `owner` is the configured owner id, "" = the one that Redis holds. `network` says to which
+    addresses of clusters and issuers they may connect. `facts` go into the status document. `kube_recorder` receives
+    each request to a cluster: its operation and its outcome. Once `stopping` is set no more clusters are admitted; once
+    `late` is set those still at work are cancelled. Either way what was issued is published before the pass ends; if
+    the store fails, `keep` receives the rest. `seen` receives each
+    discovery that listed Palette.
     """
 
     policy: InstancePolicy
     client: PaletteClient
     store: Store
     publisher: Publisher | None
-    open_token: Callable[[str, str], Secret | None]
+    open_token: Callable[[ClusterRecord, SealedCredential], Secret | None]
     names: NameBook
+    cloud: CloudTokens
     clock: Callable[[], datetime]
     concurrency: int
+    network: NetworkPolicy
     may_issue: Callable[[], bool] = lambda: True
     facts: Callable[[], Mapping[str, object]] = dict
     kube_recorder: Callable[[str, str], None] = lambda _api, _outcome: None
@@ -65,15 +73,26 @@ class Ports:
     late: asyncio.Event | None = None
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
     keep: Callable[[Unpublished], None] = lambda _unpublished: None
+    owner: str = ""
+    seen: Callable[[Discovery], None] = lambda _discovery: None
 
 
 @dataclass(frozen=True, slots=True)
 class PassOptions:
     """Options of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: skip the prune guard.
 
-    `known_only`: work on what is due among the published clusters, without listing Palette.
+    `known_only`: work on what is due among the published clusters, without listing Palette. `scheduled`: the listing
+    counts for the prune guard; one that a person asked for does not. `peeked`: work on these rows, which a peek found,
+    without listing Palette.
     """
 
     resync: bool = False
     allow_prune: bool = False
     known_only: bool = False
+    scheduled: bool = False
+    peeked: Discovery | None = None
+
+    @property
+    def lists(self) -> bool:
+        """Whether the pass lists Palette."""
+        return not self.known_only and self.peeked is None

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from palette_sync.core.documents import format_time
 from palette_sync.core.fold import AccessFailed
-from palette_sync.core.prune import PASSES
+from palette_sync.core.model import AccessState
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from palette_sync.core.due import Due
     from palette_sync.core.model import ClusterRecord
     from palette_sync.core.plan import Action
+    from palette_sync.core.prune import Absence
     from palette_sync.reconcile.cluster import ClusterResult
 
 
@@ -76,6 +78,17 @@ class PassReport:
     error: str | None = None
 
     @property
+    def all_well(self) -> bool:
+        """Whether this pass failed nowhere, and leaves no cluster without access and no prune held."""
+        lacking = self.access.get(AccessState.FAILED, 0) + self.access.get(AccessState.DEGRADED, 0)
+        return not (self.failed or self.held or lacking)
+
+    @property
+    def changed(self) -> int:
+        """Clusters whose record or credential changed; what failed or is held back is no change."""
+        return sum(bool(set(one.effects) - {Effect.FAILED, Effect.HELD}) for one in self.changes)
+
+    @property
     def failed(self) -> bool:
         return bool(self.error or self.problems or self.skipped) or any(
             Effect.FAILED in change.effects for change in self.changes
@@ -101,13 +114,16 @@ def change_of(
     if not effects:
         return None
     failed = worked.verdict if isinstance(worked.verdict, AccessFailed) else None
+    reason, message = (failed.reason, failed.message) if failed else (due.reason, due.message)
+    if worked.left:
+        reason, message = Reason.TOKEN_LEFT, worked.left
     return Change(
         uid=after.uid,
         name=after.name,
         project=project_of(after),
         effects=tuple(effects),
-        reason=failed.reason if failed else due.reason,
-        message=failed.message if failed else due.message,
+        reason=reason,
+        message=message,
         actions=worked.actions,
         duration_s=worked.duration_s,
     )
@@ -119,24 +135,30 @@ def palette_change(before: ClusterRecord | None, after: ClusterRecord) -> Change
         return Change(
             after.uid, after.name, project_of(after), (Effect.PUBLISHED,), after.access.reason, after.access.message
         )
+    access = after.access
+    if (before.access.state, before.access.reason) != (access.state, access.reason):
+        # Not what Palette reports, but for example a token that has lapsed.
+        return Change(after.uid, after.name, project_of(after), (Effect.UPDATED,), access.reason, access.message)
     return Change(
         after.uid, after.name, project_of(after), (Effect.UPDATED,), Reason.PALETTE_CHANGED, _difference(before, after)
     )
 
 
-def drop_of(record: ClusterRecord, reason: Reason) -> Change:
-    return Change(record.uid, record.name, project_of(record), (Effect.DROPPED,), reason, _DROPPED.get(reason, ""))
+def drop_of(record: ClusterRecord, reason: Reason, *, left: str = "") -> Change:
+    """`left` says that a token of the cluster lives on; "" where none does."""
+    message = "; ".join(filter(None, (_DROPPED.get(reason, ""), left)))
+    return Change(record.uid, record.name, project_of(record), (Effect.DROPPED,), reason, message)
 
 
-def held_of(record: ClusterRecord, passes: int) -> Change:
-    return Change(
-        record.uid,
-        record.name,
-        project_of(record),
-        (Effect.HELD,),
-        Reason.PRUNE_HELD,
-        f"missed by {passes} of {PASSES} passes; --allow-prune drops it now",
-    )
+def absence_of(record: ClusterRecord, absence: Absence) -> Change:
+    """The record stays for the time being although Palette does not list its cluster."""
+    when = f"since {format_time(absence.since)}"
+    if absence.counted_from is None:
+        when += ", to be confirmed by scheduled listings"
+    else:
+        when += f", dropped from {format_time(absence.until)}" if absence.until else ", never dropped by itself"
+    message = f"{absence.message}; {when}; --allow-prune drops it now"
+    return Change(record.uid, record.name, project_of(record), (Effect.HELD,), absence.reason, message)
 
 
 _DROPPED = {
@@ -148,6 +170,7 @@ _DROPPED = {
     Reason.TAG_NOT_INCLUDED: "no included tag",
     Reason.TENANT_SCOPE_EXCLUDED: "tenant-scoped clusters are excluded",
     Reason.VIRTUAL_EXCLUDED: "virtual clusters are excluded",
+    Reason.IMPORTED_EXCLUDED: "imported clusters are excluded",
 }
 
 

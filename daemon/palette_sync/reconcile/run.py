@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from palette_sync import palette
 from palette_sync.core.model import Discovery
-from palette_sync.core.prune import prune
-from palette_sync.core.scopes import held_before
+from palette_sync.core.prune import absences_of, prune
+from palette_sync.core.scopes import access_reduced
 from palette_sync.core.select import select
 from palette_sync.events import unless
 from palette_sync.reconcile.agenda import find_due, load
@@ -19,12 +19,14 @@ from palette_sync.reconcile.context import PassContext
 from palette_sync.reconcile.finish import final_write, report_of
 from palette_sync.reconcile.fold import Folding
 from palette_sync.reconcile.issuers import Issuers
+from palette_sync.reconcile.leave import leave
 from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.report import drop_of
 from palette_sync.reconcile.work import work_on
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
+    from palette_sync.core.prune import Pruning
     from palette_sync.core.select import Selection
     from palette_sync.reconcile.agenda import Before
     from palette_sync.reconcile.ports import Ports, Rows
@@ -42,23 +44,32 @@ async def run_pass(
     context = PassContext.begin(ports, pass_id, options or PassOptions(), rows or {})
     before = await load(context)
     discovery = await discover(context)
+    if context.ports.publisher is not None and not context.options.known_only:
+        context.ports.publisher.listing_tried([one.uid for part in discovery.listings for one in part.clusters])
     selection = select(discovery, before.records, context.policy.filters)
-    names = await assign_names(context, before, selection)
-    agenda = await find_due(context, before, discovery, selection)
-    folding = Folding(context, before, selection, names)
-    issuers = Issuers(before.state.issuers, now=context.now, refresh_interval=context.policy.oidc.refresh_interval)
+    pruning = prune(
+        selection,
+        before.records,
+        absences_of(before.state.status),
+        now=context.now,
+        guard=context.policy.guard,
+        scheduled=context.options.scheduled,
+        access_reduced=access_reduced(before.state.scopes, discovery),
+        allow=context.options.allow_prune,
+    )
+    names = await assign_names(context, before, selection, pruning)
+    agenda = await find_due(context, before, discovery, selection, pruning)
+    folding = Folding(context, before, selection, pruning, names)
+    issuers = Issuers(before.state.issuers, now=context.now, policy=context.policy.oidc, network=ports.network)
     try:
         await work_on(context, agenda.due, issuers, folding)
         await folding.fold_untouched(agenda)
-        pruning = prune(
-            selection,
-            total=len(before.records),
-            missed=held_before(before.state.status),
-            allow=context.options.allow_prune,
-        )
+        left = {one.uid: one.message for one in await leave(context, before, pruning.drop, issuers)}
         for uid, reason in pruning.drop.items():
-            context.ledger.changed(drop_of(before.records[uid], reason))
-        context.ledger.held(before.records, pruning, selection)
+            context.ledger.changed(drop_of(before.records[uid], reason, left=left.get(uid, "")))
+            context.ledger.left(before.records[uid], left.get(uid, ""))
+        if context.options.lists:
+            context.ledger.absent(before.records, pruning)
         result = folding.result(due=len(agenda.due))
         if context.publishing is not None:
             await context.publishing.finish(
@@ -67,11 +78,13 @@ async def run_pass(
     except StoreError:
         context.keep_unpublished()
         raise
-    return report_of(context, before, discovery, selection, pruning, result), rows_after(context, selection)
+    return report_of(context, before, discovery, selection, pruning, result), rows_after(context, selection, pruning)
 
 
 async def discover(context: PassContext) -> Discovery:
     """List Palette. An error of Palette is a discovery without projects. Raises Interrupted."""
+    if context.options.peeked is not None:
+        return context.options.peeked
     if context.options.known_only:
         return Discovery("", "", projects=None, listings=())
     context.ports.progress("listing Palette", 0, 0)
@@ -85,12 +98,15 @@ async def discover(context: PassContext) -> Discovery:
     )
     try:
         # A listing may be cancelled at any time: it changes nothing.
-        return await unless(context.ports.stopping, listing, name=f"listing:{context.instance}")
+        found = await unless(context.ports.stopping, listing, name=f"listing:{context.instance}")
     except palette.PaletteError as error:
         return Discovery("", "", projects=None, listings=(), error=str(error))
+    if found.projects is not None:
+        context.ports.seen(found)
+    return found
 
 
-async def assign_names(context: PassContext, before: Before, selection: Selection) -> dict[str, str]:
+async def assign_names(context: PassContext, before: Before, selection: Selection, pruning: Pruning) -> dict[str, str]:
     """Return the name of every cluster that this pass may publish, by uid."""
     names = await context.ports.names.assign(
         context.ports.store,
@@ -99,10 +115,10 @@ async def assign_names(context: PassContext, before: Before, selection: Selectio
         clusters=selection.chosen.values(),
         published={uid: record.name for uid, record in before.records.items()},
     )
-    return {**names, **{uid: before.records[uid].name for uid in selection.kept}}
+    return {**names, **{uid: before.records[uid].name for uid in selection.kept | pruning.absent.keys()}}
 
 
-def rows_after(context: PassContext, selection: Selection) -> Rows:
+def rows_after(context: PassContext, selection: Selection, pruning: Pruning) -> Rows:
     """Return the clusters as Palette listed them last, for the next pass."""
-    kept = {uid: row for uid, row in context.rows.items() if uid in selection.kept}
+    kept = {uid: row for uid, row in context.rows.items() if uid in selection.kept or uid in pruning.absent}
     return {**kept, **selection.chosen}

@@ -6,19 +6,22 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from palette_sync.core.ways import Way
 from palette_sync.fanout import fan_out
 from palette_sync.reconcile.cluster import ClusterWorker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
 
+    from palette_sync.core.policy import InstancePolicy
     from palette_sync.fanout import Outcome
     from palette_sync.reconcile.cluster import ClusterResult, DueCluster
     from palette_sync.reconcile.context import PassContext
     from palette_sync.reconcile.fold import Folding
     from palette_sync.reconcile.issuers import Issuers
 
-UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may take, waiting for its limits included
+# Seconds that Palette's calls and a token of a cloud may take for one cluster, waiting for Palette's limits included.
+UNIT_TIMEOUT = 150.0
 
 
 async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issuers, folding: Folding) -> None:
@@ -26,6 +29,7 @@ async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issu
     if not due:
         return
     ports, done = context.ports, 0
+    worker = worker_of(context, issuers, folding.proven_dead, await context.owned_policy())
 
     def on_done(outcome: Outcome[DueCluster, ClusterResult]) -> None:
         nonlocal done
@@ -39,10 +43,10 @@ async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issu
             group.create_task(context.publishing.run(), name=f"publish:{context.instance}")
         work = fan_out(
             due,
-            _worker(context, issuers, folding.proven_dead),
+            worker,
             # Twice the slots: half may wait for Palette's rate limit while the others work.
             limit=asyncio.Semaphore(2 * ports.concurrency),
-            timeout=UNIT_TIMEOUT + context.policy.cluster_timeout.total_seconds(),
+            timeout=UNIT_TIMEOUT + len(Way) * context.policy.cluster_timeout.total_seconds(),
             stopping=ports.stopping,
             done=on_done,
             name=f"cluster:{context.instance}",
@@ -55,10 +59,11 @@ async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issu
                 context.publishing.close()
 
 
-def _worker(context: PassContext, issuers: Issuers, proven_dead: set[str]) -> ClusterWorker:
+def worker_of(context: PassContext, issuers: Issuers, proven_dead: set[str], policy: InstancePolicy) -> ClusterWorker:
     return ClusterWorker(
-        policy=context.policy,
+        policy=policy,
         client=context.ports.client,
+        cloud=context.ports.cloud,
         issuers=issuers,
         slots=asyncio.Semaphore(context.ports.concurrency),
         may_issue=context.may_issue,

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from palette_sync.core.candidates import Candidates
+from palette_sync.core.prune import FilterReview, review
 from palette_sync.core.reasons import Reason
 from palette_sync.events import Interrupted, in_turns, unless, wait_any
-from palette_sync.reconcile.ports import Stop
+from palette_sync.palette import Peek
+from palette_sync.reconcile.ports import PassOptions, Stop
 from palette_sync.reconcile.run import run_pass
 from palette_sync.runner.api_key import KeyWatch
 from palette_sync.runner.last_published import LastPublished
@@ -30,9 +32,10 @@ from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, V
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from palette_sync.core.model import InstanceState
+    from palette_sync.core.model import Discovery, InstanceState
+    from palette_sync.core.select import Filters
     from palette_sync.palette import PaletteClient
-    from palette_sync.reconcile.ports import PassOptions, Rows, Unpublished
+    from palette_sync.reconcile.ports import Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner.runtime import InstanceRuntime
     from palette_sync.store.redis import Publisher
@@ -56,6 +59,10 @@ class Observer(Protocol):
 
     def pass_failed(self, instance: str, reason: Reason) -> None:
         """A pass ended without a report."""
+        ...
+
+    def store_failed(self, instance: str) -> None:
+        """Redis could not be used."""
         ...
 
     def status_changed(self, runner: Runner) -> None: ...
@@ -86,6 +93,8 @@ class Runner:
         self._publisher: Publisher | None = None
         self._last_published = LastPublished(self.instance)
         self._rows: Rows = {}
+        self._discovery: Discovery | None = None
+        self._peek = Peek()
         self._former_lease: Lease | None = None
         self._retries = 0
         self._store_failures = 0
@@ -104,6 +113,21 @@ class Runner:
         if at_once:
             self._publisher = None
             self.mailbox.put(PassRequest(listing=True, key=True))
+
+    @property
+    def last_state(self) -> InstanceState | None:
+        """What is published, as far as this process has read or written it; None before that."""
+        return self._last_published.state
+
+    @property
+    def filters(self) -> Filters:
+        """The filters in force."""
+        return self._runtime.policy.filters
+
+    def review(self, filters: Filters) -> FilterReview:
+        """What other filters would mean, as far as is known from the last listing and what is published."""
+        state = self._last_published.state
+        return review(filters, state.records if state is not None else {}, self._discovery)
 
     def stop(self) -> None:
         """Admit no more clusters. `run` returns once those at work are finished and published."""
@@ -135,6 +159,7 @@ class Runner:
                 ttl=runtime.lease_ttl,
                 holder=runtime.holder,
                 former=self._former_lease,
+                sealer=runtime.sealer,
             )
             self._former_lease = lease
             async with lease:
@@ -170,6 +195,7 @@ class Runner:
         """Redis fails: log it once, keep what is known, and try again after a pause that grows."""
         pause = STORE_PAUSES[min(self._store_failures, len(STORE_PAUSES) - 1)]
         self._store_failures += 1
+        self._observer.store_failed(self.instance)
         if self._store_failures == 1:
             log.warning("store_away", instance=self.instance, reason=str(error))
         self._set_state(RunnerState.STORELESS, str(error))
@@ -201,7 +227,9 @@ class Runner:
         Raises Interrupted, StoreError; VersionConflict if a new epoch is needed.
         """
         runtime = self._runtime
-        reading = runtime.store.publisher(self.instance, epoch=lease.epoch, writer=runtime.holder)
+        reading = runtime.store.publisher(
+            self.instance, epoch=lease.epoch, writer=runtime.holder, life=self._last_published.life
+        )
         publisher = await unless(self._stopping, reading, name=f"read:{self.instance}")
         await self._last_published.restore(publisher, epoch=lease.epoch, sealer=runtime.sealer, now=self._clock())
         self._publisher = publisher
@@ -229,7 +257,7 @@ class Runner:
         except Exception as error:  # a bug in a pass must not end the daemon
             log.exception("pass_failed", instance=self.instance, reason=Reason.INTERNAL_ERROR)
             self._publisher = None
-            self.status.error = f"{type(error).__name__}; the log has the traceback"
+            self.status.fail(f"{type(error).__name__}; the log has the traceback", now=self._clock())
             self._observer.pass_failed(self.instance, Reason.INTERNAL_ERROR)
             for answer in request.answers:
                 answer.cancel()
@@ -250,8 +278,10 @@ class Runner:
     async def _pass(self, request: PassRequest, lease: Lease) -> bool:
         """Returns whether clusters that were due were skipped."""
         skipped = False
-        options, publisher = request.options, self._publisher
-        listing = options is not None and not options.known_only
+        options, publisher = await self._look(request), self._publisher
+        if options is None and not request.key:
+            return skipped
+        listing = options is not None and options.lists
         if listing:
             self.status.attempted_at = self._clock()
             self._observer.status_changed(self)
@@ -265,6 +295,10 @@ class Runner:
                 report = await self._run_pass(client, publisher, options, lease)
                 skipped = report.skipped > 0
                 await self._finished(report, publisher, listed=listing)
+                if options.peeked is not None:
+                    self._peek.learn(options.peeked)
+                    if request.known:  # that pass did not work on all known clusters
+                        self.mailbox.nudge()
                 for answer in request.answers:
                     if not answer.done():
                         answer.set_result(report)
@@ -274,6 +308,29 @@ class Runner:
                 status = {**publisher.state.status, **self._key.facts()}
                 await publisher.write_unversioned(now=self._clock(), status=status)
         return skipped
+
+    async def _look(self, request: PassRequest) -> PassOptions | None:
+        """Return the options of the pass that the request asks for; None if there is nothing to do.
+
+        A peek that found nothing costs one request to Palette, and no pass. The first pass of a life is a listing.
+        """
+        options = request.options
+        if options is not None and not self._last_published.life.listed:
+            return replace(options, known_only=False)
+        if not request.peek or (options is not None and options.lists):
+            return options
+        filters = self._runtime.policy.filters
+        async with self._runtime.open_client() as client:
+            look = self._peek.look(
+                client,
+                choose=filters.chooses_project,
+                tenant_scope=not filters.exclude_tenant_scoped_clusters,
+                include_virtual=filters.include_virtual,
+            )
+            found = await unless(self._stopping, look, name=f"peek:{self.instance}")
+        if found is None:
+            return options
+        return PassOptions(peeked=found) if self._last_published.life.listed else PassOptions()
 
     async def _run_pass(
         self, client: PaletteClient, publisher: Publisher, options: PassOptions, lease: Lease
@@ -288,21 +345,29 @@ class Runner:
             facts=self._key.facts,
             clock=self._clock,
             keep=unpublished.append,
+            seen=self._note_discovery,
         )
         try:
             report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows)
         finally:
             self._last_published.remember(publisher)  # also what was published before the pass failed
-            self._last_published.add_unpublished(unpublished, epoch=lease.epoch, sealer=runtime.sealer)
+            self._last_published.add_unpublished(
+                unpublished, prefix=runtime.store.keys.prefix, epoch=lease.epoch, sealer=runtime.sealer
+            )
+        await self._last_published.reseal(publisher, sealer=runtime.sealer, now=self._clock())
         return report
+
+    def _note_discovery(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+        self._peek.learn(discovery)
 
     async def _finished(self, report: PassReport, publisher: Publisher, *, listed: bool) -> None:
         status = self.status
         status.passes += 1
         if self._retries:
-            status.error = None  # passes work again
+            status.fail(None, now=self._clock())  # passes work again
         if listed:
-            status.error, status.held = report.error, report.held
+            status.fail(report.error, now=report.started_at)
             if report.error is None:
                 status.succeeded_at = self._clock()
         self._pause = SHORTEST_PAUSE if listed or report.due else min(2 * self._pause, LONGEST_PAUSE)
@@ -326,7 +391,7 @@ class Runner:
     # -- waiting ----------------------------------------------------------------------------------------------------
 
     def _set_state(self, state: RunnerState, detail: str = "") -> None:
-        self.status.state, self.status.detail = state, detail
+        self.status.enter(state, detail, now=self._clock())
         self._observer.status_changed(self)
 
     async def _rest(self, seconds: float) -> None:

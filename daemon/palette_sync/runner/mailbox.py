@@ -15,15 +15,19 @@ ReportFuture = asyncio.Future[PassReport]
 class PassRequest:
     """What a runner is asked to do next.
 
-    `listing`: list Palette. `known`: work on known clusters that may be due. `resync`: verify every cluster.
-    `allow_prune`: drop without the prune guard. `key`: look up when the API key expires. `answers` get the report.
+    `listing`: list Palette. `scheduled`: because its time has come, so that the listing counts for the prune guard.
+    `peek`: look for what changed since the last listing. `known`: work on known clusters that may be due. `resync`:
+    verify every cluster. `allow_prune`: drop without the prune guard. `key`: look up when the API key expires.
+    `answers` get the report.
     """
 
     listing: bool = False
+    scheduled: bool = False
     known: bool = False
     resync: bool = False
     allow_prune: bool = False
     key: bool = False
+    peek: bool = False
     answers: tuple[ReportFuture, ...] = ()
 
     @property
@@ -32,15 +36,19 @@ class PassRequest:
         lists = self.listing or self.resync or self.allow_prune
         if not (lists or self.known):
             return None
-        return PassOptions(resync=self.resync, allow_prune=self.allow_prune, known_only=not lists)
+        return PassOptions(
+            resync=self.resync, allow_prune=self.allow_prune, known_only=not lists, scheduled=self.scheduled
+        )
 
     def join(self, other: PassRequest) -> PassRequest:
         return PassRequest(
             listing=self.listing or other.listing,
+            scheduled=self.scheduled or other.scheduled,
             known=self.known or other.known,
             resync=self.resync or other.resync,
             allow_prune=self.allow_prune or other.allow_prune,
             key=self.key or other.key,
+            peek=self.peek or other.peek,
             answers=self.answers + other.answers,
         )
 
@@ -61,12 +69,16 @@ class Mailbox:
         return self._pending
 
     def tick(self) -> None:
-        """Ask for a listing of Palette."""
-        self.put(PassRequest(listing=True))
+        """Ask for a listing of Palette, because its time has come."""
+        self.put(PassRequest(listing=True, scheduled=True))
 
     def nudge(self) -> None:
         """Ask for a pass over the known clusters, one of which may be due."""
         self.put(PassRequest(known=True))
+
+    def peek(self) -> None:
+        """Ask for a look at what changed in Palette since the last listing."""
+        self.put(PassRequest(peek=True))
 
     def check_key(self) -> None:
         """Ask for a look at the expiry of the API key."""

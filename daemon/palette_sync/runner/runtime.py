@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from palette_sync.core.model import Discovery
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.ports import Ports, Stop, Unpublished
@@ -29,6 +30,7 @@ class PortsFactory(Protocol):
         facts: Callable[[], Mapping[str, object]],
         clock: Callable[[], datetime],
         keep: Callable[[Unpublished], None],
+        seen: Callable[[Discovery], None],
     ) -> Ports: ...
 
 

@@ -97,6 +97,12 @@ class Clock:
         elif self._scheduler.get_job(name) is not None:
             self._scheduler.remove_job(name)
 
+    def cancel(self, name: str) -> None:
+        """Remove a job, if there is one of that name."""
+        self._restarts.pop(name, None)
+        if self._scheduler.get_job(name) is not None:
+            self._scheduler.remove_job(name)
+
     def remove(self, instance: str) -> None:
         """Remove every job of an instance."""
         suffix = f":{instance}"
@@ -109,6 +115,11 @@ class Clock:
     def pause(self) -> None:
         """Stop ticking; a drain has begun."""
         self._scheduler.pause()
+
+    def next_run(self, name: str) -> datetime | None:
+        """When a job ticks next; None if there is no such job, or it does not tick any more."""
+        job = self._scheduler.get_job(name)
+        return getattr(job, "next_run_time", None)
 
     def next_runs(self) -> dict[str, str]:
         """When each job ticks next, for the dump of the state."""

@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.instance import Shared
     from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.service.reload import Reloaded
     from palette_sync.service.systemd import Notifier
     from palette_sync.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
+
+ORPHANED_CHECK = 600.0  # seconds between two looks for orphaned instances
 
 
 class Outcome(Enum):
@@ -73,6 +76,7 @@ class Daemon:
             await self._open_endpoint(stack)
             for name in self.shared.settings.instances:
                 self._metrics.leading(name, False)
+            self._configuration.log_exposed_secrets()
             self._collector.start()
             await stack.enter_async_context(self._clock)
             stack.enter_context(
@@ -96,9 +100,9 @@ class Daemon:
         return Outcome.CRASHED if crashed else Outcome.STOPPED
 
     async def _open_endpoint(self, stack: AsyncExitStack) -> None:
-        listen = self.shared.settings.http.listen
-        if listen:
-            endpoint = await stack.enter_async_context(Endpoint(listen, self._health))
+        http = self.shared.settings.http
+        if http.listen:
+            endpoint = await stack.enter_async_context(Endpoint(http.listen, self._health, hosts=http.hosts))
             log.info("endpoint_open", url=endpoint.url)
 
     def _start_side_tasks(self) -> list[asyncio.Task[None]]:
@@ -112,8 +116,11 @@ class Daemon:
         return [self._tasks.start(one, name=name) for name, one in work.items()]
 
     async def _become_ready(self) -> None:
+        """Announce it, then look for orphaned instances from time to time: their keys may be deleted at any time."""
         await self._supervisor.announce_ready()
-        await self._configuration.find_orphaned()
+        while True:
+            await self._configuration.find_orphaned()
+            await asyncio.sleep(ORPHANED_CHECK)
 
     async def _drain(self, side_tasks: list[asyncio.Task[None]], set_deadline: Callable[[float], None]) -> None:
         """Admit nothing more, finish what was admitted within `grace`, cancel the rest, publish what was issued."""
@@ -160,5 +167,5 @@ class Daemon:
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         return self._runners.ask(instance, allow_prune=allow_prune)
 
-    async def reload(self) -> list[str]:
-        return await self._reloader.reload()
+    async def reload(self, *, allow_prune: bool = False) -> Reloaded:
+        return await self._reloader.reload(allow_prune=allow_prune)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.instance import Shared
     from palette_sync.config import InstanceSettings
+    from palette_sync.core.model import InstanceState
+    from palette_sync.core.prune import FilterReview
     from palette_sync.core.reasons import Reason
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner import InstanceRuntime, RunnerStatus
@@ -67,6 +69,10 @@ class Runners:
     def statuses(self) -> dict[str, RunnerStatus]:
         return {name: one.runner.status for name, one in self._running.items()}
 
+    def states(self) -> dict[str, InstanceState]:
+        """The last known snapshot of each instance that has one."""
+        return {name: state for name, one in self._running.items() if (state := one.runner.last_state) is not None}
+
     def leading(self) -> list[str]:
         """The instances whose lease this process holds."""
         return [name for name, status in self.statuses().items() if status.state is RunnerState.LEADING]
@@ -106,6 +112,14 @@ class Runners:
         if changed:
             self._schedule(runner, settings)
 
+    def review(self, runtimes: Mapping[str, InstanceRuntime]) -> dict[str, FilterReview]:
+        """What the filters of new runtimes mean for the instances that run, where they differ from those in force."""
+        return {
+            name: one.runner.review(runtimes[name].policy.filters)
+            for name, one in self._running.items()
+            if name in runtimes and runtimes[name].policy.filters != one.runner.filters
+        }
+
     def remove(self, name: str) -> None:
         """Stop a runner. It finishes the pass it is in; its records stay in Redis, orphaned."""
         gone = self._running.pop(name)
@@ -126,6 +140,10 @@ class Runners:
             self._clock.by_cron(f"discover:{name}", settings.refresh_cron, runner.mailbox.tick)
         else:
             self._clock.every(f"discover:{name}", settings.refresh_interval, runner.mailbox.tick)
+        if settings.peek_interval:
+            self._clock.every(f"peek:{name}", settings.peek_interval, runner.mailbox.peek)
+        else:
+            self._clock.cancel(f"peek:{name}")
         self._clock.every(f"key:{name}", KEY_CHECK, runner.mailbox.check_key)
 
     # -- what people ask for ----------------------------------------------------------------------------------------
@@ -151,6 +169,9 @@ class Runners:
     def pass_failed(self, instance: str, reason: Reason) -> None:
         self._metrics.observe_failure(instance, reason)
 
+    def store_failed(self, instance: str) -> None:
+        self._metrics.store_failed(instance)
+
     def status_changed(self, runner: Runner) -> None:
         """Wake the runner when something will be due, update its metrics, and collect garbage once all are idle."""
         name, status = runner.instance, runner.status
@@ -164,7 +185,10 @@ class Runners:
         if leading or status.state is RunnerState.STORELESS:
             self._metrics.attempted(name, status.attempted_at)
             self._metrics.first_lapse(name, status.first_lapse, renewals_failing=status.renewals_failing)
-            self._metrics.clusters_by_reason(name, status.reasons)
+            if status.read:
+                self._metrics.clusters(name, status.access, status.reasons)
+                self._metrics.scopes_failing(name, len(status.scopes_failing))
+            self._metrics.held(name, status.held, since=status.held_since, until=status.held_until)
             self._metrics.api_key(name, status.key_expires_at)
         self.changed.set()
         if all(one.status.busy_since is None for one in self):

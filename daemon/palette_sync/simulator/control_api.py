@@ -5,7 +5,8 @@ Bodies and answers are JSON; an invalid request is answered with 400 or 404 and 
 
     GET    /                                the instances with their projects and clusters
     PATCH  /instances/{name}                {"key_permission": "tenant"|"project", "key_projects": [uid]|null,
-                                             "key_active": bool, "rate_limits": bool, "oidc_absent_status": 200|404}
+                                             "key_active": bool, "rate_limits": bool,
+                                             "behaviour": the fields of `palette_behaviour.Behaviour`}
     POST   /projects                        {"instance", "name"} -> {"uid"}
     PATCH  /projects/{uid}                  {"name"}
     DELETE /projects/{uid}                  also deletes its clusters
@@ -14,7 +15,7 @@ Bodies and answers are JSON; an invalid request is answered with 400 or 404 and 
     GET    /clusters/{uid}                  its properties, and the numbers of tokens issued and of writes
     PATCH  /clusters/{uid}                  any of {"name", "project", "state", "health", "tags", "oidc", "paused",
                                              "proxied", "admin_download", "token_cap", "fill_delay",
-                                             "termination_delay"}
+                                             "termination_delay", "imported": bool|"read-only"}
     DELETE /clusters/{uid}
     POST   /clusters/{uid}/revoke-tokens    every token issued so far answers 401
     POST   /clusters/{uid}/user-token       {"name", "groups", "claims": {}} -> {"token", "key"}: what a person logs in
@@ -53,10 +54,11 @@ from palette_sync.simulator.write_config import describe, describe_cluster
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from palette_sync.simulator.cluster import SimCluster
     from palette_sync.simulator.exchange import Json
     from palette_sync.simulator.faults import FaultBook
     from palette_sync.simulator.request_log import RequestLog
-    from palette_sync.simulator.world import SimCluster, World
+    from palette_sync.simulator.world import World
 
 _HOST = "127.0.0.1"
 _FAULT_FIELDS = frozenset(field.name for field in fields(Fault))
@@ -135,7 +137,7 @@ class ControlApi:
         return _json({})
 
     async def _change_instance(self, request: web.Request) -> web.Response:
-        allowed = {"key_permission", "key_projects", "key_active", "rate_limits", "oidc_absent_status"}
+        allowed = {"key_permission", "key_projects", "key_active", "rate_limits", "behaviour"}
         body = await _body(request, allowed)
         instance = self._world.instances[request.match_info["name"]]
         if "key_permission" in body or "key_projects" in body:
@@ -147,8 +149,8 @@ class ControlApi:
             self._world.set_key_active(instance, active=bool(body["key_active"]))
         if "rate_limits" in body:
             instance.rate_limits = bool(body["rate_limits"])
-        if "oidc_absent_status" in body:
-            instance.oidc_absent_status = int(body["oidc_absent_status"])
+        for name, value in dict(body.get("behaviour", {})).items():
+            instance.behaviour.change(name, value)
         return _json({})
 
     # Projects.
@@ -196,6 +198,7 @@ class ControlApi:
             "paused": lambda value: world.set_paused(uid, paused=bool(value)),
             "proxied": lambda value: setattr(cluster, "proxied", bool(value)),
             "admin_download": lambda value: world.set_admin_download(uid, allowed=bool(value)),
+            "imported": lambda value: world.set_imported(uid, imported=bool(value), read_only=value == "read-only"),
             "token_cap": lambda value: world.set_token_cap(uid, _seconds(value)),
             "fill_delay": lambda value: setattr(cluster.kube, "fill_delay", float(value)),
             "termination_delay": lambda value: setattr(cluster.kube, "termination_delay", _seconds(value)),

@@ -9,6 +9,7 @@ from palette_sync.simulator import kube_rbac
 from palette_sync.simulator import kube_resources as resources
 from palette_sync.simulator.exchange import TEXT, Answer, Call, Json, answer_json
 from palette_sync.simulator.kube_errors import KubeApiError
+from palette_sync.simulator.kube_escalation import refuse_escalation
 from palette_sync.simulator.kube_rbac import Attributes
 from palette_sync.simulator.kube_resources import Resource, Target, parse_path
 from palette_sync.simulator.kube_tokens import TokenAuthority, User
@@ -21,20 +22,31 @@ if TYPE_CHECKING:
 ANONYMOUS = User("system:anonymous", frozenset({"system:unauthenticated"}))
 MERGE_PATCH = "application/merge-patch+json"
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_GRANTING = {"create", "update", "patch"}
 _RETURNED_WHEN_DELETED = {"serviceaccounts", "pods", "namespaces"}
 _PAGE_MARK = "sim:"
 
 
 class KubeApi:
-    """Serves the objects of a store. `/version` returns `version`; every TokenRequest reads `token_cap` (seconds)."""
+    """Serves the objects of a store. `/version` returns `version`; every TokenRequest reads `token_cap` (seconds).
+
+    `foreign` returns the user of a token that is not the cluster's own, or None.
+    """
 
     def __init__(
-        self, store: KubeStore, tokens: TokenAuthority, *, version: str, token_cap: Callable[[], float | None]
+        self,
+        store: KubeStore,
+        tokens: TokenAuthority,
+        *,
+        version: str,
+        token_cap: Callable[[], float | None],
+        foreign: Callable[[str], User | None] = lambda _token: None,
     ) -> None:
         self._store = store
         self._tokens = tokens
         self._version = version
         self._token_cap = token_cap
+        self._foreign = foreign
 
     def answer(self, call: Call) -> Answer:
         try:
@@ -53,7 +65,9 @@ class KubeApi:
         scheme, _, token = call.headers.get("Authorization", "").partition(" ")
         if not scheme:
             return ANONYMOUS
-        user = self._tokens.authenticate(self._store, token.strip()) if scheme.lower() == "bearer" else None
+        user = None
+        if scheme.lower() == "bearer":
+            user = self._tokens.authenticate(self._store, token.strip()) or self._foreign(token.strip())
         if user is None:
             raise errors.unauthorized()
         return user
@@ -95,6 +109,10 @@ class KubeApi:
             return self._answer_review(call, user, resource)
         if resource.namespaced and not target.namespace and verb != "list":
             raise errors.method_not_allowed()
+        if verb in _GRANTING:
+            standing = self._store.find(resource, target.namespace, target.name) if target.name else None
+            wanted = {**(standing or {}), **_body(call)}
+            refuse_escalation(self._store, user, target, wanted)
         return self._answer_object(call, target, resource, verb)
 
     def _answer_object(self, call: Call, target: Target, resource: Resource, verb: str) -> Answer:
@@ -122,8 +140,9 @@ class KubeApi:
         if resource is resources.SERVICE_ACCOUNTS and target.subresource == "token":
             if call.method != "POST":
                 raise errors.method_not_allowed()
-            granted = self._tokens.grant(self._store, found, _body(call), self._token_cap())
-            return answer_json(granted, 201)
+            body = _body(call)
+            granted = self._tokens.grant(self._store, found, body, self._token_cap())
+            return answer_json(granted, 201, headers=_shortened(body, granted))
         if resource is resources.PODS and target.subresource == "log" and call.method == "GET":
             return Answer(200, f"{target.name} started\n{target.name} is serving\n".encode(), TEXT)
         if target.subresource == "status" and call.method == "GET":
@@ -142,6 +161,14 @@ class KubeApi:
         if verdict.reason:
             status["reason"] = verdict.reason
         return answer_json({**_review(resource, body), "spec": body.get("spec"), "status": status}, 201)
+
+
+def _shortened(body: Json, granted: Json) -> dict[str, str]:
+    """The warning of an API server that grants a shorter life than was asked for."""
+    asked, seconds = (body.get("spec") or {}).get("expirationSeconds"), granted["spec"]["expirationSeconds"]
+    if asked is None or asked <= seconds:
+        return {}
+    return {"Warning": f'299 - "requested expiration of {asked} seconds shortened to {seconds} seconds"'}
 
 
 def _verb(call: Call, target: Target) -> str:

@@ -7,44 +7,26 @@ credential, project header, parameters, permission.
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import orjson
+from typing import TYPE_CHECKING, Any
 
 from palette_sync.simulator import kubeconfig_files
 from palette_sync.simulator import palette_documents as documents
 from palette_sync.simulator.exchange import TEXT, Answer, Call, Json, answer_json
 from palette_sync.simulator.issuer import answer_issuer, issuer_path
+from palette_sync.simulator.palette_errors import PaletteError
+from palette_sync.simulator.palette_paging import limit_of, page_of
 from palette_sync.simulator.search_filter import InvalidFilterError, compile_filter, sort_clusters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
     from palette_sync.simulator.faults import Target
+    from palette_sync.simulator.inventory import SimProject
     from palette_sync.simulator.request_log import CredentialKind
-    from palette_sync.simulator.world import SimCluster, SimInstance, SimProject
 
-Row = TypeVar("Row")
-PAGE = 50
-_BAD_LIMIT = 608
 _PROJECT_HEADER = "ProjectUid"
-
-
-class PaletteError(Exception):
-    """An error answer. `code` is a word in Palette's own errors, and a number in those of its HTTP framework."""
-
-    def __init__(self, status: int, code: str | int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-
-    def answer(self) -> Answer:
-        document: Json = {"code": self.code, "message": str(self)}
-        if isinstance(self.code, str):
-            document["ref"] = hashlib.sha256(f"{self.code}{self}".encode()).hexdigest()[:16]
-        return answer_json(document, self.status)
 
 
 def _forbidden(permission: str) -> PaletteError:
@@ -68,6 +50,8 @@ class PaletteApi:
         board, one = "/v1/dashboard/spectroclusters", "/v1/spectroclusters/([^/]+)"
         return [
             ("GET", "/v1/users/info", lambda *_: answer_json(documents.user_info(self._instance))),
+            ("GET", "/v1/users", self._users),
+            ("GET", "/v1/permissions", lambda *_: answer_json(documents.permissions(self._instance))),
             ("GET", "/v1/apiKeys", lambda *_: answer_json(documents.api_keys(self._instance))),
             ("POST", "/v1/dashboard/projects", self._projects),
             ("GET", "/v1/dashboard/projects/metadata", self._projects_metadata),
@@ -152,21 +136,33 @@ class PaletteApi:
         raise PaletteError(404, 404, f"path {call.path} was not found")
 
     def _check_credential(self, call: Call) -> None:
-        if call.headers.get("ApiKey") != self._instance.api_key or not self._instance.key_active:
-            raise PaletteError(401, "UnAuthorizedAccess", "Provided credentials are invalid")
+        key = call.headers.get("ApiKey")
+        if key == self._instance.api_key and self._instance.key_active:
+            return
+        if key and self._instance.behaviour.bad_key == "not-found":
+            raise PaletteError(404, "ResourceNotFound", f"Resource apiKey '{key}' not found")
+        raise PaletteError(401, "UnAuthorizedAccess", "Provided credentials are invalid")
 
     def _check_project(self, call: Call) -> None:
         uid = call.headers.get(_PROJECT_HEADER)
         if not uid:
             return
-        if uid not in self._instance.projects:
+        known = uid in self._instance.projects
+        if self._instance.behaviour.bad_project == "forbidden" and not (known and self._instance.sees(uid)):
+            raise _forbidden("project.get")
+        if not known:
             raise PaletteError(404, "ProjectNotFoundInTenant", f"Project '{uid}' is not found in the tenant")
         if not self._instance.sees(uid):
             raise PaletteError(403, "ResourceAccessDenied", f"Access to project '{uid}' is denied")
 
+    def _check_right(self, right: str) -> None:
+        if right not in self._instance.key_rights:
+            raise _forbidden(right)
+
     # Projects.
 
     def _seen_projects(self) -> list[SimProject]:
+        self._check_right("project.list")
         found = [p for p in self._instance.projects.values() if self._instance.sees(p.uid)]
         return sorted(found, key=lambda p: (p.created_at, p.uid))
 
@@ -184,9 +180,15 @@ class PaletteApi:
             if field not in keys:
                 raise InvalidFilterError("sort.field should be one of [name creationTimestamp lastModifiedTimestamp]")
             found.sort(key=keys[field], reverse=order == "desc")
-        items, meta = _page(call, found, cap_silently=True)
+        items, meta = page_of(call, found, cap_silently=True, lie=self._instance.behaviour.listing_lie)
         rows = [documents.project_summary(self._instance, p) for p in items]
         return answer_json({"items": rows, "listmeta": meta})
+
+    def _users(self, *_: object) -> Answer:
+        """The list that Palette's SDK asks for to see whether a key belongs to a tenant admin."""
+        if self._instance.key_permission != "tenant":
+            raise _forbidden("user.list")
+        return answer_json(documents.users(self._instance))
 
     def _projects_metadata(self, call: Call, _: str) -> Answer:
         name = call.query.get("name")
@@ -194,6 +196,7 @@ class PaletteApi:
         return answer_json({"items": [{"metadata": {"name": p.name, "uid": p.uid}} for p in found]})
 
     def _project(self, _: Call, uid: str) -> Answer:
+        self._check_right("project.get")
         found = self._instance.projects.get(uid)
         if found is None or not self._instance.sees(uid):
             raise PaletteError(404, "ResourceNotFound", f"Resource project '{uid}' not found")
@@ -203,13 +206,17 @@ class PaletteApi:
 
     def _visible(self, call: Call) -> list[SimCluster]:
         """Return the clusters in the scope of a call: its project's, or without project header all of the tenant."""
+        self._check_right("cluster.list")
         uid = call.headers.get(_PROJECT_HEADER)
-        clusters = self._instance.clusters.values()
+        virtual = "virtualCluster.list" in self._instance.key_rights
+        clusters = [c for c in self._instance.clusters.values() if virtual or not c.virtual]
         if uid:
             return [c for c in clusters if c.project_uid == uid]
-        if self._instance.key_permission != "tenant":
-            raise _forbidden("cluster.list")
-        return list(clusters)
+        if self._instance.key_permission == "tenant":
+            return clusters
+        if self._instance.behaviour.no_tenant_right == "empty":
+            return []
+        raise _forbidden("cluster.list")
 
     def _found(self, call: Call) -> list[SimCluster]:
         body = _body(call)
@@ -217,8 +224,9 @@ class PaletteApi:
         return sort_clusters([c for c in self._visible(call) if matches(c)], body.get("sort"))
 
     def _search(self, call: Call, _: str) -> Answer:
-        _limit(call, cap_silently=False)
-        items, meta = _page(call, self._found(call), cap_silently=False)
+        limit_of(call, cap_silently=False)
+        lie = self._instance.behaviour.listing_lie
+        items, meta = page_of(call, self._found(call), cap_silently=False, lie=lie)
         return answer_json({"items": [documents.cluster_summary(c) for c in items], "listmeta": meta})
 
     def _metadata_search(self, call: Call, _: str) -> Answer:
@@ -233,6 +241,7 @@ class PaletteApi:
         cluster = self._instance.clusters.get(uid)
         if cluster is None:
             raise _no_cluster(uid)
+        self._check_right("virtualCluster.get" if cluster.virtual else "cluster.get")
         tenant_call = not call.headers.get(_PROJECT_HEADER)
         if (cluster.project_uid or "") != (call.headers.get(_PROJECT_HEADER) or ""):
             raise _forbidden("cluster.get")
@@ -245,26 +254,32 @@ class PaletteApi:
 
     def _oidc(self, call: Call, uid: str) -> Answer:
         cluster = self._cluster(call, uid)
-        if not cluster.oidc and self._instance.oidc_absent_status != 200:  # noqa: PLR2004 - HTTP
-            raise PaletteError(self._instance.oidc_absent_status, "ResourceNotFound", "Resource oidc not found")
+        if not cluster.oidc and self._instance.behaviour.absent_oidc == "not-found":
+            raise PaletteError(404, "ResourceNotFound", "Resource oidc not found")
         ca = base64.b64encode(self._instance.ca_pem.encode()).decode()
         return answer_json(documents.oidc(cluster, ca))
 
     def _admin_kubeconfig(self, call: Call, uid: str) -> Answer:
         cluster = self._cluster(call, uid)
+        self._check_right(documents.ADMIN_DOWNLOAD)
         if not cluster.admin_download:
-            raise _forbidden(documents.ADMIN_DOWNLOAD)
+            raise _forbidden(documents.admin_permission(self._instance))
         if not cluster.has_kubeconfig:
             raise PaletteError(404, "ResourceNotFound", f"Resource kubeconfig of '{uid}' not found")
-        return kubeconfig_files.download(cluster, kubeconfig_files.admin_kubeconfig(cluster))
+        return _file(cluster, kubeconfig_files.admin_kubeconfig(cluster))
 
     def _kubeconfig(self, call: Call, uid: str) -> Answer:
         cluster = self._cluster(call, uid)
-        if not cluster.has_kubeconfig or not cluster.oidc:
+        if not cluster.has_kubeconfig:
             raise PaletteError(404, "ResourceNotFound", f"Resource kubeconfig of '{uid}' not found")
         frp = call.path.endswith("/kubeconfig") and call.query.get("frp", "true") == "true"
-        proxied = frp and cluster.proxied
-        return kubeconfig_files.download(cluster, kubeconfig_files.oidc_kubeconfig(cluster, proxied=proxied))
+        return _file(cluster, kubeconfig_files.user_kubeconfig(cluster, frp=frp))
+
+
+def _file(cluster: SimCluster, text: str | None) -> Answer:
+    if text is None:
+        raise PaletteError(404, "ResourceNotFound", f"Resource kubeconfig of '{cluster.uid}' not found")
+    return kubeconfig_files.download(cluster, text)
 
 
 def _refuse(error: PaletteError) -> Answer:
@@ -294,38 +309,3 @@ def _name_matches(wanted: Json, name: str) -> bool:
     }
     given = [(tests[key], str(value)) for key, value in wanted.items() if key in tests and value is not None]
     return all(test(want.casefold() if fold else want) for test, want in given)
-
-
-def _number(call: Call, name: str) -> int | None:
-    text = call.query.get(name)
-    if text is None:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise PaletteError(422, 601, f'{name} in query must be of type int64: "string"') from None
-
-
-def _limit(call: Call, *, cap_silently: bool) -> int:
-    limit = _number(call, "limit") or PAGE
-    if limit > PAGE and not cap_silently:
-        raise PaletteError(422, _BAD_LIMIT, f"limit in query should be less than or equal to {PAGE}")
-    return min(limit, PAGE)
-
-
-def _page(call: Call, rows: list[Row], *, cap_silently: bool) -> tuple[list[Row], Json]:
-    """Return a page and its `listmeta`. `continue` is an offset, so rows move if clusters come or go between pages."""
-    limit = _limit(call, cap_silently=cap_silently)
-    offset = _number(call, "offset") or 0
-    token = call.query.get("continue")
-    if token:
-        try:
-            offset = int(orjson.loads(base64.b64decode(token))["offset"])
-        except (ValueError, KeyError, TypeError):
-            raise PaletteError(400, "InvalidContinueToken", "continue token is invalid") from None
-    items = rows[offset : offset + limit]
-    end = offset + len(items)
-    following = ""
-    if end < len(rows):
-        following = base64.b64encode(orjson.dumps({"offset": end, "count": len(rows), "token": ""})).decode()
-    return items, documents.list_meta(following, len(rows), len(items), end)

@@ -13,14 +13,21 @@ from palette_sync.simulator.search_filter import PROPERTIES, labels_of
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
     from palette_sync.simulator.exchange import Json
-    from palette_sync.simulator.world import SimCluster, SimInstance, SimProject
+    from palette_sync.simulator.inventory import SimProject
 
 ZERO_TIME = "0001-01-01T00:00:00.000Z"
 STATES = ("Pending", "Provisioning", "Running", "Deleting", "Deleted", "Error", "Importing")
 ADMIN_DOWNLOAD = "cluster.adminKubeconfigDownload"
+ADMIN_DOWNLOAD_BEFORE = "cluster.delete"  # before Palette 4.8.21
 _KEY_CREATED = "2026-01-01T00:00:00.000Z"
 _AGENT = "4.9.22/20260628.1200"
+_CATALOGUE = {
+    "project": ("project.get", "project.list"),
+    "cluster": ("cluster.create", "cluster.delete", "cluster.get", "cluster.list", "cluster.update"),
+    "virtualCluster": ("virtualCluster.get", "virtualCluster.list"),
+}
 
 
 def time_text(when: datetime) -> str:
@@ -59,6 +66,24 @@ def api_keys(instance: SimInstance) -> Json:
         "status": {"isActive": instance.key_active},
     }
     return {"items": [item]}
+
+
+def users(instance: SimInstance) -> Json:
+    created = {"creationTimestamp": _KEY_CREATED, "lastModifiedTimestamp": _KEY_CREATED}
+    metadata = {"uid": instance.user_uid, "name": "palette-sync", **created}
+    return {"items": [{"metadata": metadata}], "listmeta": list_meta("", 1, 1, 1)}
+
+
+def admin_permission(instance: SimInstance) -> str:
+    """The permission that allows to download admin kubeconfigs in this version of Palette."""
+    return ADMIN_DOWNLOAD if instance.behaviour.admin_permission else ADMIN_DOWNLOAD_BEFORE
+
+
+def permissions(instance: SimInstance) -> list[Json]:
+    """The catalogue of permissions that exist in this version of Palette (`v1Permissions`)."""
+    names = {group: list(members) for group, members in _CATALOGUE.items()}
+    names["cluster"] = sorted({*names["cluster"], admin_permission(instance)})
+    return [{"name": group, "scope": "project", "permissions": members} for group, members in names.items()]
 
 
 def login(instance: SimInstance) -> Json:
@@ -112,9 +137,10 @@ def project(found: SimProject) -> Json:
 
 def _cluster_metadata(cluster: SimCluster) -> Json:
     metadata = _metadata(cluster.uid, cluster.name, time_text(cluster.created_at), time_text(cluster.modified_at))
-    permissions = ["cluster.get", "cluster.list"]
-    if cluster.admin_download:
-        permissions.insert(0, ADMIN_DOWNLOAD)
+    rights = cluster.instance.key_rights
+    permissions = sorted(right for right in rights if right.startswith("cluster.") and right != ADMIN_DOWNLOAD)
+    if cluster.admin_download and ADMIN_DOWNLOAD in rights:
+        permissions.insert(0, admin_permission(cluster.instance))
     annotations = {
         "scope": cluster.scope,
         "scopeVisibility": "30" if cluster.project_uid is not None else "20",
@@ -156,6 +182,19 @@ def _virtual(cluster: SimCluster) -> Json:
     return document
 
 
+def _cluster_import(cluster: SimCluster) -> Json | None:
+    if not cluster.imported:
+        return None
+    return {"importLink": "", "isBrownfield": True, "state": "Importing" if cluster.state == "Importing" else "Success"}
+
+
+def _cluster_type(cluster: SimCluster) -> str:
+    """`Alloy...` are imported clusters: read-only ones are monitored only."""
+    if not cluster.imported:
+        return "PureManage"
+    return "AlloyMonitor" if cluster.import_mode == "read-only" else "AlloyAssist"
+
+
 def _project_meta(cluster: SimCluster) -> Json:
     if cluster.project_uid is None:
         return {"name": "", "uid": ""}
@@ -187,7 +226,7 @@ def cluster_summary(cluster: SimCluster) -> Json:
         "status": {
             "state": cluster.state,
             "health": _health(cluster),
-            "clusterImport": None,
+            "clusterImport": _cluster_import(cluster),
             "virtual": _virtual(cluster),
             "location": _location(cluster),
             "fips": {"mode": "none"},
@@ -206,7 +245,7 @@ def cluster_meta(cluster: SimCluster) -> Json:
             "cloudAccountUid": "",
             "cloudRegion": cluster.place.region_code,
             "cloudType": cluster.cloud_type,
-            "clusterType": "PureManage",
+            "clusterType": _cluster_type(cluster),
             "location": _location(cluster),
             "tags": list(cluster.tags),
         },
@@ -220,7 +259,7 @@ def cluster_meta_summary(cluster: SimCluster) -> Json:
         "metadata": _cluster_metadata(cluster),
         "specSummary": {
             **cluster_meta(cluster)["spec"],
-            "importMode": "",
+            "importMode": cluster.import_mode,
             "projectMeta": _project_meta(cluster),
         },
         "status": {
@@ -284,7 +323,7 @@ def cluster_object(cluster: SimCluster) -> Json:
         "metadata": _cluster_metadata(cluster),
         "spec": {
             "cloudType": cluster.cloud_type,
-            "clusterType": "PureManage",
+            "clusterType": _cluster_type(cluster),
             "cloudConfigRef": {"kind": "CloudConfig", "name": cluster.name, "uid": cluster.uid[::-1]},
             "clusterConfig": {"clusterMetaAttribute": "", "timezone": ""},
             "clusterProfileTemplates": [],
@@ -307,6 +346,8 @@ def cluster_status(cluster: SimCluster) -> Json:
 def oidc(cluster: SimCluster, ca_base64: str) -> Json:
     """`v1SpectroClusterOidcSpec`. Its client secret is a canary: tests check that it appears nowhere."""
     if not cluster.oidc:
+        if cluster.instance.behaviour.absent_oidc == "empty-strings":
+            return {"issuerUrl": "", "clientId": "", "clientSecret": "", "scopes": None, "issuerTls": None}
         return {}
     return {
         "issuerUrl": cluster.instance.issuer_url,

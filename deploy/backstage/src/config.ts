@@ -5,6 +5,7 @@ import type { Filter } from './filter';
 import { parseRedisUrl, type RedisAddress } from './redis/address';
 import type { RedisTls } from './redis/connection';
 import { type Sealer, SealKeys, Unsealed } from './seal';
+import { isInstanceName } from './snapshot/keys';
 import { ROOT, SettingsError, Values } from './values';
 
 export { ROOT, SettingsError, typeProblem } from './values';
@@ -107,11 +108,11 @@ class Reader {
   settings(): Settings {
     this.#refuseUnknownKeys();
     const instances = this.#values.texts('instances');
-    const bad = instances?.filter(name => !/^[a-z][a-z0-9_]*$/.test(name)) ?? [];
+    const bad = instances?.filter(name => !isInstanceName(name)) ?? [];
     if (bad.length > 0) {
       this.#values.wrong(
         'instances',
-        `${bad.map(name => JSON.stringify(name)).join(', ')}: names are [a-z][a-z0-9_]*, as in the daemon's [instances.NAME]`,
+        `${bad.map(name => JSON.stringify(name)).join(', ')}: names are [a-z][a-z0-9_]*, at most 64 characters, as in the daemon's [instances.NAME]`,
       );
     }
     const systems = this.#values.optionalFlag('locator.systems');
@@ -226,8 +227,8 @@ class Reader {
 
   #prefix(): string {
     const prefix = this.#values.text('redis.prefix') ?? 'palette-sync';
-    if (!/^[a-zA-Z0-9._:-]+$/.test(prefix)) {
-      this.#values.wrong('redis.prefix', "may hold letters, digits and . _ : - only, as the daemon's");
+    if (!/^[a-zA-Z0-9._-]+$/.test(prefix)) {
+      this.#values.wrong('redis.prefix', "may hold letters, digits and . _ - only, as the daemon's");
     }
     return prefix;
   }
