@@ -285,12 +285,18 @@ async def test_a_dead_proxy_is_told_as_such() -> None:
     assert "proxy" in str(error)
 
 
-async def test_a_proxy_that_refuses_is_a_broken_connection() -> None:
+@pytest.mark.parametrize(
+    ("status", "cause"), [(407, Cause.PROXY), (403, Cause.PROXY), (502, Cause.CONNECT), (504, Cause.CONNECT)]
+)
+async def test_a_proxy_that_refuses_is_named_with_its_answer(status: int, cause: Cause) -> None:
     async with (
-        raw_server(says(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")) as proxy,
+        raw_server(says(b"HTTP/1.1 %d No\r\n\r\n" % status)) as proxy,
         open_session(tls=True, connections=1, proxy=proxy) as session,
     ):
-        assert (await failure(session, "https://palette.example")).cause is Cause.BROKEN
+        error = await failure(session, "https://palette.example")
+
+    assert error.cause is cause
+    assert str(error) == f"the proxy for palette.example answered HTTP {status}"
 
 
 @pytest.mark.parametrize("url", ["nonsense", "https://", "ftp://host/", "https://[::1", "http://host:99999/"])

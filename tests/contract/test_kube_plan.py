@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -87,6 +88,35 @@ async def test_rbac_speaks_in_the_plan_already(stage: Stage) -> None:
 
     with pytest.raises(kube.KubeError, match="not currently held", check=lambda error: error.reason == "Forbidden"):
         await stage.grant(dry_run=True)
+
+
+@pytest.mark.parametrize("resource", ["serviceaccounts", "secrets", "serviceaccounts/token"])
+async def test_where_a_dry_run_is_not_possible_the_right_is_asked_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, resource: str
+) -> None:
+    """The namespace does not exist yet, and a dry run of a TokenRequest would issue a token."""
+
+    async def review(api: Any, probe: Any) -> bool:
+        return bool(probe.resource != resource)
+
+    monkeypatch.setattr(import_module("palette_sync.kube.write"), "review", review)
+
+    with pytest.raises(kube.KubeError, match=f"may not create {resource} ", check=lambda e: e.reason == "Forbidden"):
+        await stage.grant(dry_run=True)
+
+
+async def test_access_reviews_that_are_forbidden_do_not_spoil_the_plan(stage: Stage) -> None:
+    stage.sim.faults.add(Fault(target="kube", method="POST", path="selfsubjectaccessreviews", **refusal(403, "no")))
+
+    assert len((await stage.grant(dry_run=True)).actions) == 6
+
+
+async def test_a_plan_of_a_token_that_is_read_from_a_secret_needs_no_right_to_issue_one(stage: Stage) -> None:
+    stage.desired = SECRET
+
+    await stage.grant(dry_run=True)
+
+    assert reviews(stage) == 2, "for the service account and the Secret"
 
 
 async def test_a_webhook_that_supports_no_dry_run_does_not_spoil_the_plan(stage: Stage) -> None:

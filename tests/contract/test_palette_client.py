@@ -554,10 +554,11 @@ async def test_a_proxy_is_used_when_given() -> None:
             "prod", "https://palette.example", Secret(CANARY), limits=Limits(), proxy=url, sleep=_no_sleep
         ) as client,
     ):
-        with pytest.raises(palette.Unreachable):
+        with pytest.raises(palette.Unreachable, match=r"the proxy for palette\.example answered HTTP 403"):
             await client.get_json(INFO)
 
     assert asked[0].startswith(b"CONNECT palette.example:443 ")
+    assert len(asked) == 1, "what a proxy refuses is not repeated"
 
 
 async def test_the_admin_kubeconfig_is_asked_for_in_its_project() -> None:

@@ -199,6 +199,14 @@ async def test_a_refusal_of_a_name_is_not_completed_away() -> None:
     assert caught.value.reason is Reason.CERTIFICATE_REFUSED
 
 
+async def test_a_file_that_ends_without_a_line_break_is_completed_too() -> None:
+    async with serving(LEAF, INTER, ROOT) as url:
+        server = Server(url, ca_data_of(INTER.pem.rstrip("\n")))
+        completed = await trust.with_root(server, timeout=30)
+
+    assert ca_pem_of(completed) == INTER.pem + ROOT.pem
+
+
 def test_the_path_to_a_root_is_found_by_signatures_and_in_any_order() -> None:
     presented = [one.certificate for one in (ROOT, IMPOSTOR, LEAF, INTER)]
 

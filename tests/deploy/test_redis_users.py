@@ -23,7 +23,10 @@ from builders import NOW, credential, records
 from deploy.users_server import PLACEHOLDER, READER, USERS, WRITER, serving
 from integration.store_builders import until
 from palette_sync.config.settings import RedisSettings
+from palette_sync.store.errors import StoreDenied
+from palette_sync.store.inspect import inspect
 from palette_sync.store.lease import Lease
+from palette_sync.store.past import read_changes, read_history
 from palette_sync.store.redis import Store, StoreError
 from palette_sync.store.server import server_facts
 
@@ -166,6 +169,22 @@ async def test_the_reader_reads_as_the_contract_says(server: Server, seal_keys: 
         assert await sent("HMGET", head, "epoch", "version")
         changes = await sent("XREAD", "BLOCK", "5000", "STREAMS", "{palette-sync:reading}:changes", "0-0")
         assert changes[0][1][0][0] == b"1-0"
+
+
+async def test_the_reader_is_enough_to_look_and_what_it_may_not_read_is_named(
+    server: Server, seal_keys: SealKeys
+) -> None:
+    async with published(server, seal_keys, "looking"), opened(server, READER, seal_keys) as store:
+        found = await inspect(store, seal_keys, "looking")
+        changes = await read_changes(store, "looking")
+        with pytest.raises(StoreDenied, match="NOPERM"):
+            await read_history(store, "looking")
+
+    assert found.state.trusted
+    assert len(found.state.records) == len(found.state.credentials) == 3
+    assert found.denied == {"work", "scopes", "issuers", "status", "lease"}
+    assert found.leader is None
+    assert [change.version for change in changes] == [1]
 
 
 async def test_the_reader_is_woken_by_a_change(server: Server, seal_keys: SealKeys) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from builders import token_in
 from loopback import LOOPBACK
 from palette_sync.assembly.instance import Shared, client_of, open_shared, policies_of, ports_of
 from palette_sync.config import load
@@ -121,7 +122,7 @@ class Stage:
         record = state.records[uid]
         assert record.server is not None
         assert isinstance(record.auth, ServiceAccountAuth)
-        token = self.shared.sealer.open(instance, uid, state.credentials[uid].sealed)
+        token = token_in(state, uid, sealer=self.shared.sealer, prefix=self.shared.store.keys.prefix)
         async with KubeApi(record.server, BearerToken(token), timeout=60, requests=Requests(network=LOOPBACK)) as api:
             found: dict[str, Any] = await api.call("GET pods", api.core.list_pod_for_all_namespaces)
         return len(found["items"])

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from integration.test_pass_access import put_what_the_plugin_leaves
 from palette_sync.assembly.instance import holder
 from palette_sync.cli import replace_legacy
-from palette_sync.cli.exits import Exit
 from palette_sync.core.model import AccessState
 from palette_sync.core.reasons import Reason
 from palette_sync.store.control import RequestReader, Verb
@@ -32,21 +28,18 @@ async def migrated(stage_of: Any) -> tuple[Stage, SimCluster]:
     return stage, cluster
 
 
-async def command(stage: Stage, monkeypatch: pytest.MonkeyPatch, *, yes: bool = True) -> Exit:
-    """Run the command as a process would, in a thread of its own."""
-    monkeypatch.setenv("PALETTE_SYNC_REDIS__PREFIX", stage.settings.redis.prefix)
-    config = stage.directory / "config.toml"
-    return await asyncio.to_thread(replace_legacy.run, config, None, yes=yes, as_json=True)
+async def deleted(stage: Stage, *, yes: bool = True) -> list[tuple[str, ...] | None]:
+    """What the command does with one instance: the Secrets of each cluster."""
+    settings = stage.settings.instances["alpha"]
+    return [one.value for one in await replace_legacy.of_instance(stage.shared, "alpha", settings, yes=yes)]
 
 
-async def test_the_record_says_verified_as_soon_as_the_secret_is_gone(
-    stage_of: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_record_says_verified_as_soon_as_the_secret_is_gone(stage_of: Any) -> None:
     stage, cluster = await migrated(stage_of)
-    await command(stage, monkeypatch, yes=False)
+    assert await deleted(stage, yes=False) == [(SECRET,)]
     assert (await stage.record(cluster.uid)).access.reason is Reason.LEGACY_TOKEN, "it was only listed"
 
-    assert await command(stage, monkeypatch) is Exit.OK
+    assert await deleted(stage) == [(SECRET,)]
 
     assert cluster.kube.get("Secret", "backstage-system", SECRET) is None
     record = await stage.record(cluster.uid)
@@ -60,16 +53,14 @@ async def test_the_record_says_verified_as_soon_as_the_secret_is_gone(
     assert await stage.pods(cluster.uid) > 0
 
 
-async def test_a_daemon_that_leads_the_instance_is_asked_to_look(
-    stage_of: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_daemon_that_leads_the_instance_is_asked_to_look(stage_of: Any) -> None:
     stage, cluster = await migrated(stage_of)
     store = stage.shared.store
     reader = RequestReader(store.link, store.keys)
     await reader.wait(["alpha"], lambda: stage.shared.sealer)
 
     async with await Lease.acquire(store.link, store.keys, "alpha", ttl=600, holder=holder()):
-        assert await command(stage, monkeypatch) is Exit.OK
+        assert await deleted(stage) == [(SECRET,)]
         requests = await reader.wait(["alpha"], lambda: stage.shared.sealer)
 
     assert cluster.kube.get("Secret", "backstage-system", SECRET) is None

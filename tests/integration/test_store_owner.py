@@ -70,6 +70,31 @@ async def test_a_replaced_seal_key_changes_nothing(valkey_url: str, prefix: str,
     assert before in {owner.id, *owner.former}, "what the older key gives is ours too"
 
 
+async def test_the_id_stays_when_a_seal_key_was_replaced_and_the_older_one_removed(
+    valkey_url: str, prefix: str
+) -> None:
+    old, new = SealKeys.generate_line("old"), SealKeys.generate_line("new")
+    before = await owner_of(valkey_url, prefix, SealKeys.from_lines(old))
+    await owner_of(valkey_url, prefix, SealKeys.from_lines(f"{new}\n{old}"))
+
+    assert await owner_of(valkey_url, prefix, SealKeys.from_lines(new)) == before
+
+
+@pytest.mark.parametrize("forged", [b"victim", b"0" * 64 + b" victim", b" victim"])
+async def test_ids_that_somebody_else_wrote_count_as_absent(
+    valkey_url: str, prefix: str, seal_keys: SealKeys, raw: Any, forged: bytes
+) -> None:
+    """Otherwise whoever can write to Redis could hand the objects of another installation to this one."""
+    before = await owner_of(valkey_url, prefix, seal_keys)
+    await raw.set(f"{prefix}:owner", forged)
+
+    async with opened(valkey_url, prefix, seal_keys) as store:
+        owner = await store.owner("", write=True)
+
+    assert owner.id == before
+    assert "victim" not in owner.former
+
+
 async def test_without_seal_keys_the_id_is_random_and_kept(valkey_url: str, prefix: str, raw: Any) -> None:
     async with opened(valkey_url, prefix, Unsealed()) as store:
         first = (await store.owner("", write=True)).id
@@ -91,7 +116,7 @@ async def test_a_configured_id_goes_first_and_former_ones_are_remembered(
 
     assert owner.id == "portal"
     assert owner.former == {"production", generated}
-    assert await raw.get(f"{prefix}:owner") == f"portal,production,{generated}".encode()
+    assert (await raw.get(f"{prefix}:owner")).partition(b" ")[2] == f"portal,production,{generated}".encode()
     assert await owner_of(valkey_url, prefix, seal_keys) == "portal", "as long as no other one is configured"
 
 

@@ -199,6 +199,14 @@ def test_first_access_waits_until_palette_reports_running(state: str) -> None:
     assert found(new, resync=True) is None
 
 
+def test_first_access_to_an_imported_cluster_waits_until_its_row_changes() -> None:
+    new = candidate(cluster=cluster(imported=True), record=None, credential=None, memory=ClusterMemory())
+
+    assert found(new, resync=True) is None
+    assert found(replace(new, cluster=cluster())) is not None
+    assert found(candidate(cluster=cluster(imported=True), credential=RENEWABLE)) is not None, "what works is kept"
+
+
 @pytest.mark.parametrize("state", ["Provisioning", "Error", "Unknown", ""])
 def test_an_existing_credential_is_renewed_in_every_state(state: str) -> None:
     shown = record(palette=replace(record().palette, state=state, health=""))

@@ -151,6 +151,16 @@ PAUSED = cluster(paused=True, virtual=True)
         pytest.param(
             None,
             NO_ACCESS,
+            {"one": cluster(imported=True)},
+            (PENDING, "Imported", "it was imported into Palette, which offers no kubeconfig of imported clusters"),
+            id="imported",
+        ),
+        pytest.param(
+            None, record(), {"one": cluster(imported=True)}, (READY, "Verified", ""), id="imported, and with access"
+        ),
+        pytest.param(
+            None,
+            NO_ACCESS,
             {"one": cluster(state="")},
             (PENDING, "NotRunning", "Palette reports no state; access is given once it reports Running"),
             id="without access and in no state",
@@ -456,3 +466,8 @@ def test_a_failure_stays_when_a_legacy_token_is_deleted() -> None:
     failed = record(access=access(AccessState.DEGRADED, Reason.UNREACHABLE, "no answer"))
 
     assert without_legacy(failed, ClusterMemory(legacy=True), NOW) == (failed, ClusterMemory())
+
+
+def test_an_imported_cluster_is_known_as_such_by_its_record_alone() -> None:
+    assert cluster_of(record(server=None, auth=None, access=access(PENDING, Reason.IMPORTED))).imported
+    assert not cluster_of(record()).imported

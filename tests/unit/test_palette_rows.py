@@ -57,7 +57,7 @@ def row(**changes: Any) -> dict[str, Any]:
             "annotations": {
                 "scope": "project",
                 "projectUid": PROJECT,
-                "permissions": "cluster.adminKubeconfigDownload, cluster.get,",
+                "permissions": "cluster.adminKubeconfigDownload, cluster.get, cluster.list,",
             },
             "labels": {"team": "web", "plain": "spectro__tag", "empty": ""},
         },
@@ -91,7 +91,7 @@ def test_a_row_becomes_a_cluster() -> None:
     assert cluster.created_at == datetime(2026, 3, 1, 10, 20, 30, 123000, tzinfo=UTC)
     assert cluster.tags == ("empty", "plain", "team:web")
     assert cluster.location == Location("DE", "Germany", "eu", "")
-    assert cluster.permissions == {"cluster.adminKubeconfigDownload"}, "the others are not kept"
+    assert cluster.permissions == {"cluster.adminKubeconfigDownload", "cluster.get"}, "the others are not kept"
     assert not cluster.virtual
     assert not cluster.paused
     assert not cluster.gone
@@ -135,12 +135,23 @@ def test_a_row_without_uid_or_name_is_malformed(missing: str, value: object) -> 
         read_project(document)
 
 
-@pytest.mark.parametrize("uid", ["../../v1/users", "a/b", "a b", "a\r\nX: y", "a.b", "a" * 65, "ü"])
+@pytest.mark.parametrize("uid", ["../../v1/users", "a/b", "a b", "a\r\nX: y", "a\tb", "a.b", "a" * 65, "ü"])
 def test_a_uid_that_would_change_a_path_or_a_header_is_malformed(uid: str) -> None:
     with pytest.raises(Malformed) as caught:
         read_cluster(row(metadata__uid=uid))
 
     assert uid not in str(caught.value)
+
+
+@pytest.mark.parametrize("uid", ["5f3c00000000000000000001", "edge-host_01", "-x", "a" * 64])
+def test_a_uid_is_letters_digits_hyphens_and_underscores(uid: str) -> None:
+    assert read_cluster(row(metadata__uid=uid)).uid == uid
+
+
+@pytest.mark.parametrize("annotation", ["project uid", "a\tb", "a\nb", "p" * 65])
+def test_a_project_with_another_uid_is_malformed(annotation: str) -> None:
+    with pytest.raises(Malformed, match="the project of a cluster has an invalid uid"):
+        read_cluster(row(metadata__annotations__projectUid=annotation))
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,10 @@ ISSUE_NEW = ("issue", "Token", "sa", "New")
 ISSUE_DEAD = ("issue", "Token", "sa", "TokenDead")
 
 
+def test_the_account_has_the_name_that_audit_logs_show() -> None:
+    assert REQUEST.user == "system:serviceaccount:tools:sa"
+
+
 def test_a_cluster_in_order_needs_nothing() -> None:
     assert decide(in_order()) == Plan(secret="token")
 

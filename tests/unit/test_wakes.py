@@ -37,14 +37,16 @@ from palette_sync.core.model import (
     IssuerMetadata,
     OidcAuth,
     RetiredSecret,
+    Server,
     ServiceAccountAuth,
+    ca_data_of,
 )
 from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import PRESETS
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF, backoff, next_verification, verify_due
-from palette_sync.core.select import AuthRule, Filters
+from palette_sync.core.select import AuthRule, CaRule, Filters
 
 if TYPE_CHECKING:
     from palette_sync.core.due import Candidate
@@ -377,6 +379,19 @@ def test_without_a_row_a_cluster_keeps_how_its_mode_was_found(auto: bool) -> Non
     seen = view(records=by_uid(record()), memory={"c1": ClusterMemory(desired=known)}).published("c1")
 
     assert (seen.auto, seen.desired, seen.mode) == (auto, known, AuthMode.SERVICE_ACCOUNT)
+
+
+CA, ROOT = "-----BEGIN CERTIFICATE-----\nrule\n", "-----BEGIN CERTIFICATE-----\nroot\n"
+
+
+@pytest.mark.parametrize("published", [f"{CA}{ROOT}", CA], ids=["completed with the root", "as the rule gives it"])
+def test_without_a_row_the_ca_of_a_rule_is_recognised_in_the_record(published: str) -> None:
+    policy = replace(POLICY, ca_rules=(CaRule(CA, cluster="*"),))
+    served = record(server=Server("https://10.0.0.1:6443", ca_data_of(published)))
+    seen = Candidates(policy, InstanceState(records=by_uid(served)), {}, now=NOW).published("c1")
+
+    assert seen.ca_pem == CA
+    assert seen.desired == policy.fingerprint(AuthMode.SERVICE_ACCOUNT, CA)
 
 
 def test_a_mode_that_turns_to_auto_makes_a_cluster_due() -> None:

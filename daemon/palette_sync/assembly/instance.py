@@ -19,6 +19,7 @@ from palette_sync.assembly.files import read_pem
 from palette_sync.assembly.policy import network_of, policy_of
 from palette_sync.assembly.store import StartError, open_store, sealer_of, utc_now
 from palette_sync.core.model import Secret
+from palette_sync.core.snapshot_codec import sealed_for
 from palette_sync.palette import Limits, PaletteClient, Recorder, UnusableSettings
 from palette_sync.reconcile.names import NameBook
 from palette_sync.reconcile.ports import Ports, Stop, Unpublished
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.config import InstanceSettings, Settings
-    from palette_sync.core.model import Discovery
+    from palette_sync.core.model import ClusterRecord, Discovery, SealedCredential
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.store.redis import Publisher, Store
     from palette_sync.store.seal import Sealer
@@ -169,11 +170,12 @@ def ports_of(
 ) -> Ports:
     """Everything that a pass over one instance works with. The parameters are explained at `Ports`."""
 
-    def open_token(uid: str, sealed: str) -> Secret | None:
+    def open_token(record: ClusterRecord, credential: SealedCredential) -> Secret | None:
         try:
-            return shared.sealer.open(name, uid, sealed)
+            target = sealed_for(shared.store.keys.prefix, record, credential)
+            return shared.sealer.open(target, credential.sealed)
         except SealError as error:
-            log.warning("token_not_opened", instance=name, cluster=uid, reason=str(error))
+            log.warning("token_not_opened", instance=name, cluster=record.uid, reason=str(error))
             return None
 
     return Ports(

@@ -141,7 +141,7 @@ def progress_of(instances: Sequence[str], *, show: bool) -> Iterator[Callable[[s
 
 def print_report(report: PassReport, *, console: Console) -> None:
     """Print one pass: a headline, the table of changes, then problems and notes."""
-    style = "red" if report.failed else "green"
+    style = "green" if report.all_well else "red"
     version = f"version {report.version}" + (
         f" (was {report.version_before})" if report.version != report.version_before else ""
     )

@@ -140,7 +140,7 @@ class _Demo:
         reports, errors = await run_all(
             self.shared,
             dict(self.settings.instances),
-            options or PassOptions(),
+            options or PassOptions(scheduled=True),
             lambda _instance: lambda _stage, _done, _total: None,
         )
         for report in reports:
@@ -200,8 +200,8 @@ class _Demo:
 
     async def comings_and_goings(self) -> None:
         self.chapter(
-            "4. One cluster is added, another is removed",
-            "Both happen in Palette. The next pass gives access to the new cluster, and drops the removed one from the "
+            "4. One cluster is added, another is deleted",
+            "Both happen in Palette. The next pass gives access to the new cluster, and drops the deleted one from the "
             "snapshot.",
         )
         world = self.simulator.world
@@ -209,20 +209,21 @@ class _Demo:
         project = next(iter(alpha.projects.values()))
         added = await world.add_cluster("alpha", project.uid, "brand-new")
         gone = next(one for one in alpha.clusters.values() if one.uid != added.uid and one.project_uid == project.uid)
-        world.remove_cluster(gone.uid)
+        world.set_state(gone.uid, Reason.DELETING.value)
         await self.passes()
         state = await self.shared.store.load("alpha")
         self.expect(
             added.uid in state.records and gone.uid not in state.records,
-            "the published snapshot has the new cluster, and the removed one is gone",
+            "the published snapshot has the new cluster, and the deleted one is gone",
         )
         self.expect(state.records[added.uid].access.state.value == "ready", "the new cluster is ready")
 
     async def outage(self) -> None:
         self.chapter(
-            "5. Palette is down",
+            "5. Palette is down, then it answers wrongly",
             "Instance bravo answers every request with HTTP 503. palette-sync retries for a few seconds, then keeps "
-            "what it published: an outage of Palette must not take clusters away from Backstage.",
+            "what it published: an outage of Palette must not take clusters away from Backstage. Then bravo lists no "
+            "cluster at all, as it does for a key that lost its roles. The records are held until that is confirmed.",
         )
         from palette_sync.simulator import Fault
 
@@ -235,6 +236,12 @@ class _Demo:
         self.simulator.faults.remove(fault)
         reports = await self.passes()
         self.expect(not any(report.failed for report in reports), "once Palette answers again, the next pass succeeds")
+        bravo = self.simulator.world.instances["bravo"]
+        bravo.behaviour.listing_lie = "empty"
+        await self.passes()
+        held = await self.shared.store.load("bravo")
+        self.expect(held.records.keys() == after.records.keys(), "no record is dropped because of an empty listing")
+        bravo.behaviour.listing_lie = "none"
 
     async def daemon(self) -> None:
         self.chapter(
@@ -277,6 +284,7 @@ class _Demo:
         """Use a published credential as a reader does: record and token from Redis, TLS with the record's CA."""
         from palette_sync.assembly.policy import network_of
         from palette_sync.core.model import ServiceAccountAuth
+        from palette_sync.core.snapshot_codec import sealed_for
         from palette_sync.kube.kubeconfig import BearerToken
         from palette_sync.kube.transport import KubeApi, Requests
 
@@ -286,7 +294,9 @@ class _Demo:
             one for one in state.records.values() if isinstance(one.auth, ServiceAccountAuth) and uid in (None, one.uid)
         )
         assert record.server is not None
-        token = self.shared.sealer.open("alpha", record.uid, state.credentials[record.uid].sealed)
+        credential = state.credentials[record.uid]
+        target = sealed_for(self.shared.store.keys.prefix, record, credential)
+        token = self.shared.sealer.open(target, credential.sealed)
         async with KubeApi(record.server, BearerToken(token), timeout=5, requests=requests) as api:
             found = await api.call("GET pods", api.core.list_pod_for_all_namespaces)
         return len(found["items"])

@@ -35,7 +35,7 @@ def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) 
         problems: list[str] = []
         async with open_shared(settings) as shared:
             for name, instance in chosen_instances(settings, instances).items():
-                for outcome in await _of_instance(shared, name, instance, yes=yes):
+                for outcome in await of_instance(shared, name, instance, yes=yes):
                     if outcome.error is not None:
                         problems.append(f"{outcome.key.name}: {outcome.error}")
                     elif outcome.value:
@@ -46,7 +46,7 @@ def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) 
     return run_command(config, work, log_level="error")
 
 
-async def _of_instance(
+async def of_instance(
     shared: Shared, name: str, settings: InstanceSettings, *, yes: bool
 ) -> list[Outcome[ClusterRecord, tuple[str, ...]]]:
     """Return the deleted Secrets of each cluster in which a pass saw a legacy token."""

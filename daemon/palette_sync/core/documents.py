@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from palette_sync.core.model import YEARS
+from palette_sync.core.model import UID, YEARS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+MOST = 10**15 - 1  # of a number: 15 digits, which every language represents exactly
 _Word = TypeVar("_Word", bound=StrEnum)
 
 
@@ -104,6 +105,19 @@ class Fields:
             raise self.wrong(key, "is empty")
         return value
 
+    def uid(self, key: str) -> str:
+        value = self.text(key)
+        if not UID.fullmatch(value):
+            raise self.wrong(key, "is not 1 to 64 letters, digits and _ -")
+        return value
+
+    def line(self, key: str) -> str:
+        """A string that must not be empty, and holds no line feed."""
+        value = self.name(key)
+        if "\n" in value:
+            raise self.wrong(key, "holds a line feed")
+        return value
+
     def maybe_text(self, key: str) -> str | None:
         return self.text(key) if key in self._members else None
 
@@ -119,6 +133,8 @@ class Fields:
         value: int = self._get(key, int, "a whole number")
         if value < 0:
             raise self.wrong(key, "is negative")
+        if value > MOST:
+            raise self.wrong(key, f"is above {MOST}")
         return value
 
     def maybe_seconds(self, key: str) -> timedelta | None:

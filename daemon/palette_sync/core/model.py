@@ -6,6 +6,7 @@ Pure: nothing here reads a clock, a file or a socket. Times are timezone-aware U
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ VIRTUAL_CLOUD_TYPE = "nested"
 LARGEST_CA = 20 * 1024
 RUNNING = "Running"
 GONE = frozenset({"Deleting", "Deleted"})
+# The uids of clusters and projects. Anything else could be mistaken for a separator of the contract's texts.
+UID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 # Foreign times outside these years are invalid: adding any interval to a time inside never leaves the calendar.
 YEARS = range(1000, 9000)
 
@@ -307,25 +310,32 @@ class IssuerMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of an instance's snapshot, as it stands in Redis (`{p:i}:head`)."""
+    """The head of an instance's snapshot, as it stands in Redis (`{p:i}:head`).
+
+    `unconfirmed` are the uids of records that the writer has neither seen in Palette nor written itself since it
+    started, sorted. `checked_at` is None where Redis holds no authentic one.
+    """
 
     schema: int
     epoch: int
     version: int
     digest: str
+    credentials_digest: str
     mac: str
     clusters: int
     complete: bool
     changed_at: datetime
-    checked_at: datetime
+    checked_at: datetime | None
+    checked_mac: str
     writer: str
+    unconfirmed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceState:
     """Everything the store holds about one instance, decoded. `head` is None on an empty store.
 
-    `trusted` is False if digest or mac do not match: then neither servers nor credentials may be used.
+    `trusted` is False if count, a digest or the mac does not match: then neither servers nor credentials may be used.
     `problems` name single documents that could not be decoded (their records are missing from `records`).
     """
 

@@ -13,7 +13,8 @@ from typing import Self
 class Shown(Flag):
     """Where a reason can appear. `RECORD`: `access.reason` of a published cluster. `WORK`: why a pass works on a
     cluster. `ACTION`: why an object in the cluster is written. `CHANGE`: why a record was published, changed, dropped
-    or held back. `PASS`: why a pass ended without a result (`palette_sync_pass_failures_total`).
+    or held back. `PASS`: why a pass ended without a result (`palette_sync_pass_failures_total`). `STATUS`: what
+    `palette-sync status` and `/status.json` report as wrong.
     """
 
     RECORD = auto()
@@ -21,6 +22,7 @@ class Shown(Flag):
     ACTION = auto()
     CHANGE = auto()
     PASS = auto()
+    STATUS = auto()
 
 
 class Reason(StrEnum):
@@ -396,7 +398,7 @@ class Reason(StrEnum):
     )
     SNAPSHOT_REFUSED = (
         "SnapshotRefused",
-        Shown.RECORD,
+        Shown.RECORD | Shown.STATUS,
         "What was published before did not verify: a wrong seal key, or somebody changed Redis.",
         "It gives access again from scratch.",
         "Check who can write to Redis, and that all daemons have the same seal keys.",
@@ -434,7 +436,7 @@ class Reason(StrEnum):
     TOKEN_DUE = ("TokenDue", Shown.WORK | Shown.ACTION, "The token reached its renewal time.", "It issues a new one.")
     TOKEN_LAPSED = (
         "TokenLapsed",
-        Shown.RECORD | Shown.WORK | Shown.ACTION,
+        Shown.RECORD | Shown.WORK | Shown.ACTION | Shown.STATUS,
         "The token expired before it could be renewed.",
         "It keeps trying; the next success brings the cluster back.",
         "The log says why the renewal failed.",
@@ -561,14 +563,14 @@ class Reason(StrEnum):
     )
     PRUNE_HELD = (
         "PruneHeld",
-        Shown.CHANGE,
+        Shown.CHANGE | Shown.STATUS,
         "Too many clusters disappeared at once: all of a scope, or more than 30 %.",
         "The records stay, verified and renewed, until an operator allows the drop or `prune_hold` has passed.",
         "Look at the clusters in Palette. Run `palette-sync resync --allow-prune` if they are really gone.",
     )
     ACCESS_LOST = (
         "AccessLost",
-        Shown.CHANGE,
+        Shown.CHANGE | Shown.STATUS,
         "Clusters disappeared together with their project, or with a permission: maybe the API key lost roles.",
         "The records stay, verified and renewed, until an operator allows the drop or `prune_hold` has passed.",
         "Give the key's user its roles back. Run `palette-sync resync --allow-prune` if the clusters are really gone.",
@@ -577,7 +579,7 @@ class Reason(StrEnum):
     # -- why a pass ended without a result ---------------------------------------------------------------------------
     STORE_UNAVAILABLE = (
         "StoreUnavailable",
-        Shown.PASS,
+        Shown.PASS | Shown.STATUS,
         "Redis is down or does not accept writes.",
         "It keeps everything in memory and publishes once Redis is back.",
         "Bring Redis back.",
@@ -616,4 +618,76 @@ class Reason(StrEnum):
         "The lease could not be renewed in time.",
         "It stops writing and asks for the lease again.",
         "Check the latency of Redis if it repeats.",
+    )
+
+    # -- what the status reports as wrong besides single clusters ----------------------------------------------------
+    CONFIG_REJECTED = (
+        "ConfigRejected",
+        Shown.STATUS,
+        "The configuration was read again and is not valid.",
+        "It goes on with the configuration that it read before. A restart would fail.",
+        "Correct what the message names, run `palette-sync check`, then `palette-sync reload`.",
+    )
+    INSTANCE_ORPHANED = (
+        "InstanceOrphaned",
+        Shown.STATUS,
+        "An instance is published, but no longer configured.",
+        "It leaves the records in Redis. Nobody renews their tokens, which lapse.",
+        "Configure the instance again, or delete its keys in Redis once nothing reads them (docs/operations.md).",
+    )
+    NOTHING_PUBLISHED = (
+        "NothingPublished",
+        Shown.STATUS,
+        "No snapshot of the instance was published or read yet.",
+        "It publishes the first snapshot in the first pass that can list Palette.",
+        "See why the first pass fails: `palette-sync check`.",
+    )
+    NOBODY_LEADS = (
+        "NobodyLeads",
+        Shown.STATUS,
+        "No daemon holds the lease of the instance.",
+        "Nothing. The snapshot gets old and the tokens lapse.",
+        "Start `palette-sync run`; if it runs, its log says why it does not lead.",
+    )
+    RUNNER_ENDED = (
+        "RunnerEnded",
+        Shown.STATUS,
+        "The work on the instance has ended although the daemon runs.",
+        "It reports itself as not live, so that a supervisor restarts it.",
+        "Restart the daemon, and report the traceback in its log.",
+    )
+    LISTING_FAILED = (
+        "ListingFailed",
+        Shown.STATUS,
+        "Palette could not be listed.",
+        "It lists again at the next interval. All records stay, and tokens that are due are renewed.",
+        "Run `palette-sync check`: it names what the API key or the network lacks.",
+    )
+    SCOPE_STALE = (
+        "ScopeStale",
+        Shown.STATUS,
+        "Some projects could not be listed.",
+        "Their clusters stay as they were. It lists them again at the next interval.",
+        "Give the API key access to these projects, or exclude them (`exclude_projects`).",
+    )
+    PASS_HANGS = (
+        "PassHangs",
+        Shown.STATUS,
+        "A pass has been at work for longer than an hour.",
+        "It goes on with the pass. No other pass of this instance begins meanwhile.",
+        "See what it waits for: SIGUSR2 writes it to the log.",
+    )
+    RENEWAL_FAILING = (
+        "RenewalFailing",
+        Shown.STATUS,
+        "Tokens have reached their renewal time, and their renewal fails.",
+        "It tries again with growing pauses, and sooner while a token is about to lapse. The tokens work until then.",
+        "The message of the cluster says why: `palette-sync show CLUSTER`.",
+    )
+    API_KEY_EXPIRES = (
+        "ApiKeyExpires",
+        Shown.STATUS,
+        "The Palette API key expires soon, or has expired.",
+        "It uses the key until Palette refuses it. Then nothing can be listed.",
+        "Create a new key in Palette, replace the file of `api_key_file`, then run `palette-sync reload`.",
     )

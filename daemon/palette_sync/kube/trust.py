@@ -89,7 +89,8 @@ async def with_root(
         )
     if not path:
         return server
-    return replace(server, ca_data=ca_data_of(known + _pem(path)))
+    break_ = "" if known.endswith("\n") else "\n"  # the file of a rule may end without one
+    return replace(server, ca_data=ca_data_of(known + break_ + _pem(path)))
 
 
 def _anchor(verified: Sequence[x509.Certificate], known: str) -> x509.Certificate:

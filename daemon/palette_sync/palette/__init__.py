@@ -2,7 +2,7 @@
 
 from palette_sync.palette.assets import admin_kubeconfig, kubeconfig, oidc_spec
 from palette_sync.palette.client import PaletteClient, Recorder, Timing
-from palette_sync.palette.discovery import api_key_expiry, discover, user_info
+from palette_sync.palette.discovery import api_key_expiry, discover, permission_names, user_info
 from palette_sync.palette.errors import (
     FileTooLarge,
     IncompleteListing,
@@ -53,5 +53,6 @@ __all__ = [
     "discover",
     "kubeconfig",
     "oidc_spec",
+    "permission_names",
     "user_info",
 ]

@@ -53,7 +53,9 @@ MOST_VALUES = 100_000
 FILE_LIMIT = 1024 * 1024
 _JSON = "application/json"
 _FILE = "application/octet-stream"
-_UNREPEATABLE = frozenset({Cause.TLS, Cause.HANDSHAKE, Cause.TLS_VERSION, Cause.PLAIN_HTTP, Cause.TOO_LARGE})
+_UNREPEATABLE = frozenset(
+    {Cause.TLS, Cause.HANDSHAKE, Cause.TLS_VERSION, Cause.PLAIN_HTTP, Cause.TOO_LARGE, Cause.PROXY}
+)
 
 
 class Recorder(Protocol):
@@ -235,7 +237,7 @@ class PaletteClient:
             if failures and failures[-1] is not None:
                 raise failures[-1] from None
             text = f"{call.what}: no answer within {timing.deadline:g} s, including the wait for the rate limit"
-            raise Unreachable(text, retryable=True) from None
+            raise Unreachable(text, retryable=True, cause=Cause.TIMEOUT) from None
 
     async def _attempt(self, call: _Call) -> bytes:
         await self._limits.acquire(call.path)
@@ -277,7 +279,7 @@ class PaletteClient:
             text = self.redact(f"{call.what}: {error}")
             if error.cause is Cause.TOO_LARGE and call.is_file:
                 raise FileTooLarge(text) from None
-            raise Unreachable(text, retryable=error.cause not in _UNREPEATABLE) from None
+            raise Unreachable(text, retryable=error.cause not in _UNREPEATABLE, cause=error.cause) from None
 
     def _headers(self, project: str | None, accept: str, *, has_body: bool) -> dict[str, str]:
         headers = {"ApiKey": self._key.reveal(), "Accept": accept}

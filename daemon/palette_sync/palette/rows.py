@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from palette_sync.core.model import VIRTUAL_CLOUD_TYPE, YEARS, Cluster, Location, Project, Scope
+from palette_sync.core.model import UID, VIRTUAL_CLOUD_TYPE, YEARS, Cluster, Location, Project, Scope
 from palette_sync.core.text import label
 from palette_sync.palette.errors import Malformed
 
@@ -29,8 +28,6 @@ T = TypeVar("T")
 
 PLAIN_TAG = "spectro__tag"
 _PAUSED = frozenset({"Paused", "Pausing", "Resuming"})
-# Usually 24 hexadecimal characters. Uids become part of paths, headers and of what is signed in Redis.
-_UID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 MOST_ROWS = 1000  # on one page; asked for are 50
 MOST_ANNOUNCED = 1_000_000
@@ -41,8 +38,8 @@ LONGEST_TAG = 128
 MOST_TAGS = 64
 MOST_TAG_CHARACTERS = 2048  # of one cluster, together
 LONGEST_CA = 64 * 1024
-# The permission that is looked for. The others of a row are not kept: each row may list thousands.
-ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
+# The permissions that are looked for. The others of a row are not kept: each row may list thousands.
+_OF_INTEREST = frozenset({"cluster.get", "cluster.adminKubeconfigDownload", "cluster.delete"})
 _LONGEST_PERMISSIONS = 32 * 1024
 
 
@@ -173,6 +170,13 @@ def read_api_key(document: object, name: str, *, user_uid: str) -> ApiKeyInfo | 
     return min(found, key=lambda entry: entry[:2])[2] if found else None
 
 
+def read_permissions(document: object) -> frozenset[str]:
+    """Parse a `v1Permissions`: the names of all permissions. Raises Malformed."""
+    what = "a permission"
+    groups = [_object(one, what) for one in _array(document, "the list of permissions")]
+    return frozenset(str(name) for group in groups for name in _array(group.get("permissions"), "permissions"))
+
+
 def read_oidc(document: object) -> OidcSpec | None:
     """Parse a `v1SpectroClusterOidcSpec`, dropping its secret. None if issuer or client is missing."""
     what = "the OIDC configuration"
@@ -219,8 +223,8 @@ def _project(annotations: dict[str, object], meta: dict[str, object]) -> Project
 def _project_uid(document: dict[str, object], key: str) -> str:
     """The uid of a cluster's project; empty if absent. It becomes a header of requests."""
     uid = _text(document, key, "a cluster")
-    if uid and not _UID.fullmatch(uid):
-        raise Malformed("a cluster's project has an invalid uid")
+    if uid and not UID.fullmatch(uid):
+        raise Malformed("the project of a cluster has an invalid uid")
     return uid
 
 
@@ -258,7 +262,7 @@ def _permissions(annotations: dict[str, object]) -> frozenset[str] | None:
 @lru_cache(maxsize=256)
 def _words(listed: str) -> frozenset[str]:
     """Look for the permissions of interest. Most rows repeat the same few lists, so the answers are cached."""
-    return frozenset({ADMIN_PERMISSION} & {entry.strip() for entry in listed.split(",")})
+    return frozenset(_OF_INTEREST & {entry.strip() for entry in listed.split(",")})
 
 
 def _location(location: dict[str, object]) -> Location:
@@ -292,7 +296,7 @@ def _uid(metadata: dict[str, object], what: str) -> str:
     uid = _text(metadata, "uid", what)
     if not uid:
         raise Malformed(f"{what} has no uid")
-    if not _UID.fullmatch(uid):
+    if not UID.fullmatch(uid):
         raise Malformed(f"{what} has an invalid uid")
     return uid
 

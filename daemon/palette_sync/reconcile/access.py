@@ -269,7 +269,7 @@ async def ensure(
             raise kube.Blocked(decided.blocked)
         try:
             if dry_run:
-                await kube.rehearse(api, decided.actions, namespace=desired.namespace)
+                await kube.rehearse(api, decided.actions, desired)
                 return decided, decided.actions
             for action in decided.actions:
                 if action.kind is not Kind.TOKEN:

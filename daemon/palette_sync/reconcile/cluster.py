@@ -11,12 +11,11 @@ import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import structlog
 
 from palette_sync import kube, oidc, palette
-from palette_sync.core.documents import format_time
 from palette_sync.core.due import asks_again, has_access
 from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
 from palette_sync.core.issuers import issuer_problem
@@ -24,6 +23,7 @@ from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.plan import TokenNeed
 from palette_sync.core.reasons import Reason
 from palette_sync.reconcile import access
+from palette_sync.reconcile.explain import IssuerNotAllowed, OidcNotConfigured, explain, token_lives
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,11 +35,8 @@ if TYPE_CHECKING:
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.issuers import Issuers
 
-T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
-
-ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,73 +374,3 @@ def _is_known(record: ClusterRecord | None) -> bool:
 
 def _same_place(one: Server, other: Server) -> bool:
     return (one.url, one.tls_server_name) == (other.url, other.tls_server_name)
-
-
-def token_lives(candidate: Candidate, policy: InstancePolicy, why: str) -> str:
-    """Say for people that a token of a cluster could not be revoked, and how long it lives."""
-    credential, memory, desired = candidate.credential, candidate.memory, policy.desired
-    expires_at = credential.expires_at if credential is not None else None
-    until = f"until {format_time(expires_at)}" if expires_at is not None else "for ever"
-    names = ", ".join([memory.generation or desired.secret, *(secret.name for secret in memory.retired)])
-    return (
-        f"its service-account token lives on {until}, because it could not be revoked: {why}; "
-        f"delete Secret {names} in namespace {desired.namespace} of the cluster"
-    )
-
-
-class OidcNotConfigured(Exception):
-    """Palette names no issuer or no client for the cluster."""
-
-
-class IssuerNotAllowed(Exception):
-    """The configuration does not allow the issuer and client that Palette names for the cluster."""
-
-    def __init__(self, issuer: str, client: str) -> None:
-        super().__init__(issuer, client)
-        self.issuer = issuer
-        self.client = client
-
-
-def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
-    """Turn an error of a cluster, Palette or an issuer into a verdict; None for any other error."""
-    match error:
-        case palette.PaletteError():
-            return _explain_palette(error)
-        case OidcNotConfigured():
-            return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
-        case IssuerNotAllowed():
-            return AccessFailed(
-                Reason.ISSUER_NOT_ALLOWED,
-                f"the issuer {error.issuer} with the client {error.client} is not allowed; to allow it, write below "
-                f"[instances.{policy.instance}.oidc]: {policy.oidc.issuers.line(error.issuer)}",
-                pending=True,
-                withdrawn=True,
-            )
-        case oidc.IssuerError():
-            return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
-        case kube.KubeconfigError() | kube.KubeError():
-            return AccessFailed(error.reason, str(error), withheld=isinstance(error, kube.ChainIncomplete))
-        case TimeoutError():
-            return AccessFailed(
-                Reason.UNREACHABLE, f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"
-            )
-    return None
-
-
-def _explain_palette(error: palette.PaletteError) -> AccessFailed:
-    match error:
-        case palette.NotFound():
-            return AccessFailed(
-                Reason.KUBECONFIG_NOT_READY, "Palette has no kubeconfig for this cluster yet", pending=True
-            )
-        case palette.NotPermitted():
-            return AccessFailed(
-                Reason.KUBECONFIG_FORBIDDEN,
-                f"Palette refuses the kubeconfig; the API key's user needs {ADMIN_PERMISSION} "
-                "(for OIDC clusters cluster.get) in this project",
-            )
-        case palette.ProjectUnavailable():
-            return AccessFailed(Reason.PROJECT_UNAVAILABLE, str(error))
-        case palette.FileTooLarge():
-            return AccessFailed(Reason.KUBECONFIG_TOO_LARGE, str(error))
-    return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.core.reasons import Reason
 from palette_sync.fanout import fan_out
-from palette_sync.reconcile.cluster import token_lives
+from palette_sync.reconcile.explain import token_lives
 from palette_sync.reconcile.work import worker_of
 
 if TYPE_CHECKING:
@@ -26,15 +26,7 @@ if TYPE_CHECKING:
     from palette_sync.reconcile.context import PassContext
     from palette_sync.reconcile.issuers import Issuers
 
-DESELECTED = frozenset(
-    {
-        Reason.PROJECT_EXCLUDED,
-        Reason.TAG_EXCLUDED,
-        Reason.TAG_NOT_INCLUDED,
-        Reason.TENANT_SCOPE_EXCLUDED,
-        Reason.VIRTUAL_EXCLUDED,
-    }
-)
+GONE = frozenset({Reason.DELETING, Reason.DELETED})
 LONGEST = 60.0  # seconds for all clusters together: their records stay published meanwhile
 
 
@@ -48,7 +40,8 @@ class Left:
 
 async def leave(context: PassContext, before: Before, drop: Mapping[str, Reason], issuers: Issuers) -> list[Left]:
     """Revoke the tokens of deselected clusters; return whose token lives on. Raises StoreError."""
-    leaving = {uid: before.candidates.published(uid) for uid in sorted(drop) if _has_token(before, uid)}
+    uids = [uid for uid in sorted(drop) if drop[uid] not in GONE and _has_token(before, uid)]
+    leaving = {uid: before.candidates.published(uid) for uid in uids}
     if not leaving or context.dry_run:
         return []
     policy = context.policy
@@ -57,7 +50,7 @@ async def leave(context: PassContext, before: Before, drop: Mapping[str, Reason]
         for uid, candidate in leaving.items()
         if drop[uid] is Reason.DISAPPEARED
     ]
-    reachable = [uid for uid in leaving if drop[uid] in DESELECTED]
+    reachable = [uid for uid in leaving if drop[uid] is not Reason.DISAPPEARED]
     if reachable:
         worker = worker_of(context, issuers, set(), await context.owned_policy())
         said = await _leave_all(context, {uid: leaving[uid] for uid in reachable}, worker.leave)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Discovery, Secret
+    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Discovery, SealedCredential, Secret
     from palette_sync.core.network import NetworkPolicy
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
@@ -44,7 +44,7 @@ class Stop:
 class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
-    `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
+    `open_token` returns the token of a cluster's credential, or None where it does not open. `concurrency` bounds the
     clusters in flight. `owner` is the configured owner id, "" = the one that Redis holds. `network` says to which
     addresses of clusters and issuers they may connect. `facts` go into the status document. `kube_recorder` receives
     each request to a cluster: its operation and its outcome. Once `stopping` is set no more clusters are admitted; once
@@ -57,7 +57,7 @@ class Ports:
     client: PaletteClient
     store: Store
     publisher: Publisher | None
-    open_token: Callable[[str, str], Secret | None]
+    open_token: Callable[[ClusterRecord, SealedCredential], Secret | None]
     names: NameBook
     clock: Callable[[], datetime]
     concurrency: int

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import format_time
 from palette_sync.core.fold import AccessFailed
+from palette_sync.core.model import AccessState
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -77,6 +78,17 @@ class PassReport:
     error: str | None = None
 
     @property
+    def all_well(self) -> bool:
+        """Whether this pass failed nowhere, and leaves no cluster without access and no prune held."""
+        lacking = self.access.get(AccessState.FAILED, 0) + self.access.get(AccessState.DEGRADED, 0)
+        return not (self.failed or self.held or lacking)
+
+    @property
+    def changed(self) -> int:
+        """Clusters whose record or credential changed; what failed or is held back is no change."""
+        return sum(bool(set(one.effects) - {Effect.FAILED, Effect.HELD}) for one in self.changes)
+
+    @property
     def failed(self) -> bool:
         return bool(self.error or self.problems or self.skipped) or any(
             Effect.FAILED in change.effects for change in self.changes
@@ -123,6 +135,10 @@ def palette_change(before: ClusterRecord | None, after: ClusterRecord) -> Change
         return Change(
             after.uid, after.name, project_of(after), (Effect.PUBLISHED,), after.access.reason, after.access.message
         )
+    access = after.access
+    if (before.access.state, before.access.reason) != (access.state, access.reason):
+        # Not what Palette reports, but for example a token that has lapsed.
+        return Change(after.uid, after.name, project_of(after), (Effect.UPDATED,), access.reason, access.message)
     return Change(
         after.uid, after.name, project_of(after), (Effect.UPDATED,), Reason.PALETTE_CHANGED, _difference(before, after)
     )
@@ -136,10 +152,10 @@ def drop_of(record: ClusterRecord, reason: Reason, *, left: str = "") -> Change:
 
 def absence_of(record: ClusterRecord, absence: Absence) -> Change:
     """The record stays for the time being although Palette does not list its cluster."""
-    if absence.since is None:
-        when = "a scheduled listing has to see that too"
+    when = f"since {format_time(absence.since)}"
+    if absence.counted_from is None:
+        when += ", to be confirmed by scheduled listings"
     else:
-        when = f"since {format_time(absence.since)}"
         when += f", dropped from {format_time(absence.until)}" if absence.until else ", never dropped by itself"
     message = f"{absence.message}; {when}; --allow-prune drops it now"
     return Change(record.uid, record.name, project_of(record), (Effect.HELD,), absence.reason, message)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from palette_sync import palette
 from palette_sync.core.model import Discovery
 from palette_sync.core.prune import absences_of, prune
+from palette_sync.core.scopes import access_reduced
 from palette_sync.core.select import select
 from palette_sync.events import unless
 from palette_sync.reconcile.agenda import find_due, load
@@ -43,6 +44,8 @@ async def run_pass(
     context = PassContext.begin(ports, pass_id, options or PassOptions(), rows or {})
     before = await load(context)
     discovery = await discover(context)
+    if context.ports.publisher is not None and not context.options.known_only:
+        context.ports.publisher.listing_tried([one.uid for part in discovery.listings for one in part.clusters])
     selection = select(discovery, before.records, context.policy.filters)
     pruning = prune(
         selection,
@@ -51,6 +54,7 @@ async def run_pass(
         now=context.now,
         guard=context.policy.guard,
         scheduled=context.options.scheduled,
+        access_reduced=access_reduced(before.state.scopes, discovery),
         allow=context.options.allow_prune,
     )
     names = await assign_names(context, before, selection, pruning)

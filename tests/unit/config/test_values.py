@@ -48,6 +48,12 @@ from unit.config.configuration import (
             f"instances.prod.refresh_interval: {DURATION}",
             id="longer than a timedelta",
         ),
+        pytest.param(
+            "prune_hold = 'forever'", f'instances.prod.prune_hold: {DURATION}, or "never"', id="a hold without an end"
+        ),
+        pytest.param(
+            "prune_hold = 0", 'instances.prod.prune_hold: must be longer than zero, or "never"', id="no hold at all"
+        ),
         pytest.param("refresh_interval = 0", "instances.prod.refresh_interval: must be longer than zero", id="zero"),
         pytest.param(
             "refresh_cron = '61 * * * *'",
@@ -197,6 +203,18 @@ from unit.config.configuration import (
 )
 def test_a_wrong_value_is_reported_with_file_key_and_remedy(config: ConfigDirectory, more: str, problem: str) -> None:
     assert config.problems(MINIMAL + more) == [f"FILE: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hold"),
+    [
+        ("'never'", None),
+        ("'30m'", timedelta(minutes=30)),
+        ("90", timedelta(seconds=90)),
+    ],
+)
+def test_a_hold_is_a_duration_or_never(config: ConfigDirectory, text: str, hold: timedelta | None) -> None:
+    assert config.load(f"{MINIMAL}prune_hold = {text}\n").instances["prod"].prune_hold == hold
 
 
 @pytest.mark.parametrize(
