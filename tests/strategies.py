@@ -27,6 +27,7 @@ from palette_sync.core.model import (
     ServiceAccountAuth,
 )
 from palette_sync.core.reasons import Reason
+from palette_sync.core.ways import Way
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 uids = st.from_regex(UID, fullmatch=True)
@@ -78,6 +79,7 @@ memories = st.builds(
     desired=st.none() | texts,
     retired=st.lists(st.builds(RetiredSecret, name=names, uid=names, delete_at=times), max_size=3).map(tuple),
     legacy=st.booleans(),
+    way=st.none() | st.sampled_from(Way),
     validity=st.none() | st.integers(0, 2**32).map(lambda seconds: timedelta(seconds=seconds)),
     recheck_at=st.none() | times,
 )

@@ -242,17 +242,26 @@ async def _request(
         raise TransportError(Cause.TLS, f"the certificate of {host} is not trusted: {reason}") from None
     except (aiohttp.ClientSSLError, ssl.SSLError) as error:
         raise _tls_failure(host, error) from None
-    except aiohttp.ClientHttpProxyError as error:
-        cause = Cause.PROXY if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else Cause.CONNECT
-        raise TransportError(cause, f"the proxy for {host} answered HTTP {error.status}") from None
-    except aiohttp.ClientProxyConnectionError:
-        raise TransportError(Cause.CONNECT, f"cannot connect to the proxy for {host}") from None
-    except aiohttp.ClientConnectorError as error:
-        raise _not_connected(host, error.os_error) from None
+    except (aiohttp.ClientHttpProxyError, aiohttp.ClientConnectorError) as error:
+        raise _connection_failure(host, error) from None
     except (aiohttp.ClientError, ConnectionError, OSError, ValueError) as error:
         # aiohttp's parsers raise ValueError for some invalid data. The error texts may quote received data, so only the
         # type is named.
         raise TransportError(Cause.BROKEN, f"the connection to {host} broke: {type(error).__name__}") from None
+
+
+def _connection_failure(
+    host: str, error: aiohttp.ClientHttpProxyError | aiohttp.ClientConnectorError
+) -> TransportError:
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            cause = Cause.PROXY if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else Cause.CONNECT
+            return TransportError(cause, f"the proxy for {host} answered HTTP {error.status}")
+        case aiohttp.ClientProxyConnectionError():
+            return TransportError(Cause.CONNECT, f"cannot connect to the proxy for {host}")
+    if isinstance(error.os_error, _AddressRefused):
+        return TransportError(Cause.ADDRESS, f"{host} {_ADDRESS_REFUSED}")
+    return TransportError(Cause.CONNECT, f"cannot connect to {host}: {_system_message(error.os_error)}")
 
 
 @asynccontextmanager
@@ -278,10 +287,13 @@ async def tls_connection(
         raise judge.published(_tls_failure(host, error)) from None
     except socket.gaierror:
         raise TransportError(Cause.DNS, f"the host name of {host} cannot be resolved") from None
+    except _AddressRefused:
+        raise TransportError(Cause.ADDRESS, f"{host} {_ADDRESS_REFUSED}") from None
     except TimeoutError:
         raise judge.published(TransportError(Cause.TIMEOUT, f"{host} did not answer within {timeout:g} s")) from None
     except OSError as error:
-        raise judge.published(_not_connected(host, error)) from None
+        failed = TransportError(Cause.CONNECT, f"cannot connect to {host}: {_system_message(error)}")
+        raise judge.published(failed) from None
     try:
         yield writer.get_extra_info("ssl_object")
     finally:
@@ -312,12 +324,6 @@ async def _open_tls(
             raise
         return await asyncio.open_connection(sock=connected, ssl=tls, server_hostname=server_hostname or url.raw_host)
     raise last
-
-
-def _not_connected(host: str, error: OSError) -> TransportError:
-    if isinstance(error, _AddressRefused):
-        return TransportError(Cause.ADDRESS, f"{host} {_ADDRESS_REFUSED}")
-    return TransportError(Cause.CONNECT, f"cannot connect to {host}: {_system_message(error)}")
 
 
 def _tls_failure(host: str, error: aiohttp.ClientSSLError | ssl.SSLError) -> TransportError:

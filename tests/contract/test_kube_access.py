@@ -777,7 +777,7 @@ def patience(fault: dict[str, Any]) -> float:
         pytest.param(
             {"kind": "status", "status": 200, "body": '"' + "x" * 5_000_000 + '"'}, "Malformed", id="an endless answer"
         ),
-        pytest.param({"kind": "status", "status": 401}, "Unauthorized", id="401"),
+        pytest.param({"kind": "status", "status": 401}, "AdminCredentialRefused", id="401"),
         pytest.param({"kind": "status", "status": 403}, "Forbidden", id="403"),
         pytest.param({"kind": "status", "status": 429}, "TooManyRequests", id="429"),
         pytest.param({"kind": "status", "status": 503}, "ServerFailure", id="503"),

@@ -23,7 +23,7 @@ from palette_sync.simulator import Fault, Simulator, SimulatorOptions
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from palette_sync.simulator.world import SimInstance
+    from palette_sync.simulator.cluster import SimInstance
 
 SEARCH = "/v1/dashboard/spectroclusters/search"
 PROJECTS = "/v1/dashboard/projects"

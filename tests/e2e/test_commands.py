@@ -90,21 +90,6 @@ def test_check_finds_everything_in_order_and_warns_of_wide_rights(
     assert "the API key expires in" in checked.out or "never expires" in checked.out
 
 
-def test_check_prints_the_line_that_allows_an_issuer(
-    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
-) -> None:
-    config = tmp_path / "config.toml"
-    whole = config.read_text()
-    config.write_text(whole + "\n[instances.alpha.oidc]\nissuers = ['https://login.example/*']\n")
-
-    checked = palette_sync("check", "--config", config, **redis)
-
-    lines = [line for line in checked.out.splitlines() if "issuers = [" in line]
-    assert len(lines) == 1, "alpha's; bravo allows its own Palette"
-    config.write_text(whole + "\n[instances.alpha.oidc]\n" + lines[0].partition("]: ")[2] + "\n")
-    assert "is not allowed" not in palette_sync("check", "--config", config, **redis).out
-
-
 def test_check_and_plan_say_when_a_pattern_matches_nothing_and_the_seal_keys_do_not_fit(
     world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
 ) -> None:
@@ -139,6 +124,21 @@ def test_check_names_the_permission_that_a_refused_list_needs(
     problems = {one["where"]: one["remedy"] for one in checked.document if one["level"] == "problem"}
     assert problems.keys() == {"alpha", "bravo"}
     assert "project.list" in problems["alpha"]
+
+
+def test_check_prints_the_line_that_allows_an_issuer(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    config = tmp_path / "config.toml"
+    whole = config.read_text()
+    config.write_text(whole + "\n[instances.alpha.oidc]\nissuers = ['https://login.example/*']\n")
+
+    checked = palette_sync("check", "--config", config, **redis)
+
+    lines = [line for line in checked.out.splitlines() if "issuers = [" in line]
+    assert len(lines) == 1, "alpha's; bravo allows its own Palette"
+    config.write_text(whole + "\n[instances.alpha.oidc]\n" + lines[0].partition("]: ")[2] + "\n")
+    assert "is not allowed" not in palette_sync("check", "--config", config, **redis).out
 
 
 def test_check_shows_on_a_terminal_what_it_waits_for(
@@ -351,7 +351,8 @@ def test_the_demo_tells_its_story_and_checks_it() -> None:
 
     assert ran.code == 0, ran.out + ran.err
     assert "5. Palette is down" in ran.out
-    assert "6. The daemon" in ran.out
+    assert "6. Clusters of every kind" in ran.out
+    assert "7. The daemon" in ran.out
     assert "NO" not in ran.out.split()
 
 
@@ -359,7 +360,7 @@ def test_the_demo_tells_its_checks_to_programs() -> None:
     ran = palette_sync("demo", "--json", within=140)
 
     assert ran.code == 0, ran.err
-    assert len(ran.document["checks"]) == 14
+    assert len(ran.document["checks"]) == 17
     assert all(check["holds"] for check in ran.document["checks"])
     assert ran.document["broken"] == []
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from integration.stage import Stage
     from palette_sync.reconcile.report import PassReport
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 NAMESPACE, ROLE, SECRET = "backstage-system", "backstage-read-only", "backstage-sa-token"
 FIVE = (

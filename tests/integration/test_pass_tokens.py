@@ -15,7 +15,7 @@ from palette_sync.simulator import Fault
 
 if TYPE_CHECKING:
     from integration.stage import Stage
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 NAMESPACE, SECRET, ROLE = "backstage-system", "backstage-sa-token", "backstage-read-only"
 VIEW = "[defaults.rbac]\npreset = 'view'\n"

@@ -14,7 +14,7 @@ from palette_sync.store.lease import Lease
 
 if TYPE_CHECKING:
     from integration.stage import Stage
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 SECRET = "backstage-sa-token"
 

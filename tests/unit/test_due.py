@@ -272,6 +272,26 @@ def test_a_failed_cluster_waits_for_its_backoff_unless_something_changed(
 
 
 @pytest.mark.parametrize(
+    ("why", "changes", "expected"),
+    [
+        pytest.param(Reason.NEEDS_AWS_CREDENTIALS, {}, None, id="a settled failure waits for hours"),
+        pytest.param(Reason.NEEDS_AWS_CREDENTIALS, {"desired": "x"}, "NoAccess", id="a configuration ends the wait"),
+        pytest.param(
+            Reason.NEEDS_AWS_CREDENTIALS, {"cluster": cluster(health="")}, "NoAccess", id="a change in Palette ends it"
+        ),
+        pytest.param(Reason.UNREACHABLE, {}, "NoAccess", id="for another failure such a wait is a clock that jumped"),
+    ],
+)
+def test_a_settled_failure_waits_longer_than_any_other(
+    why: Reason, changes: dict[str, Any], expected: str | None
+) -> None:
+    memory = replace(FAILING, retry_at=NOW + 6 * HOUR)
+    failed = replace(NO_ACCESS, access=access(AccessState.FAILED, why))
+
+    assert reason(record=failed, credential=None, memory=memory, **changes) == expected
+
+
+@pytest.mark.parametrize(
     ("memory", "expected"),
     [
         pytest.param(VERIFIED, Due(Reason.RESYNC, "an operator asked for it"), id="a healthy cluster is verified"),

@@ -47,6 +47,7 @@ from palette_sync.core.model import (
 )
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import FIRST_BACKOFF, LONGEST_BACKOFF, backoff
+from palette_sync.core.ways import Way
 
 if TYPE_CHECKING:
     from palette_sync.core.fold import Verdict
@@ -377,6 +378,21 @@ def test_a_failure_keeps_the_memory_and_starts_the_backoff() -> None:
     after = fold_memory(before, UNREACHABLE, key=KEY, desired="tried", now=NOW)
 
     assert after == replace(before, failures=1, retry_at=NOW + backoff(1, KEY), desired="tried")
+
+
+def test_a_failure_that_only_a_change_can_end_starts_a_long_wait() -> None:
+    failed = AccessFailed(Reason.NEEDS_AWS_CREDENTIALS, "asks to run a program")
+
+    after = fold_memory(ClusterMemory(), failed, key=KEY, desired="tried", now=NOW)
+
+    assert after.retry_at == NOW + backoff(1, KEY, Reason.NEEDS_AWS_CREDENTIALS) > NOW + 4 * HOUR
+
+
+def test_the_way_that_worked_is_remembered_through_failures_and_until_another_one_works() -> None:
+    by_proxy = fold_memory(ClusterMemory(), replace(GAINED, way=Way.PROXY), key=KEY, desired="d", now=NOW)
+
+    assert fold_memory(by_proxy, UNREACHABLE, key=KEY, desired="d", now=NOW).way is Way.PROXY
+    assert fold_memory(by_proxy, GAINED, key=KEY, desired="d", now=NOW).way is None
 
 
 @given(st.integers(0, 10_000))

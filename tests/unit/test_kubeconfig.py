@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
+from palette_sync.core.cloud import Cloud, CloudCluster
 from palette_sync.core.model import Secret, Server
+from palette_sync.core.reasons import Reason
 from palette_sync.kube.kubeconfig import (
     LARGEST,
     AdminAccess,
     BearerToken,
     CertificateAndToken,
     ClientCertificate,
+    CloudTokenNeeded,
     KubeconfigError,
     parse,
     parse_server_only,
@@ -200,6 +203,46 @@ def test_a_server_is_refused_by_name(cluster: Any, reason: str) -> None:
 def test_a_user_is_refused_by_name(user: Any, reason: str) -> None:
     assert refused(kubeconfig(user=user)).reason == reason
     assert parse_server_only(kubeconfig(user=user)).url == URL  # which looks at no user
+
+
+@pytest.mark.parametrize(
+    ("section", "reason", "cluster"),
+    [
+        pytest.param(
+            {"command": "aws-iam-authenticator", "args": ["token", "-i", "shop"]},
+            Reason.NEEDS_AWS_CREDENTIALS,
+            CloudCluster(Cloud.AWS, "shop"),
+            id="AWS",
+        ),
+        pytest.param(
+            {"command": "gke-gcloud-auth-plugin", "args": None},
+            Reason.NEEDS_GOOGLE_CREDENTIALS,
+            CloudCluster(Cloud.GOOGLE),
+            id="Google",
+        ),
+        pytest.param(
+            {"command": "kubelogin", "args": ["get-token", {"server-id": CANARY}, "--server-id", CANARY]},
+            Reason.NEEDS_AZURE_CREDENTIALS,
+            CloudCluster(Cloud.AZURE),
+            id="Azure",
+        ),
+    ],
+)
+def test_a_known_authenticator_is_refused_with_the_cloud_that_it_asks(
+    section: dict[str, Any], reason: Reason, cluster: CloudCluster
+) -> None:
+    with pytest.raises(CloudTokenNeeded) as caught:
+        parse(kubeconfig(user={"exec": section, **TOKEN_USER}))
+
+    assert (caught.value.reason, caught.value.cluster, caught.value.server.url) == (reason, cluster, URL)
+    assert CANARY not in str(caught.value)
+
+
+def test_a_file_with_a_token_says_which_cluster_of_a_cloud_it_is_for() -> None:
+    eks = {**CLUSTER, "server": "https://0A.gr7.eu-central-1.eks.amazonaws.com"}
+
+    assert parse(kubeconfig(cluster=eks)).cloud == CloudCluster(Cloud.AWS, "kubernetes")
+    assert parse(kubeconfig()).cloud is None
 
 
 def test_empty_exec_and_auth_provider_are_none() -> None:

@@ -17,6 +17,7 @@ from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import READ_ONLY, VIEW
 from palette_sync.core.select import AuthRule, Filters
+from palette_sync.core.ways import SpectroProxy
 
 DESIRED = Desired(
     namespace="backstage-system",
@@ -32,7 +33,7 @@ POLICY = InstancePolicy(
     filters=Filters(),
     default_mode=AuthMode.SERVICE_ACCOUNT,
     auth_rules=(AuthRule(AuthMode.OIDC, project="team-b"), AuthRule(None, cluster="edge-*")),
-    oidc=OidcPolicy("spectrocloud", spectro_proxy=True, refresh_interval=HOUR, issuers=IssuerPolicy(frozenset())),
+    oidc=OidcPolicy("spectrocloud", refresh_interval=HOUR, issuers=IssuerPolicy(frozenset())),
     desired=DESIRED,
     token=TokenPolicy(24 * HOUR, 720 * HOUR, 10 * MINUTE),
     presentation=Presentation("", ""),
@@ -58,7 +59,8 @@ def test_the_rules_decide_the_mode_and_else_the_default() -> None:
         pytest.param(
             {"oidc": replace(POLICY.oidc, provider="okta")}, {AuthMode.OIDC}, id="another provider in Backstage"
         ),
-        pytest.param({"oidc": replace(POLICY.oidc, spectro_proxy=False)}, {AuthMode.OIDC}, id="another way in"),
+        pytest.param({"spectro_proxy": SpectroProxy.NEVER}, set(AuthMode), id="no way through the proxy"),
+        pytest.param({"spectro_proxy": SpectroProxy.ALWAYS}, set(AuthMode), id="only through the proxy"),
         pytest.param({"presentation": Presentation("Production", "")}, set(), id="a title shapes no access"),
         pytest.param({"verify_interval": 2 * HOUR}, set(), id="an interval shapes no access"),
         pytest.param({"filters": Filters(exclude_tags=("old",))}, set(), id="a filter shapes no access"),
@@ -150,6 +152,11 @@ def test_the_former_form_is_known_for_the_same_configuration(
     policy: InstancePolicy, mode: AuthMode, stored: str
 ) -> None:
     assert policy.former_fingerprint(mode) == stored
+
+
+@pytest.mark.parametrize("mode", AuthMode)
+def test_a_way_that_the_former_form_did_not_know_has_no_former_fingerprint(mode: AuthMode) -> None:
+    assert replace(POLICY, spectro_proxy=SpectroProxy.ALWAYS).former_fingerprint(mode) is None
 
 
 @pytest.mark.parametrize("newer", [{"labels": {"a": "b"}}, {"annotations": {"a": "b"}}])

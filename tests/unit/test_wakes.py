@@ -60,7 +60,7 @@ POLICY = InstancePolicy(
     filters=Filters(),
     default_mode=AuthMode.SERVICE_ACCOUNT,
     auth_rules=(AuthRule(AuthMode.OIDC, tag="auth:oidc"),),
-    oidc=OidcPolicy("spectrocloud", spectro_proxy=False, refresh_interval=HOUR, issuers=IssuerPolicy(frozenset())),
+    oidc=OidcPolicy("spectrocloud", refresh_interval=HOUR, issuers=IssuerPolicy(frozenset())),
     desired=Desired(
         namespace="backstage",
         service_account="backstage",

@@ -9,7 +9,7 @@ import math
 import os
 import socket
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import structlog
 from palette_sync.assembly.files import read_pem
 from palette_sync.assembly.policy import network_of, policy_of
 from palette_sync.assembly.store import StartError, open_store, sealer_of, utc_now
+from palette_sync.cloud import CloudTokens
 from palette_sync.core.model import Secret
 from palette_sync.core.snapshot_codec import sealed_for
 from palette_sync.palette import Limits, PaletteClient, Recorder, UnusableSettings
@@ -56,6 +57,7 @@ class Shared:
     sealer: Sealer
     limits: Limits
     names: NameBook
+    cloud: CloudTokens = field(default_factory=CloudTokens)
 
 
 def policies_of(settings: Settings) -> dict[str, InstancePolicy]:
@@ -187,6 +189,7 @@ def ports_of(
         concurrency=concurrency_of(shared.settings),
         names=shared.names,
         network=network_of(shared.settings),
+        cloud=shared.cloud,
         clock=clock,
         may_issue=may_issue,
         facts=facts,

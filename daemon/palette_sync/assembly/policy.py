@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from palette_sync.assembly.files import read_pem
 from palette_sync.assembly.store import StartError
+from palette_sync.cloud import missing_extra
+from palette_sync.core.cloud import Cloud, CloudPolicy, CloudRule, Identity
 from palette_sync.core.fold import Presentation
 from palette_sync.core.issuers import IssuerPolicy, IssuerRule, own_hosts
 from palette_sync.core.model import LARGEST_CA, AuthMode
@@ -14,11 +16,16 @@ from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.prune import Guard
 from palette_sync.core.rbac import PRESETS, PolicyRule
-from palette_sync.core.select import AuthRule, CaRule, Filters
+from palette_sync.core.select import AuthRule, CaRule, ClusterGlobs, Filters
+from palette_sync.core.ways import SpectroProxy
 from palette_sync.tls import NotACertificate, trusting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from palette_sync.config import InstanceSettings, Settings
+    from palette_sync.config.cloud_settings import AwsSettings, CloudsSettings
+    from palette_sync.config.sections import ClusterRule
     from palette_sync.config.settings import TrustRuleSettings
 
 _MODES = {"service-account": AuthMode.SERVICE_ACCOUNT, "oidc": AuthMode.OIDC, "auto": None}
@@ -47,7 +54,7 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
             AuthRule(_MODES[rule.mode], project=rule.project, cluster=rule.cluster, tag=rule.tag)
             for rule in settings.auth.rules
         ),
-        oidc=OidcPolicy(oidc.provider, oidc.spectro_proxy, oidc.refresh_interval, _issuers_of(settings)),
+        oidc=OidcPolicy(oidc.provider, oidc.refresh_interval, _issuers_of(settings)),
         desired=Desired(
             namespace=rbac.namespace,
             service_account=rbac.service_account,
@@ -71,6 +78,8 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
         tenant=settings.tenant,
         ca_rules=tuple(_ca_rule(name, number, rule) for number, rule in enumerate(settings.trust.rules)),
         guard=Guard(settings.prune_confirm, settings.prune_hold),
+        spectro_proxy=SpectroProxy(settings.spectro_proxy),
+        cloud=cloud_of(name, settings.cloud),
     )
 
 
@@ -83,6 +92,39 @@ def _issuers_of(settings: InstanceSettings) -> IssuerPolicy:
     rules = tuple(IssuerRule(one.issuer, one.clients) for one in settings.oidc.issuers)
     console = settings.console_url or _console_of(settings.url)
     return IssuerPolicy(own_hosts((settings.url, console)), rules)
+
+
+def cloud_of(name: str, settings: CloudsSettings) -> CloudPolicy:
+    """Which clusters get tokens of a cloud. Raises StartError where the extra for a cloud is not installed."""
+    for cloud in Cloud:
+        if getattr(settings, cloud.value).enabled and (extra := missing_extra(cloud)):
+            raise StartError(
+                f"instances.{name}.cloud.{cloud.value}: needs the extra `{extra}`; "
+                f"install it with: pip install 'palette-sync[{extra}]'"
+            )
+    aws, google, azure = settings.aws, settings.google, settings.azure
+    return CloudPolicy(
+        aws=_aws_rules(aws) if aws.enabled else (),
+        google=_cloud_rules(google.rules, Identity(projects=google.projects)) if google.enabled else (),
+        azure=_cloud_rules(azure.rules, Identity()) if azure.enabled else (),
+    )
+
+
+def _aws_rules(settings: AwsSettings) -> tuple[CloudRule, ...]:
+    own = Identity(role_arn=settings.role_arn, external_id=settings.external_id)
+    rules = tuple(
+        CloudRule(Identity(rule.role_arn, rule.external_id) if rule.role_arn else own, _where(rule))
+        for rule in settings.rules
+    )
+    return rules or (CloudRule(own, ClusterGlobs()),)
+
+
+def _cloud_rules(rules: Iterable[ClusterRule], identity: Identity) -> tuple[CloudRule, ...]:
+    return tuple(CloudRule(identity, _where(rule)) for rule in rules) or (CloudRule(identity, ClusterGlobs()),)
+
+
+def _where(rule: ClusterRule) -> ClusterGlobs:
+    return ClusterGlobs(project=rule.project, cluster=rule.cluster, tag=rule.tag)
 
 
 def _ca_rule(name: str, number: int, rule: TrustRuleSettings) -> CaRule:

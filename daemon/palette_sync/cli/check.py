@@ -169,7 +169,9 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
     from palette_sync.assembly.instance import client_of
     from palette_sync.assembly.policy import grants_roles, policy_of, rules_of
     from palette_sync.assembly.store import StartError
+    from palette_sync.cli.check_clouds import cloud_findings
     from palette_sync.cli.check_palette import discovery_findings, permission_findings, remedy_of
+    from palette_sync.cloud import CloudTokens
     from palette_sync.core.rbac import wide_rights
     from palette_sync.palette import PaletteError, discover
 
@@ -192,6 +194,7 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
             findings += permission_findings(name, rows, policy, await _known_permissions(client, rows))
             findings += await _issuer_findings(policy, rows, client)
             findings += await _key_expiry(name, settings, client)
+            findings += await cloud_findings(policy, client, rows, CloudTokens())
     except PaletteError as error:
         findings.append(Finding(PROBLEM, name, str(error), remedy_of(error)))
     except StartError as error:

@@ -29,6 +29,16 @@ INSTANCES, PROJECTS, CLUSTERS = 2, 6, 24
 SHORT_LIFE = 12  # seconds
 # Verifications are spread over time. None must become due in the middle of the demo.
 QUIET = {"PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL": "3650d"}
+# The kinds of clusters that cannot be had as they are.
+WITHOUT_ACCESS = {
+    "eks-authenticator": Reason.NEEDS_AWS_CREDENTIALS,
+    "eks-cli": Reason.NEEDS_AWS_CREDENTIALS,
+    "gke-plugin": Reason.NEEDS_GOOGLE_CREDENTIALS,
+    "aks-kubelogin": Reason.NEEDS_AZURE_CREDENTIALS,
+    "aks-expired": Reason.ADMIN_CREDENTIAL_REFUSED,
+    "no-file": Reason.KUBECONFIG_NOT_READY,
+    "imported": Reason.IMPORTED,
+}
 SECONDS_PER_CLUSTER_IN_THE_PLUGIN = 2.04  # measured: the in-process plugin takes 102 s for 50 clusters
 
 
@@ -118,6 +128,7 @@ class _Demo:
         await self.drifted_role()
         await self.comings_and_goings()
         await self.outage()
+        await self.every_kind()
         await self.daemon()
 
     def chapter(self, title: str, text: str) -> None:
@@ -243,9 +254,35 @@ class _Demo:
         self.expect(held.records.keys() == after.records.keys(), "no record is dropped because of an empty listing")
         bravo.behaviour.listing_lie = "none"
 
+    async def every_kind(self) -> None:
+        self.chapter(
+            "6. Clusters of every kind",
+            "The kubeconfigs of some clusters ask to run a program for a token of AWS, Google Cloud or Azure, or hold "
+            "a token that has expired. Some clusters have no kubeconfig, or are reached through Spectro Proxy only. "
+            "One of each kind is added to alpha. No program is ever run.",
+        )
+        from palette_sync.simulator.mix import add_mix
+
+        project = next(iter(self.simulator.world.instances["alpha"].projects))
+        made = await add_mix(self.simulator.world, "alpha", project)
+        await self.passes()
+        state = await self.shared.store.load("alpha")
+        found = {kind: state.records[cluster.uid].access for kind, cluster in made.items()}
+        ready = [kind for kind in made if kind not in WITHOUT_ACCESS]
+        self.expect(all(found[kind].state.value == "ready" for kind in ready), f"these are ready: {', '.join(ready)}")
+        self.expect(
+            all(found[kind].reason is reason for kind, reason in WITHOUT_ACCESS.items()),
+            "each other one says why not, and what to do:",
+        )
+        for kind, reason in WITHOUT_ACCESS.items():
+            self.console.print(Text(f"      {kind}: {reason}. {reason.remedy}", style="dim"))
+        await self.passes()
+        files = self.simulator.requests.count("palette", path_regex=".*/assets/.*")
+        self.expect(files == 0, f"the next pass asks Palette for {files} files: nothing has changed")
+
     async def daemon(self) -> None:
         self.chapter(
-            "6. The daemon",
+            "7. The daemon",
             "Now `palette-sync run` takes over. The API server of a new cluster issues tokens that live for "
             f"{SHORT_LIFE} s, to show how the daemon replaces one. This takes a few seconds.",
         )

@@ -191,6 +191,7 @@ def simulate(
     host: Annotated[
         str, typer.Option(help="Name or IPv4 address by which clients reach it, for URLs and certificates.")
     ] = "127.0.0.1",
+    mix: Annotated[bool, typer.Option("--mix", help="Clusters of every kind, also those that need more.")] = False,
     redis_url: Annotated[
         str, typer.Option(help="Written into config.toml; must need no password.")
     ] = "redis://127.0.0.1:6379/0",
@@ -209,6 +210,7 @@ def simulate(
             seed=seed,
             listen=listen,
             host=host,
+            mix=mix,
             redis_url=redis_url,
             as_json=as_json,
         )

@@ -120,6 +120,8 @@ def _print_change(change: Change, console: Console) -> None:
     what = ", ".join(EFFECTS[effect].planned for effect in change.effects)
     why = f"{change.reason}: {change.message}" if change.message else change.reason
     console.print(Text.assemble((f"  {look.sign} {change.name}", look.colour), f"  {what}  ({why})"))
+    if Effect.FAILED in change.effects and change.reason.remedy:
+        console.print(Text(f"      {change.reason.remedy}", style="dim"))
     for action in change.actions:
         sign, style = ACTION_SIGNS.get(action.verb, ("~", "yellow"))
         why = f"{action.reason}: {action.message}" if action.message else action.reason

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -28,6 +26,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from palette_sync.config.cloud_settings import CloudsSettings
+from palette_sync.config.sections import ClusterRule, Section
 from palette_sync.config.values import (
     ApiKey,
     Duration,
@@ -47,26 +47,6 @@ SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenReque
 NO_INSTANCE = "at least one instance is needed; add a table [instances.<name>] with url and api_key_file"
 _INSTANCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 Mode = Literal["service-account", "oidc", "auto"]
-
-
-class Section(BaseModel):
-    """A table of the file. Unknown keys are errors, values are frozen, and no error quotes a value."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
-
-
-class ClusterRule(Section):
-    """A rule for the clusters whose project, name and tags match the globs. All globs that are set must match."""
-
-    project: str | None = None
-    cluster: str | None = None
-    tag: str | None = None
-
-    @model_validator(mode="after")
-    def _matches_something(self) -> ClusterRule:
-        if self.project is None and self.cluster is None and self.tag is None:
-            raise ValueError('needs at least one of project, cluster, tag; cluster = "*" matches every cluster')
-        return self
 
 
 class AuthRuleSettings(ClusterRule):
@@ -108,7 +88,6 @@ def _issuers(value: object) -> object:
 
 class OidcSettings(Section):
     provider: Annotated[str, Field(max_length=64)] = "spectrocloud"
-    spectro_proxy: bool = True
     refresh_interval: Duration = timedelta(hours=1)
     issuers: Annotated[tuple[IssuerSettings, ...], BeforeValidator(_issuers)] = ()
 
@@ -138,8 +117,8 @@ class RbacSettings(Section):
     preset: Literal["read-only", "view"] = "read-only"
     rules: Annotated[tuple[RbacRuleSettings, ...], BeforeValidator(parse_json)] = ()
     adopt: Literal["never", "matching", "always"] = "matching"
-    labels: Annotated[dict[str, str], BeforeValidator(parse_json)] = {}
-    annotations: Annotated[dict[str, str], BeforeValidator(parse_json)] = {}
+    labels: Annotated[dict[str, str], BeforeValidator(parse_json)] = Field(default_factory=dict)
+    annotations: Annotated[dict[str, str], BeforeValidator(parse_json)] = Field(default_factory=dict)
 
     @field_validator("labels", "annotations")
     @classmethod
@@ -210,8 +189,10 @@ class InheritedSettings(Section):
     ca_file: Path | None = None
     http_proxy: ProxyUrl | None = Field(default=None, repr=False)  # may contain a password
     console_url: HttpsUrl | None = None
+    spectro_proxy: Literal["auto", "never", "always"] = "auto"
     auth: AuthSettings = AuthSettings()
     oidc: OidcSettings = OidcSettings()
+    cloud: CloudsSettings = CloudsSettings()
     trust: TrustSettings = TrustSettings()
     rbac: RbacSettings = RbacSettings()
     token: TokenSettings = TokenSettings()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from palette_sync.core.due import PATIENCE, Candidate, Due, due, in_backoff, waits, wakes_at
 from palette_sync.core.fold import cluster_of
 from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, OidcAuth, ca_pem_of
+from palette_sync.core.policy import plain_fingerprint
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class Candidates:
             credential=self._state.credentials.get(cluster.uid) if self._state.trusted else None,
             memory=self._state.memory.get(cluster.uid, ClusterMemory()),
             mode=mode,
-            desired=self._fingerprint(mode or mode_in_use(record), ca_pem, auto=auto),
+            desired=self._policy.with_cloud(
+                self._fingerprint(mode or mode_in_use(record), ca_pem, auto=auto), cluster, record
+            ),
             former_desired=None if ca_pem or auto else self._former_fingerprints[mode or mode_in_use(record)],
             ca_pem=ca_pem,
             auto=auto,
@@ -70,11 +73,12 @@ class Candidates:
         ca_pem = self._ca_in_use(record)
         listed = self.listed(cluster_of(record))
         found_out = self._fingerprint(mode, ca_pem, auto=True)
-        auto = listed.memory.desired == found_out
+        auto = plain_fingerprint(listed.memory.desired) == found_out
+        desired = found_out if auto else self._fingerprint(mode, ca_pem, auto=False)
         return replace(
             listed,
             mode=mode,
-            desired=found_out if auto else self._fingerprint(mode, ca_pem, auto=False),
+            desired=self._policy.with_cloud(desired, listed.cluster, record),
             former_desired=None if ca_pem or auto else self._former_fingerprints[mode],
             ca_pem=ca_pem,
             auto=auto,

@@ -152,6 +152,9 @@ class Fields:
         except ValueError:
             raise self.wrong(key, "is not one of " + ", ".join(words)) from None
 
+    def maybe_word(self, key: str, words: type[_Word]) -> _Word | None:
+        return self.word(key, words) if key in self._members else None
+
     def time(self, key: str) -> datetime:
         value = self.text(key)
         if not _TIME.fullmatch(value):

@@ -13,7 +13,7 @@ from palette_sync.core.model import RUNNING, AccessState, AuthMode, OidcAuth, Se
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import (
     CLOCK_TOLERANCE,
-    LONGEST_BACKOFF,
+    longest_backoff,
     next_verification,
     token_due,
     verify_due,
@@ -147,7 +147,8 @@ def in_backoff(candidate: Candidate, now: datetime) -> bool:
     if memory.failures == 0 or memory.retry_at is None:
         return False
     # An end beyond any possible backoff means that the clock jumped: retry now.
-    return now < memory.retry_at <= now + LONGEST_BACKOFF + CLOCK_TOLERANCE
+    longest = longest_backoff(candidate.record.access.reason if candidate.record else None)
+    return now < memory.retry_at <= now + longest + CLOCK_TOLERANCE
 
 
 def _changed(candidate: Candidate) -> bool:

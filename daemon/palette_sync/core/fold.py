@@ -33,6 +33,7 @@ from palette_sync.core.text import one_line
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from palette_sync.core.ways import Way
 
 LEGACY_MESSAGE = (
     "this cluster holds a token Secret that never expires; once nothing uses it, remove it with "
@@ -52,6 +53,7 @@ class AccessGained:
 
     `validity`: the life that was requested for the published token. `recheck`: the proof may have come from the API
     server's token cache, so the token is verified again once that has passed.
+    `way`: how the server was reached, if another way is tried first.
     """
 
     server: Server
@@ -61,6 +63,7 @@ class AccessGained:
     generation: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
+    way: Way | None = None
     validity: timedelta | None = None
     recheck: bool = False
 
@@ -173,11 +176,12 @@ def fold_memory(
             # Those that are left out are found in the cluster again.
             retired=verdict.retired[:MOST_RETIRED],
             legacy=verdict.legacy,
+            way=verdict.way,
             validity=verdict.validity,
             recheck_at=now + TOKEN_CACHE if verdict.recheck else None,
         )
     failures = memory.failures + 1
-    pause = backoff(failures, key)
+    pause = backoff(failures, key, verdict.reason)
     if expires_at is not None and expires_at > now:
         pause = max(min(pause, (expires_at - now) / 4), SHORTEST_BACKOFF)
     retry_at = (now + pause).replace(microsecond=0)

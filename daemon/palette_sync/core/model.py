@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from palette_sync.core.reasons import Reason
+    from palette_sync.core.ways import Way
 
 MANAGED_BY = "palette-sync"
 SCHEMA = 1
@@ -268,8 +269,9 @@ class ClusterMemory:
     `verified_at`: last time access was proven. `failures`: in a row. `retry_at`: end of the backoff.
     `generation`: name of the Secret behind the published token. `desired`: fingerprint of the
     configuration that the cluster was last brought in line with. `legacy`: a Secret of another tool that holds a
-    never-expiring token was in the cluster when it was last looked at with enough rights. `validity`: the life that
-    was requested for the published token. `recheck_at`: when the token is verified again out of turn.
+    never-expiring token was in the cluster when it was last looked at with enough rights. `way`: how its API server was
+    reached last, None where that is the way that is tried first. `validity`: the life that was requested for the
+    published token. `recheck_at`: when the token is verified again out of turn.
     """
 
     verified_at: datetime | None = None
@@ -279,6 +281,7 @@ class ClusterMemory:
     desired: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
+    way: Way | None = None
     validity: timedelta | None = None
     recheck_at: datetime | None = None
 

@@ -7,30 +7,28 @@ from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from palette_sync.core.cloud import CLOUD_REASONS, CloudPolicy
 from palette_sync.core.documents import encode_document
 from palette_sync.core.model import AuthMode
 from palette_sync.core.prune import Guard
 from palette_sync.core.select import AuthRule, CaRule, Filters, auth_mode
+from palette_sync.core.ways import SpectroProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from palette_sync.core.fold import Presentation
     from palette_sync.core.issuers import IssuerPolicy
-    from palette_sync.core.model import Cluster
+    from palette_sync.core.model import Cluster, ClusterRecord
     from palette_sync.core.objects import Desired
     from palette_sync.core.rbac import PolicyRule
 
 
 @dataclass(frozen=True, slots=True)
 class OidcPolicy:
-    """`provider`: the name in Backstage. `spectro_proxy`: ask for the kubeconfig through Spectro Proxy.
-
-    `issuers`: those that a cluster may name.
-    """
+    """`provider`: the name in Backstage. `issuers`: those that a cluster may name."""
 
     provider: str
-    spectro_proxy: bool
     refresh_interval: timedelta
     issuers: IssuerPolicy
 
@@ -65,6 +63,8 @@ class InstancePolicy:
     tenant: str | None = None
     ca_rules: tuple[CaRule, ...] = ()
     guard: Guard = field(default_factory=Guard)
+    spectro_proxy: SpectroProxy = SpectroProxy.AUTO
+    cloud: CloudPolicy = field(default_factory=CloudPolicy)
 
     def ca_of(self, cluster: Cluster) -> str | None:
         """The CA of the first rule that matches, as PEM; None = use the one in the kubeconfig."""
@@ -82,12 +82,15 @@ class InstancePolicy:
         no fingerprint until somebody sets it.
         """
         if mode is AuthMode.OIDC:
-            shape: dict[str, object] = {"provider": self.oidc.provider, "spectro_proxy": self.oidc.spectro_proxy}
+            proxy = {SpectroProxy.AUTO: True, SpectroProxy.NEVER: False}.get(self.spectro_proxy, "always")
+            shape: dict[str, object] = {"provider": self.oidc.provider, "spectro_proxy": proxy}
             if self.oidc.issuers.rules:
                 shape["issuers"] = [[rule.issuer, *rule.clients] for rule in self.oidc.issuers.rules]
         else:
             shape = _without_defaults(self.desired)
             shape["rules"] = [_without_defaults(rule) for rule in self.desired.rules]
+            if self.spectro_proxy is not SpectroProxy.AUTO:
+                shape["spectro_proxy"] = self.spectro_proxy.value
         if auto:
             shape["auto"] = True
         if ca_pem is not None:
@@ -95,16 +98,29 @@ class InstancePolicy:
         text = encode_document("fingerprint", {"mode": mode.value, "shape": shape})
         return f"{_FORM}:{hashlib.sha256(text).hexdigest()[:16]}"
 
+    def with_cloud(self, fingerprint: str, cluster: Cluster, record: ClusterRecord | None) -> str:
+        """The fingerprint of a cluster that waits for a token of a cloud: then it depends on `cloud` as well.
+
+        All other clusters keep theirs, so that a change of `cloud` makes only those due that it may help.
+        """
+        plain = plain_fingerprint(fingerprint)
+        if record is None or record.access.reason not in CLOUD_REASONS:
+            return plain
+        shape = self.cloud.fingerprint(cluster)
+        return f"{plain}+{shape}" if shape else plain
+
     def former_fingerprint(self, mode: AuthMode) -> str | None:
         """The fingerprint of this configuration in the form before `v2`; None if that form cannot express it.
 
         A cluster whose memory holds it is not due; the next work on the cluster stores the present form.
         """
         desired = self.desired
+        if self.spectro_proxy is not SpectroProxy.AUTO:
+            return None
         if mode is AuthMode.OIDC:
             if self.oidc.issuers.rules:
                 return None
-            shape = f"({self.oidc.provider!r}, {self.oidc.spectro_proxy!r})"
+            shape = f"({self.oidc.provider!r}, True)"
         elif not _without_defaults(desired).keys() <= {*_DESIRED_FIELDS, "rules", "adopt", "token_source"}:
             return None
         else:
@@ -113,6 +129,11 @@ class InstancePolicy:
             names, modes = _assigned(desired, _DESIRED_FIELDS), _assigned(desired, ("adopt", "token_source"))
             shape = f"Desired({names}, rules={listed}, {modes})"
         return hashlib.sha256(f"{mode.value}|{shape}".encode()).hexdigest()[:16]
+
+
+def plain_fingerprint(fingerprint: str | None) -> str:
+    """A fingerprint without what `InstancePolicy.with_cloud` adds to it."""
+    return (fingerprint or "").partition("+")[0]
 
 
 _FORM = "v2"

@@ -217,14 +217,56 @@ class Reason(StrEnum):
         "ExecRefused",
         Shown.RECORD,
         "The kubeconfig asks to run a program for the credential. palette-sync never runs one.",
-        "It downloads the file again with growing pauses.",
-        "Use OIDC for the cluster.",
+        "It looks again when the cluster or the configuration changes, else every 6 hours.",
+        "Use OIDC for the cluster, or Spectro Proxy if the cluster has it.",
+    )
+    NEEDS_AWS_CREDENTIALS = (
+        "NeedsAwsCredentials",
+        Shown.RECORD,
+        "The kubeconfig of an EKS cluster asks to run a program for a token of AWS. palette-sync never runs one.",
+        "It looks again when the cluster or the configuration changes, else every 6 hours.",
+        "Configure `cloud.aws` for it, so that palette-sync gets the token itself; or use OIDC or Spectro Proxy.",
+    )
+    NEEDS_GOOGLE_CREDENTIALS = (
+        "NeedsGoogleCredentials",
+        Shown.RECORD,
+        "The kubeconfig of a GKE cluster asks to run a program for a token of Google. palette-sync never runs one.",
+        "It looks again when the cluster or the configuration changes, else every 6 hours.",
+        "Configure `cloud.google` for it, so that palette-sync gets the token itself; or use OIDC or Spectro Proxy.",
+    )
+    NEEDS_AZURE_CREDENTIALS = (
+        "NeedsAzureCredentials",
+        Shown.RECORD,
+        "The kubeconfig of an AKS cluster asks to run a program for a token of Entra ID. palette-sync never runs one.",
+        "It looks again when the cluster or the configuration changes, else every 6 hours.",
+        "Configure `cloud.azure` for it, so that palette-sync gets the token itself; or use OIDC or Spectro Proxy.",
+    )
+    CLOUD_CREDENTIALS_UNAVAILABLE = (
+        "CloudCredentialsUnavailable",
+        Shown.RECORD,
+        "palette-sync is to get a token of the cloud for the cluster, and the cloud gave none.",
+        "It tries again with growing pauses.",
+        "The message says what failed; check the credentials that the daemon finds, its role and the network.",
+    )
+    CLOUD_SERVER_REFUSED = (
+        "CloudServerRefused",
+        Shown.RECORD,
+        "The kubeconfig asks for a token of a cloud, but its server is not known to belong to a cluster of that cloud.",
+        "It sends no token. It looks again when the cluster or the configuration changes, else every 6 hours.",
+        "Check the server in the kubeconfig. If it is right, use OIDC or Spectro Proxy for the cluster.",
+    )
+    CLOUD_IDENTITY_REFUSED = (
+        "CloudIdentityRefused",
+        Shown.RECORD,
+        "The cluster refused the token of the cloud identity that palette-sync used.",
+        "It tries again with growing pauses.",
+        "Give that identity access to the cluster: an access entry in EKS, a role in GKE or AKS.",
     )
     AUTH_PROVIDER_REFUSED = (
         "AuthProviderRefused",
         Shown.RECORD,
         "The kubeconfig names an auth-provider plugin. palette-sync never runs one.",
-        "It downloads the file again with growing pauses.",
+        "It looks again when the cluster or the configuration changes, else every 6 hours.",
         "Use OIDC for the cluster.",
     )
     FILE_PATH_REFUSED = (
@@ -271,6 +313,13 @@ class Reason(StrEnum):
         "It tries again with growing pauses, and never without verification.",
         "Renew the kubeconfig in Palette, or give the cluster a CA by a rule in `[defaults.trust]`.",
     )
+    ADMIN_CREDENTIAL_REFUSED = (
+        "AdminCredentialRefused",
+        Shown.RECORD,
+        "Palette's admin credential was refused by the API server: it has expired, or it was revoked.",
+        "It downloads the file again with growing pauses.",
+        "Renew the certificates in Palette; for EKS, GKE or AKS, whose tokens expire, configure `cloud`, or use OIDC.",
+    )
     CHAIN_INCOMPLETE = (
         "ChainIncomplete",
         Shown.RECORD,
@@ -295,9 +344,9 @@ class Reason(StrEnum):
     UNAUTHORIZED = (
         "Unauthorized",
         Shown.RECORD,
-        "The API server refused the admin credential of Palette's kubeconfig.",
-        "It downloads the file again with growing pauses.",
-        "Renew the cluster's certificates in Palette.",
+        "The API server refused a credential that it had accepted a moment before.",
+        "It tries again with growing pauses.",
+        "Check the API server's authentication if it lasts.",
     )
     FORBIDDEN = (
         "Forbidden",

@@ -9,12 +9,26 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from palette_sync.core.reasons import Reason
+
 if TYPE_CHECKING:
     from palette_sync.core.model import ClusterKey
 
 FIRST_BACKOFF = timedelta(seconds=30)
 LONGEST_BACKOFF = timedelta(minutes=30)
+SETTLED_BACKOFF = timedelta(hours=6)
 CLOCK_TOLERANCE = timedelta(minutes=5)
+# Failures that only a change of the cluster or of the configuration ends. Trying soon again would find the same.
+SETTLED = frozenset(
+    {
+        Reason.EXEC_REFUSED,
+        Reason.AUTH_PROVIDER_REFUSED,
+        Reason.NEEDS_AWS_CREDENTIALS,
+        Reason.NEEDS_GOOGLE_CREDENTIALS,
+        Reason.NEEDS_AZURE_CREDENTIALS,
+        Reason.CLOUD_SERVER_REFUSED,
+    }
+)
 
 
 def spread(*words: object) -> float:
@@ -53,11 +67,20 @@ def verify_due(key: ClusterKey, verified_at: datetime | None, now: datetime, int
     return _slot(now, phase, interval) > _slot(verified_at, phase, interval)
 
 
-def backoff(failures: int, key: ClusterKey) -> timedelta:
-    """The pause after `failures` failures in a row: 30 s doubling to 30 min, each up to a quarter shorter by hash."""
+def backoff(failures: int, key: ClusterKey, reason: Reason | None = None) -> timedelta:
+    """The pause after `failures` failures in a row: 30 s doubling to 30 min, each up to a quarter shorter by hash.
+
+    After a failure in `SETTLED` it is 6 hours from the first time.
+    """
     doubled = FIRST_BACKOFF * 2 ** min(failures - 1, 16)
-    pause = min(doubled, LONGEST_BACKOFF) * (1 - spread(key, failures, "backoff") / 4)
+    longest = SETTLED_BACKOFF if reason in SETTLED else min(doubled, LONGEST_BACKOFF)
+    pause = longest * (1 - spread(key, failures, "backoff") / 4)
     return timedelta(seconds=int(pause.total_seconds()))
+
+
+def longest_backoff(reason: Reason | None) -> timedelta:
+    """The longest pause after a failure with this reason."""
+    return SETTLED_BACKOFF if reason in SETTLED else LONGEST_BACKOFF
 
 
 def next_verification(key: ClusterKey, verified_at: datetime | None, interval: timedelta) -> datetime | None:

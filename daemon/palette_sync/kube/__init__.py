@@ -2,8 +2,10 @@
 
 from palette_sync.kube.errors import (
     AccessDenied,
+    AdminCredentialRefused,
     Blocked,
     ChainIncomplete,
+    CloudIdentityRefused,
     Conflict,
     KubeError,
     NamespaceTerminating,
@@ -12,7 +14,15 @@ from palette_sync.kube.errors import (
     Unauthorized,
     Unreachable,
 )
-from palette_sync.kube.kubeconfig import AdminAccess, BearerToken, KubeconfigError, parse, parse_server_only
+from palette_sync.kube.kubeconfig import (
+    AdminAccess,
+    BearerToken,
+    CloudTokenNeeded,
+    Credential,
+    KubeconfigError,
+    parse,
+    parse_server_only,
+)
 from palette_sync.kube.observe import observe
 from palette_sync.kube.probe import probe_version
 from palette_sync.kube.tokens import Patience, bound_to, kubernetes_version, prove, read_secret_token, request_token
@@ -23,10 +33,14 @@ from palette_sync.kube.write import rehearse, write
 __all__ = [
     "AccessDenied",
     "AdminAccess",
+    "AdminCredentialRefused",
     "BearerToken",
     "Blocked",
     "ChainIncomplete",
+    "CloudIdentityRefused",
+    "CloudTokenNeeded",
     "Conflict",
+    "Credential",
     "KubeApi",
     "KubeError",
     "KubeconfigError",

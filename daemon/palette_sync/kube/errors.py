@@ -39,6 +39,18 @@ class Unauthorized(KubeError):
     outcome = RequestOutcome.UNAUTHORIZED
 
 
+class AdminCredentialRefused(Unauthorized):
+    """The credential of an admin kubeconfig is not accepted (any longer)."""
+
+    reason = Reason.ADMIN_CREDENTIAL_REFUSED
+
+
+class CloudIdentityRefused(AdminCredentialRefused):
+    """A token that a cloud just gave is not accepted by the cluster."""
+
+    reason = Reason.CLOUD_IDENTITY_REFUSED
+
+
 class Forbidden(KubeError):
     """`user` is whom the API server's authorizer refused; None where the answer does not say."""
 

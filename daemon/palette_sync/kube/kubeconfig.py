@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
+from palette_sync.core.cloud import NEEDS, TITLES, CloudCluster, cluster_at, recognise
 from palette_sync.core.model import LARGEST_CA, Secret, Server, ca_data_of
 from palette_sync.core.reasons import Reason
 from palette_sync.kube.kubeconfig_yaml import YamlRefused, read_yaml
@@ -34,6 +35,18 @@ class KubeconfigError(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class CloudTokenNeeded(KubeconfigError):
+    """The user's credential is a token of a cloud, for which the file asks to run a program that is known."""
+
+    def __init__(self, server: Server, cluster: CloudCluster) -> None:
+        super().__init__(
+            NEEDS[cluster.cloud],
+            f"the kubeconfig asks to run a program for a token of {TITLES[cluster.cloud]}; palette-sync never runs one",
+        )
+        self.server = server
+        self.cluster = cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +75,31 @@ Credential = ClientCertificate | BearerToken | CertificateAndToken
 
 @dataclass(frozen=True, slots=True)
 class AdminAccess:
-    """What an admin kubeconfig grants. Dropped from memory after the cluster's work."""
+    """What an admin kubeconfig grants. Dropped from memory after the cluster's work.
+
+    `cloud` is the cluster in its cloud, where the server's address or the file's names show it. `from_cloud`: the
+    credential is a token that the cloud gave to palette-sync, not one of the file.
+    """
 
     server: Server
     credential: Credential = field(repr=False)
+    cloud: CloudCluster | None = None
+    from_cloud: bool = False
 
 
 def parse(text: Secret, *, ca_pem: str | None = None) -> AdminAccess:
     """Read server and credential of the current context. `ca_pem`: the CA that the operator gives to this cluster.
 
-    Raises KubeconfigError.
+    Raises KubeconfigError; CloudTokenNeeded where a known program would fetch a token of a cloud.
     """
     document = _document(text)
     context = _current_context(document)
-    server = _server(_named(document, "clusters", "cluster", _text(context, "cluster")), ca_pem)
-    return AdminAccess(server, _credential(_named(document, "users", "user", _text(context, "user"))))
+    entry = _text(context, "cluster") or ""
+    server = _server(_named(document, "clusters", "cluster", entry), ca_pem)
+    user = _named(document, "users", "user", _text(context, "user"))
+    if (cluster := _authenticator(user, entry)) is not None:
+        raise CloudTokenNeeded(server, cluster)
+    return AdminAccess(server, _credential(user), cluster_at(server, entry))
 
 
 def parse_server_only(text: Secret, *, ca_pem: str | None = None) -> Server:
@@ -214,6 +237,16 @@ def _credential(user: dict[str, object]) -> Credential:
             Reason.NO_CREDENTIAL, "the kubeconfig's user has neither a token nor a client certificate with key"
         )
     return found
+
+
+def _authenticator(user: dict[str, object], entry: str) -> CloudCluster | None:
+    """The cluster that an `exec` section means, if its program is known."""
+    section = user.get("exec")
+    if not isinstance(section, dict):
+        return None
+    listed = section.get("args")
+    args = [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
+    return recognise(_text(section, "command") or "", args, entry)
 
 
 def _bearer_token(user: dict[str, object]) -> BearerToken | None:

@@ -38,8 +38,8 @@ LONGEST_TAG = 128
 MOST_TAGS = 64
 MOST_TAG_CHARACTERS = 2048  # of one cluster, together
 LONGEST_CA = 64 * 1024
-# The permissions that are looked for. The others of a row are not kept: each row may list thousands.
-_OF_INTEREST = frozenset({"cluster.get", "cluster.adminKubeconfigDownload", "cluster.delete"})
+# The permission that is looked for. The others of a row are not kept: each row may list thousands.
+ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
 _LONGEST_PERMISSIONS = 32 * 1024
 
 
@@ -224,7 +224,7 @@ def _project_uid(document: dict[str, object], key: str) -> str:
     """The uid of a cluster's project; empty if absent. It becomes a header of requests."""
     uid = _text(document, key, "a cluster")
     if uid and not UID.fullmatch(uid):
-        raise Malformed("the project of a cluster has an invalid uid")
+        raise Malformed("a cluster's project has an invalid uid")
     return uid
 
 
@@ -262,7 +262,7 @@ def _permissions(annotations: dict[str, object]) -> frozenset[str] | None:
 @lru_cache(maxsize=256)
 def _words(listed: str) -> frozenset[str]:
     """Look for the permissions of interest. Most rows repeat the same few lists, so the answers are cached."""
-    return frozenset(_OF_INTEREST & {entry.strip() for entry in listed.split(",")})
+    return frozenset({ADMIN_PERMISSION} & {entry.strip() for entry in listed.split(",")})
 
 
 def _location(location: dict[str, object]) -> Location:

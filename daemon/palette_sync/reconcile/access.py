@@ -13,7 +13,7 @@ from palette_sync.core.rbac import probe_of
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
     from datetime import datetime, timedelta
 
     from palette_sync.core.model import ClusterKey, ClusterMemory, Credential, RetiredSecret, Secret, Server
@@ -77,21 +77,22 @@ async def grant(
     """Bring the objects in line and, if needed, issue a token and prove it before it is published.
 
     A token of a Secret that the API server refuses is replaced by the next generation's.
-    `dry_run` only returns the actions, after the API server was asked whether it would take them. Raises KubeError,
-    KubeconfigError.
+    `dry_run` only returns the actions, after the API server was asked whether it would take them. Raises
+    AdminCredentialRefused, other KubeErrors, KubeconfigError.
     """
     version = None
     actions: list[Action] = []
     async with kube.KubeApi(admin.server, admin.credential, timeout=timeout, requests=requests) as api:
         while True:
-            decided, done = await ensure(
-                api, desired, need=need, memory=memory, now=now, overlap=token_policy.overlap, dry_run=dry_run
-            )
-            actions += done
-            if dry_run or not decided.issue:
-                credential = None
-                break
-            credential = await _issue(api, desired, decided.secret, key=key, now=now, token_policy=token_policy)
+            async with _refusals_of(admin):
+                decided, done = await ensure(
+                    api, desired, need=need, memory=memory, now=now, overlap=token_policy.overlap, dry_run=dry_run
+                )
+                actions += done
+                if dry_run or not decided.issue:
+                    credential = None
+                    break
+                credential = await _issue(api, desired, decided.secret, key=key, now=now, token_policy=token_policy)
             # The token of a Secret that was there before is known to every API server by now.
             fresh = not desired.token_in_secret or any(action.kind is Kind.SECRET for action in done)
             patience = kube.Patience.ALL if fresh else kube.Patience.RIGHTS
@@ -112,6 +113,17 @@ async def grant(
         generation=decided.secret,
         retired=decided.retired,
     )
+
+
+@contextlib.asynccontextmanager
+async def _refusals_of(admin: kube.AdminAccess) -> AsyncIterator[None]:
+    """Turn a 401 into an error that names whose credential was refused."""
+    try:
+        yield
+    except kube.Unauthorized:
+        if admin.from_cloud:
+            raise kube.CloudIdentityRefused("the cluster refused the token of the cloud identity") from None
+        raise kube.AdminCredentialRefused("Palette's admin credential was refused") from None
 
 
 async def _issue(
@@ -207,7 +219,10 @@ async def replace_legacy(
     requests = requests or kube.Requests()
 
     async def work(server: Server) -> tuple[str, ...]:
-        async with kube.KubeApi(server, admin.credential, timeout=timeout, requests=requests) as api:
+        async with (
+            _refusals_of(admin),
+            kube.KubeApi(server, admin.credential, timeout=timeout, requests=requests) as api,
+        ):
             actions = plan_replace_legacy(desired, await kube.observe(api, desired))
             if not dry_run:
                 await _delete(api, actions, desired)
@@ -231,7 +246,10 @@ async def revoke(
     requests = requests or kube.Requests()
 
     async def work(server: Server) -> tuple[str, ...]:
-        async with kube.KubeApi(server, admin.credential, timeout=timeout, requests=requests) as api:
+        async with (
+            _refusals_of(admin),
+            kube.KubeApi(server, admin.credential, timeout=timeout, requests=requests) as api,
+        ):
             observed = await kube.observe(api, desired)
             return await _delete(api, plan_revocation(desired, observed, memory), desired)
 

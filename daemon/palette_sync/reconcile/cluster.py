@@ -11,22 +11,25 @@ import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from palette_sync import kube, oidc, palette
+from palette_sync import cloud, kube, oidc, palette
 from palette_sync.core.due import asks_again, has_access
 from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
 from palette_sync.core.issuers import issuer_problem
 from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.plan import TokenNeed
 from palette_sync.core.reasons import Reason
+from palette_sync.core.ways import Way, to_remember, ways
 from palette_sync.reconcile import access
 from palette_sync.reconcile.explain import IssuerNotAllowed, OidcNotConfigured, explain, token_lives
+from palette_sync.reconcile.server_ways import FIRST_FOR_USERS, AdminWays, server_for_users
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from asyncio import Semaphore
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from palette_sync.core.due import Candidate, Due
@@ -35,8 +38,16 @@ if TYPE_CHECKING:
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.issuers import Issuers
 
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+# What one way to a cluster may fail with while another may work.
+_FILE_UNUSABLE = (palette.NotFound, palette.NotPermitted, kube.KubeconfigError, cloud.CloudError)
+_WAY_FAILED = (
+    *(kube.Unreachable, kube.ChainIncomplete, kube.AdminCredentialRefused, kube.KubeconfigError),
+    *(cloud.CloudError, TimeoutError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +91,9 @@ class ClusterWorker:
         *,
         policy: InstancePolicy,
         client: palette.PaletteClient,
+        cloud: cloud.CloudTokens,
         issuers: Issuers,
-        slots: asyncio.Semaphore,
+        slots: Semaphore,
         may_issue: Callable[[], bool],
         now: datetime,
         requests: kube.Requests,
@@ -90,6 +102,7 @@ class ClusterWorker:
     ) -> None:
         self._policy = policy
         self._client = client
+        self._cloud = cloud
         self._issuers = issuers
         self._slots = slots
         self._may_issue = may_issue
@@ -151,16 +164,17 @@ class ClusterWorker:
             raise oidc.IssuerRefused(problem)
         if not policy.oidc.issuers.allows(spec.issuer_url, spec.client_id):
             raise IssuerNotAllowed(spec.issuer_url, spec.client_id)
-        text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
-        server = await asyncio.to_thread(partial(kube.parse_server_only, text, ca_pem=item.candidate.ca_pem))
-        await self._issuers.get(spec.issuer_url, spec.ca_pem)
         timeout = policy.cluster_timeout.total_seconds()
 
         async def probe(server: Server) -> tuple[Server, str | None]:
             return server, await kube.probe_version(server, timeout=timeout, requests=self._requests)
 
-        async with self._slots:
-            server, version = await kube.as_reader(server, probe, timeout=timeout, network=self._requests.network)
+        async def use(server: Server) -> tuple[Server, str | None]:
+            await self._issuers.get(spec.issuer_url, spec.ca_pem)
+            async with self._slots:
+                return await kube.as_reader(server, probe, timeout=timeout, network=self._requests.network)
+
+        (server, version), way = await server_for_users(item.candidate, policy, self._client, use)
         record = item.candidate.record
         leaves = record is not None and isinstance(record.auth, ServiceAccountAuth)
         left = await self.leave(item.candidate) if leaves else ""
@@ -170,6 +184,7 @@ class ClusterWorker:
                 auth=OidcAuth(policy.oidc.provider, spec.issuer_url, spec.client_id),
                 kubernetes_version=version,
                 desired=self._fingerprint(item, AuthMode.OIDC),
+                way=to_remember(way, first=FIRST_FOR_USERS),
             ),
             revoked=leaves,
             left=left,
@@ -180,16 +195,16 @@ class ClusterWorker:
         if self._dry_run:
             return ""
         policy = self._policy
-        try:
-            admin = await self._admin(candidate)
-            async with self._slots, asyncio.timeout(policy.cluster_timeout.total_seconds()):
-                await access.revoke(
-                    admin,
-                    policy.desired,
-                    memory=candidate.memory,
-                    timeout=policy.cluster_timeout.total_seconds(),
-                    requests=self._requests,
+        timeout = policy.cluster_timeout.total_seconds()
+
+        async def revoke(admin: kube.AdminAccess, _way: Way) -> tuple[str, ...]:
+            async with self._slots, asyncio.timeout(timeout):
+                return await access.revoke(
+                    admin, policy.desired, memory=candidate.memory, timeout=timeout, requests=self._requests
                 )
+
+        try:
+            await self._as_admin(candidate, revoke)
         except Exception as error:
             failed = explain(error, policy)
             if failed is None:
@@ -208,26 +223,70 @@ class ClusterWorker:
             try:
                 async with self._slots:
                     checked = await self._check(item, record.server, item.token, kube.Patience.TOKEN)
-            except kube.Unreachable as error:
-                # The record's address or CA may be old: look at Palette's current file.
-                admin = await self._admin(item.candidate)
-                if error.reason is not Reason.CERTIFICATE_REFUSED and _same_place(admin.server, record.server):
-                    raise
-                log.info("server_moved", cluster=item.candidate.key.uid, reason=error.detail or str(error))
+            except (kube.Unreachable, TimeoutError) as error:
+                # The record's address or CA may be old: look for others in Palette's current files.
+                refused = isinstance(error, kube.Unreachable) and error.reason is Reason.CERTIFICATE_REFUSED
+                work = partial(self._grant, item, need=need)
+                return await self._as_admin(item.candidate, work, dead=None if refused else record.server, before=error)
             else:
                 if checked.healthy:
                     return await self._healthy(item, record.server, checked)
                 if checked.dead:
                     need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
-                admin = await self._admin(item.candidate)
-            return await self._grant(item, admin, need)
+            return await self._as_admin(item.candidate, partial(self._grant, item, need=need))
         try:
-            return await self._grant(item, await self._admin(item.candidate), need)
+            return await self._as_admin(item.candidate, partial(self._grant, item, need=need))
         except Exception as error:
             # The published token stays in use, so find out whether it still works.
             if explain(error, self._policy) is not None and not self._dry_run:
                 await self._look_whether_it_lives(item)
             raise
+
+    async def _as_admin(
+        self,
+        candidate: Candidate,
+        work: Callable[[kube.AdminAccess, Way], Awaitable[T]],
+        *,
+        dead: Server | None = None,
+        before: Exception | None = None,
+    ) -> T:
+        """Work on a cluster as its administrator, by the first way that works.
+
+        `dead` is a server that did not answer, with the error `before`; it is not tried again. Raises what the first
+        way failed with if none works.
+        """
+        opening = AdminWays(candidate, self._policy, self._client, self._cloud)
+        tried: list[tuple[Server, kube.Credential]] = []
+        failure: Exception | None = None
+        for way in ways(self._policy.spectro_proxy, first=Way.DIRECT, remembered=candidate.memory.way):
+            try:
+                admin = await opening.open(way)
+                if dead is not None and _same_place(admin.server, dead):
+                    failure = failure or before
+                elif (admin.server, admin.credential) not in tried:
+                    tried.append((admin.server, admin.credential))
+                    return await self._with_token_if_refused(opening, admin, way, work)
+            except (*_FILE_UNUSABLE, *_WAY_FAILED) as error:
+                log.debug("way_failed", cluster=candidate.key.uid, way=way.value, reason=str(error))
+                failure = failure or error
+        assert failure is not None
+        raise failure
+
+    async def _with_token_if_refused(
+        self,
+        opening: AdminWays,
+        admin: kube.AdminAccess,
+        way: Way,
+        work: Callable[[kube.AdminAccess, Way], Awaitable[T]],
+    ) -> T:
+        """Do the work; if the credential of the file is refused, again with a token of the cluster's cloud."""
+        try:
+            return await work(admin, way)
+        except kube.AdminCredentialRefused:
+            with_token = await opening.with_token(admin)
+            if with_token is None:
+                raise
+        return await work(with_token, way)
 
     async def _healthy(self, item: DueCluster, server: Server, checked: access.Checked) -> ClusterResult:
         """The result of a verification without objections. The token may not be allowed to read Secrets."""
@@ -235,8 +294,8 @@ class ClusterWorker:
         if checked.legacy is None and memory.legacy:
             # Only the admin sees whether the legacy Secret is still there; without the admin it counts as there.
             try:
-                admin = await self._admin(item.candidate)
-                return await self._grant(item, admin, TokenNeed(issue=False, reason=item.due.reason))
+                need = TokenNeed(issue=False, reason=item.due.reason)
+                return await self._as_admin(item.candidate, partial(self._grant, item, need=need))
             except Exception as error:
                 if explain(error, self._policy) is None:
                     raise
@@ -248,6 +307,7 @@ class ClusterWorker:
                 legacy=memory.legacy if checked.legacy is None else checked.legacy,
                 generation=memory.generation,
                 retired=checked.retired,
+                way=memory.way,
                 recheck=asks_again(item.due, secrets_seen=checked.secrets_seen),
             )
         )
@@ -266,7 +326,7 @@ class ClusterWorker:
             if explain(error, self._policy) is None:
                 raise
 
-    async def _grant(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> ClusterResult:
+    async def _grant(self, item: DueCluster, admin: kube.AdminAccess, way: Way, *, need: TokenNeed) -> ClusterResult:
         """Repair, and issue if needed. A token that is kept is verified after the repair, and replaced if dead."""
         async with self._slots, asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
             granted = await self._grant_once(item, admin, need)
@@ -288,6 +348,7 @@ class ClusterWorker:
             legacy=granted.legacy,
             generation=granted.generation,
             retired=granted.retired,
+            way=to_remember(way, first=Way.DIRECT),
             issued=granted.credential is not None,
         )
         return ClusterResult(verdict, credential=granted.credential, actions=actions)
@@ -327,6 +388,7 @@ class ClusterWorker:
         legacy: bool,
         generation: str | None,
         retired: tuple[RetiredSecret, ...],
+        way: Way | None,
         issued: bool = False,
         recheck: bool = False,
     ) -> AccessGained:
@@ -338,16 +400,13 @@ class ClusterWorker:
             generation=generation,
             retired=retired,
             legacy=legacy,
+            way=way,
             validity=self._policy.token.validity if issued else item.candidate.memory.validity,
             recheck=recheck,
         )
 
     def _fingerprint(self, item: DueCluster, mode: AuthMode) -> str:
         return self._policy.fingerprint(mode, item.candidate.ca_pem, auto=item.candidate.auto)
-
-    async def _admin(self, candidate: Candidate) -> kube.AdminAccess:
-        text = await palette.admin_kubeconfig(self._client, candidate.cluster)
-        return await asyncio.to_thread(partial(kube.parse, text, ca_pem=candidate.ca_pem))
 
     async def _check(self, item: DueCluster, server: Server, token: Secret, patience: kube.Patience) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):

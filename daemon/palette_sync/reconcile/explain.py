@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from palette_sync import kube, oidc, palette
+from palette_sync import cloud, kube, oidc, palette
 from palette_sync.core.documents import format_time
 from palette_sync.core.fold import AccessFailed
 from palette_sync.core.reasons import Reason
@@ -34,6 +34,8 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
     match error:
         case palette.PaletteError():
             return _explain_palette(error)
+        case OidcNotConfigured():
+            return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
         case IssuerNotAllowed():
             return AccessFailed(
                 Reason.ISSUER_NOT_ALLOWED,
@@ -42,11 +44,9 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
                 pending=True,
                 withdrawn=True,
             )
-        case OidcNotConfigured():
-            return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
         case oidc.IssuerError():
             return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
-        case kube.KubeconfigError() | kube.KubeError():
+        case kube.KubeconfigError() | kube.KubeError() | cloud.CloudError():
             return AccessFailed(error.reason, str(error), withheld=isinstance(error, kube.ChainIncomplete))
         case TimeoutError():
             return AccessFailed(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from palette_sync.cloud import CloudTokens
     from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Discovery, SealedCredential, Secret
     from palette_sync.core.network import NetworkPolicy
     from palette_sync.core.policy import InstancePolicy
@@ -44,6 +45,8 @@ class Stop:
 class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
+    `cloud` gets tokens of clouds for the clusters that need one.
+
     `open_token` returns the token of a cluster's credential, or None where it does not open. `concurrency` bounds the
     clusters in flight. `owner` is the configured owner id, "" = the one that Redis holds. `network` says to which
     addresses of clusters and issuers they may connect. `facts` go into the status document. `kube_recorder` receives
@@ -59,6 +62,7 @@ class Ports:
     publisher: Publisher | None
     open_token: Callable[[ClusterRecord, SealedCredential], Secret | None]
     names: NameBook
+    cloud: CloudTokens
     clock: Callable[[], datetime]
     concurrency: int
     network: NetworkPolicy

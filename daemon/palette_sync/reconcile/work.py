@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from palette_sync.core.ways import Way
 from palette_sync.fanout import fan_out
 from palette_sync.reconcile.cluster import ClusterWorker
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from palette_sync.reconcile.fold import Folding
     from palette_sync.reconcile.issuers import Issuers
 
-UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may take, waiting for its limits included
+# Seconds that Palette's calls and a token of a cloud may take for one cluster, waiting for Palette's limits included.
+UNIT_TIMEOUT = 150.0
 
 
 async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issuers, folding: Folding) -> None:
@@ -44,7 +46,7 @@ async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issu
             worker,
             # Twice the slots: half may wait for Palette's rate limit while the others work.
             limit=asyncio.Semaphore(2 * ports.concurrency),
-            timeout=UNIT_TIMEOUT + context.policy.cluster_timeout.total_seconds(),
+            timeout=UNIT_TIMEOUT + len(Way) * context.policy.cluster_timeout.total_seconds(),
             stopping=ports.stopping,
             done=on_done,
             name=f"cluster:{context.instance}",
@@ -61,6 +63,7 @@ def worker_of(context: PassContext, issuers: Issuers, proven_dead: set[str], pol
     return ClusterWorker(
         policy=policy,
         client=context.ports.client,
+        cloud=context.ports.cloud,
         issuers=issuers,
         slots=asyncio.Semaphore(context.ports.concurrency),
         may_issue=context.may_issue,

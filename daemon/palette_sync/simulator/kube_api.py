@@ -28,15 +28,25 @@ _PAGE_MARK = "sim:"
 
 
 class KubeApi:
-    """Serves the objects of a store. `/version` returns `version`; every TokenRequest reads `token_cap` (seconds)."""
+    """Serves the objects of a store. `/version` returns `version`; every TokenRequest reads `token_cap` (seconds).
+
+    `foreign` returns the user of a token that is not the cluster's own, or None.
+    """
 
     def __init__(
-        self, store: KubeStore, tokens: TokenAuthority, *, version: str, token_cap: Callable[[], float | None]
+        self,
+        store: KubeStore,
+        tokens: TokenAuthority,
+        *,
+        version: str,
+        token_cap: Callable[[], float | None],
+        foreign: Callable[[str], User | None] = lambda _token: None,
     ) -> None:
         self._store = store
         self._tokens = tokens
         self._version = version
         self._token_cap = token_cap
+        self._foreign = foreign
 
     def answer(self, call: Call) -> Answer:
         try:
@@ -55,7 +65,9 @@ class KubeApi:
         scheme, _, token = call.headers.get("Authorization", "").partition(" ")
         if not scheme:
             return ANONYMOUS
-        user = self._tokens.authenticate(self._store, token.strip()) if scheme.lower() == "bearer" else None
+        user = None
+        if scheme.lower() == "bearer":
+            user = self._tokens.authenticate(self._store, token.strip()) or self._foreign(token.strip())
         if user is None:
             raise errors.unauthorized()
         return user

@@ -11,8 +11,9 @@ import orjson
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
     from palette_sync.simulator.exchange import Json
-    from palette_sync.simulator.world import SimCluster, SimInstance, World
+    from palette_sync.simulator.world import World
 
 _PRIVATE = 0o600
 _PUBLIC = 0o644
@@ -53,6 +54,7 @@ def describe_cluster(cluster: SimCluster) -> Json:
         "project": cluster.project_uid,
         "url": cluster.url,
         "oidc": cluster.oidc,
+        "admin_file": cluster.admin_file,
         "state": cluster.state,
         "health": cluster.health,
         "tags": cluster.tags,

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from palette_sync.config import ConfigError, Settings, load
+from palette_sync.config.cloud_settings import AwsSettings, AzureSettings, GoogleSettings
 from palette_sync.config.settings import (
     AuthSettings,
     DefaultsSettings,
@@ -76,6 +77,9 @@ TABLES: dict[str, type[BaseModel]] = {
     "defaults.auth": AuthSettings,
     "defaults.trust": TrustSettings,
     "defaults.oidc": OidcSettings,
+    "defaults.cloud.aws": AwsSettings,
+    "defaults.cloud.google": GoogleSettings,
+    "defaults.cloud.azure": AzureSettings,
     "defaults.rbac": RbacSettings,
     "defaults.token": TokenSettings,
     "instances.prod": InstanceSettings,
@@ -85,5 +89,5 @@ TABLES: dict[str, type[BaseModel]] = {
     "http": HttpSettings,
     "network": NetworkSettings,
 }
-SUBTABLES = {"auth", "oidc", "rbac", "token", "trust"}
+SUBTABLES = {"auth", "cloud", "oidc", "rbac", "token", "trust"}
 FILE_KEYS = {("instances.prod", "api_key_file"), ("redis", "url_file"), ("seal", "keys_file")}
