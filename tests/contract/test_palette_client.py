@@ -334,7 +334,7 @@ async def test_a_ca_in_pem_is_the_trust() -> None:
 
 async def test_a_body_that_is_too_large_is_not_tried_again() -> None:
     async with rig(lambda _: web.Response(body=b"x" * (1024 * 1024 + 1))) as one:
-        with pytest.raises(palette.Unreachable, match="larger than 1048576 bytes"):
+        with pytest.raises(palette.FileTooLarge, match="larger than 1048576 bytes"):
             await one.client.get_file("/v1/spectroclusters/{uid}/assets/kubeconfig", uid="c1")
 
     assert len(one.fake.seen) == 1

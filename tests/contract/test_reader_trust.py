@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from contract.palette_fake import nobody, raw_server
+from loopback import LOOPBACK
 from palette_sync import kube, tls
 from palette_sync.core.model import Server, ca_data_of, ca_pem_of
+from palette_sync.core.network import NetworkPolicy, Standing
 from palette_sync.core.reasons import Reason
+from palette_sync.http import NOT_REACHED
 from palette_sync.kube import trust
 from palette_sync.tls import path_to_root
 from pki import Issued, server_context
+
+HERE = kube.Requests(network=LOOPBACK)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,7 +51,7 @@ async def serving(*chain: Issued) -> AsyncIterator[str]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readuntil(b"\r\n\r\n")
-            body = b'{"gitVersion":"v1.36.2"}'
+            body = b'{"major":"1","minor":"36","gitVersion":"v1.36.2"}'
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
             await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
@@ -63,10 +69,10 @@ async def published(url: str, *known: Issued) -> Server:
     server = Server(url, ca_data_of("".join(one.pem for one in known)) if known else None)
 
     async def work(reached: Server) -> Server:
-        await kube.probe_version(reached, timeout=30)
+        await kube.probe_version(reached, timeout=30, requests=HERE)
         return reached
 
-    return await kube.as_reader(server, work, timeout=30)
+    return await kube.as_reader(server, work, timeout=30, network=LOOPBACK)
 
 
 async def node_says(url: str, ca_pem: str) -> str:
@@ -177,7 +183,7 @@ async def test_other_failures_are_not_about_the_chain() -> None:
         await published(url, INTER)
     assert caught.value.reason is Reason.UNREACHABLE
     with pytest.raises(kube.Unreachable) as caught:
-        await trust.with_root(Server(url, ca_data_of(INTER.pem)), timeout=30)
+        await trust.with_root(Server(url, ca_data_of(INTER.pem)), timeout=30, network=LOOPBACK)
     assert caught.value.reason is Reason.UNREACHABLE
 
 
@@ -186,7 +192,9 @@ async def test_a_refusal_of_a_name_is_not_completed_away() -> None:
     async with serving(LEAF, INTER) as url:
         server = replace(Server(url, ca_data_of(ROOT.pem)), tls_server_name="elsewhere.example")
         with pytest.raises(kube.Unreachable) as caught:
-            await kube.as_reader(server, lambda one: kube.probe_version(one, timeout=30), timeout=30)
+            await kube.as_reader(
+                server, lambda one: kube.probe_version(one, timeout=30, requests=HERE), timeout=30, network=LOOPBACK
+            )
 
     assert caught.value.reason is Reason.CERTIFICATE_REFUSED
 
@@ -211,3 +219,28 @@ def test_the_path_to_a_root_is_found_by_signatures_and_in_any_order() -> None:
 def test_the_published_ca_keeps_what_was_known_in_front() -> None:
     """So that a CA of a rule is recognised in a record."""
     assert base64.b64decode(ca_data_of(INTER.pem + ROOT.pem)).decode().startswith(INTER.pem)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+async def test_the_search_for_a_root_connects_to_no_refused_address(host: str) -> None:
+    async with serving(LEAF, INTER) as url:
+        refused = Server(url.replace("127.0.0.1", host))
+        with pytest.raises(kube.Unreachable) as caught:
+            await trust.with_root(refused, timeout=30, network=NetworkPolicy())
+
+    assert caught.value.reason is Reason.ADDRESS_REFUSED
+
+
+async def test_the_search_for_a_root_is_no_port_scanner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NetworkPolicy, "judge", lambda *_: Standing.UNNAMED)
+    texts = set()
+    with nobody() as closed:
+        async with raw_server(lambda reader, _writer: reader.read()) as silent:
+            for url in (closed, silent):
+                with pytest.raises(kube.Unreachable) as caught:
+                    await trust.with_root(Server(url.replace("http:", "https:")), timeout=0.5, network=NetworkPolicy())
+                assert caught.value.reason is Reason.UNREACHABLE
+                assert caught.value.detail
+                texts.add(str(caught.value))
+
+    assert texts == {NOT_REACHED}

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis.asyncio as aioredis
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 from redis import exceptions
 
 from builders import NOW, credential, records
 from deploy.users_server import PLACEHOLDER, READER, USERS, WRITER, serving
 from integration.store_builders import until
+from palette_sync.config.settings import RedisSettings
 from palette_sync.store.errors import StoreDenied
 from palette_sync.store.inspect import inspect
 from palette_sync.store.lease import Lease
@@ -280,3 +286,24 @@ def test_the_file_has_no_syntax_that_an_older_server_refuses() -> None:
     lines = [line for line in USERS.read_text().splitlines() if line]
     assert [line.split()[:2] for line in lines] == [["user", "default"], ["user", WRITER], ["user", READER]]
     assert not set("()%") & set("".join(lines))
+
+
+@given(
+    st.from_regex(r"[a-zA-Z0-9._-]{1,20}", fullmatch=True) | st.sampled_from(["palette-sync-dev", "palette-sync.dev"])
+)
+def test_the_patterns_of_a_user_match_no_key_of_another_prefix(other: str) -> None:
+    """A prefix holds no colon, so that `{palette-sync:*}` cannot match `{palette-sync:dev:prod}`."""
+    patterns = re.findall(r" ~(\S+)", USERS.read_text())
+    keys = [
+        f"{other}:instances",
+        *(f"{{{other}:prod}}:{name}" for name in ("head", "clusters", "credentials", "changes")),
+    ]
+
+    matched = [key for key in keys if any(fnmatchcase(key, pattern) for pattern in patterns)]
+    assert (matched == keys) if other == PREFIX else not matched
+
+
+@pytest.mark.parametrize("prefix", ["palette-sync:dev", "palette-sync:", "a:b"])
+def test_a_prefix_with_a_colon_is_refused(prefix: str) -> None:
+    with pytest.raises(ValidationError, match="may contain only"):
+        RedisSettings(prefix=prefix)

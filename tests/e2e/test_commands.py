@@ -126,6 +126,21 @@ def test_check_names_the_permission_that_a_refused_list_needs(
     assert "project.list" in problems["alpha"]
 
 
+def test_check_prints_the_line_that_allows_an_issuer(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    config = tmp_path / "config.toml"
+    whole = config.read_text()
+    config.write_text(whole + "\n[instances.alpha.oidc]\nissuers = ['https://login.example/*']\n")
+
+    checked = palette_sync("check", "--config", config, **redis)
+
+    lines = [line for line in checked.out.splitlines() if "issuers = [" in line]
+    assert len(lines) == 1, "alpha's; bravo allows its own Palette"
+    config.write_text(whole + "\n[instances.alpha.oidc]\n" + lines[0].partition("]: ")[2] + "\n")
+    assert "is not allowed" not in palette_sync("check", "--config", config, **redis).out
+
+
 def test_check_shows_on_a_terminal_what_it_waits_for(
     world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
 ) -> None:

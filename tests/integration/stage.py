@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from builders import token_in
+from loopback import LOOPBACK
 from palette_sync.assembly.instance import Shared, client_of, open_shared, policies_of, ports_of
 from palette_sync.config import load
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.kube.kubeconfig import BearerToken
-from palette_sync.kube.transport import KubeApi
+from palette_sync.kube.transport import KubeApi, Requests
 from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.run import run_pass
 from palette_sync.simulator import Simulator, SimulatorOptions
@@ -122,7 +123,7 @@ class Stage:
         assert record.server is not None
         assert isinstance(record.auth, ServiceAccountAuth)
         token = token_in(state, uid, sealer=self.shared.sealer, prefix=self.shared.store.keys.prefix)
-        async with KubeApi(record.server, BearerToken(token), timeout=60) as api:
+        async with KubeApi(record.server, BearerToken(token), timeout=60, requests=Requests(network=LOOPBACK)) as api:
             found: dict[str, Any] = await api.call("GET pods", api.core.list_pod_for_all_namespaces)
         return len(found["items"])
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
+from loopback import LOOPBACK
 from palette_sync.core.documents import format_time
 from palette_sync.core.model import OidcAuth, Secret
 from palette_sync.core.reasons import Reason
 from palette_sync.kube.errors import Unauthorized
 from palette_sync.kube.kubeconfig import BearerToken
-from palette_sync.kube.transport import KubeApi
+from palette_sync.kube.transport import KubeApi, Requests
 from palette_sync.reconcile import leave
 from palette_sync.reconcile.report import Effect
 from palette_sync.simulator import Fault
@@ -42,7 +43,7 @@ async def token_of(stage: Stage, uid: str) -> tuple[Server, Secret]:
 
 
 async def lives(server: Server, token: Secret) -> bool:
-    async with KubeApi(server, BearerToken(token), timeout=60) as api:
+    async with KubeApi(server, BearerToken(token), timeout=60, requests=Requests(network=LOOPBACK)) as api:
         try:
             await api.call("GET namespaces", api.core.list_namespace)
         except Unauthorized:

@@ -37,8 +37,8 @@ OTHER: dict[type, dict[str, Any]] = {
         "labels": {"team": "platform"},
         "annotations": {"team": "platform"},
     },
-    TokenSettings: {"source": "secret", "validity": "12h", "rotate_every": "7d", "overlap": "5m"},
-    OidcSettings: {"provider": "oidc", "refresh_interval": "2h"},
+    TokenSettings: {"source": "secret", "validity": "12h", "shortest": "1m", "rotate_every": "7d", "overlap": "5m"},
+    OidcSettings: {"provider": "oidc", "refresh_interval": "2h", "issuers": "https://login.example/*"},
     CloudsSettings: {
         "aws": AwsSettings(enabled=True),
         "google": GoogleSettings(enabled=True, projects=("shop",)),

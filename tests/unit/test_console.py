@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from palette_sync.cli import status
-from palette_sync.cli.console import err, out, print_problems, short_duration, table_of
+from palette_sync.cli.console import err, out, print_json, print_problems, short_duration, table_of
 from palette_sync.cli.demo import called
 from palette_sync.cli.styles import ACCESS_STATES, EFFECTS, RUNNER_STATES
 from palette_sync.core.model import AccessState
@@ -205,3 +206,12 @@ def test_every_effect_and_state_has_a_style() -> None:
     assert EFFECTS.keys() == set(Effect)
     assert ACCESS_STATES.keys() == set(AccessState)
     assert RUNNER_STATES.keys() == {state.value for state in RunnerState}
+
+
+def test_json_for_programs_is_plain_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": "\x1b[2J\u202eevil\u2028 ü\x7f\x9b"})
+
+    shown = capsys.readouterr().out
+    assert shown.isascii()
+    assert all(one.isprintable() or one == "\n" for one in shown)
+    assert json.loads(shown) == {"name": "\x1b[2J\u202eevil\u2028 ü\x7f\x9b"}

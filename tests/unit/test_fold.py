@@ -432,6 +432,18 @@ def test_a_record_holds_enough_to_work_on_its_cluster(one: ClusterRecord) -> Non
     )
 
 
+def test_a_login_that_is_not_allowed_is_withdrawn_and_no_later_failure_brings_it_back() -> None:
+    refused = AccessFailed("IssuerNotAllowed", "no", pending=True, withdrawn=True)
+    before = record(auth=OIDC, access=access(READY, "Verified", ""))
+
+    withdrawn = folded(previous=before, verdict=refused)
+    later = folded(previous=withdrawn, verdict=UNREACHABLE)
+
+    assert (withdrawn.server, withdrawn.auth, withdrawn.access.state) == (None, None, AccessState.PENDING)
+    assert withdrawn.access.reason == "IssuerNotAllowed"
+    assert (later.server, later.auth, later.access.state) == (None, None, AccessState.FAILED)
+
+
 def test_what_readers_cannot_use_is_withheld_although_its_token_lives() -> None:
     verdict = AccessFailed(Reason.CHAIN_INCOMPLETE, "no root", withheld=True)
 

@@ -91,7 +91,7 @@ def test_a_row_becomes_a_cluster() -> None:
     assert cluster.created_at == datetime(2026, 3, 1, 10, 20, 30, 123000, tzinfo=UTC)
     assert cluster.tags == ("empty", "plain", "team:web")
     assert cluster.location == Location("DE", "Germany", "eu", "")
-    assert cluster.permissions == {"cluster.adminKubeconfigDownload", "cluster.get"}
+    assert cluster.permissions == {"cluster.adminKubeconfigDownload"}, "the others are not kept"
     assert not cluster.virtual
     assert not cluster.paused
     assert not cluster.gone
@@ -150,7 +150,7 @@ def test_a_uid_is_letters_digits_hyphens_and_underscores(uid: str) -> None:
 
 @pytest.mark.parametrize("annotation", ["project uid", "a\tb", "a\nb", "p" * 65])
 def test_a_project_with_another_uid_is_malformed(annotation: str) -> None:
-    with pytest.raises(Malformed, match="the project of a cluster has an invalid uid"):
+    with pytest.raises(Malformed, match="a cluster's project has an invalid uid"):
         read_cluster(row(metadata__annotations__projectUid=annotation))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from builders import HOUR, MINUTE, TEAM_B, cluster
 from palette_sync.core.fold import Presentation
+from palette_sync.core.issuers import IssuerPolicy
 from palette_sync.core.model import AuthMode
 from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
@@ -32,7 +33,7 @@ POLICY = InstancePolicy(
     filters=Filters(),
     default_mode=AuthMode.SERVICE_ACCOUNT,
     auth_rules=(AuthRule(AuthMode.OIDC, project="team-b"), AuthRule(None, cluster="edge-*")),
-    oidc=OidcPolicy("spectrocloud", refresh_interval=HOUR),
+    oidc=OidcPolicy("spectrocloud", refresh_interval=HOUR, issuers=IssuerPolicy(frozenset())),
     desired=DESIRED,
     token=TokenPolicy(24 * HOUR, 720 * HOUR, 10 * MINUTE),
     presentation=Presentation("", ""),

@@ -27,6 +27,7 @@ from builders import (
 from palette_sync.core.candidates import Candidates, mode_in_use
 from palette_sync.core.due import PATIENCE, Due, due, wakes_at
 from palette_sync.core.fold import SHORTEST_BACKOFF, AccessFailed, AccessGained, Presentation, fold_memory
+from palette_sync.core.issuers import IssuerPolicy
 from palette_sync.core.model import (
     AccessState,
     AuthMode,
@@ -59,7 +60,7 @@ POLICY = InstancePolicy(
     filters=Filters(),
     default_mode=AuthMode.SERVICE_ACCOUNT,
     auth_rules=(AuthRule(AuthMode.OIDC, tag="auth:oidc"),),
-    oidc=OidcPolicy("spectrocloud", refresh_interval=HOUR),
+    oidc=OidcPolicy("spectrocloud", refresh_interval=HOUR, issuers=IssuerPolicy(frozenset())),
     desired=Desired(
         namespace="backstage",
         service_account="backstage",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from palette_sync.assembly.files import read_pem
-from palette_sync.assembly.policy import policy_of
+from palette_sync.assembly.policy import network_of, policy_of
 from palette_sync.assembly.store import StartError, open_store, sealer_of, utc_now
 from palette_sync.cloud import CloudTokens
 from palette_sync.core.model import Secret
@@ -189,6 +189,7 @@ def ports_of(
         concurrency=concurrency_of(shared.settings),
         names=shared.names,
         cloud=shared.cloud,
+        network=network_of(shared.settings),
         clock=clock,
         may_issue=may_issue,
         facts=facts,

@@ -9,7 +9,9 @@ from palette_sync.assembly.store import StartError
 from palette_sync.cloud import missing_extra
 from palette_sync.core.cloud import Cloud, CloudPolicy, CloudRule, Identity
 from palette_sync.core.fold import Presentation
-from palette_sync.core.model import AuthMode
+from palette_sync.core.issuers import IssuerPolicy, IssuerRule, own_hosts
+from palette_sync.core.model import LARGEST_CA, AuthMode
+from palette_sync.core.network import NetworkPolicy
 from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.prune import Guard
@@ -21,7 +23,7 @@ from palette_sync.tls import NotACertificate, trusting
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from palette_sync.config import InstanceSettings
+    from palette_sync.config import InstanceSettings, Settings
     from palette_sync.config.cloud_settings import AwsSettings, CloudsSettings
     from palette_sync.config.sections import ClusterRule
     from palette_sync.config.settings import TrustRuleSettings
@@ -52,7 +54,7 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
             AuthRule(_MODES[rule.mode], project=rule.project, cluster=rule.cluster, tag=rule.tag)
             for rule in settings.auth.rules
         ),
-        oidc=OidcPolicy(oidc.provider, oidc.refresh_interval),
+        oidc=OidcPolicy(oidc.provider, oidc.refresh_interval, _issuers_of(settings)),
         desired=Desired(
             namespace=rbac.namespace,
             service_account=rbac.service_account,
@@ -65,7 +67,7 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
             labels=rbac.labels,
             annotations=rbac.annotations,
         ),
-        token=TokenPolicy(token.validity, token.rotate_every, token.overlap),
+        token=TokenPolicy(token.validity, token.rotate_every, token.overlap, token.shortest),
         presentation=Presentation(
             title=settings.title,
             console_url=settings.console_url or _console_of(settings.url),
@@ -114,6 +116,17 @@ def _where(rule: ClusterRule) -> ClusterGlobs:
     return ClusterGlobs(project=rule.project, cluster=rule.cluster, tag=rule.tag)
 
 
+def network_of(settings: Settings) -> NetworkPolicy:
+    """Where connections to clusters and issuers may go."""
+    return NetworkPolicy(settings.network.allow, settings.network.deny)
+
+
+def _issuers_of(settings: InstanceSettings) -> IssuerPolicy:
+    rules = tuple(IssuerRule(one.issuer, one.clients) for one in settings.oidc.issuers)
+    console = settings.console_url or _console_of(settings.url)
+    return IssuerPolicy(own_hosts((settings.url, console)), rules)
+
+
 def _ca_rule(name: str, number: int, rule: TrustRuleSettings) -> CaRule:
     where = f"instances.{name}.trust.rules.{number}.ca_file"
     pem = read_pem(where, rule.ca_file)
@@ -121,6 +134,8 @@ def _ca_rule(name: str, number: int, rule: TrustRuleSettings) -> CaRule:
         trusting(pem)
     except NotACertificate:
         raise StartError(f"{where}: {rule.ca_file} holds no certificate in PEM form") from None
+    if len(pem) > LARGEST_CA:
+        raise StartError(f"{where}: {rule.ca_file} is larger than {LARGEST_CA} bytes; keep only what clusters need")
     return CaRule(pem, project=rule.project, cluster=rule.cluster, tag=rule.tag)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from palette_sync.config import InstanceSettings, Settings
     from palette_sync.core.model import Cluster, InstanceState
+    from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import Limits, PaletteClient
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
@@ -191,6 +192,7 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
             findings += discovery_findings(name, found, errors, policy)
             rows = [cluster for listing in found.listings for cluster in listing.clusters]
             findings += permission_findings(name, rows, policy, await _known_permissions(client, rows))
+            findings += await _issuer_findings(policy, rows, client)
             findings += await _key_expiry(name, settings, client)
             findings += await cloud_findings(policy, client, rows, CloudTokens())
     except PaletteError as error:
@@ -210,6 +212,20 @@ async def _known_permissions(client: PaletteClient, rows: list[Cluster]) -> froz
         return await permission_names(client) if rows else None
     except PaletteError:
         return None
+
+
+async def _issuer_findings(policy: InstancePolicy, rows: list[Cluster], client: PaletteClient) -> list[Finding]:
+    from palette_sync.cli.issuers import refused_issuers
+
+    return [
+        Finding(
+            WARNING,
+            policy.instance,
+            f"{count} clusters name the OIDC issuer {issuer} with the client {client_id}, which is not allowed",
+            f"if it is yours, write below [instances.{policy.instance}.oidc]: {policy.oidc.issuers.line(issuer)}",
+        )
+        for (issuer, client_id), count in (await refused_issuers(client, policy, rows)).items()
+    ]
 
 
 async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClient) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import contextmanager
@@ -103,7 +104,9 @@ def short_duration(seconds: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
+    """Print JSON in ASCII, so that no character of foreign text reaches a terminal, or a program, as it is."""
+    plain = json.loads(orjson.dumps(value, default=str))
+    sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=True) + "\n")
 
 
 @contextmanager

@@ -319,11 +319,13 @@ class _Demo:
 
     async def pods_seen(self, uid: str | None = None) -> int:
         """Use a published credential as a reader does: record and token from Redis, TLS with the record's CA."""
+        from palette_sync.assembly.policy import network_of
         from palette_sync.core.model import ServiceAccountAuth
         from palette_sync.core.snapshot_codec import sealed_for
         from palette_sync.kube.kubeconfig import BearerToken
-        from palette_sync.kube.transport import KubeApi
+        from palette_sync.kube.transport import KubeApi, Requests
 
+        requests = Requests(network=network_of(self.shared.settings))
         state = await self.shared.store.load("alpha")
         record = next(
             one for one in state.records.values() if isinstance(one.auth, ServiceAccountAuth) and uid in (None, one.uid)
@@ -332,6 +334,6 @@ class _Demo:
         credential = state.credentials[record.uid]
         target = sealed_for(self.shared.store.keys.prefix, record, credential)
         token = self.shared.sealer.open(target, credential.sealed)
-        async with KubeApi(record.server, BearerToken(token), timeout=5) as api:
+        async with KubeApi(record.server, BearerToken(token), timeout=5, requests=requests) as api:
             found = await api.call("GET pods", api.core.list_pod_for_all_namespaces)
         return len(found["items"])

@@ -52,13 +52,14 @@ async def of_instance(
     """Return the deleted Secrets of each cluster in which a pass saw a legacy token."""
     from palette_sync import kube, palette
     from palette_sync.assembly.instance import client_of
-    from palette_sync.assembly.policy import policy_of
+    from palette_sync.assembly.policy import network_of, policy_of
     from palette_sync.core.fold import cluster_of
     from palette_sync.reconcile.access import replace_legacy
     from palette_sync.reconcile.context import with_owner
 
     owner = await shared.store.owner(shared.settings.service.owner or "", write=False)
     policy = with_owner(policy_of(name, settings), owner)
+    requests = kube.Requests(network=network_of(shared.settings))
     state = await shared.store.load(name)
     legacy = [record for record in state.records.values() if _remembers_legacy(state, record.uid)]
     async with client_of(name, settings, shared.limits) as client:
@@ -67,7 +68,7 @@ async def of_instance(
             cluster = cluster_of(record)
             admin = kube.parse(await palette.admin_kubeconfig(client, cluster), ca_pem=policy.ca_of(cluster))
             timeout = policy.cluster_timeout.total_seconds()
-            return await replace_legacy(admin, policy.desired, timeout=timeout, dry_run=not yes)
+            return await replace_legacy(admin, policy.desired, timeout=timeout, dry_run=not yes, requests=requests)
 
         outcomes = await fan_out(
             legacy,

@@ -35,9 +35,11 @@ from palette_sync.config.values import (
     DurationOrZero,
     HttpsUrl,
     Names,
+    Networks,
     ProxyUrl,
     parse_json,
 )
+from palette_sync.core.issuers import issuer_glob_problem
 from palette_sync.core.objects import metadata_problem, owner_problem
 
 PREFIX = "PALETTE_SYNC_"
@@ -64,9 +66,30 @@ class TrustSettings(Section):
     rules: Annotated[tuple[TrustRuleSettings, ...], BeforeValidator(parse_json)] = ()
 
 
+class IssuerSettings(Section):
+    issuer: str
+    clients: Names = ("*",)
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_a_glob(cls, value: str) -> str:
+        if problem := issuer_glob_problem(value):
+            raise ValueError(problem)
+        return value
+
+
+def _issuers(value: object) -> object:
+    """Accept a glob in place of a table, one in place of a list, and a list as JSON text."""
+    listed = (value,) if isinstance(value, str) and not value.lstrip().startswith(("[", "{")) else parse_json(value)
+    if isinstance(listed, list | tuple):
+        return tuple({"issuer": one} if isinstance(one, str) else one for one in listed)
+    return listed
+
+
 class OidcSettings(Section):
-    provider: str = "spectrocloud"
+    provider: Annotated[str, Field(max_length=64)] = "spectrocloud"
     refresh_interval: Duration = timedelta(hours=1)
+    issuers: Annotated[tuple[IssuerSettings, ...], BeforeValidator(_issuers)] = ()
 
 
 class RbacRuleSettings(Section):
@@ -123,6 +146,7 @@ class RbacSettings(Section):
 class TokenSettings(Section):
     source: Literal["request", "secret"] = "request"
     validity: Duration = timedelta(hours=24)
+    shortest: Duration = timedelta(seconds=30)
     rotate_every: Duration = timedelta(days=30)
     overlap: Duration = timedelta(minutes=10)
 
@@ -143,9 +167,9 @@ class TokenSettings(Section):
 class InheritedSettings(Section):
     """The keys of an instance that have a default."""
 
-    title: str = ""
+    title: Annotated[str, Field(max_length=200)] = ""
     tenant: str | None = None
-    name_prefix: str | None = None
+    name_prefix: Annotated[str, Field(max_length=63)] | None = None
     api_key_name: str | None = None
     include_projects: Names = ()
     exclude_projects: Names = ()
@@ -271,8 +295,20 @@ class ServiceSettings(Section):
         return self
 
 
+class NetworkSettings(Section):
+    allow: Networks = ()
+    deny: Networks = ()
+
+    @model_validator(mode="after")
+    def _differ(self) -> NetworkSettings:
+        if set(self.allow) & set(self.deny):
+            raise ValueError("allow and deny hold the same network; of two networks the smaller one decides")
+        return self
+
+
 class HttpSettings(Section):
     listen: str = "127.0.0.1:9464"
+    hosts: Names = ()
 
     @field_validator("listen")
     @classmethod
@@ -300,6 +336,7 @@ class Settings(BaseSettings):
     seal: Seal = SealSettings()
     service: ServiceSettings = ServiceSettings()
     http: HttpSettings = HttpSettings()
+    network: NetworkSettings = NetworkSettings()
     defaults: DefaultsSettings = DefaultsSettings()
 
     @property

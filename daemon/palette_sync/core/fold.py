@@ -1,7 +1,7 @@
 """Fold the result of work on a cluster into the record that is published and the memory that is kept. Pure.
 
 Stale data beats partial data (invariant 1, docs/architecture.md): a failure never removes the last good server,
-credential or version. It only changes `access`.
+credential or version. It only changes `access`. The exception is a login that the configuration does not allow.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from palette_sync.core.model import (
 )
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import backoff
+from palette_sync.core.text import one_line
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -38,6 +39,8 @@ LEGACY_MESSAGE = (
     "this cluster holds a token Secret that never expires; once nothing uses it, remove it with "
     "`palette-sync replace-legacy`"
 )
+LONGEST_MESSAGE = 2048  # characters
+MOST_RETIRED = 32
 SHORTEST_BACKOFF = timedelta(seconds=2)
 # API servers accept a token for 10 s after its Secret was deleted (kubernetes, `pkg/kubeapiserver/authenticator`), and
 # the clocks may differ a little.
@@ -69,12 +72,14 @@ class AccessGained:
 class AccessFailed:
     """Access could not be proven. `pending`: nothing is wrong, something is not available yet.
 
-    `withheld`: readers cannot use the cluster, whether its token lives or not.
+    `withheld`: readers cannot use the cluster, whether its token lives or not. `withdrawn`: the published server and
+    login must not be used any more.
     """
 
     reason: Reason
     message: str
     pending: bool = False
+    withdrawn: bool = False
     withheld: bool = False
 
 
@@ -116,6 +121,8 @@ def fold_record(
     version = previous.kubernetes_version if previous else None
     if isinstance(verdict, AccessGained):
         server, auth, version = verdict.server, verdict.auth, verdict.kubernetes_version or version
+    elif isinstance(verdict, AccessFailed) and verdict.withdrawn:
+        server = auth = None
     usable = server is not None and (isinstance(auth, OidcAuth) or credential_alive)
     state, reason, message = _access(cluster, previous, verdict, auth, usable=usable)
     same = previous is not None and (previous.access.state, previous.access.reason) == (state, reason)
@@ -138,7 +145,9 @@ def fold_record(
             location=cluster.location,
             paused=cluster.paused,
         ),
-        access=Access(state, reason, message, previous.access.since if same and previous else now),
+        access=Access(
+            state, reason, one_line(message, LONGEST_MESSAGE), previous.access.since if same and previous else now
+        ),
         kubernetes_version=version,
         skip_metrics_lookup=presentation.skip_metrics_lookup,
         dashboard_url=_dashboard_url(cluster, presentation.console_url),
@@ -164,7 +173,8 @@ def fold_memory(
             verified_at=now,
             generation=verdict.generation,
             desired=verdict.desired,
-            retired=verdict.retired,
+            # Those that are left out are found in the cluster again.
+            retired=verdict.retired[:MOST_RETIRED],
             legacy=verdict.legacy,
             way=verdict.way,
             validity=verdict.validity,

@@ -23,6 +23,8 @@ SCHEMA = 1
 TENANT_SCOPE = "tenant"
 # Palette's words, as they appear in its rows.
 VIRTUAL_CLOUD_TYPE = "nested"
+# Characters of a cluster's CA as PEM. A record, CA included, stays below the 64 KiB that readers accept.
+LARGEST_CA = 20 * 1024
 RUNNING = "Running"
 GONE = frozenset({"Deleting", "Deleted"})
 # The uids of clusters and projects. Anything else could be mistaken for a separator of the contract's texts.

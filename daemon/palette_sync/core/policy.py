@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import MISSING, dataclass, field, fields
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from palette_sync.core.cloud import CLOUD_REASONS, CloudPolicy
@@ -15,9 +16,9 @@ from palette_sync.core.ways import SpectroProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import timedelta
 
     from palette_sync.core.fold import Presentation
+    from palette_sync.core.issuers import IssuerPolicy
     from palette_sync.core.model import Cluster, ClusterRecord
     from palette_sync.core.objects import Desired
     from palette_sync.core.rbac import PolicyRule
@@ -25,19 +26,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OidcPolicy:
-    """`provider`: the name in Backstage."""
+    """`provider`: the name in Backstage. `issuers`: those that a cluster may name."""
 
     provider: str
     refresh_interval: timedelta
+    issuers: IssuerPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPolicy:
-    """`validity` is requested in request mode; `rotate_every` and `overlap` control the generations of secret mode."""
+    """`validity` is requested in request mode, and a token granted for less than `shortest` is refused. `rotate_every`
+    and `overlap` control the generations of secret mode.
+    """
 
     validity: timedelta
     rotate_every: timedelta
     overlap: timedelta
+    shortest: timedelta = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class InstancePolicy:
         if mode is AuthMode.OIDC:
             proxy = {SpectroProxy.AUTO: True, SpectroProxy.NEVER: False}.get(self.spectro_proxy, "always")
             shape: dict[str, object] = {"provider": self.oidc.provider, "spectro_proxy": proxy}
+            if self.oidc.issuers.rules:
+                shape["issuers"] = [[rule.issuer, *rule.clients] for rule in self.oidc.issuers.rules]
         else:
             shape = _without_defaults(self.desired)
             shape["rules"] = [_without_defaults(rule) for rule in self.desired.rules]
@@ -111,6 +118,8 @@ class InstancePolicy:
         if self.spectro_proxy is not SpectroProxy.AUTO:
             return None
         if mode is AuthMode.OIDC:
+            if self.oidc.issuers.rules:
+                return None
             shape = f"({self.oidc.provider!r}, True)"
         elif not _without_defaults(desired).keys() <= {*_DESIRED_FIELDS, "rules", "adopt", "token_source"}:
             return None

@@ -141,6 +141,13 @@ class Reason(StrEnum):
         "It looks again with growing pauses.",
         "Configure OIDC in the cluster's profile in Palette, or choose `service-account` or `auto` by a rule.",
     )
+    ISSUER_NOT_ALLOWED = (
+        "IssuerNotAllowed",
+        Shown.RECORD,
+        "Palette names an OIDC issuer or client for the cluster that the configuration does not allow.",
+        "It waits, and publishes no OIDC login for the cluster.",
+        "If the issuer is yours, allow it in `[instances.<name>.oidc] issuers`; `palette-sync check` prints the line.",
+    )
     ISSUER_UNAVAILABLE = (
         "IssuerUnavailable",
         Shown.RECORD,
@@ -285,6 +292,13 @@ class Reason(StrEnum):
         "It tries again with growing pauses. Backstage leaves the cluster out meanwhile.",
         "Check the network path from the daemon to the server, or use Spectro Proxy.",
     )
+    ADDRESS_REFUSED = (
+        "AddressRefused",
+        Shown.RECORD,
+        "The API server's address is loopback, link-local or in `[network] deny`; palette-sync does not connect there.",
+        "It tries again with growing pauses, and connects to no such address.",
+        "Correct the cluster's API endpoint, or name its network in `[network] allow`.",
+    )
     PROXY_ANSWERED = (
         "ProxyAnswered",
         Shown.RECORD,
@@ -396,6 +410,13 @@ class Reason(StrEnum):
         "It tries again with growing pauses.",
         'Check the cluster\'s controller manager, or use `token.source = "request"`.',
     )
+    TOKENS_TOO_SHORT = (
+        "TokensTooShort",
+        Shown.RECORD,
+        "The API server grants tokens that live for a shorter time than `token.shortest`.",
+        "It tries again with growing pauses and never publishes such a token.",
+        "Raise the longest life of tokens in the cluster (`--service-account-max-token-expiration`).",
+    )
     TOKEN_REJECTED = (
         "TokenRejected",
         Shown.RECORD,
@@ -474,6 +495,12 @@ class Reason(StrEnum):
         Shown.WORK | Shown.ACTION,
         "The API server refuses the published token.",
         "It issues a new one.",
+    )
+    SERVER_REPLACED = (
+        "ServerReplaced",
+        Shown.ACTION,
+        "Palette names another server, CA or server name for the cluster than the published one.",
+        "It issues a new token there. The old one is never sent to another server.",
     )
     STATE_CHANGED = (
         "StateChanged",

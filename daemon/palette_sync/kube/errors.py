@@ -31,6 +31,7 @@ class KubeError(Exception):
 
     reason: Reason = Reason.FAILED
     outcome: ClassVar[RequestOutcome] = RequestOutcome.ERROR
+    detail: str = ""  # what happened in full, for the log only
 
 
 class Unauthorized(KubeError):
@@ -99,20 +100,26 @@ class Malformed(KubeError):
 
 
 _BY_CAUSE = {
+    Cause.ADDRESS: Reason.ADDRESS_REFUSED,
     Cause.TLS: Reason.CERTIFICATE_REFUSED,
+    Cause.HANDSHAKE: Reason.CERTIFICATE_REFUSED,
     Cause.TLS_VERSION: Reason.OLD_TLS,
     Cause.PLAIN_HTTP: Reason.PLAIN_HTTP,
 }
 
 
 class Unreachable(KubeError):
-    """No complete answer arrived. TLS failures have the reasons `CertificateRefused`, `PlainHttp` and `OldTls`."""
+    """No complete answer arrived. TLS failures have the reasons `CertificateRefused`, `PlainHttp` and `OldTls`.
+
+    An address that is refused has the reason `AddressRefused`.
+    """
 
     reason = Reason.UNREACHABLE
     outcome = RequestOutcome.UNREACHABLE
 
-    def __init__(self, message: str, *, cause: Cause = Cause.BROKEN) -> None:
+    def __init__(self, message: str, *, cause: Cause = Cause.BROKEN, detail: str = "") -> None:
         super().__init__(message)
+        self.detail = detail
         self.reason = _BY_CAUSE.get(cause, self.reason)
 
 
@@ -132,6 +139,12 @@ class TokenNotFilled(KubeError):
     """The API server did not write a token into its Secret in time."""
 
     reason = Reason.TOKEN_NOT_FILLED
+
+
+class TokensTooShort(KubeError):
+    """The API server grants tokens for so short a time that they would have to be renewed all the time."""
+
+    reason = Reason.TOKENS_TOO_SHORT
 
 
 class TokenRejected(KubeError):
@@ -158,7 +171,7 @@ def unreachable(error: TransportError) -> KubeError:
     """Translate a failure of the transport."""
     if error.cause is Cause.TOO_LARGE:
         return Malformed(str(error))
-    return Unreachable(str(error), cause=error.cause)
+    return Unreachable(str(error), cause=error.cause, detail=error.detail)
 
 
 _BY_STATUS: dict[int, type[KubeError]] = {

@@ -16,6 +16,7 @@ import orjson
 from palette_sync.core.actions import Bound
 from palette_sync.core.model import YEARS, Credential, Secret
 from palette_sync.core.rotation import renew_at, rotate_at
+from palette_sync.core.text import one_line
 from palette_sync.kube.errors import (
     AccessDenied,
     Forbidden,
@@ -24,6 +25,7 @@ from palette_sync.kube.errors import (
     NotFound,
     TokenNotFilled,
     TokenRejected,
+    TokensTooShort,
     Unauthorized,
 )
 from palette_sync.kube.objects import created_at, section, time_in
@@ -33,13 +35,15 @@ if TYPE_CHECKING:
 
     from palette_sync.core.model import ClusterKey
     from palette_sync.core.objects import Desired
+    from palette_sync.core.policy import TokenPolicy
     from palette_sync.core.rbac import AccessProbe
     from palette_sync.kube.transport import KubeApi
 
 # Seconds. Other API servers and caches may learn of a new token or role a little later.
 PROOF_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
 FILL_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 3.0)
-LONGEST_TOKEN = 64 * 1024
+LONGEST_TOKEN = 8 * 1024  # characters; sealed it must fit into the 16 KiB that readers accept
+LONGEST_VERSION = 64
 VERSION_TIMEOUT = 3.0  # seconds: a /version that hangs must not use up the cluster's time
 
 
@@ -59,11 +63,12 @@ class Patience(Enum):
 
 
 async def request_token(
-    api: KubeApi, desired: Desired, secret: str, *, key: ClusterKey, validity: timedelta, now: datetime
+    api: KubeApi, desired: Desired, secret: str, *, key: ClusterKey, policy: TokenPolicy, now: datetime
 ) -> Credential:
     """Issue an expiring token that is bound to a Secret of ours. Deleting the Secret revokes it.
 
-    Its life is what the API server granted, counted from `now`, the time just before the request. Raises KubeError.
+    Its life is what the API server granted, counted from `now`, the time just before the request. Raises
+    TokensTooShort, other KubeErrors.
     """
     bound = await api.call(f"GET Secret {secret}", api.core.read_namespaced_secret, secret, desired.namespace)
     uid = section(bound, "metadata").get("uid")
@@ -71,7 +76,7 @@ async def request_token(
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",
         "spec": {
-            "expirationSeconds": int(validity.total_seconds()),
+            "expirationSeconds": int(policy.validity.total_seconds()),
             "boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": secret, "uid": uid},
         },
     }
@@ -92,7 +97,13 @@ async def request_token(
     if not isinstance(token, str) or not token or not isinstance(expires, str):
         raise Malformed("the API server answered a TokenRequest without a token or its expiry")
     # The cluster's clock may differ from ours: the life follows from the cluster's times, the start from our clock.
-    expires_at = _after(now, _life(_issued_at(token) or now, time_in(expires)))
+    life = _life(_issued_at(token) or now, time_in(expires))
+    if life < policy.shortest:
+        raise TokensTooShort(
+            f"the API server grants tokens for {life.total_seconds():g} s; "
+            f"at least {policy.shortest.total_seconds():g} s are needed (token.shortest)"
+        )
+    expires_at = _after(now, life)
     return Credential(
         token=_token(token),
         issued_at=now,
@@ -201,7 +212,7 @@ async def kubernetes_version(api: KubeApi) -> str | None:
 
 def version_in(document: dict[str, Any]) -> str | None:
     version = document.get("gitVersion")
-    return version[:64] if isinstance(version, str) and version.isprintable() and version else None
+    return (one_line(version, LONGEST_VERSION) or None) if isinstance(version, str) else None
 
 
 def bound_to(token: Secret) -> Bound:

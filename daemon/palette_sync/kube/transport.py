@@ -30,9 +30,9 @@ from kubernetes_asyncio.client import (
 )
 from kubernetes_asyncio.client.rest import RESTClientObject
 
-from palette_sync import __version__
+from palette_sync.core.network import UNCONFIGURED, NetworkPolicy
 from palette_sync.core.reasons import Reason
-from palette_sync.http import RequestOutcome, TransportError, http_date, open_session, request
+from palette_sync.http import USER_AGENT, RequestOutcome, TransportError, http_date, open_session, request
 from palette_sync.kube.errors import KubeError, Malformed, error_of, unreachable
 from palette_sync.kube.kubeconfig import BearerToken, CertificateAndToken, ClientCertificate, KubeconfigError
 from palette_sync.kube.server_warnings import SeenWarnings
@@ -47,9 +47,14 @@ if TYPE_CHECKING:
     from palette_sync.core.model import Secret, Server
     from palette_sync.http import Reply
 
-LARGEST_ANSWER = 4 * 1024 * 1024
+LARGEST_ANSWER = 1024 * 1024
+# Values in one answer. A megabyte of `{},` is 350,000 objects, which take 22 MB for as long as the work on the cluster.
+MOST_VALUES = 20_000
 TOKEN_REQUEST = "create_namespaced_service_account_token"  # noqa: S105 - as the client library calls it
 _OVERLOADED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+# Of a request's timeout, for connecting: so a server to which no connection succeeds always fails here, and not by the
+# deadline of the cluster's work, whose message differs.
+CONNECT_SHARE = 0.8
 MERGE_PATCH = "application/merge-patch+json"
 _warnings = SeenWarnings()  # of this process
 Credential = ClientCertificate | BearerToken | CertificateAndToken | None
@@ -135,19 +140,27 @@ class _Client(ApiClient):
     def __init__(self, configuration: Configuration, rest: _Rest) -> None:
         self.configuration = configuration
         self.rest_client = rest
-        self.default_headers = {"User-Agent": f"palette-sync/{__version__}"}
+        self.default_headers = {"User-Agent": USER_AGENT}
         self.cookie = None  # type: ignore[assignment]  # the library's default too
         self.pool_threads = 1
         self.client_side_validation = False
 
 
 class Requests:
-    """Counts requests to API servers. `report` receives each operation, by the client library's name, and its outcome:
-    `ok`, the outcome of an error class, or `cancelled` if the caller stopped waiting.
+    """Counts requests to API servers, and says to which addresses they may go (`network`).
+
+    `report` receives each operation, by the client library's name, and its outcome: `ok`, the outcome of an error
+    class, or `cancelled` if the caller stopped waiting.
     """
 
-    def __init__(self, report: Callable[[str, str], None] = lambda _operation, _outcome: None) -> None:
+    def __init__(
+        self,
+        report: Callable[[str, str], None] = lambda _operation, _outcome: None,
+        *,
+        network: NetworkPolicy = UNCONFIGURED,
+    ) -> None:
         self._report = report
+        self.network = network
         self.total = 0
 
     @contextlib.contextmanager
@@ -181,7 +194,12 @@ class KubeApi:
 
     async def __aenter__(self) -> Self:
         context = tls_context(self.server, self._certificate)
-        session = open_session(tls=context, connections=1, connect_timeout=self._timeout)
+        session = open_session(
+            tls=context,
+            connections=1,
+            connect_timeout=self._timeout * CONNECT_SHARE,
+            network=self._requests.network,
+        )
         self._rest = _Rest(session, self.server, self._timeout)
         configuration = Configuration(host=self.server.url)
         client = _Client(configuration, self._rest)
@@ -213,6 +231,8 @@ class KubeApi:
             if not 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP
                 may_lack = operation.__name__ == TOKEN_REQUEST or getattr(operation, "__self__", None) is self.rbac
                 raise error_of(what, reply, token=self._token, may_lack=may_lack)
+            if reply.body.count(b",") + reply.body.count(b"[") + reply.body.count(b"{") > MOST_VALUES:
+                raise Malformed(f"{what}: the answer holds more than {MOST_VALUES} values")
             try:
                 document = orjson.loads(reply.body)
             except orjson.JSONDecodeError:

@@ -7,19 +7,16 @@ those of this host.
 
 from __future__ import annotations
 
-import asyncio
-import ssl
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from yarl import URL
 
 from palette_sync.core.model import ca_data_of, ca_pem_of
 from palette_sync.core.reasons import Reason
-from palette_sync.http import Cause
-from palette_sync.kube.errors import ChainIncomplete, Unreachable
+from palette_sync.http import Cause, TransportError, tls_connection
+from palette_sync.kube.errors import ChainIncomplete, Unreachable, unreachable
 from palette_sync.kube.transport import tls_context
 from palette_sync.tls import path_to_root
 
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from palette_sync.core.model import Server
+    from palette_sync.core.network import NetworkPolicy
 
 T = TypeVar("T")
 MOST_PRESENTED = 16  # certificates of a server that are looked at
@@ -45,6 +43,7 @@ async def as_reader(
     work: Callable[[Server], Awaitable[T]],
     *,
     timeout: float,  # noqa: ASYNC109 - of each handshake
+    network: NetworkPolicy,
 ) -> T:
     """Call `work` with the server as it can be published: with a CA by which Node verifies it.
 
@@ -52,13 +51,13 @@ async def as_reader(
     raises.
     """
     if server.ca_data is None:
-        return await work(await with_root(server, timeout=timeout))
+        return await work(await with_root(server, timeout=timeout, network=network))
     try:
         return await work(server)
     except Unreachable as error:
         if error.reason is not Reason.CERTIFICATE_REFUSED:
             raise
-        completed = await with_root(server, timeout=timeout)
+        completed = await with_root(server, timeout=timeout, network=network)
         if completed == server:
             raise
     return await work(completed)
@@ -68,13 +67,14 @@ async def with_root(
     server: Server,
     *,
     timeout: float,  # noqa: ASYNC109 - of the handshake
+    network: NetworkPolicy,
 ) -> Server:
     """Return the server with a CA that ends at a root.
 
     Without a CA it is the root of the system's trust that verified the server. Where the CA is no root, the server is
     verified by it, and the certificates that it presents complete the CA. Raises Unreachable, ChainIncomplete.
     """
-    chains = await _handshake(server, timeout=timeout)
+    chains = await _handshake(server, timeout=timeout, network=network)
     if not chains.verified:
         raise Unreachable("the API server's certificates cannot be read", cause=Cause.TLS)
     if server.ca_data is None:
@@ -102,23 +102,21 @@ def _anchor(verified: Sequence[x509.Certificate], known: str) -> x509.Certificat
     return next((one for one in verified if one in trusted), verified[-1])
 
 
-async def _handshake(server: Server, *, timeout: float) -> Chains:  # noqa: ASYNC109 - passed on
+async def _handshake(
+    server: Server,
+    *,
+    timeout: float,  # noqa: ASYNC109 - passed on
+    network: NetworkPolicy,
+) -> Chains:
     """Connect as kubectl would, and return the certificates. Raises Unreachable, KubeconfigError."""
-    url = URL(server.url)
     context = tls_context(server, None, any_anchor=server.ca_data is not None)
-    name = server.tls_server_name or url.raw_host
     try:
-        async with asyncio.timeout(timeout):
-            _, writer = await asyncio.open_connection(url.raw_host, url.port, ssl=context, server_hostname=name)
-    except ssl.SSLCertVerificationError as error:
-        message = f"the certificate of {url.host_port_subcomponent} is not trusted: {error.verify_message}"
-        raise Unreachable(message, cause=Cause.TLS) from None
-    except (OSError, TimeoutError) as error:  # an SSLError is an OSError
-        raise Unreachable(f"no TLS with {url.host_port_subcomponent}: {type(error).__name__}") from None
-    try:
-        return _chains(writer.get_extra_info("ssl_object"))
-    finally:
-        writer.transport.abort()
+        async with tls_connection(
+            server.url, tls=context, server_hostname=server.tls_server_name, timeout=timeout, network=network
+        ) as connection:
+            return _chains(connection)
+    except TransportError as error:
+        raise unreachable(error) from None
 
 
 def _chains(connection: Any) -> Chains:

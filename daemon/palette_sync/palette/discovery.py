@@ -23,7 +23,7 @@ from palette_sync.palette.errors import (
     TenantMismatch,
     Unauthorized,
 )
-from palette_sync.palette.listing import read_listing
+from palette_sync.palette.listing import Room, read_listing
 from palette_sync.palette.rows import (
     ApiKeyInfo,
     UserInfo,
@@ -156,6 +156,7 @@ class _Walk:
         self._timeout = listing_timeout
         self._on_error = on_error
         self._body = search_body(include_virtual=include_virtual)
+        self._room = Room()
 
     async def list_all(self, projects: list[Project], *, tenant_scope: bool) -> tuple[Listing, ...]:
         """List the projects, and the tenant scope if wanted, concurrently. Each cluster is in one listing only."""
@@ -176,7 +177,7 @@ class _Walk:
 
     async def _rows(self, project: Project | None) -> Found[Cluster]:
         scope = project.uid if project is not None else None
-        return await read_listing(self._client, SEARCH, self._body, read_cluster, project=scope)
+        return await read_listing(self._client, SEARCH, self._body, read_cluster, project=scope, room=self._room)
 
     def _project_listing(self, outcome: Outcome[Project | None, Found[Cluster]]) -> Listing:
         """A row that names no project belongs to the project whose listing holds it."""

@@ -123,6 +123,12 @@ class Unreachable(PaletteError):
         self.cause = cause
 
 
+class FileTooLarge(PaletteError):
+    """Palette did answer, but the cluster's file is larger than what is read."""
+
+    outcome = RequestOutcome.MALFORMED
+
+
 class Malformed(PaletteError):
     """The answer does not match Palette's API description."""
 

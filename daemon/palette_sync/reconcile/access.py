@@ -131,7 +131,7 @@ async def _issue(
 ) -> Credential:
     """Issue a token that is bound to a Secret, or read the one that the Secret holds. Raises KubeError."""
     if not desired.token_in_secret:
-        return await kube.request_token(api, desired, secret, key=key, validity=token_policy.validity, now=now)
+        return await kube.request_token(api, desired, secret, key=key, policy=token_policy, now=now)
     return await kube.read_secret_token(
         api,
         desired,
@@ -213,17 +213,22 @@ async def replace_legacy(
     *,
     timeout: float,  # noqa: ASYNC109 - of each request
     dry_run: bool,
+    requests: kube.Requests | None = None,
 ) -> tuple[str, ...]:
     """Delete the legacy token Secrets and return their names. Raises KubeError, KubeconfigError."""
+    requests = requests or kube.Requests()
 
     async def work(server: Server) -> tuple[str, ...]:
-        async with _refusals_of(admin), kube.KubeApi(server, admin.credential, timeout=timeout) as api:
+        async with (
+            _refusals_of(admin),
+            kube.KubeApi(server, admin.credential, timeout=timeout, requests=requests) as api,
+        ):
             actions = plan_replace_legacy(desired, await kube.observe(api, desired))
             if not dry_run:
                 await _delete(api, actions, desired)
             return tuple(action.name for action in actions)
 
-    return await kube.as_reader(admin.server, work, timeout=timeout)
+    return await kube.as_reader(admin.server, work, timeout=timeout, network=requests.network)
 
 
 async def revoke(
@@ -238,6 +243,7 @@ async def revoke(
 
     The other objects stay. Raises KubeError, KubeconfigError.
     """
+    requests = requests or kube.Requests()
 
     async def work(server: Server) -> tuple[str, ...]:
         async with (
@@ -247,7 +253,7 @@ async def revoke(
             observed = await kube.observe(api, desired)
             return await _delete(api, plan_revocation(desired, observed, memory), desired)
 
-    return await kube.as_reader(admin.server, work, timeout=timeout)
+    return await kube.as_reader(admin.server, work, timeout=timeout, network=requests.network)
 
 
 async def _delete(api: kube.KubeApi, actions: Iterable[Action], desired: Desired) -> tuple[str, ...]:

@@ -18,12 +18,13 @@ import structlog
 from palette_sync import cloud, kube, oidc, palette
 from palette_sync.core.due import asks_again, has_access
 from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
+from palette_sync.core.issuers import issuer_problem
 from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.plan import TokenNeed
 from palette_sync.core.reasons import Reason
 from palette_sync.core.ways import Way, to_remember, ways
 from palette_sync.reconcile import access
-from palette_sync.reconcile.explain import OidcNotConfigured, explain, token_lives
+from palette_sync.reconcile.explain import IssuerNotAllowed, OidcNotConfigured, explain, token_lives
 from palette_sync.reconcile.server_ways import FIRST_FOR_USERS, AdminWays, server_for_users
 
 if TYPE_CHECKING:
@@ -120,6 +121,9 @@ class ClusterWorker:
             verdict = explain(error, self._policy)
             if verdict is None:
                 raise
+            if detail := getattr(error, "detail", ""):
+                key = item.candidate.key
+                log.info("cluster_not_reached", instance=key.instance, cluster=key.uid, reason=detail)
             worked = ClusterResult(verdict)
             record = item.candidate.record
             if item.due.reason is Reason.ISSUER_DUE and record is not None and isinstance(record.auth, OidcAuth):
@@ -141,7 +145,7 @@ class ClusterWorker:
         """
         try:
             return await self._oidc(item)
-        except (palette.NotFound, palette.NotPermitted, OidcNotConfigured, kube.KubeconfigError):
+        except (palette.NotFound, palette.NotPermitted, OidcNotConfigured, IssuerNotAllowed, kube.KubeconfigError):
             return await self._service_account(item)
         except (palette.PaletteError, oidc.IssuerError):
             record = item.candidate.record
@@ -156,6 +160,10 @@ class ClusterWorker:
         spec = await palette.oidc_spec(self._client, cluster)
         if spec is None:
             raise OidcNotConfigured
+        if problem := issuer_problem(spec.issuer_url, spec.client_id):
+            raise oidc.IssuerRefused(problem)
+        if not policy.oidc.issuers.allows(spec.issuer_url, spec.client_id):
+            raise IssuerNotAllowed(spec.issuer_url, spec.client_id)
         timeout = policy.cluster_timeout.total_seconds()
 
         async def probe(server: Server) -> tuple[Server, str | None]:
@@ -164,7 +172,7 @@ class ClusterWorker:
         async def use(server: Server) -> tuple[Server, str | None]:
             await self._issuers.get(spec.issuer_url, spec.ca_pem)
             async with self._slots:
-                return await kube.as_reader(server, probe, timeout=timeout)
+                return await kube.as_reader(server, probe, timeout=timeout, network=self._requests.network)
 
         (server, version), way = await server_for_users(item.candidate, policy, self._client, use)
         record = item.candidate.record
@@ -259,7 +267,12 @@ class ClusterWorker:
                     tried.append((admin.server, admin.credential))
                     return await self._with_token_if_refused(opening, admin, way, work)
             except (*_FILE_UNUSABLE, *_WAY_FAILED) as error:
-                log.debug("way_failed", cluster=candidate.key.uid, way=way.value, reason=str(error))
+                log.debug(
+                    "way_failed",
+                    cluster=candidate.key.uid,
+                    way=way.value,
+                    reason=getattr(error, "detail", "") or str(error),
+                )
                 failure = failure or error
         assert failure is not None
         raise failure
@@ -346,6 +359,7 @@ class ClusterWorker:
         return ClusterResult(verdict, credential=granted.credential, actions=actions)
 
     async def _grant_once(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> access.Granted:
+        """A token goes only to the server for which it was issued: another server gets one of its own."""
         # Only looking at the cluster shows whether a token is issued; so nothing is started.
         if not self._dry_run and not self._may_issue():
             raise IssuingSuspended
@@ -353,10 +367,11 @@ class ClusterWorker:
         timeout = policy.cluster_timeout.total_seconds()
 
         async def work(server: Server) -> access.Granted:
+            moved = candidate.record is None or server != candidate.record.server
             return await access.grant(
                 replace(admin, server=server),
                 policy.desired,
-                need=need,
+                need=TokenNeed(issue=True, reason=Reason.SERVER_REPLACED) if moved and not need.issue else need,
                 memory=candidate.memory,
                 key=candidate.key,
                 # The life of a token starts when it is issued; in a long pass that is later than the start of the pass.
@@ -367,7 +382,7 @@ class ClusterWorker:
                 dry_run=self._dry_run,
             )
 
-        return await kube.as_reader(admin.server, work, timeout=timeout)
+        return await kube.as_reader(admin.server, work, timeout=timeout, network=self._requests.network)
 
     def _gained(
         self,

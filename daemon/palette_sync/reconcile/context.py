@@ -52,7 +52,7 @@ class PassContext:
             rows=rows,
             now=now,
             started=time.monotonic(),
-            requests=kube.Requests(ports.kube_recorder),
+            requests=kube.Requests(ports.kube_recorder, network=ports.network),
             publishing=publishing,
             ledger=Ledger(instance, pass_id, dry_run=publishing is None),
         )

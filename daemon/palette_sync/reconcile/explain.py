@@ -20,8 +20,42 @@ class OidcNotConfigured(Exception):
     """Palette names no issuer or no client for the cluster."""
 
 
+class IssuerNotAllowed(Exception):
+    """The configuration does not allow the issuer and client that Palette names for the cluster."""
+
+    def __init__(self, issuer: str, client: str) -> None:
+        super().__init__(issuer, client)
+        self.issuer = issuer
+        self.client = client
+
+
 def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
     """Turn an error of a cluster, Palette or an issuer into a verdict; None for any other error."""
+    match error:
+        case palette.PaletteError():
+            return _explain_palette(error)
+        case OidcNotConfigured():
+            return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
+        case IssuerNotAllowed():
+            return AccessFailed(
+                Reason.ISSUER_NOT_ALLOWED,
+                f"the issuer {error.issuer} with the client {error.client} is not allowed; to allow it, write below "
+                f"[instances.{policy.instance}.oidc]: {policy.oidc.issuers.line(error.issuer)}",
+                pending=True,
+                withdrawn=True,
+            )
+        case oidc.IssuerError():
+            return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
+        case kube.KubeconfigError() | kube.KubeError() | cloud.CloudError():
+            return AccessFailed(error.reason, str(error), withheld=isinstance(error, kube.ChainIncomplete))
+        case TimeoutError():
+            return AccessFailed(
+                Reason.UNREACHABLE, f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"
+            )
+    return None
+
+
+def _explain_palette(error: palette.PaletteError) -> AccessFailed:
     match error:
         case palette.NotFound():
             return AccessFailed(
@@ -35,19 +69,9 @@ def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
             )
         case palette.ProjectUnavailable():
             return AccessFailed(Reason.PROJECT_UNAVAILABLE, str(error))
-        case palette.PaletteError():
-            return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))
-        case OidcNotConfigured():
-            return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
-        case oidc.IssuerError():
-            return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
-        case kube.KubeconfigError() | kube.KubeError() | cloud.CloudError():
-            return AccessFailed(error.reason, str(error), withheld=isinstance(error, kube.ChainIncomplete))
-        case TimeoutError():
-            return AccessFailed(
-                Reason.UNREACHABLE, f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"
-            )
-    return None
+        case palette.FileTooLarge():
+            return AccessFailed(Reason.KUBECONFIG_TOO_LARGE, str(error))
+    return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))
 
 
 def token_lives(candidate: Candidate, policy: InstancePolicy, why: str) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from palette_sync.cloud import CloudTokens
     from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Discovery, SealedCredential, Secret
+    from palette_sync.core.network import NetworkPolicy
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.names import NameBook
@@ -47,10 +48,11 @@ class Ports:
     `cloud` gets tokens of clouds for the clusters that need one.
 
     `open_token` returns the token of a cluster's credential, or None where it does not open. `concurrency` bounds the
-    clusters in flight. `owner` is the configured owner id, "" = the one that Redis holds. `facts` go into the status
-    document. `kube_recorder` receives each request to a cluster: its operation and its outcome. Once `stopping` is set
-    no more clusters are admitted; once `late` is set those still at work are cancelled. Either way what was issued is
-    published before the pass ends; if the store fails, `keep` receives the rest. `seen` receives each
+    clusters in flight. `owner` is the configured owner id, "" = the one that Redis holds. `network` says to which
+    addresses of clusters and issuers they may connect. `facts` go into the status document. `kube_recorder` receives
+    each request to a cluster: its operation and its outcome. Once `stopping` is set no more clusters are admitted; once
+    `late` is set those still at work are cancelled. Either way what was issued is published before the pass ends; if
+    the store fails, `keep` receives the rest. `seen` receives each
     discovery that listed Palette.
     """
 
@@ -63,6 +65,7 @@ class Ports:
     cloud: CloudTokens
     clock: Callable[[], datetime]
     concurrency: int
+    network: NetworkPolicy
     may_issue: Callable[[], bool] = lambda: True
     facts: Callable[[], Mapping[str, object]] = dict
     kube_recorder: Callable[[str, str], None] = lambda _api, _outcome: None

@@ -60,7 +60,7 @@ async def run_pass(
     names = await assign_names(context, before, selection, pruning)
     agenda = await find_due(context, before, discovery, selection, pruning)
     folding = Folding(context, before, selection, pruning, names)
-    issuers = Issuers(before.state.issuers, now=context.now, refresh_interval=context.policy.oidc.refresh_interval)
+    issuers = Issuers(before.state.issuers, now=context.now, policy=context.policy.oidc, network=ports.network)
     try:
         await work_on(context, agenda.due, issuers, folding)
         await folding.fold_untouched(agenda)

@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Without Spectro Proxy the file for users is the same either way, so one download is enough.
 FIRST_FOR_USERS = Way.PROXY
-LARGE_FILE = 16 * 1024  # characters of a kubeconfig that is parsed off the event loop
-
-
-async def off_loop(text: Secret, parse: Callable[[], T]) -> T:
-    """Parse a kubeconfig, a large one in a thread, so that it does not block the event loop."""
-    return parse() if len(text.reveal()) < LARGE_FILE else await asyncio.to_thread(parse)
 
 
 class AdminWays:
@@ -79,19 +73,19 @@ class AdminWays:
         text = await palette.kubeconfig(self._client, self._candidate.cluster, frp=True)
         ca_pem = self._candidate.ca_pem
         try:
-            return await off_loop(text, partial(kube.parse, text, ca_pem=ca_pem))
+            return await asyncio.to_thread(partial(kube.parse, text, ca_pem=ca_pem))
         except kube.CloudTokenNeeded:
             raise
         except kube.KubeconfigError as error:
             if error.reason not in _WITHOUT_CREDENTIAL:
                 raise
-        server = await off_loop(text, partial(kube.parse_server_only, text, ca_pem=ca_pem))
+        server = await asyncio.to_thread(partial(kube.parse_server_only, text, ca_pem=ca_pem))
         return kube.AdminAccess(server, (await self._admin_file()).credential)
 
     async def _admin_file(self) -> kube.AdminAccess:
         if self._file is None:
             self._file = await palette.admin_kubeconfig(self._client, self._candidate.cluster)
-        return await off_loop(self._file, partial(kube.parse, self._file, ca_pem=self._candidate.ca_pem))
+        return await asyncio.to_thread(partial(kube.parse, self._file, ca_pem=self._candidate.ca_pem))
 
 
 async def server_for_users(
@@ -109,7 +103,7 @@ async def server_for_users(
         server = None
         try:
             text = await palette.kubeconfig(client, candidate.cluster, frp=way is Way.PROXY)
-            server = await off_loop(text, partial(kube.parse_server_only, text, ca_pem=candidate.ca_pem))
+            server = await asyncio.to_thread(partial(kube.parse_server_only, text, ca_pem=candidate.ca_pem))
             if server not in tried:
                 return await use(server), way
         except (kube.Unreachable, kube.ChainIncomplete, kube.KubeconfigError) as error:

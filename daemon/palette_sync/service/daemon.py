@@ -100,9 +100,9 @@ class Daemon:
         return Outcome.CRASHED if crashed else Outcome.STOPPED
 
     async def _open_endpoint(self, stack: AsyncExitStack) -> None:
-        listen = self.shared.settings.http.listen
-        if listen:
-            endpoint = await stack.enter_async_context(Endpoint(listen, self._health))
+        http = self.shared.settings.http
+        if http.listen:
+            endpoint = await stack.enter_async_context(Endpoint(http.listen, self._health, hosts=http.hosts))
             log.info("endpoint_open", url=endpoint.url)
 
     def _start_side_tasks(self) -> list[asyncio.Task[None]]:

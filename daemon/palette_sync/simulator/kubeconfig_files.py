@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from palette_sync.simulator.exchange import OCTETS, Answer
 
@@ -21,11 +22,11 @@ clusters:
     {trust}
     server: {server}
 contexts:
-- name: {user}@{name}
+- name: {context}
   context:
     cluster: {name}
     user: {user}
-current-context: {user}@{name}
+current-context: {context}
 users:
 - name: {user}
   user:
@@ -105,7 +106,9 @@ def user_kubeconfig(cluster: SimCluster, *, frp: bool) -> str | None:
 def oidc_kubeconfig(cluster: SimCluster, *, proxied: bool) -> str:
     """Build the users' kubeconfig of an OIDC cluster. `proxied`: with a second server name, as with Spectro Proxy."""
     server = cluster.proxy_server if proxied else cluster.server
-    head = _CLUSTER.format(name=cluster.name, user="oidc", trust=_trust(cluster), server=server)
+    # A name may hold anything; JSON's quotes are YAML's too.
+    name, context = json.dumps(cluster.name), json.dumps(f"oidc@{cluster.name}")
+    head = _CLUSTER.format(name=name, context=context, user="oidc", trust=_trust(cluster), server=server)
     instance = cluster.instance
     return head + _KUBELOGIN.format(
         issuer=instance.issuer_url, client_id=cluster.oidc_client_id, client_secret=instance.oidc_client_secret
@@ -114,7 +117,13 @@ def oidc_kubeconfig(cluster: SimCluster, *, proxied: bool) -> str:
 
 def _head(cluster: SimCluster, server: str, ca_pem: str | None = None) -> str:
     name, user = _names(cluster)
-    return _CLUSTER.format(name=name, user=user, trust=_trust(cluster, ca_pem), server=server)
+    return _CLUSTER.format(
+        name=json.dumps(name),
+        context=json.dumps(f"{user}@{name}"),
+        user=json.dumps(user),
+        trust=_trust(cluster, ca_pem),
+        server=server,
+    )
 
 
 def _names(cluster: SimCluster) -> tuple[str, str]:
@@ -140,7 +149,7 @@ def _admin_user(cluster: SimCluster) -> str:
 def download(cluster: SimCluster, text: str) -> Answer:
     """Answer with a file. For half of the clusters (by uid) the body is base64."""
     body = _b64(text) if encoded(cluster) else text
-    disposition = f'attachment; filename="{cluster.name}.kubeconfig"'
+    disposition = f"attachment; filename*=UTF-8''{quote(cluster.name, safe='')}.kubeconfig"  # RFC 6266, 4.3
     return Answer(200, body.encode(), OCTETS, {"Content-Disposition": disposition})
 
 
