@@ -202,7 +202,7 @@ async def test_a_refusal_of_a_name_is_not_completed_away() -> None:
 async def test_a_file_that_ends_without_a_line_break_is_completed_too() -> None:
     async with serving(LEAF, INTER, ROOT) as url:
         server = Server(url, ca_data_of(INTER.pem.rstrip("\n")))
-        completed = await trust.with_root(server, timeout=30)
+        completed = await trust.with_root(server, timeout=30, network=LOOPBACK)
 
     assert ca_pem_of(completed) == INTER.pem + ROOT.pem
 

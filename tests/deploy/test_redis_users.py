@@ -178,7 +178,7 @@ async def test_the_reader_is_enough_to_look_and_what_it_may_not_read_is_named(
         found = await inspect(store, seal_keys, "looking")
         changes = await read_changes(store, "looking")
         with pytest.raises(StoreDenied, match="NOPERM"):
-            await read_history(store, "looking")
+            await read_history(store, seal_keys, "looking")
 
     assert found.state.trusted
     assert len(found.state.records) == len(found.state.credentials) == 3

@@ -166,16 +166,22 @@ def test_nobody_leads_is_seen_in_redis(world_of: Callable[..., World], redis: di
     assert told.document["instances"]["alpha"]["state"] == "unled"
 
 
-def test_the_past_is_read_without_secrets_and_without_a_configuration(
-    world_of: Callable[..., World], redis: dict[str, str], tmp_path: Path
-) -> None:
-    world = world_of("--instances", "1", "--clusters", "2")
+def two_versions(world: World, redis: dict[str, str], tmp_path: Path) -> tuple[str, tuple[str | Path, ...]]:
+    """Publish, change a tag, publish again. Return the changed cluster's uid, and options that find Redis without a
+    configuration.
+    """
     assert palette_sync("once", "--config", world.config, **redis).code == 0
     uid = by_token(world)
     world.control("PATCH", f"/clusters/{uid}", {"tags": ["new:tag"]})
     assert palette_sync("once", "--config", world.config, **redis).code == 0
-    where = ("--config", tmp_path / "none.toml", "--redis", redis["PALETTE_SYNC_REDIS__URL"])
-    where += ("--prefix", redis["PALETTE_SYNC_REDIS__PREFIX"])
+    url, prefix = redis["PALETTE_SYNC_REDIS__URL"], redis["PALETTE_SYNC_REDIS__PREFIX"]
+    return uid, ("--config", tmp_path / "none.toml", "--redis", url, "--prefix", prefix)
+
+
+def test_the_past_is_read_without_secrets_and_without_a_configuration(
+    world_of: Callable[..., World], redis: dict[str, str], tmp_path: Path
+) -> None:
+    _, where = two_versions(world_of("--instances", "1", "--clusters", "2"), redis, tmp_path)
 
     history = palette_sync("history", "--since", "1h", *where)
     assert history.code == 0, history.err
@@ -192,6 +198,12 @@ def test_the_past_is_read_without_secrets_and_without_a_configuration(
     beyond = palette_sync("at", "999", *where)
     assert (beyond.code, "there is no version 999" in beyond.err) == (1, True)
 
+
+def test_clusters_are_found_without_secrets_and_without_a_configuration(
+    world_of: Callable[..., World], redis: dict[str, str], tmp_path: Path
+) -> None:
+    uid, where = two_versions(world_of("--instances", "1", "--clusters", "2"), redis, tmp_path)
+
     found = palette_sync("clusters", "--tag", "new:*", *where, "--json").document["alpha"]
     assert [one["uid"] for one in found["clusters"]] == [uid]
     assert found["trusted"] is None, "not verified is not trusted"
@@ -202,10 +214,14 @@ def test_the_past_is_read_without_secrets_and_without_a_configuration(
     assert (unknown.code, "no published cluster" in unknown.err) == (1, True)
     assert palette_sync("history", "alpha-nobody", *where).code == 1
     assert palette_sync("show", uid, *where, "--json").document[0]["history"][0]["details"] == "palette.tags"
-    for command in ("status", "clusters", "history", "events"):
-        nowhere = palette_sync(command, "--config", tmp_path / "none.toml")
-        assert nowhere.code == 78, nowhere.out
-        assert "there is no such file" in nowhere.err
+
+
+@pytest.mark.parametrize("command", ["status", "clusters", "history", "events"])
+def test_without_any_place_to_look_the_missing_file_is_named(command: str, tmp_path: Path) -> None:
+    nowhere = palette_sync(command, "--config", tmp_path / "none.toml")
+
+    assert nowhere.code == 78, nowhere.out
+    assert "there is no such file" in nowhere.err
 
 
 def test_changes_are_followed_until_interrupted(world_of: Callable[..., World], redis: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from loopback import LOOPBACK
 from palette_sync.core.documents import format_time
 from palette_sync.core.model import OidcAuth, Secret
 from palette_sync.core.reasons import Reason
+from palette_sync.core.snapshot_codec import sealed_for
 from palette_sync.kube.errors import Unauthorized
 from palette_sync.kube.kubeconfig import BearerToken
 from palette_sync.kube.transport import KubeApi, Requests
@@ -39,7 +40,9 @@ async def token_of(stage: Stage, uid: str) -> tuple[Server, Secret]:
     state = await stage.state()
     server = state.records[uid].server
     assert server is not None
-    return server, stage.shared.sealer.open("alpha", uid, state.credentials[uid].sealed)
+    credential = state.credentials[uid]
+    target = sealed_for(stage.settings.redis.prefix, state.records[uid], credential)
+    return server, stage.shared.sealer.open(target, credential.sealed)
 
 
 async def lives(server: Server, token: Secret) -> bool:

@@ -13,7 +13,7 @@ from palette_sync.core.history import at_version, transitions
 from palette_sync.core.model import AccessState
 from palette_sync.core.reasons import Reason
 from palette_sync.core.snapshot_codec import encode_record, record_in_history
-from palette_sync.store.inspect import Leader, inspect
+from palette_sync.store.inspect import Leader, Unverified, inspect
 from palette_sync.store.lease import Lease
 from palette_sync.store.past import ChangeReader, former_version, read_changes, read_history
 
@@ -36,10 +36,10 @@ async def published(store: Store) -> dict[str, Any]:
     return {"u00000": record_in_history(encode_record(both["u00000"]))}
 
 
-async def test_former_versions_are_what_was_published(store: Store) -> None:
+async def test_former_versions_are_what_was_published(store: Store, seal_keys: SealKeys) -> None:
     current = await published(store)
 
-    entries, changes = await read_history(store, "alpha"), await read_changes(store, "alpha")
+    entries, changes = await read_history(store, seal_keys, "alpha"), await read_changes(store, "alpha")
 
     assert [entry.version for entry in entries] == [1, 2, 4]
     assert [change.version for change in changes] == [1, 2, 3, 4]
@@ -56,18 +56,18 @@ async def test_former_versions_are_what_was_published(store: Store) -> None:
     assert "ca_data" not in before["u00000"]["server"]
 
 
-async def test_one_version_is_read_by_itself(store: Store) -> None:
+async def test_one_version_is_read_by_itself(store: Store, seal_keys: SealKeys) -> None:
     await published(store)
 
-    entry = await former_version(store, "alpha", 2)
+    entry = await former_version(store, seal_keys, "alpha", 2)
 
     assert entry is not None
     assert (entry.version, list(entry.was)) == (2, ["u00001"])
-    assert await former_version(store, "alpha", 3) is None, "it only rotated a token"
-    assert await former_version(store, "alpha", 9) is None
+    assert await former_version(store, seal_keys, "alpha", 3) is None, "it only rotated a token"
+    assert await former_version(store, seal_keys, "alpha", 9) is None
 
 
-async def test_entries_that_another_program_wrote_are_left_out(store: Store, raw: Any) -> None:
+async def test_entries_that_another_program_wrote_are_left_out(store: Store, seal_keys: SealKeys, raw: Any) -> None:
     await published(store)
     history, changes = store.keys.history("alpha"), store.keys.changes("alpha")
     for number, fields in enumerate(
@@ -77,10 +77,20 @@ async def test_entries_that_another_program_wrote_are_left_out(store: Store, raw
     await raw.xadd(changes, {"at": "never"}, id="10-0")
     await raw.xadd(changes, {"at": format_time(NOW), "put": "{", "drop": "5"}, id="11-0")
 
-    assert [entry.version for entry in await read_history(store, "alpha")] == [1, 2, 4]
+    assert [entry.version for entry in await read_history(store, seal_keys, "alpha")] == [1, 2, 4]
     odd = (await read_changes(store, "alpha"))[-1]
     assert (odd.version, odd.put, odd.drop) == (11, frozenset(), frozenset())
-    assert [await former_version(store, "alpha", number) for number in (10, 11, 12)] == [None] * 3
+    assert [await former_version(store, seal_keys, "alpha", number) for number in (10, 11, 12)] == [None] * 3
+
+
+async def test_an_entry_that_somebody_changed_is_left_out(store: Store, seal_keys: SealKeys, raw: Any) -> None:
+    await published(store)
+    history = store.keys.history("alpha")
+    (entry,) = await raw.xrange(history, "2-0", "2-0")
+    await raw.xadd(history, entry[1], id="5-0")
+
+    assert [one.version for one in await read_history(store, seal_keys, "alpha")] == [1, 2, 4]
+    assert len(await read_history(store, Unverified(), "alpha")) == 4, "who has no key cannot tell"
 
 
 async def test_changes_are_followed_as_they_happen(store: Store) -> None:

@@ -83,6 +83,17 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
     )
 
 
+def network_of(settings: Settings) -> NetworkPolicy:
+    """Where connections to clusters and issuers may go."""
+    return NetworkPolicy(settings.network.allow, settings.network.deny)
+
+
+def _issuers_of(settings: InstanceSettings) -> IssuerPolicy:
+    rules = tuple(IssuerRule(one.issuer, one.clients) for one in settings.oidc.issuers)
+    console = settings.console_url or _console_of(settings.url)
+    return IssuerPolicy(own_hosts((settings.url, console)), rules)
+
+
 def cloud_of(name: str, settings: CloudsSettings) -> CloudPolicy:
     """Which clusters get tokens of a cloud. Raises StartError where the extra for a cloud is not installed."""
     for cloud in Cloud:
@@ -114,17 +125,6 @@ def _cloud_rules(rules: Iterable[ClusterRule], identity: Identity) -> tuple[Clou
 
 def _where(rule: ClusterRule) -> ClusterGlobs:
     return ClusterGlobs(project=rule.project, cluster=rule.cluster, tag=rule.tag)
-
-
-def network_of(settings: Settings) -> NetworkPolicy:
-    """Where connections to clusters and issuers may go."""
-    return NetworkPolicy(settings.network.allow, settings.network.deny)
-
-
-def _issuers_of(settings: InstanceSettings) -> IssuerPolicy:
-    rules = tuple(IssuerRule(one.issuer, one.clients) for one in settings.oidc.issuers)
-    console = settings.console_url or _console_of(settings.url)
-    return IssuerPolicy(own_hosts((settings.url, console)), rules)
 
 
 def _ca_rule(name: str, number: int, rule: TrustRuleSettings) -> CaRule:

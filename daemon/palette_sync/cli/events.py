@@ -61,7 +61,7 @@ async def _details(diagnosis: Diagnosis, instance: str, change: VersionChange) -
 
     store = diagnosis.store
     try:
-        entry = await former_version(store, instance, change.version)
+        entry = await former_version(store, diagnosis.sealer, instance, change.version)
     except StoreDenied:
         entry = None
     touched = sorted(change.put | change.drop | change.rotated)

@@ -54,7 +54,7 @@ async def read_transitions(diagnosis: Diagnosis, instance: str, state: InstanceS
     entries: list[FormerVersion] = []
     changes: list[VersionChange] = []
     try:
-        entries = await read_history(store, instance)
+        entries = await read_history(store, diagnosis.sealer, instance)
     except StoreDenied:
         remarks.append(f"{instance}: the Redis user may not read the history, so what records were before is unknown")
     try:

@@ -116,6 +116,7 @@ def oidc_kubeconfig(cluster: SimCluster, *, proxied: bool) -> str:
 
 
 def _head(cluster: SimCluster, server: str, ca_pem: str | None = None) -> str:
+    """`name` and `user` are quoted: a name may hold anything, and JSON's quotes are YAML's too."""
     name, user = _names(cluster)
     return _CLUSTER.format(
         name=json.dumps(name),

@@ -34,4 +34,6 @@ class Life:
 
     def unconfirmed(self, uids: Collection[str]) -> set[str]:
         """Those of `uids` that are not confirmed."""
-        return set() if self._everything else set(uids) - self._confirmed
+        if self._everything or self._confirmed.issuperset(uids):
+            return set()
+        return set(uids) - self._confirmed

@@ -13,6 +13,7 @@ import orjson
 
 from palette_sync.core.documents import DocumentError, Fields
 from palette_sync.core.history import FormerVersion, VersionChange
+from palette_sync.core.mac_texts import history_text
 from palette_sync.store.streams import read_on
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.store.redis import Store
+    from palette_sync.store.seal import Sealer
     from palette_sync.store.streams import Entry
 
 PAGE = 500  # entries per command
@@ -27,14 +29,13 @@ LARGEST = 64 * 1024 * 1024  # bytes of one entry of the history, decompressed
 WAIT = 4.0  # seconds that one look for new changes waits at most
 
 
-async def read_history(store: Store, instance: str) -> list[FormerVersion]:
-    """All entries that can be read, in the order of versions. Raises StoreUnavailable, StoreError, StoreDenied."""
+async def read_history(store: Store, sealer: Sealer, instance: str) -> list[FormerVersion]:
+    """All authentic entries, in the order of versions. Raises StoreUnavailable, StoreError, StoreDenied."""
     found = []
     for entry_id, fields in await _all(store, store.keys.history(instance)):
-        version, at = _version(entry_id), _time(fields.get(b"at", b""))
-        was = _was(fields.get(b"was", b""))
-        if version and at is not None and was is not None:
-            found.append(FormerVersion(version, at, was))
+        entry = _former(store, sealer, instance, entry_id, fields)
+        if entry is not None:
+            found.append(entry)
     return found
 
 
@@ -50,16 +51,23 @@ async def read_changes(store: Store, instance: str) -> list[VersionChange]:
     return found
 
 
-async def former_version(store: Store, instance: str, version: int) -> FormerVersion | None:
+async def former_version(store: Store, sealer: Sealer, instance: str, version: int) -> FormerVersion | None:
     """The history's entry of one version, if there is one. Raises as `read_history`."""
-    key = store.keys.history(instance)
-    page = await _page(store, key, f"{version - 1}-0", 1)
-    entries = [(entry_id, fields) for entry_id, fields in page if _version(entry_id) == version]
-    if not entries:
+    page = await _page(store, store.keys.history(instance), f"{version - 1}-0", 1)
+    found = (_former(store, sealer, instance, entry_id, fields) for entry_id, fields in page)
+    return next((entry for entry in found if entry is not None and entry.version == version), None)
+
+
+def _former(
+    store: Store, sealer: Sealer, instance: str, entry_id: str, fields: Mapping[bytes, bytes]
+) -> FormerVersion | None:
+    """An entry of the history; None if it is not authentic, or not what palette-sync writes."""
+    version, at, raw = _version(entry_id), _time(fields.get(b"at", b"")), fields.get(b"was", b"")
+    text = history_text(store.keys.prefix, instance, version, raw)
+    if not version or at is None or not sealer.mac_matches(text, fields.get(b"mac", b"").decode(errors="replace")):
         return None
-    fields = entries[0][1]
-    at, was = _time(fields.get(b"at", b"")), _was(fields.get(b"was", b""))
-    return None if at is None or was is None else FormerVersion(version, at, was)
+    was = _was(raw)
+    return None if was is None else FormerVersion(version, at, was)
 
 
 class ChangeReader:

@@ -27,7 +27,7 @@ async function following(): Promise<{
   readonly prefix: string;
   readonly reader: Following;
 }> {
-  const valkey = await Valkey.start();
+  const valkey = await Valkey.start(['--appendonly', 'no']);
   ends.push(() => valkey.stop());
   const redis = await RedisConnection.open(parseRedisUrl(valkey.url), {});
   ends.push(() => redis.close());
@@ -177,7 +177,7 @@ describe('the names of instances', () => {
 });
 
 test('an answer that is larger than any reader asks for closes the connection, and does not end the process', async () => {
-  const valkey = await Valkey.start();
+  const valkey = await Valkey.start(['--appendonly', 'no']);
   ends.push(() => valkey.stop());
   const redis = await RedisConnection.open(parseRedisUrl(valkey.url), {});
   ends.push(() => redis.close());
@@ -192,7 +192,7 @@ test('an answer that is larger than any reader asks for closes the connection, a
 });
 
 test('many answers that are small are not counted together', async () => {
-  const valkey = await Valkey.start();
+  const valkey = await Valkey.start(['--appendonly', 'no']);
   ends.push(() => valkey.stop());
   const redis = await RedisConnection.open(parseRedisUrl(valkey.url), {});
   ends.push(() => redis.close());
