@@ -128,6 +128,9 @@ async def use_every_right(stage: Stage, cluster: SimCluster) -> list[PassReport]
     if cluster.kube.get("ClusterRoleBinding", None, BINDING) is not None:
         cluster.kube.patch("ClusterRoleBinding", None, BINDING, {"subjects": []})
     reports.append(await stage.run(resync=True))
+    secret = (await stage.state()).memory[cluster.uid].generation
+    if secret is not None and cluster.kube.get("Secret", "backstage-system", secret) is not None:
+        cluster.kube.patch("Secret", "backstage-system", secret, {"metadata": {"labels": {OWNER: None}}})
     binding = cluster.kube.get("ClusterRoleBinding", None, BINDING)
     if binding is not None:  # another role in a binding can only be changed by a new binding
         cluster.kube.put(
