@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from palette_sync.core.snapshot_codec import digest, record_hash
 from palette_sync.store.errors import StoreError
 from palette_sync.store.read import Stored
 from unit.test_store_read import load, stored, value
@@ -53,6 +54,11 @@ def damaged(draw: st.DrawFn) -> Stored:
                 fields[field] = fields[field][:at] + bytes([fields[field][at] ^ 1]) + fields[field][at + 1 :]
             case "whole":
                 parts[part] = dict(getattr(FORMER, part))
+    if draw(st.booleans()):  # let the head fit what is there; that needs no key
+        for name, part in ((b"digest", "clusters"), (b"credentials_digest", "credentials")):
+            hashes = {uid.decode(errors="replace"): record_hash(raw) for uid, raw in parts[part].items()}
+            parts["head"][name] = digest(hashes).encode()
+        parts["head"][b"clusters"] = str(len(parts["clusters"])).encode()
     return Stored(**parts, status=draw(st.none() | st.sampled_from(POOL) | st.binary(max_size=40)))
 
 
