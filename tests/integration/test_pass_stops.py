@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from integration.stage import LEASE
+from integration.store_builders import until
 from palette_sync.assembly.instance import client_of, ports_of
 from palette_sync.core.model import AccessState
-from palette_sync.reconcile.ports import Stop
+from palette_sync.reconcile.ports import PassOptions, Stop
 from palette_sync.reconcile.run import run_pass
 from palette_sync.simulator import Fault
 from palette_sync.store.lease import Lease
+from palette_sync.store.redis import LeaseLost
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from integration.stage import Stage
     from palette_sync.reconcile.report import PassReport
 
@@ -90,3 +96,82 @@ async def test_a_late_pass_cancels_clusters_that_hang_and_publishes_the_rest(sta
     assert len(state.credentials) == 5
     assert victim not in state.credentials
     assert all(state.records[uid].access.state is AccessState.READY for uid in state.credentials)
+
+
+async def run_with_lease(
+    stage: Stage, *, may_write: Callable[[], bool] = lambda: True, lost: asyncio.Event | None = None, **options: bool
+) -> None:
+    """One pass whose lease ends when the test says so."""
+    async with (
+        client_of("alpha", stage.settings.instances["alpha"], stage.shared.limits) as client,
+        await Lease.acquire(
+            stage.shared.store.link, stage.shared.store.keys, "alpha", ttl=LEASE, holder="test:1"
+        ) as lease,
+    ):
+        publisher = await stage.shared.store.publisher("alpha", epoch=lease.epoch, writer="test")
+        ports = ports_of(
+            stage.shared,
+            "alpha",
+            client,
+            publisher=publisher,
+            clock=stage.clock,
+            may_write=may_write,
+            lease_lost=lost,
+        )
+        await run_pass(ports, pass_id="fenced", options=PassOptions(**options))
+
+
+async def test_no_cluster_is_written_to_once_the_lease_may_have_ended(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=6, oidc_share=0.0)
+
+    with pytest.raises(LeaseLost, match="the lease of alpha ended during the pass"):
+        await run_with_lease(stage, may_write=lambda: False)
+
+    assert stage.kube_requests(method="GET") > 0, "clusters are still read"
+    assert stage.kube_writes() == 0
+    assert not any(cluster.tokens.issued for cluster in stage.simulator.world.clusters.values()), "nor tokens issued"
+
+
+async def test_a_lease_that_ends_in_the_middle_of_a_pass_allows_no_further_write(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=6, oidc_share=0.0, extra="[service]\nconcurrency = 2\n")
+    asked = [0]
+
+    def may_write() -> bool:
+        asked[0] += 1
+        return asked[0] <= 7
+
+    with pytest.raises(LeaseLost):
+        await run_with_lease(stage, may_write=may_write)
+
+    writes = [
+        one
+        for one in stage.simulator.requests.entries
+        if one.target == "kube" and one.method != "GET" and not one.path.endswith("/selfsubjectaccessreviews")
+    ]
+    assert len(writes) == 7, "each write asks first, token requests too"
+
+
+async def test_a_lost_lease_ends_a_pass_whose_clusters_hang(stage_of: Any) -> None:
+    # The clusters' own timeout of ten minutes is far away, so only the lost lease can end the pass.
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    stage.simulator.faults.add(Fault(target="kube", kind="hang"))
+    lost = asyncio.Event()
+    running = asyncio.create_task(run_with_lease(stage, lost=lost))
+    await until(lambda: stage.kube_requests() > 0)
+
+    lost.set()
+
+    with pytest.raises(LeaseLost):
+        await running
+
+
+async def test_a_record_stays_while_its_token_could_not_be_revoked_because_the_lease_ended(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    await stage.run()
+    before = await stage.state()
+    stage.reconfigure("", '\n[defaults]\nexclude_projects = ["retail"]\n')
+
+    with pytest.raises(LeaseLost, match="before all tokens were revoked"):
+        await run_with_lease(stage, may_write=lambda: False)
+
+    assert (await stage.state()).records.keys() == before.records.keys()

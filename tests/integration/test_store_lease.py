@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -386,3 +387,20 @@ async def test_a_lease_that_is_taken_after_its_caller_was_cancelled_is_released(
 
     assert taking.cancelled()
     assert await _absent(raw, store)
+
+
+async def test_nothing_may_be_written_to_clusters_shortly_before_the_lease_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await take(store)
+    assert lease.may_write()
+    begun = time.monotonic()
+
+    monkeypatch.setattr(time, "monotonic", lambda: begun + LIFE * 0.89)
+    assert lease.may_write()
+    monkeypatch.setattr(time, "monotonic", lambda: begun + LIFE * 0.91)
+    assert not lease.may_write(), "a request takes a while; another process may lead before it arrives"
+    assert not lease.lost.is_set(), "as in a process that was stopped and has just woken"
+    monkeypatch.undo()
+    lease.lost.set()
+    assert not lease.may_write()

@@ -28,6 +28,7 @@ from palette_sync.runner import InstanceRuntime
 from palette_sync.store.seal import SealError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
@@ -162,6 +163,8 @@ def ports_of(
     *,
     publisher: Publisher | None,
     may_issue: Callable[[], bool] = lambda: True,
+    may_write: Callable[[], bool] = lambda: True,
+    lease_lost: asyncio.Event | None = None,
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
     clock: Callable[[], datetime] = utc_now,
     stop: Stop | None = None,
@@ -192,6 +195,8 @@ def ports_of(
         cloud=shared.cloud,
         clock=clock,
         may_issue=may_issue,
+        may_write=may_write,
+        lease_lost=lease_lost,
         facts=facts,
         kube_recorder=kube_recorder,
         progress=progress,

@@ -158,6 +158,8 @@ async def pass_under_lease(
             client,
             publisher=publisher,
             may_issue=lambda: not lease.lost.is_set(),
+            may_write=lease.may_write,
+            lease_lost=lease.lost,
             progress=progress,
             stop=stop,
         )

@@ -13,6 +13,7 @@ from palette_sync.kube.errors import (
     TokenRejected,
     Unauthorized,
     Unreachable,
+    WritesFenced,
 )
 from palette_sync.kube.kubeconfig import (
     AdminAccess,
@@ -51,6 +52,7 @@ __all__ = [
     "TokenRejected",
     "Unauthorized",
     "Unreachable",
+    "WritesFenced",
     "as_reader",
     "bound_to",
     "kubernetes_version",

@@ -34,6 +34,13 @@ class KubeError(Exception):
     detail: str = ""  # what happened in full, for the log only
 
 
+class WritesFenced(Exception):
+    """The lease of this process ends, so it may not write to clusters any more: another process may work on them.
+
+    It is no error of the cluster, so nothing about the cluster follows from it.
+    """
+
+
 class Unauthorized(KubeError):
     reason = Reason.UNAUTHORIZED
     outcome = RequestOutcome.UNAUTHORIZED

@@ -33,7 +33,7 @@ from kubernetes_asyncio.client.rest import RESTClientObject
 from palette_sync.core.network import UNCONFIGURED, NetworkPolicy
 from palette_sync.core.reasons import Reason
 from palette_sync.http import USER_AGENT, RequestOutcome, TransportError, http_date, open_session, request
-from palette_sync.kube.errors import KubeError, Malformed, error_of, unreachable
+from palette_sync.kube.errors import KubeError, Malformed, WritesFenced, error_of, unreachable
 from palette_sync.kube.kubeconfig import BearerToken, CertificateAndToken, ClientCertificate, KubeconfigError
 from palette_sync.kube.server_warnings import SeenWarnings
 from palette_sync.tls import certificates_problem, key_problem, reader_rules, reader_trust, system_trust, trusting
@@ -55,6 +55,8 @@ _OVERLOADED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAI
 # Of a request's timeout, for connecting: so a server to which no connection succeeds always fails here, and not by the
 # deadline of the cluster's work, whose message differs.
 CONNECT_SHARE = 0.8
+# Reviews are POST requests that change nothing.
+_REVIEWS = "/apis/authorization.k8s.io/"
 MERGE_PATCH = "application/merge-patch+json"
 _warnings = SeenWarnings()  # of this process
 Credential = ClientCertificate | BearerToken | CertificateAndToken | None
@@ -63,8 +65,11 @@ Credential = ClientCertificate | BearerToken | CertificateAndToken | None
 class _Rest(RESTClientObject):
     """The library's transport; its verbs (`get`, `post`, ...) all call `request`."""
 
-    def __init__(self, session: aiohttp.ClientSession, server: Server, timeout: float) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, server: Server, timeout: float, may_write: Callable[[], bool]
+    ) -> None:
         self._session = session
+        self._may_write = may_write
         self._server_hostname = server.tls_server_name
         self._timeout = timeout
         self._deadline = asyncio.get_running_loop().time() + timeout
@@ -106,6 +111,8 @@ class _Rest(RESTClientObject):
         body: bytes | None,
         timeout: float,  # noqa: ASYNC109 - passed on
     ) -> Reply:
+        if method != "GET" and _REVIEWS not in url and not self._may_write():
+            raise WritesFenced
         try:
             reply = await request(
                 self._session,
@@ -149,6 +156,8 @@ class _Client(ApiClient):
 class Requests:
     """Counts requests to API servers, and says to which addresses they may go (`network`).
 
+    `may_write` is asked before each request that writes. If it says no, the request raises WritesFenced.
+
     `report` receives each operation, by the client library's name, and its outcome: `ok`, the outcome of an error
     class, or `cancelled` if the caller stopped waiting.
     """
@@ -158,8 +167,10 @@ class Requests:
         report: Callable[[str, str], None] = lambda _operation, _outcome: None,
         *,
         network: NetworkPolicy = UNCONFIGURED,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._report = report
+        self.may_write = may_write
         self.network = network
         self.total = 0
 
@@ -200,7 +211,7 @@ class KubeApi:
             connect_timeout=self._timeout * CONNECT_SHARE,
             network=self._requests.network,
         )
-        self._rest = _Rest(session, self.server, self._timeout)
+        self._rest = _Rest(session, self.server, self._timeout, self._requests.may_write)
         configuration = Configuration(host=self.server.url)
         client = _Client(configuration, self._rest)
         if self._token is not None:

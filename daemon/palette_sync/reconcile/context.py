@@ -52,7 +52,7 @@ class PassContext:
             rows=rows,
             now=now,
             started=time.monotonic(),
-            requests=kube.Requests(ports.kube_recorder, network=ports.network),
+            requests=kube.Requests(ports.kube_recorder, network=ports.network, may_write=ports.may_write),
             publishing=publishing,
             ledger=Ledger(instance, pass_id, dry_run=publishing is None),
         )

@@ -11,11 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from palette_sync import kube
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.core.reasons import Reason
 from palette_sync.fanout import fan_out
 from palette_sync.reconcile.explain import token_lives
 from palette_sync.reconcile.work import worker_of
+from palette_sync.store.redis import LeaseLost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -65,10 +67,13 @@ async def _leave_all(
     leaving: Mapping[str, Candidate],
     leave_one: Callable[[Candidate], Awaitable[str]],
 ) -> dict[str, str]:
-    """Return what was said of each cluster for which there was time."""
+    """Return what was said of each cluster for which there was time. Raises LeaseLost."""
     said: dict[str, str] = {}
+    fenced = False
 
     def on_done(outcome: Outcome[str, str]) -> None:
+        nonlocal fenced
+        fenced |= isinstance(outcome.error, kube.WritesFenced)
         if outcome.value is not None:
             said[outcome.key] = outcome.value
 
@@ -83,6 +88,8 @@ async def _leave_all(
                 done=on_done,
                 name=f"leave:{context.instance}",
             )
+    if fenced:
+        raise LeaseLost(f"the lease of {context.instance} ended before all tokens were revoked")
     return said
 
 

@@ -52,7 +52,8 @@ class Ports:
     addresses of clusters and issuers they may connect. `facts` go into the status document. `kube_recorder` receives
     each request to a cluster: its operation and its outcome. Once `stopping` is set no more clusters are admitted; once
     `late` is set those still at work are cancelled. Either way what was issued is published before the pass ends; if
-    the store fails, `keep` receives the rest. `seen` receives each
+    the store fails, `keep` receives the rest. `may_write` is asked before each write to a cluster; once it says no, or
+    once `lease_lost` is set, the pass ends with LeaseLost. `seen` receives each
     discovery that listed Palette.
     """
 
@@ -67,6 +68,8 @@ class Ports:
     concurrency: int
     network: NetworkPolicy
     may_issue: Callable[[], bool] = lambda: True
+    may_write: Callable[[], bool] = lambda: True
+    lease_lost: asyncio.Event | None = None
     facts: Callable[[], Mapping[str, object]] = dict
     kube_recorder: Callable[[str, str], None] = lambda _api, _outcome: None
     stopping: asyncio.Event | None = None

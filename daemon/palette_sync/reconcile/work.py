@@ -6,9 +6,12 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from palette_sync import kube
 from palette_sync.core.ways import Way
+from palette_sync.events import wait_any
 from palette_sync.fanout import fan_out
 from palette_sync.reconcile.cluster import ClusterWorker
+from palette_sync.store.redis import LeaseLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -25,14 +28,20 @@ UNIT_TIMEOUT = 150.0
 
 
 async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issuers, folding: Folding) -> None:
-    """Work on all clusters that are due; fold and publish each as it is done. Raises StoreError."""
+    """Work on all clusters that are due; fold and publish each as it is done. Raises StoreError.
+
+    Raises LeaseLost as soon as a cluster was not written to because the lease ends.
+    """
     if not due:
         return
-    ports, done = context.ports, 0
+    ports, done, fenced = context.ports, 0, asyncio.Event()
     worker = worker_of(context, issuers, folding.proven_dead, await context.owned_policy())
 
     def on_done(outcome: Outcome[DueCluster, ClusterResult]) -> None:
         nonlocal done
+        if isinstance(outcome.error, kube.WritesFenced):
+            fenced.set()
+            return
         done += 1
         ports.progress("working on clusters", done, len(due))
         folding.fold(outcome)
@@ -52,7 +61,7 @@ async def work_on(context: PassContext, due: Sequence[DueCluster], issuers: Issu
             name=f"cluster:{context.instance}",
         )
         try:
-            await _until_late(work, context, group)
+            await _until_late(work, context, group, fenced)
             folding.skipped += len(due) - done
         finally:
             if context.publishing is not None:
@@ -74,18 +83,24 @@ def worker_of(context: PassContext, issuers: Issuers, proven_dead: set[str], pol
     )
 
 
-async def _until_late(work: Coroutine[Any, Any, object], context: PassContext, group: asyncio.TaskGroup) -> None:
-    """Wait for `work`, and cancel the rest of it once the drain is late. What is done was folded already."""
-    if context.ports.late is None:
-        await work
-        return
+async def _until_late(
+    work: Coroutine[Any, Any, object], context: PassContext, group: asyncio.TaskGroup, fenced: asyncio.Event
+) -> None:
+    """Wait for `work`, and cancel the rest of it once the drain is late. What is done was folded already.
+
+    Raises LeaseLost if another process may work on the clusters now.
+    """
+    lost = [fenced, *([context.ports.lease_lost] if context.ports.lease_lost is not None else [])]
+    ends = [*lost, *([context.ports.late] if context.ports.late is not None else [])]
     working = group.create_task(work, name=f"work:{context.instance}")
-    lateness = group.create_task(context.ports.late.wait(), name=f"late:{context.instance}")
-    await asyncio.wait({working, lateness}, return_when=asyncio.FIRST_COMPLETED)
-    lateness.cancel()
+    ending = group.create_task(wait_any(*ends), name=f"late:{context.instance}")
+    await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
     if not working.done():
         working.cancel()
         await asyncio.wait({working})
+    if any(one.is_set() for one in lost):
+        raise LeaseLost(f"the lease of {context.instance} ended during the pass; what is left is done by whoever leads")
 
 
 @asynccontextmanager

@@ -341,6 +341,8 @@ class Runner:
             client,
             publisher=publisher,
             may_issue=lambda: lease.sound,
+            may_write=lease.may_write,
+            lease_lost=lease.lost,
             stop=Stop(self._stopping, self._late),
             facts=self._key.facts,
             clock=self._clock,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
@@ -26,6 +27,8 @@ class PortsFactory(Protocol):
         *,
         publisher: Publisher,
         may_issue: Callable[[], bool],
+        may_write: Callable[[], bool],
+        lease_lost: asyncio.Event,
         stop: Stop,
         facts: Callable[[], Mapping[str, object]],
         clock: Callable[[], datetime],

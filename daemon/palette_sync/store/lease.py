@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 EPOCH_AHEAD_MS = 24 * 3600 * 1000
 RENEWALS = 3  # per time to live
+MARGIN = 0.1  # of the time to live: how much must be left for a write to a cluster to begin
 RETRY = 0.2  # of the time between two renewals, after a failed one
 
 _ACQUIRE_SCRIPT = Script.load("lease_acquire.lua")
@@ -104,6 +105,13 @@ class Lease:
     def sound(self) -> bool:
         """Whether this process holds it, and Redis answered the last renewal."""
         return not (self._renewal_failed or self.lost.is_set())
+
+    def may_write(self) -> bool:
+        """Whether this process may write to clusters. Asks the monotonic clock only, so it is cheap and never waits.
+
+        A process that was stopped past its lease gets False at once, before anything else has noticed it.
+        """
+        return not self.lost.is_set() and time.monotonic() < self._expires - MARGIN * self._ttl
 
     def check(self) -> None:
         """Raises LeaseLost."""
