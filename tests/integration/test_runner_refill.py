@@ -170,3 +170,23 @@ async def test_a_damaged_head_is_repaired_from_memory(stage_of: Any, raw: Any, v
         assert (after.trusted, after.records) == (True, before.records)
         assert issued(stage) == tokens
         assert await stage.pods(next(iter(after.records))) > 0
+
+
+async def test_a_redis_whose_clock_is_behind_gets_a_higher_epoch_after_it_lost_everything(
+    stage_of: Any, raw: Any
+) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    seconds, _ = await raw.time()
+    await raw.set(stage.shared.store.keys.epoch("alpha"), str((int(seconds) + 3600) * 1000))
+    async with running(stage) as one:
+        await one.list()
+        before = await stage.state()
+        await flush(raw, stage)
+
+        await one.resync()
+
+        after = await stage.state()
+        assert before.head is not None
+        assert after.head is not None
+        assert after.head.epoch > before.head.epoch, "readers refuse a lower epoch"
+        assert after.records == before.records

@@ -20,9 +20,9 @@ from redis import exceptions
 from builders import NOW, credential, record, records
 from integration.store_builders import Proxy, raw_client, until, writer
 from palette_sync.core.model import ClusterMemory
-from palette_sync.store import fenced_writer
+from palette_sync.store import connect, fenced_writer
 from palette_sync.store.embedded import EmbeddedValkey
-from palette_sync.store.redis import Store, StoreError, StoreUnavailable, VersionConflict
+from palette_sync.store.redis import Store, StoreError, StoreUnavailable
 from palette_sync.store.server import foreign_keys, server_facts
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from palette_sync.store.seal import SealKeys
 
 LATER = NOW + timedelta(minutes=10)
+
+
+@pytest_asyncio.fixture
+async def raw(valkey_url: str) -> AsyncIterator[Any]:
+    async with raw_client(valkey_url) as client:
+        yield client
 
 
 @pytest_asyncio.fixture
@@ -77,7 +83,10 @@ async def test_a_version_that_never_arrived_is_sent_again(through: Store, proxy:
 async def test_an_attempt_that_arrives_late_is_not_mistaken_for_the_next_one(
     through: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both would make the same version of the same records; only the later one holds the second token."""
+    """Both would make the same version of the same records; only the later one holds the second token.
+
+    The late one gives the version its content, and what is new becomes another version.
+    """
     publisher = await writer(through)
     await publisher.publish(now=NOW, put=records(2))
     real, late = fenced_writer._PUBLISH_SCRIPT, list[Any]()
@@ -95,10 +104,55 @@ async def test_an_attempt_that_arrives_late_is_not_mistaken_for_the_next_one(
         return await real(client, keys, arguments)
 
     monkeypatch.setattr(fenced_writer, "_PUBLISH_SCRIPT", behind_the_late_one)
-    with pytest.raises(VersionConflict):
-        await publisher.publish(now=NOW, rotated={"u00000": credential("one"), "u00001": credential("two")})
+    before = publisher.version
+    version = await publisher.publish(now=NOW, rotated={"u00000": credential("one"), "u00001": credential("two")})
 
-    assert (await through.load("alpha")).credentials.keys() == {"u00000"}
+    assert version == before + 2
+    assert (await through.load("alpha")).credentials.keys() == {"u00000", "u00001"}
+
+
+async def test_a_version_whose_answer_was_lost_keeps_its_content_although_the_server_lost_it(
+    through: Store, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers saw it before the server lost its last writes, as in a failover."""
+    publisher = await writer(through)
+    await publisher.publish(now=NOW, put=records(1))
+    names = [through.keys.of("alpha", what) for what in ("head", "clusters", "credentials", "changes", "history")]
+    kept = {name: value for name in names if (value := await raw.dump(name)) is not None}
+    real = fenced_writer._PUBLISH_SCRIPT
+
+    async def answer_lost(client: Any, keys: Any, arguments: Any) -> Any:
+        await real(client, keys, arguments)
+        raise exceptions.ConnectionError
+
+    monkeypatch.setattr(fenced_writer, "_PUBLISH_SCRIPT", answer_lost)
+    monkeypatch.setattr(connect, "PAUSES", ())
+    with pytest.raises(StoreUnavailable):
+        await publisher.publish(now=LATER, put=records(7), rotated={"u00003": credential()})
+    assert publisher.uncertain
+    seen = await through.load("alpha")
+    for name in names:
+        await raw.delete(name)
+    for name, value in kept.items():
+        await raw.restore(name, 0, value)
+    monkeypatch.setattr(fenced_writer, "_PUBLISH_SCRIPT", real)
+    digests = list[tuple[str, str]]()
+
+    async def watched(client: Any, keys: Any, arguments: Any) -> Any:
+        answer = await real(client, keys, arguments)
+        found = (await through.load("alpha")).head
+        assert found is not None
+        digests.append((str(found.version), found.digest + found.credentials_digest))
+        return answer
+
+    monkeypatch.setattr(fenced_writer, "_PUBLISH_SCRIPT", watched)
+    version = await publisher.publish(now=LATER, put=records(14), rotated={"u00003": credential()})
+
+    assert seen.head is not None
+    assert (seen.head.version, version) == (2, 3)
+    assert digests[0] == ("2", seen.head.digest + seen.head.credentials_digest), "number 2 has one content"
+    assert (await through.load("alpha")).records == records(14)
+    assert not publisher.uncertain
 
 
 async def test_the_next_publish_finds_out_about_a_cancelled_one(through: Store, proxy: Proxy) -> None:

@@ -404,3 +404,23 @@ async def test_nothing_may_be_written_to_clusters_shortly_before_the_lease_ends(
     monkeypatch.undo()
     lease.lost.set()
     assert not lease.may_write()
+
+
+async def test_its_epoch_is_above_the_one_that_the_process_knows_although_redis_lost_everything(
+    store: Store, raw: Any
+) -> None:
+    """The host that Redis runs on now has a clock that is behind, so the server's time does not help."""
+    known = await milliseconds(raw) + 120_000
+
+    async with await Lease.acquire(store.link, store.keys, "alpha", ttl=LIFE, holder="host-a:17", floor=known) as lease:
+        assert lease.epoch == known + 1
+    async with await take(store) as lease:
+        assert lease.epoch == known + 2
+
+
+async def test_an_epoch_that_the_process_knows_counts_although_it_is_days_ahead(store: Store, raw: Any) -> None:
+    known = await milliseconds(raw) + 10 * 24 * 3600 * 1000
+    await raw.set(store.keys.epoch("alpha"), str(known + 5))
+
+    async with await Lease.acquire(store.link, store.keys, "alpha", ttl=LIFE, holder="host-a:17", floor=known) as lease:
+        assert lease.epoch == known + 6

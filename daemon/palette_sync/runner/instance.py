@@ -160,6 +160,7 @@ class Runner:
                 holder=runtime.holder,
                 former=self._former_lease,
                 sealer=runtime.sealer,
+                floor=self._last_published.epoch,
             )
             self._former_lease = lease
             async with lease:

@@ -32,9 +32,19 @@ class LastPublished:
         # Epochs whose head does not hold all of `state`: it was being published when the store failed.
         self._incomplete_epochs: set[int] = set()
         self._own_epochs: set[int] = set()
+        self._uncertain_epoch = 0  # under which a version was sent whose fate is unknown; 0 = none
+
+    @property
+    def epoch(self) -> int:
+        """The newest epoch that readers may know; 0 if there is none."""
+        return max(self.state.head.epoch if self.state and self.state.head else 0, self._uncertain_epoch)
 
     def remember(self, publisher: Publisher) -> None:
         """Keep what the publisher read or published, unless it does not verify."""
+        if publisher.uncertain:
+            self._uncertain_epoch = publisher.epoch
+        elif self._uncertain_epoch == publisher.epoch:
+            self._uncertain_epoch = 0
         state = publisher.state
         if state.head is not None and state.trusted:
             self.state = state
@@ -55,6 +65,8 @@ class LastPublished:
 
         Raises StoreError, and VersionConflict if a new epoch is needed.
         """
+        if epoch == self._uncertain_epoch:
+            raise VersionConflict(f"{self._instance}: nobody knows whether the last version under this lease arrived")
         # A reload may have replaced the keys outright, so what the former ones sealed is opened with them.
         sealers = (sealer,) if self._sealer is None else (sealer, self._sealer)
         head = publisher.state.head

@@ -7,7 +7,7 @@ another version. Where the connection breaks, the next call reads Redis to learn
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,12 +59,13 @@ _PUBLISH_SCRIPT = Script.load("publish.lua")
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """A version that is being written: the position that it leads to, and what it contains."""
+    """A version that is being written: the position that it leads to, what it contains, and the script's arguments."""
 
     position: Position
     head: Head
     batch: Batch
     edits: UnversionedEdits
+    arguments: list[Any] = field(repr=False)
 
 
 class FencedWriter:
@@ -200,7 +201,7 @@ class FencedWriter:
             complete=head.complete,
             unconfirmed=frozenset(head.unconfirmed),
         )
-        await self._send(arguments, _Version(position, head, batch, edits))
+        await self._send(arguments, _Version(position, head, batch, edits, arguments))
 
     async def write_unversioned(self, edits: UnversionedEdits, now: datetime) -> None:
         """Write documents without a version, and move the head's `checked_at`.
@@ -217,14 +218,28 @@ class FencedWriter:
         self.position = replace(self.position, refused=self.position.refused & _VERSIONED)
         self.mirror.apply_unversioned(edits, checked_at=now.replace(microsecond=0) if moves else None, checked_mac=mac)
 
-    async def settle(self) -> bool:
-        """Find out whether a version whose answer was lost has arrived. Returns True if it has.
+    @property
+    def uncertain(self) -> bool:
+        """Whether a version was sent, and nobody knows whether it has arrived."""
+        return self._uncertain is not None
 
-        The head tells this write from an earlier attempt that arrived late: no two seals of a token are the same, and
-        both digests are in the head.
+    async def settle(self) -> None:
+        """Make a version arrive whose answer was lost.
+
+        Readers may have seen it, even if Redis holds it no longer, so its number must not get another content: if it
+        has not arrived, the same content is sent again. Raises as `write_version`.
         """
-        if self._uncertain is None:
-            return False
+        sent = self._uncertain
+        if sent is None:
+            return
+        if await self._has_arrived(sent):
+            self._uncertain = None
+            self._arrived(sent)
+        else:
+            await self._send(sent.arguments, sent)
+
+    async def _has_arrived(self, sent: _Version) -> bool:
+        """The head tells this write from any other: no two seals of a token are the same, and it holds both digests."""
         names = self._keys
 
         async def read() -> Any:
@@ -234,13 +249,9 @@ class FencedWriter:
             return await pipe.execute()
 
         found, epoch = await self._link.run(f"read {self.instance}", read)
-        sent, self._uncertain = self._uncertain, None
         head = sent.head
         expected = (self.epoch, head.version, head.digest, head.credentials_digest, head.mac)
-        if found == [str(one).encode() for one in expected] and epoch == str(self.epoch).encode():
-            self._arrived(sent)
-            return True
-        return False
+        return bool(found == [str(one).encode() for one in expected] and epoch == str(self.epoch).encode())
 
     def _text(self, head: Head) -> str:
         return text_of_version(self.prefix, self.instance, head)
@@ -279,10 +290,10 @@ class FencedWriter:
         except StoreError:
             self._uncertain = None
             raise
-        if word == b"CONFLICT" and version is not None and await self.settle():
-            return
+        arrived = word == b"CONFLICT" and version is not None and await self._has_arrived(version)
         self._uncertain = None
-        self._raise_refusal(word.decode(), detail.decode())
+        if not arrived:
+            self._raise_refusal(word.decode(), detail.decode())
         if version is not None:
             self._arrived(version)
 

@@ -72,11 +72,13 @@ class Lease:
         holder: str,
         former: Lease | None = None,
         sealer: Sealer | None = None,
+        floor: int = 0,
     ) -> Lease:
         """Take the lease for `ttl` seconds. `holder`, as `host:pid`, is reported to other processes that ask for it.
 
         `former` is a lease that this process held before: it is replaced even if it has not expired. `sealer` tells an
-        authentic head from a forged one; without it, no epoch far ahead of the server's time counts.
+        authentic head from a forged one; without it, no epoch far ahead of the server's time counts. `floor` is the
+        newest epoch that this process has seen and verified: the lease gets a higher one, whatever Redis holds.
 
         Raises LeaseHeld, StoreUnavailable, StoreError.
         """
@@ -84,7 +86,7 @@ class Lease:
         value = encode_document("lease", {"holder": holder, "id": secrets.token_hex(8), "since": since})
         names = [keys.lease(instance), keys.epoch(instance), keys.head(instance)]
         published = await _authentic_epoch(link, keys, instance, sealer) if sealer is not None else ""
-        arguments = [value, milliseconds(ttl), former.value if former else b"", published, EPOCH_AHEAD_MS]
+        arguments = [value, milliseconds(ttl), former.value if former else b"", published, EPOCH_AHEAD_MS, floor]
         asked = time.monotonic()
         try:
             word, detail, *ignored = await link.run(

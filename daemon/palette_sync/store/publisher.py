@@ -76,6 +76,11 @@ class Publisher:
         """Whether documents without a version were found that a former seal key signed."""
         return self._writer.older_macs
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether a version was sent, and nobody knows whether it has arrived. The next call finds out."""
+        return self._writer.uncertain
+
     def unconfirmed_of(self, uids: Collection[str]) -> set[str]:
         """Those of `uids` whose records are not confirmed in this life."""
         return self._writer.life.unconfirmed(uids)
