@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from palette_sync.assembly.instance import open_shared
 from palette_sync.core.model import AccessState, OidcAuth, ServiceAccountAuth
 from palette_sync.reconcile.report import Effect
 from palette_sync.simulator import Fault
+from palette_sync.store.redis import Store
 
 if TYPE_CHECKING:
     from integration.stage import Stage
@@ -280,6 +284,35 @@ async def test_the_name_of_a_dropped_cluster_is_free_for_another_instance(stage_
     await stage.run("bravo")
 
     assert (await stage.record(second.uid, "bravo")).name == "shop"
+
+
+async def test_two_processes_that_publish_at_once_give_no_name_twice(
+    stage_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sees the published names of the other before either has published."""
+    stage: Stage = await stage_of(instances=2, clusters=0, extra='[defaults]\nname_prefix = ""\n')
+    world = stage.simulator.world
+    for instance in ("alpha", "bravo"):
+        await world.add_cluster(instance, next(iter(world.instances[instance].projects)), "twin")
+    async with open_shared(stage.settings) as shared:
+        other = replace(stage, shared=shared)
+        seen, both_saw, names = [0], asyncio.Event(), Store.names
+
+        async def together(self: Store, **given: Any) -> Any:
+            found = await names(self, **given)
+            seen[0] += 1
+            if seen[0] == 2:
+                both_saw.set()
+            await both_saw.wait()
+            return found
+
+        monkeypatch.setattr(Store, "names", together)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stage.run("alpha"))
+            group.create_task(other.run("bravo"))
+
+    published = [one.name for name in ("alpha", "bravo") for one in (await stage.state(name)).records.values()]
+    assert len(published) == len(set(published)) == 2
 
 
 async def test_plan_reports_what_once_would_do_and_writes_nothing(stage_of: Any) -> None:

@@ -35,12 +35,6 @@ LATER = NOW + timedelta(minutes=10)
 
 
 @pytest_asyncio.fixture
-async def raw(valkey_url: str) -> AsyncIterator[Any]:
-    async with raw_client(valkey_url) as client:
-        yield client
-
-
-@pytest_asyncio.fixture
 async def proxy(valkey_url: str, tmp_path: Path) -> AsyncIterator[Proxy]:
     async with Proxy(valkey_url, tmp_path) as opened:
         yield opened

@@ -70,6 +70,11 @@ def owner_text(prefix: str, ids: str) -> str:
     return joined("palette-sync/owner/1", prefix, ids)
 
 
+def name_text(prefix: str, name: str, claim: str) -> str:
+    """The claim of a published name, as it stands in `p:names`. Raises UnclearText."""
+    return joined("palette-sync/name/1", prefix, name, claim)
+
+
 def owner_seed(prefix: str, place: str) -> str:
     """Its mac is the owner id of an installation that has no configured one. Raises UnclearText."""
     return joined("palette-sync/owner-seed/1", prefix, place)

@@ -1,4 +1,4 @@
-"""Names that are unique over all instances of one store, also while several passes run at once."""
+"""Names that are unique over all instances of one store, also while several passes and processes give them at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from palette_sync.core.naming import assign_names
+from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -13,13 +14,14 @@ if TYPE_CHECKING:
     from palette_sync.core.model import Cluster
     from palette_sync.store.redis import Store
 
+ROUNDS = 10  # others may claim the same names meanwhile
+
 
 class NameBook:
-    """Gives names to new clusters, one instance at a time. Remembers given names that may not be published yet."""
+    """Gives names to new clusters, one instance at a time, and claims them before they are published."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
-        self._given: dict[str, frozenset[str]] = {}
 
     async def assign(
         self,
@@ -29,14 +31,30 @@ class NameBook:
         prefix: str,
         clusters: Collection[Cluster],
         published: Mapping[str, str],
+        write: bool = True,
     ) -> dict[str, str]:
-        """Return every cluster's name by uid. Other instances are read only if a new name is needed."""
+        """Return every cluster's name by uid. Without `write` no name is claimed. Raises StoreError.
+
+        Other instances are read only if a new name is needed.
+        """
         if all(cluster.uid in published for cluster in clusters):
-            self._given.pop(instance, None)  # given names are published now; once dropped they are free again
+            if write:
+                await store.claims.claim(store.sealer, instance, published)
+                await store.claims.sweep(store.sealer, instance, published)
             return {cluster.uid: published[cluster.uid] for cluster in clusters}
+        claims, sealer = store.claims, store.sealer
         async with self._turn:
             taken = set(await store.names(except_instance=instance))
-            taken.update(name for other, names in self._given.items() if other != instance for name in names)
-            names = assign_names(clusters, published=published, taken=taken, prefix=prefix)
-            self._given[instance] = frozenset(names.values())
-            return names
+            for _ in range(ROUNDS):
+                names = assign_names(clusters, published=published, taken=taken, prefix=prefix)
+                new = {uid: name for uid, name in names.items() if uid not in published}
+                if write:
+                    # A published name stays, even if another record has it too.
+                    await claims.claim(sealer, instance, published)
+                    refused = await claims.claim(sealer, instance, new)
+                else:
+                    refused = await claims.taken(sealer, instance, new.values())
+                if not refused:
+                    return names
+                taken |= refused
+        raise StoreError(f"no free names were found for the new clusters of {instance}")

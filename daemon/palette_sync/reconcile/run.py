@@ -75,6 +75,9 @@ async def run_pass(
             await context.publishing.finish(
                 final_write(context, before, discovery, selection, pruning, result, issuers)
             )
+            if pruning.drop:
+                dropped = {uid: before.records[uid].name for uid in pruning.drop}
+                await ports.store.claims.release(ports.store.sealer, context.instance, dropped)
     except StoreError:
         context.keep_unpublished()
         raise
@@ -114,6 +117,7 @@ async def assign_names(context: PassContext, before: Before, selection: Selectio
         prefix=context.policy.name_prefix,
         clusters=selection.chosen.values(),
         published={uid: record.name for uid, record in before.records.items()},
+        write=not context.dry_run,
     )
     return {**names, **{uid: before.records[uid].name for uid in selection.kept | pruning.absent.keys()}}
 

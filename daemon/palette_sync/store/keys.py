@@ -26,6 +26,10 @@ class Keys:
     def owner(self) -> str:
         return f"{self.prefix}:owner"
 
+    @property
+    def names(self) -> str:
+        return f"{self.prefix}:names"
+
     def of(self, instance: str, what: str) -> str:
         return f"{{{self.prefix}:{instance}}}:{what}"
 

@@ -26,6 +26,7 @@ from palette_sync.store.errors import (
 from palette_sync.store.fenced_writer import FencedWriter
 from palette_sync.store.keys import Keys
 from palette_sync.store.life import Life
+from palette_sync.store.names import NameClaims
 from palette_sync.store.owner import OwnerBook, place_of
 from palette_sync.store.publisher import Publisher
 from palette_sync.store.read import HASHES, NOTHING, Loaded, Stored, read
@@ -58,7 +59,7 @@ log = structlog.get_logger(__name__)
 class Store:
     """One Redis under one prefix. Opening it does not connect; leaving `async with` closes its connections.
 
-    `link` and `keys` are for `Lease`, `control` and `server`.
+    `link` and `keys` are for `Lease`, `control` and `server`; `claims` are those of names.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Store:
         self.keys = Keys(prefix)
         self.link = link
         self._owner = OwnerBook(link, self.keys, place)
+        self.claims = NameClaims(link, self.keys)
         self._sealer = sealer
         self._history = history
         self._bounds = bounds
@@ -269,6 +271,11 @@ class Store:
             life=life or Life(everything=True),
         )
         return Publisher(fenced_writer, sealer)
+
+    @property
+    def sealer(self) -> Sealer:
+        """The seal keys in force."""
+        return self._sealer
 
     def use(self, sealer: Sealer) -> None:
         """Use other seal keys from now on; publishers keep the keys that they were opened with."""

@@ -67,7 +67,7 @@ async def foreign_keys(link: Link, keys: Keys, instances: Iterable[str]) -> dict
     """Return the keys of these instances that have another type than ours, with that type: another program's keys."""
     ours = {keys.of(instance, what): kind for instance in instances for what, kind in TYPES.items()}
     found: dict[str, str] = {}
-    for key, kind in {keys.instances: "set", keys.owner: "string", **ours}.items():
+    for key, kind in {keys.instances: "set", keys.owner: "string", keys.names: "hash", **ours}.items():
         answer = await _answer(link, "TYPE", key)
         if isinstance(answer, bytes) and answer.decode() not in (kind, "none"):
             found[key] = answer.decode()
@@ -96,6 +96,11 @@ def _needed_commands(keys: Keys) -> list[tuple[str, ...]]:
         ("GET", keys.owner),
         ("SET", keys.owner, some),
         ("SCARD", keys.instances),
+        *((word, keys.names, some) for word in ("HMGET", "HGET", "HDEL")),
+        ("HSET", keys.names, some, some),
+        ("HLEN", keys.names),
+        ("HGETALL", keys.names),
+        ("HSTRLEN", of(some, "clusters"), some),
         ("EVALSHA", "0" * 40, "1", of(some, "head")),
         ("EVAL", "return 1", "1", of(some, "head")),
         ("MULTI",),
