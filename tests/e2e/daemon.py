@@ -202,7 +202,12 @@ def daemon(
     `supervised`: with a notify socket, whose datagrams `sent` returns; `watchdog`: seconds that it allows.
     """
     log = Path(f"{config}.{time.monotonic_ns()}.log")
-    variables = {"PALETTE_SYNC_HTTP__LISTEN": "127.0.0.1:0", "PALETTE_SYNC_SERVICE__LOG_FORMAT": "json"} | variables
+    defaults = {
+        "PALETTE_SYNC_HTTP__LISTEN": "127.0.0.1:0",
+        "PALETTE_SYNC_SERVICE__LOG_FORMAT": "json",
+        "PALETTE_SYNC_SERVICE__LEASE_TTL": "3s",  # on an empty Redis a daemon waits for so long before it begins
+    }
+    variables = defaults | variables
     supervisor = Supervisor() if supervised else None
     if supervisor is not None:
         variables["NOTIFY_SOCKET"] = supervisor.address

@@ -166,3 +166,23 @@ def test_a_move_for_an_even_load_waits_a_minute_after_the_one_before() -> None:
     assert may_move(None, NOW)
     assert not may_move(NOW - timedelta(seconds=59), NOW)
     assert may_move(NOW - timedelta(seconds=60), NOW)
+
+
+def test_nobody_fills_a_store_that_lost_data_before_all_living_processes_are_heard_again() -> None:
+    older, newer = member("a", memory=(5, 6)), member("b", memory=(5, 7))
+
+    def found(store: Store, unheard: set[str]) -> Standing:
+        return decide("alpha", older, [older, newer], store, window=WINDOW, now=NOW, unheard=unheard).standing
+
+    assert found(EMPTY_FOR_LONG, {"b"}) is Standing.OTHERS_UNHEARD
+    assert found(Store((5, 5)), {"b"}) is Standing.OTHERS_UNHEARD
+    assert found(EMPTY_FOR_LONG, set()) is Standing.OLDER_MEMORY
+    assert found(FULL, {"b"}) in {Standing.LEADS, Standing.ANOTHER_LEADS}, "Redis holds all that anybody knew"
+
+
+def test_a_process_with_nothing_to_lose_does_not_wait_for_those_that_run_other_instances() -> None:
+    me, other = member("a"), member("b", "bravo")
+
+    found = decide("alpha", me, [me, other], EMPTY_FOR_LONG, window=WINDOW, now=NOW, unheard={"b"})
+
+    assert found.standing is Standing.LEADS

@@ -34,6 +34,8 @@ TEXTS: dict[str, Callable[[], str]] = {
     "status": lambda: mac_texts.value_text("status", "p", "i", "", b"{}"),
     "history": lambda: mac_texts.history_text("p", "i", 3, b"z"),
     "owner": lambda: mac_texts.owner_text("p", "redis://a"),
+    "configuration": lambda: mac_texts.configuration_text("0" * 64),
+    "member": lambda: mac_texts.member_text("p", "host:1:ab", b"{}"),
     "name": lambda: mac_texts.name_text("p", "shop", "i/u/1"),
     "request": lambda: mac_texts.request_text("p", "i", request_id="r", verb="resync", at=1, by="b"),
     "answer": lambda: mac_texts.answer_text("p", "i", request_id="r", word="done", text="t", document="{}"),
@@ -73,7 +75,7 @@ def test_every_part_of_a_version_changes_its_text(change: dict[str, Any]) -> Non
 
 def test_prefix_and_instance_are_in_every_text_of_an_instance() -> None:
     for name, function in inspect.getmembers(mac_texts, inspect.isfunction):
-        if name.endswith("_text") and name not in {"owner_text", "name_text"}:
+        if name.endswith("_text") and name not in {"owner_text", "name_text", "member_text", "configuration_text"}:
             assert {"prefix", "instance"} <= inspect.signature(function).parameters.keys(), name
 
 

@@ -29,6 +29,7 @@ from palette_sync.core.prune import (
     Guard,
     absences_of,
     absences_to_dict,
+    empty_is_confirmed,
     is_large,
     prune,
     review,
@@ -489,3 +490,12 @@ def test_a_refusal_names_the_pattern_that_matches_nothing() -> None:
 def test_without_a_listing_nothing_is_said_of_patterns() -> None:
     assert review(Filters(include_projects=("team-*", "x")), of_a(1), None).unmatched == []
     assert review(Filters(), {}, None).refusal is None
+
+
+def test_an_empty_palette_is_believed_after_a_while_where_nothing_is_published() -> None:
+    guard = Guard()
+
+    assert not empty_is_confirmed(None, NOW, guard, allow=False)
+    assert not empty_is_confirmed(NOW - guard.confirm + timedelta(seconds=1), NOW, guard, allow=False)
+    assert empty_is_confirmed(NOW - guard.confirm, NOW, guard, allow=False)
+    assert empty_is_confirmed(None, NOW, guard, allow=True)

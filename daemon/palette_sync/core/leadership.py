@@ -36,6 +36,7 @@ class Standing(StrEnum):
     CONFIG_DIFFERS = "ConfigDiffers"
     OLDER_MEMORY = "OlderMemory"
     NO_MEMORY = "NoMemory"
+    OTHERS_UNHEARD = "OthersUnheard"
     STEPPED_BACK = "SteppedBack"
     ANOTHER_LEADS = "AnotherLeads"
 
@@ -46,22 +47,31 @@ class Share:
 
     `memory`: the newest snapshot that it knows and has verified; None = it knows nothing. `verifies`: False if its seal
     keys do not verify what the living leader publishes. `rests_until`: it stepped back, because it could not work.
+    `leading`: it holds the lease.
     """
 
     memory: Order | None = None
     verifies: bool = True
     rests_until: datetime | None = None
+    leading: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A living process, as it announced itself. `configuration` is the fingerprint of what it loaded at `loaded_at`."""
+    """A living process, as it announced itself. `configuration` is the fingerprint of what it loaded at `loaded_at`.
+
+    `seen_at` is when it announced itself, by the Redis server's clock. `version` is that of the program. `keys` are the
+    ids of its seal keys; the first one seals.
+    """
 
     id: str
     configuration: str
     loaded_at: datetime
     draining: bool = False
     shares: Mapping[str, Share] = field(default_factory=dict)
+    seen_at: datetime | None = None
+    version: str = ""
+    keys: tuple[str, ...] = ()
 
     def rests(self, instance: str, now: datetime) -> bool:
         until = self.shares[instance].rests_until
@@ -89,11 +99,20 @@ class Decision:
 
 
 def decide(
-    instance: str, me: Member, members: Collection[Member], store: Store, *, window: timedelta, now: datetime
+    instance: str,
+    me: Member,
+    members: Collection[Member],
+    store: Store,
+    *,
+    window: timedelta,
+    now: datetime,
+    unheard: Collection[str] = (),
 ) -> Decision:
     """Whether `me` should lead `instance`. `members` are all living processes, `me` among them.
 
-    `window` is how long a process that knows nothing waits on an empty store for one that does.
+    `window` is how long a process that knows nothing waits on an empty store for one that does. `unheard` are the ids
+    of living processes whose newest announcement Redis has lost. What they know by now is unknown. So nobody fills a
+    store that holds less than somebody remembers, before they announce themselves again or are dead.
     """
     runs = [one for one in members if instance in one.shares]
     able = [one for one in runs if _obstacle(instance, one, now) is None] or runs
@@ -104,6 +123,8 @@ def decide(
     current = _with_newest_configuration(able)
     if me not in current:
         return Decision(Standing.CONFIG_DIFFERS, current[0].id if len(current) == 1 else None)
+    if _lost_something(instance, runs, store) and any(one.id in unheard for one in runs):
+        return Decision(Standing.OTHERS_UNHEARD)
     knowing = _with_newest_memory(instance, current, store)
     if me not in knowing:
         return Decision(Standing.OLDER_MEMORY, knowing[0].id if len(knowing) == 1 else None)
@@ -151,11 +172,21 @@ def _with_newest_configuration(members: Sequence[Member]) -> list[Member]:
     return [one for one in members if one.configuration == newest.configuration]
 
 
+def _most(instance: str, members: Iterable[Member]) -> Order | None:
+    known = [one.shares[instance].memory for one in members]
+    return max((one for one in known if one is not None), default=None)
+
+
+def _lost_something(instance: str, members: Iterable[Member], store: Store) -> bool:
+    """Whether Redis holds nothing, or less than somebody remembers."""
+    most = _most(instance, members)
+    return store.order is None or (most is not None and store.order < most)
+
+
 def _with_newest_memory(instance: str, members: Sequence[Member], store: Store) -> list[Member]:
     """Everybody, if Redis holds at least as much as each of them knows; else those who know most."""
-    known = [one.shares[instance].memory for one in members]
-    most = max((one for one in known if one is not None), default=None)
-    if most is None or (store.order is not None and store.order >= most):
+    most = _most(instance, members)
+    if most is None or not _lost_something(instance, members, store):
         return list(members)
     return [one for one in members if one.shares[instance].memory == most]
 

@@ -75,6 +75,16 @@ def name_text(prefix: str, name: str, claim: str) -> str:
     return joined("palette-sync/name/1", prefix, name, claim)
 
 
+def member_text(prefix: str, member: str, content: bytes) -> str:
+    """What a process announces about itself, as it stands in `p:members`. Raises UnclearText."""
+    return joined("palette-sync/member/1", prefix, member, sha256_hex(content))
+
+
+def configuration_text(digest: str) -> str:
+    """The hash of a configuration; its mac is the fingerprint that processes compare. Raises UnclearText."""
+    return joined("palette-sync/configuration/1", digest)
+
+
 def owner_seed(prefix: str, place: str) -> str:
     """Its mac is the owner id of an installation that has no configured one. Raises UnclearText."""
     return joined("palette-sync/owner-seed/1", prefix, place)

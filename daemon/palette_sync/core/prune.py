@@ -214,6 +214,15 @@ def absences_to_dict(absent: Mapping[str, Absence]) -> dict[str, object]:
     }
 
 
+def empty_is_confirmed(empty_since: datetime | None, now: datetime, guard: Guard, *, allow: bool) -> bool:
+    """Whether a store that holds nothing may be published as complete, although Palette lists no cluster.
+
+    Readers may hold clusters from before Redis lost everything, and a key that lost its roles gets empty lists. So it
+    takes the same time as dropping one record.
+    """
+    return allow or (empty_since is not None and now - empty_since >= guard.confirm)
+
+
 def absences_of(status: Mapping[str, object]) -> dict[str, Absence]:
     """Read what the last status document remembers. Malformed entries are left out: their absence begins anew."""
     entries = status.get("held")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import format_time
 from palette_sync.core.model import OidcAuth
-from palette_sync.core.prune import absences_to_dict
+from palette_sync.core.prune import absences_to_dict, empty_is_confirmed
 from palette_sync.core.scopes import scopes_after, whole
 from palette_sync.core.select import unmatched
 from palette_sync.core.text import one_line
@@ -41,15 +42,33 @@ def final_write(
     lists, state = context.options.lists, before.state
     living = result.records.keys() | (before.records.keys() - pruning.drop.keys())
     first_whole = whole(discovery) and not result.skipped and not (state.head and state.head.complete)
+    empty_since = _empty_since(context, before, discovery)
+    if empty_since is not None:
+        allow = context.options.allow_prune
+        first_whole &= empty_is_confirmed(empty_since, context.now, context.policy.guard, allow=allow)
     auths = [record.auth for uid in living if (record := result.records.get(uid, before.records.get(uid)))]
     return FinalWrite(
         drop=pruning.drop.keys(),
-        complete=True if first_whole else None,
+        complete=True if first_whole else False if empty_since is not None else None,
         memory=dict.fromkeys(state.memory.keys() - living),
         scopes=scopes_after(state.scopes, discovery, context.now) if lists else {},
         issuers={**(_unused(state.issuers, auths) if lists else {}), **issuers.changed},
-        status=_status(context, before, discovery, selection, pruning, result),
+        status={
+            **_status(context, before, discovery, selection, pruning, result),
+            **({"empty_since": format_time(empty_since)} if empty_since is not None and not first_whole else {}),
+        },
     )
+
+
+def _empty_since(context: PassContext, before: Before, discovery: Discovery) -> datetime | None:
+    """Since when Palette has listed no cluster for a store that holds none either; None where that is not so."""
+    head = before.state.head
+    if not context.options.lists or before.records or (head is not None and head.complete):
+        return None
+    if any(listing.clusters for listing in discovery.listings):
+        return None
+    known = before.state.status.get("empty_since")
+    return datetime.fromisoformat(known) if isinstance(known, str) else context.now
 
 
 def _unused(known: Mapping[str, IssuerMetadata], auths: Iterable[Auth | None]) -> dict[str, None]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from palette_sync.core.candidates import Candidates
+from palette_sync.core.leadership import Standing, may_move
 from palette_sync.core.prune import FilterReview, review
 from palette_sync.core.reasons import Reason
 from palette_sync.events import Interrupted, in_turns, unless, wait_any
@@ -32,6 +33,7 @@ from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, V
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from palette_sync.core.leadership import Decision
     from palette_sync.core.model import Discovery, InstanceState
     from palette_sync.core.select import Filters
     from palette_sync.palette import PaletteClient
@@ -48,6 +50,23 @@ RETRY_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # after a pass that failed or 
 # Seconds between a pass and the next one that nobody asked for. The pause doubles while such passes find nothing to do,
 # so that a mistake in computing what is due cannot make a runner spin.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
+# A process that leads does not hand over for these: they mean that nobody is known who should lead instead.
+WAITING = (Standing.NO_MEMORY, Standing.OTHERS_UNHEARD)
+# Another process may remember more, so this one does not fill a Redis that lost data.
+REMEMBERING = (Standing.OLDER_MEMORY, *WAITING)
+LOOK_AGAIN = 1.0  # seconds until a process that stands by asks again whether it should lead
+
+
+class Elections(Protocol):
+    """Decides whether this process leads an instance, when several run."""
+
+    async def confirm(self, instance: str) -> Decision:
+        """Look at Redis and at the other processes now, and decide. Raises StoreError."""
+        ...
+
+    def decision(self, instance: str) -> Decision | None:
+        """What was decided last; None before the first time."""
+        ...
 
 
 class Observer(Protocol):
@@ -80,6 +99,7 @@ class Runner:
         observer: Observer,
         *,
         late: asyncio.Event,
+        elections: Elections | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.instance = runtime.policy.instance
@@ -89,6 +109,9 @@ class Runner:
         self._observer = observer
         self._stopping = asyncio.Event()
         self._late = late
+        self._elections = elections
+        self._reconsider = asyncio.Event()
+        self._led_since: datetime | None = None
         self._clock = clock
         self._publisher: Publisher | None = None
         self._last_published = LastPublished(self.instance)
@@ -118,6 +141,23 @@ class Runner:
     def last_state(self) -> InstanceState | None:
         """What is published, as far as this process has read or written it; None before that."""
         return self._last_published.state
+
+    @property
+    def memory(self) -> tuple[int, int] | None:
+        """(epoch, version) of the newest snapshot that this process knows."""
+        states = (self._last_published.state, self._publisher.state if self._publisher is not None else None)
+        heads = (one.head for one in states if one is not None and one.trusted)
+        return max(((head.epoch, head.version) for head in heads if head is not None), default=None)
+
+    def follow(self, state: InstanceState) -> None:
+        """Remember what another process has published, and show it in the status."""
+        if self.status.state is not RunnerState.LEADING:
+            self._last_published.follow(state)
+            self.status.take_over(state, now=self._clock())
+
+    def reconsider(self) -> None:
+        """Look at the decision again: another process should lead, or this one."""
+        self._reconsider.set()
 
     @property
     def filters(self) -> Filters:
@@ -151,7 +191,10 @@ class Runner:
 
     async def _hold(self) -> None:
         runtime = self._runtime
+        self._reconsider.clear()
         try:
+            if not await self._is_chosen(runtime):
+                return
             lease = await Lease.acquire(
                 runtime.store.link,
                 runtime.store.keys,
@@ -183,6 +226,27 @@ class Runner:
         finally:
             self._publisher = None
 
+    async def _is_chosen(self, runtime: InstanceRuntime) -> bool:
+        """Whether this process should lead. If not, stand by for a while, or until that changes."""
+        if self._elections is None:
+            return True
+        confirming = self._elections.confirm(self.instance)
+        decided = await unless(self._stopping, confirming, name=f"elect:{self.instance}")
+        if decided.leads:
+            return True
+        await self._stand_by(_said(decided), runtime)
+        return False
+
+    def _hands_over(self) -> bool:
+        """Whether another process should lead from now on."""
+        decided = self._elections.decision(self.instance) if self._elections is not None else None
+        if decided is None or decided.leads or decided.standing in WAITING:
+            return False
+        if decided.standing is Standing.ANOTHER_LEADS and not may_move(self._led_since, self._clock()):
+            return False
+        log.info("handed_over", instance=self.instance, reason=_said(decided))
+        return True
+
     async def _stand_by(self, holder: str, runtime: InstanceRuntime) -> None:
         if self.status.state is not RunnerState.STANDBY:
             log.info("standing_by", instance=self.instance, reason=holder)
@@ -190,7 +254,10 @@ class Runner:
             with suppress(StoreError):
                 self.status.take_over(await runtime.store.load(self.instance), now=self._clock())
         self._set_state(RunnerState.STANDBY, holder)
-        await self._rest(runtime.lease_ttl / 2)
+        if self._elections is None:
+            await self._rest(runtime.lease_ttl / 2)
+        else:
+            await wait_any(self._stopping, self._reconsider, timeout=min(LOOK_AGAIN, runtime.lease_ttl / 4))
 
     async def _wait_for_store(self, error: StoreError) -> None:
         """Redis fails: log it once, keep what is known, and try again after a pause that grows."""
@@ -214,12 +281,16 @@ class Runner:
         finally:
             self.status.busy_since = None
         self._set_state(RunnerState.LEADING)
+        self._led_since = self._clock()
         if not self.mailbox.wanted.is_set():  # otherwise the pass shows whether the store also accepts writes
             self._store_works()
         while not self._stopping.is_set():
             if self.mailbox.wanted.is_set():
                 await self._serve(self.mailbox.take(), lease)
-            await wait_any(self.mailbox.wanted, lease.lost, self._stopping)
+            if self._hands_over():
+                return
+            await wait_any(self.mailbox.wanted, lease.lost, self._stopping, self._reconsider)
+            self._reconsider.clear()
             lease.check()
 
     async def _open(self, lease: Lease) -> Publisher:
@@ -232,6 +303,11 @@ class Runner:
             self.instance, epoch=lease.epoch, writer=runtime.holder, life=self._last_published.life
         )
         publisher = await unless(self._stopping, reading, name=f"read:{self.instance}")
+        if self._elections is not None and self._last_published.would_fill(publisher):
+            # Redis lost something since this process was chosen: another one may remember more.
+            decided = await self._elections.confirm(self.instance)
+            if decided.standing in REMEMBERING:
+                raise LeaseLost(f"{self.instance}: {_said(decided)}")
         await self._last_published.restore(publisher, epoch=lease.epoch, sealer=runtime.sealer, now=self._clock())
         self._publisher = publisher
         return publisher
@@ -400,6 +476,10 @@ class Runner:
     async def _rest(self, seconds: float) -> None:
         """Sleep. Only `stop` ends it early; requests wait in the mailbox."""
         await wait_any(self._stopping, timeout=seconds)
+
+
+def _said(decided: Decision) -> str:
+    return f"{decided.standing}: {decided.instead} leads" if decided.instead else decided.standing.value
 
 
 def _log_finished(report: PassReport, *, listed: bool) -> None:

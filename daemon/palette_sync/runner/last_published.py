@@ -49,6 +49,23 @@ class LastPublished:
         if state.head is not None and state.trusted:
             self.state = state
 
+    def would_fill(self, publisher: Publisher) -> bool:
+        """Whether Redis holds nothing, or less than this process remembers."""
+        found = publisher.state
+        return found.head is None or not found.trusted or lost_something(found, self.state or found)
+
+    def follow(self, state: InstanceState) -> None:
+        """Keep what another process has published. Older or unverified content is ignored.
+
+        This process has confirmed nothing of what is newer than its memory.
+        """
+        if state.head is None or not state.trusted or lost_something(state, self.state or state):
+            return
+        if self.state is None or lost_something(self.state, state):
+            self.life.begin()
+            self._incomplete_epochs.clear()
+        self.state = state
+
     def add_unpublished(self, unpublished: Sequence[Unpublished], *, prefix: str, epoch: int, sealer: Sealer) -> None:
         """Add what the store did not take, so that nothing of it is issued again."""
         if not unpublished or self.state is None or self.state.head is None:

@@ -16,6 +16,7 @@ from palette_sync.service.clock import Clock
 from palette_sync.service.configuration import ActiveConfiguration
 from palette_sync.service.garbage_collection import IdleCollector
 from palette_sync.service.health import Health
+from palette_sync.service.membership import Membership
 from palette_sync.service.reload import Reloader
 from palette_sync.service.requests import serve_requests
 from palette_sync.service.runners import Runners
@@ -58,6 +59,8 @@ class Daemon:
         self._collector = IdleCollector()
         self._configuration = ActiveConfiguration(path, shared, loaded_at=utc_now())
         self._runners = Runners(self._tasks, self._clock, metrics, self._collector, late=self._late)
+        self._membership = Membership(self._configuration, self._runners)
+        self._runners.elections = self._membership
         self._supervisor = Supervisor(notifier, self._runners, self._configuration)
         self._reloader = Reloader(self._configuration, self._runners, self._supervisor)
         self._health = Health(
@@ -110,6 +113,7 @@ class Daemon:
         work = {
             "ready": self._become_ready(),
             "requests": serve_requests(self),
+            "members": self._membership.run(),
             "supervisor": self._supervisor.watch(),
             "reload": self._reload_on_signal(),
         }
@@ -131,10 +135,12 @@ class Daemon:
         self._clock.pause()
         set_deadline(deadline)
         late = asyncio.get_running_loop().call_later(grace, self._late.set)
-        tasks = self._runners.stop_all() | {task for task in side_tasks if not task.done()}
+        announcing = asyncio.create_task(self._membership.drain(), name="members:drain")
+        tasks = {announcing} | self._runners.stop_all() | {task for task in side_tasks if not task.done()}
         if tasks:
             await asyncio.wait(tasks)
         late.cancel()
+        await self._membership.leave()
 
     # -- signals ----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from palette_sync.core.reasons import Reason
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner import InstanceRuntime, RunnerStatus
+    from palette_sync.runner.instance import Elections
     from palette_sync.runner.mailbox import ReportFuture
     from palette_sync.service.clock import Clock
     from palette_sync.service.garbage_collection import IdleCollector
@@ -47,7 +48,8 @@ class _Running:
 class Runners:
     """One runner per configured instance, each in a task of its own. It is the `Observer` of all of them.
 
-    `changed` is set whenever the status of a runner changes; whoever waits for it clears it.
+    `changed` is set whenever the status of a runner changes; whoever waits for it clears it. `elections` decides which
+    of several processes leads; it is set before the first runner starts.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Runners:
         self._metrics = metrics
         self._collector = collector
         self._late = late
+        self.elections: Elections | None = None
         self._running: dict[str, _Running] = {}
         self._leaving: list[asyncio.Task[None]] = []
         self._resync_at_start = False
@@ -100,7 +103,7 @@ class Runners:
             self._put_resync()
 
     def add(self, runtime: InstanceRuntime, settings: InstanceSettings) -> None:
-        runner = Runner(runtime, self, late=self._late)
+        runner = Runner(runtime, self, late=self._late, elections=self.elections)
         task = self._tasks.start(runner.run(), name=f"runner:{runner.instance}")
         self._running[runner.instance] = _Running(runner, task)
         self._schedule(runner, settings)

@@ -213,7 +213,7 @@ class Link:
                 await asyncio.sleep(pause)
         return await self.once(what, command)
 
-    async def command(self, what: str, *words: str) -> Any:
+    async def command(self, what: str, *words: str | bytes) -> Any:
         """Run one idempotent command and return redis-py's answer. Raises StoreUnavailable, StoreError."""
         return await self.run(what, lambda: self.client.execute_command(*words))
 

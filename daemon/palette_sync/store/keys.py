@@ -27,6 +27,10 @@ class Keys:
         return f"{self.prefix}:owner"
 
     @property
+    def members(self) -> str:
+        return f"{self.prefix}:members"
+
+    @property
     def names(self) -> str:
         return f"{self.prefix}:names"
 

@@ -267,8 +267,9 @@ class Publisher:
         batches = list(split(wanted))
         completeness_changes = complete is not None and complete != position.complete
         needs_mac = not position.signed and not position.unverified
+        begins = complete is False and not position.version
         confirms = closing and bool(position.unconfirmed - self._writer.unconfirmed())
-        if not batches and (completeness_changes or needs_mac or confirms):
+        if not batches and (completeness_changes or needs_mac or begins or confirms):
             batches = [Batch()]
         *parts, rest = in_parts(edits)
         for part in parts:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 import structlog
 
+from palette_sync.core.documents import DocumentError
 from palette_sync.core.model import ClusterKey
-from palette_sync.core.snapshot_codec import HEAD_FIELDS
+from palette_sync.core.snapshot_codec import HEAD_FIELDS, UnknownSchemaError, head_from_fields, text_of_version
 from palette_sync.events import in_turns
 from palette_sync.store.bounds import BOUNDS, INSTANCE
 from palette_sync.store.connect import Link, Tls, parse_url
@@ -220,6 +221,22 @@ class Store:
             return False
         self._said.add((event, key))
         return True
+
+    async def newest(self, instance: str) -> tuple[tuple[int, int] | None, bool]:
+        """Return (epoch, version) of the published head if it is authentic, and whether the present keys verify it.
+
+        Where nothing is published there is nothing to verify. Raises StoreUnavailable, StoreError.
+        """
+        values = await self.link.command(f"read {instance}", "HMGET", self.keys.head(instance), *HEAD_FIELDS)
+        if not any(values):
+            return None, True
+        try:
+            fields = {name: one.decode() for name, one in zip(HEAD_FIELDS, values, strict=True) if one is not None}
+            head = head_from_fields(fields)
+        except (DocumentError, UnknownSchemaError, UnicodeDecodeError):
+            return None, False
+        good = self._sealer.mac_matches(text_of_version(self.keys.prefix, instance, head), head.mac)
+        return ((head.epoch, head.version), True) if good else (None, False)
 
     async def owner(self, configured: str, *, write: bool) -> Owner:
         """Return the owner ids of this installation. `write`: keep them in Redis. Raises as `ping`."""

@@ -50,6 +50,11 @@ class Sealer(Protocol):
     @property
     def authenticates(self) -> bool: ...
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the keys, the one that seals first."""
+        ...
+
     def seal(self, target: SealedFor, token: Secret) -> str: ...
 
     def open(self, target: SealedFor, sealed: str) -> Secret:
@@ -117,6 +122,10 @@ class SealKeys:
     def authenticates(self) -> bool:
         return True
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(self._keys)
+
     def seal(self, target: SealedFor, token: Secret) -> str:
         return self._jwe_key(self._sealing).encrypt({"kid": self._sealing, **asdict(target)}, token.reveal())
 
@@ -170,6 +179,10 @@ class Unsealed:
     @property
     def authenticates(self) -> bool:
         return False
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return ()
 
     def seal(self, target: SealedFor, token: Secret) -> str:  # noqa: ARG002 - the Sealer protocol
         return BARE + token.reveal()

@@ -67,7 +67,8 @@ async def foreign_keys(link: Link, keys: Keys, instances: Iterable[str]) -> dict
     """Return the keys of these instances that have another type than ours, with that type: another program's keys."""
     ours = {keys.of(instance, what): kind for instance in instances for what, kind in TYPES.items()}
     found: dict[str, str] = {}
-    for key, kind in {keys.instances: "set", keys.owner: "string", keys.names: "hash", **ours}.items():
+    kinds = {keys.instances: "set", keys.owner: "string", keys.names: "hash", keys.members: "hash", **ours}
+    for key, kind in kinds.items():
         answer = await _answer(link, "TYPE", key)
         if isinstance(answer, bytes) and answer.decode() not in (kind, "none"):
             found[key] = answer.decode()
@@ -96,6 +97,9 @@ def _needed_commands(keys: Keys) -> list[tuple[str, ...]]:
         ("GET", keys.owner),
         ("SET", keys.owner, some),
         ("SCARD", keys.instances),
+        *((word, keys.members, some) for word in ("HDEL",)),
+        ("HSET", keys.members, some, some),
+        ("HGETALL", keys.members),
         *((word, keys.names, some) for word in ("HMGET", "HGET", "HDEL")),
         ("HSET", keys.names, some, some),
         ("HLEN", keys.names),

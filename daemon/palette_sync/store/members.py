@@ -1,0 +1,212 @@
+"""The living processes, as they announce themselves to each other in `p:members`.
+
+A value carries one mac per seal key of its process, so that processes with different newest keys understand each other.
+All times are the Redis server's. What a process has seen counts until it is too old, also if Redis loses it: a Redis
+that comes back empty must not make the others look dead.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from palette_sync.core.documents import DocumentError, decode_object, encode_document, format_time
+from palette_sync.core.leadership import Member, Share
+from palette_sync.core.mac_texts import UnclearText, member_text
+from palette_sync.store.errors import StoreTooMuch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from palette_sync.store.connect import Link
+    from palette_sync.store.keys import Keys
+    from palette_sync.store.seal import Sealer
+
+FORGOTTEN = 10  # lives after which the entry of a dead process is removed
+MOST = 1000  # entries that are read
+MOST_MACS = 16
+_MILLISECOND = timedelta(milliseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """The living processes at the server's time `now`.
+
+    `unheard` are ids of those which were seen before, and whose newest announcement Redis does not hold (any more).
+    `strangers`: there are living processes with other seal keys.
+    """
+
+    now: datetime
+    members: tuple[Member, ...]
+    unheard: frozenset[str] = frozenset()
+    strangers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """A value that cannot be verified. Its process lives while it changes."""
+
+    value: bytes
+    first_at: datetime
+    changed_at: datetime | None = None
+
+
+class MemberBook:
+    """Announces this process, and reads what the others announce. `life` is how long an announcement counts."""
+
+    def __init__(self, link: Link, keys: Keys) -> None:
+        self._link = link
+        self._keys = keys
+        self._seen: dict[str, Member] = {}
+        self._seen_at: dict[str, float] = {}  # on the monotonic clock: when the announcement was new
+        self._unknown: dict[str, _Unknown] = {}
+
+    async def server_time(self) -> datetime:
+        """Raises StoreError."""
+        return _EPOCH + await self._link.server_time() * _MILLISECOND
+
+    async def exchange(self, sealer: Sealer, me: Member, *, life: timedelta) -> Company:
+        """Announce `me` and return who lives, `me` among them. Raises StoreError, and StoreTooMuch for many entries."""
+        key, link = self._keys.members, self._link
+        now = await self.server_time()
+        me = replace(me, seen_at=now)
+        value = self._signed(sealer, me)
+
+        async def write_and_read() -> Any:
+            pipe = link.client.pipeline(transaction=True)
+            pipe.execute_command("HSET", key, me.id, value)
+            pipe.execute_command("HLEN", key)
+            return await pipe.execute()
+
+        _, number = await link.run("members", write_and_read)
+        if number > MOST:
+            raise StoreTooMuch(
+                f"{key} in Redis holds {number} entries, and at most {MOST} are read; somebody else writes to Redis. "
+                f"Delete the key: each daemon announces itself again"
+            )
+        found = await link.command("members", "HGETALL", key)
+        heard, dead = self._heard(sealer, found, now, life)
+        heard[me.id] = me
+        dead = [name for name in dead if name != me.id.encode()]
+        if dead:
+            await link.command("members", "HDEL", key, *dead)
+        unheard = {name: one for name, one in self._seen.items() if self._is_unheard(one, heard.get(name), now, life)}
+        for name, one in heard.items():
+            if name not in unheard and self._seen.get(name) != one:
+                self._seen_at[name] = time.monotonic()
+        self._seen = heard | unheard
+        return Company(now, tuple(self._seen.values()), frozenset(unheard), self._strangers(now, life))
+
+    def _is_unheard(self, known: Member, heard: Member | None, now: datetime, life: timedelta) -> bool:
+        """Whether a process lived a moment ago, and Redis holds nothing newer of it than is known."""
+        if time.monotonic() - self._seen_at[known.id] > life.total_seconds():
+            return False
+        # If the server's clock has gone back, what is known seems to lie in the future and is not compared.
+        return heard is None or (_lives(known, now, life) and _time(heard) < _time(known))
+
+    async def leave(self, member: str) -> None:
+        """Remove this process, which ends. Raises StoreError."""
+        await self._link.command("members", "HDEL", self._keys.members, member)
+
+    def _heard(
+        self, sealer: Sealer, found: Mapping[bytes, bytes], now: datetime, life: timedelta
+    ) -> tuple[dict[str, Member], list[bytes]]:
+        """The living members that Redis holds, by id, and the fields of dead ones."""
+        heard: dict[str, Member] = {}
+        unknown: dict[str, _Unknown] = {}
+        dead: list[bytes] = []
+        for field, value in found.items():
+            name = field.decode(errors="replace")
+            member = self._verified(sealer, name, value)
+            if member is None:
+                unknown[name] = one = _again(self._unknown.get(name), value, now)
+                if now - (one.changed_at or one.first_at) > FORGOTTEN * life:
+                    dead.append(field)
+            elif _lives(member, now, life):
+                heard[name] = member
+            elif abs(now - _time(member)) > FORGOTTEN * life:
+                dead.append(field)
+        self._unknown = unknown
+        return heard, dead
+
+    def _strangers(self, now: datetime, life: timedelta) -> bool:
+        changes = (one.changed_at for one in self._unknown.values())
+        return any(moment is not None and now - moment <= life for moment in changes)
+
+    def _signed(self, sealer: Sealer, me: Member) -> bytes:
+        content = encode_document("member", _document(me))
+        macs = ",".join(sealer.macs(member_text(self._keys.prefix, me.id, content))[:MOST_MACS])
+        return macs.encode() + b" " + content
+
+    def _verified(self, sealer: Sealer, name: str, value: bytes) -> Member | None:
+        macs, _, content = value.partition(b" ")
+        try:
+            text = member_text(self._keys.prefix, name, content)
+            given = macs.decode("ascii").split(",", MOST_MACS)[:MOST_MACS]
+            if not any(sealer.mac_matches(text, mac) for mac in given):
+                return None
+            return _member(name, decode_object("member", content))
+        except (DocumentError, UnclearText, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def _again(before: _Unknown | None, value: bytes, now: datetime) -> _Unknown:
+    if before is None:
+        return _Unknown(value, now)
+    return before if before.value == value else _Unknown(value, before.first_at, now)
+
+
+def _time(member: Member) -> datetime:
+    assert member.seen_at is not None
+    return member.seen_at
+
+
+def _lives(member: Member, now: datetime, life: timedelta) -> bool:
+    # A Redis that runs on another host now may have another clock: what is far in the future counts as dead too.
+    return abs(now - _time(member)) <= life
+
+
+def _document(member: Member) -> dict[str, object]:
+    return {
+        "seen_at_ms": round((_time(member) - _EPOCH) / _MILLISECOND),
+        "loaded_at_ms": round((member.loaded_at - _EPOCH) / _MILLISECOND),
+        "configuration": member.configuration,
+        "draining": member.draining,
+        "version": member.version,
+        "keys": list(member.keys),
+        "instances": {
+            name: {
+                **({"memory": list(one.memory)} if one.memory is not None else {}),
+                **({"rests_until": format_time(one.rests_until)} if one.rests_until is not None else {}),
+                "verifies": one.verifies,
+                "leading": one.leading,
+            }
+            for name, one in member.shares.items()
+        },
+    }
+
+
+def _member(name: str, document: Mapping[str, Any]) -> Member:
+    """Raises ValueError, KeyError, TypeError, AttributeError for anything else."""
+    shares = {
+        str(instance): Share(
+            memory=(int(one["memory"][0]), int(one["memory"][1])) if "memory" in one else None,
+            verifies=one["verifies"] is True,
+            rests_until=datetime.fromisoformat(one["rests_until"]) if "rests_until" in one else None,
+            leading=one["leading"] is True,
+        )
+        for instance, one in document["instances"].items()
+    }
+    return Member(
+        name,
+        str(document["configuration"]),
+        _EPOCH + int(document["loaded_at_ms"]) * _MILLISECOND,
+        draining=document["draining"] is True,
+        shares=shares,
+        seen_at=_EPOCH + int(document["seen_at_ms"]) * _MILLISECOND,
+        version=str(document["version"]),
+        keys=tuple(str(one) for one in document["keys"]),
+    )
