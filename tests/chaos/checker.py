@@ -56,6 +56,7 @@ class Checker:
     figures: Figures = field(default_factory=Figures)
     view: View = field(default_factory=View)
     _contents: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
+    _writers: dict[int, str] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
     _dead: dict[tuple[str, str], float] = field(default_factory=dict)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -114,6 +115,9 @@ class Checker:
         known = self._contents.setdefault(found.order, found.digests)
         if known != found.digests:
             self._note(f"epoch {found.epoch} version {found.version} has two contents")
+        writer = self._writers.setdefault(found.epoch, found.writer)
+        if writer != found.writer:
+            self._note(f"{writer} and {found.writer} both wrote under epoch {found.epoch}")
         before = dict(self.view.records)
         if self.view.accept(found):
             self.figures.versions += 1

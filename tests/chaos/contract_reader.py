@@ -60,6 +60,7 @@ class Snapshot:
 
     epoch: int
     version: int
+    writer: str
     complete: bool
     digests: tuple[str, str]
     records: Mapping[str, Mapping[str, Any]]
@@ -103,6 +104,7 @@ def verified(
     return Snapshot(
         epoch=int(head["epoch"]),
         version=int(head["version"]),
+        writer=head["writer"],
         complete=head["complete"] == "1",
         digests=digests,
         records=records,
