@@ -162,6 +162,22 @@ def replace_legacy(
     leave(command.run(config, instance, yes=yes, as_json=as_json))
 
 
+@app.command("import-backstage")
+def import_backstage(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="APP_CONFIG...", help="As Backstage is given them: later ones win.")
+    ],
+    target: Annotated[Path, typer.Option("--out", help="The configuration to write; it must not exist.")] = Path(
+        "config.toml"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Write our configuration from that of the in-process plugin in app-config.yaml, and show what changes."""
+    from palette_sync.cli import import_backstage as command
+
+    leave(command.run(files, target, as_json=as_json))
+
+
 @app.command("seal-key")
 def seal_key(
     kid: Annotated[str | None, typer.Argument(help="A name for the key.")] = None, as_json: JsonOption = False
