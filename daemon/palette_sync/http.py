@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -20,9 +21,11 @@ import aiohttp
 from yarl import URL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 CHUNK = 64 * 1024
+# Is called whenever a server begins to answer, so that the caller's caller sees who hangs and who is only slow.
+ANSWERED: ContextVar[Callable[[], None]] = ContextVar("ANSWERED", default=lambda: None)
 
 
 class RequestOutcome(StrEnum):
@@ -131,6 +134,7 @@ async def request(
                 server_hostname=server_hostname,
             ) as response,
         ):
+            ANSWERED.get()()
             return Reply(response.status, response.headers, await _read(response, max_body, host))
     except TimeoutError:
         raise TransportError(Cause.TIMEOUT, f"{host} did not answer within {timeout:g} s") from None

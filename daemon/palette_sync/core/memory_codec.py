@@ -19,6 +19,8 @@ def encode_memory(memory: ClusterMemory) -> bytes:
             desired=memory.desired,
             retired=retired,
             legacy=memory.legacy or None,
+            tried_at=memory.tried_at,
+            hung=memory.hung or None,
         ),
     )
 
@@ -37,6 +39,8 @@ def decode_memory(raw: bytes) -> ClusterMemory:
             for one in fields.objects("retired")
         ),
         legacy=fields.maybe_flag("legacy"),
+        tried_at=fields.maybe_time("tried_at"),
+        hung=fields.maybe_flag("hung"),
     )
 
 

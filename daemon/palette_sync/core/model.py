@@ -90,6 +90,10 @@ class AccessState(StrEnum):
     PENDING = "pending"
 
 
+# Readers use clusters in these states.
+SERVED = frozenset({AccessState.READY, AccessState.DEGRADED})
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Project:
     uid: str
@@ -255,7 +259,8 @@ class ClusterMemory:
     `verified_at`: last time access was proven. `failures`: in a row. `retry_at`: end of the backoff.
     `generation`: name of the Secret behind the published token. `desired`: fingerprint of the
     configuration that the cluster was last brought in line with. `legacy`: a Secret of another tool that holds a
-    never-expiring token was in the cluster when it was last looked at with enough rights.
+    never-expiring token was in the cluster when it was last looked at with enough rights. `tried_at`: when work on the
+    cluster last failed. `hung`: its API server was silent then.
     """
 
     verified_at: datetime | None = None
@@ -265,6 +270,8 @@ class ClusterMemory:
     desired: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
+    tried_at: datetime | None = None
+    hung: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from palette_sync.reconcile import access
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from palette_sync.core.due import Candidate, Due
@@ -79,7 +80,7 @@ class ClusterWorker:
         policy: InstancePolicy,
         client: palette.PaletteClient,
         issuers: Issuers,
-        slots: asyncio.Semaphore,
+        slots: AbstractAsyncContextManager[None],
         may_issue: Callable[[], bool],
         now: datetime,
         requests: kube.Requests,

@@ -39,8 +39,8 @@ class _Running:
 
     def stop(self) -> None:
         self.runner.stop()
-        if self.runner.status.busy_since is None:
-            self.task.cancel()  # it only waits, so there is nothing to finish
+        if self.runner.idle:
+            self.task.cancel()
 
 
 class Runners:
