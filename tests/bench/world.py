@@ -7,6 +7,7 @@ It answers requests, one JSON object a line:
 - `{"do": "searches"}` returns when clusters were searched for,
 - `{"do": "add", "count": ..., "state": ...}` adds clusters and returns their uids,
 - `{"do": "run", "uid": ...}` makes a cluster Running,
+- `{"do": "break", "hang": ..., "refuse": ...}` lets so many clusters hang, and so many close each connection,
 - `{"do": "tags", "uid": ..., "tags": [...]}` changes a cluster,
 - `{"do": "publish"}` writes the snapshot that a daemon would have left in Redis after work on every cluster.
 
@@ -16,6 +17,7 @@ Listing pages of Palette are cached until something changes, because rendering t
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import sys
 from collections import Counter
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.published import publish_all
-from palette_sync.simulator import Simulator, SimulatorOptions
+from palette_sync.simulator import Fault, Simulator, SimulatorOptions
 from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:
@@ -98,11 +100,22 @@ async def _answer(simulator: Simulator, directory: Path, question: dict[str, Any
             simulator.world.set_state(question["uid"], "Running")
         case "tags":
             simulator.world.set_tags(question["uid"], question["tags"])
+        case "break":
+            uids = [cluster.uid for cluster in simulator.world.clusters.values()]
+            hang, refuse = question["hang"], question["refuse"]
+            broken = [*["hang"] * hang, *["drop"] * refuse]
+            for uid, kind in zip(_mixed(uids), broken, strict=False):
+                simulator.faults.add(Fault(target="kube", kind=kind, cluster=uid))
         case "clusters":
             return [cluster.uid for cluster in simulator.world.clusters.values()]
         case "publish":
             await publish_all(simulator, directory / "config.toml")
     return {}
+
+
+def _mixed(uids: list[str]) -> list[str]:
+    """In an order that has nothing to do with that of Palette's listings."""
+    return sorted(uids, key=lambda uid: hashlib.sha256(uid.encode()).digest())
 
 
 def _say(document: Any) -> None:
