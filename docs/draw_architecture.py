@@ -23,7 +23,7 @@ LAYERS = (
     ("telemetry | config | simulator", "logs and metrics, settings, simulated Palette and clusters"),
     ("runner", "one runner per instance: mailbox, lease, passes"),
     ("reconcile", "one pass: where decisions and I/O meet"),
-    ("palette | kube | oidc | store", "one outside system each"),
+    ("palette | kube | oidc | cloud | store", "one outside system each"),
     ("fanout | http | tls | events", "concurrency, requests, TLS, waiting"),
     ("core", "pure decisions: no I/O, no clock, no randomness"),
 )

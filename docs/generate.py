@@ -14,8 +14,15 @@ from base64 import urlsafe_b64decode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palette_sync.core.mac_texts import check_text
 from palette_sync.core.reasons import Reason, Shown
-from palette_sync.core.snapshot_codec import record_hash
+from palette_sync.core.snapshot_codec import (
+    decode_record,
+    head_from_fields,
+    record_hash,
+    server_hash,
+    text_of_version,
+)
 from palette_sync.store.seal import MAC_INFO
 
 if TYPE_CHECKING:
@@ -28,6 +35,7 @@ _GROUPS = {
     Shown.ACTION: "Why an object in a cluster is written",
     Shown.CHANGE: "Why a record changed, was dropped or was held back",
     Shown.PASS: "Why a pass ended without a result",
+    Shown.STATUS: "What `palette-sync status` reports as wrong",
 }
 
 
@@ -41,6 +49,27 @@ def all_reasons() -> str:
     parts = []
     for shown, title in _GROUPS.items():
         parts += [f"## {title}", "", _table(reason for reason in Reason if shown in reason.shown), ""]
+    return "\n".join(parts).rstrip()
+
+
+def reasons_of_runbook() -> str:
+    """The runbook's sections: every reason of a cluster or of the status, each under a heading that can be linked."""
+    parts = []
+    for reason in Reason:
+        if not reason.shown & (Shown.RECORD | Shown.STATUS):
+            continue
+        look = f"`palette-sync clusters --reason {reason}`, then `palette-sync show CLUSTER` for the message."
+        if Shown.RECORD not in reason.shown:
+            look = "`palette-sync status` says what exactly, and since when."
+        parts += [
+            f"### {reason}",
+            "",
+            f"- What it means: {reason.meaning}",
+            f"- What palette-sync does by itself: {reason.by_itself}",
+            f"- What to look at: {look}",
+            f"- What to do: {reason.remedy or 'Nothing.'}",
+            "",
+        ]
     return "\n".join(parts).rstrip()
 
 
@@ -67,8 +96,9 @@ _DOCUMENTS = {
 }
 _PATTERNS = {
     "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$": "time",
-    "^(0|[1-9][0-9]{0,17})$": "number as text",
-    "^[0-9]+$": "number as text",
+    "^(0|[1-9][0-9]{0,14})$": "number as text",
+    "^[1-9][0-9]{0,14}$": "number as text",
+    "^[A-Za-z0-9_-]{1,64}$": "uid",
     "^[0-9a-f]{64}$": "64 hex digits",
     "^([0-9a-f]{64})?$": "64 hex digits, or empty",
     "^[0-9a-f]{16}$": "16 hex digits",
@@ -172,12 +202,29 @@ def example() -> str:
             [f"{name}: {change['fields'][name]}" for name in sorted(change["fields"])],
         ),
         ("The one line that is hashed for the digest, with a TAB:", [f"{uid}\t{record_hash(record.encode())}"]),
-        ("Its SHA-256 is the digest:", [head["digest"]]),
+        ("Its SHA-256 is `digest`:", [head["digest"]]),
         (
-            "The text of the mac:",
-            ["|".join((head["schema"], instance, head["epoch"], head["version"], head["digest"]))],
+            "The one line that is hashed for the digest of credentials, with a TAB:",
+            [f"{uid}\t{record_hash(credential.encode())}"],
         ),
-        ("Its HMAC-SHA256 with the mac key is the mac:", [head["mac"]]),
+        ("Its SHA-256 is `credentials_digest`:", [head["credentials_digest"]]),
+        ("The text of the mac:", [text_of_version(golden["prefix"], instance, head_from_fields(head))]),
+        ("Its HMAC-SHA256 with the mac key is `mac`:", [head["mac"]]),
+        (
+            "The text of the check:",
+            [
+                check_text(
+                    golden["prefix"],
+                    instance,
+                    epoch=int(head["epoch"]),
+                    version=int(head["version"]),
+                    checked_at=head["checked_at"],
+                )
+            ],
+        ),
+        ("Its HMAC-SHA256 with the mac key is `checked_mac`:", [head["checked_mac"]]),
+        ("The text of the server, without a line feed at the end of its last, empty line:", server_lines(record)),
+        ("Its SHA-256 is the server of the sealed token:", [server_hash(decode_record(record.encode()).server)]),
         ("The protected header of the sealed token, decoded:", [_unpadded(header).decode()]),
         (
             "Initialization vector, ciphertext and tag, in hex:",
@@ -186,6 +233,11 @@ def example() -> str:
         ("The token:", [golden["expected"]["clusters"][uid]["token"]]),
     ]
     return "\n\n".join("\n".join([text, "", "```", *lines, "```"]) for text, lines in parts)
+
+
+def server_lines(record: str) -> list[str]:
+    server = json.loads(record)["server"]
+    return [server.get(name, "") for name in ("url", "ca_data", "tls_server_name")]
 
 
 def _mac_key(seal_key: bytes) -> bytes:
@@ -200,6 +252,7 @@ def _unpadded(text: str) -> bytes:
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "reasons"): reasons_of_records,
     ("docs/reasons.md", "reasons"): all_reasons,
+    ("docs/runbook.md", "reasons"): reasons_of_runbook,
     ("docs/redis-contract.md", "documents"): documents,
     ("docs/redis-contract.md", "reader"): reader,
     ("docs/redis-contract.md", "example"): example,

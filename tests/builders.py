@@ -6,12 +6,14 @@ field, because a changed default here must not change them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palette_sync.core.documents import format_time
 from palette_sync.core.due import Candidate
 from palette_sync.core.model import (
+    SCHEMA,
     TENANT_SCOPE,
     Access,
     AccessState,
@@ -23,6 +25,7 @@ from palette_sync.core.model import (
     Credential,
     Discovery,
     Head,
+    InstanceState,
     Listing,
     OidcAuth,
     PaletteFacts,
@@ -34,6 +37,10 @@ from palette_sync.core.model import (
     ServiceAccountAuth,
 )
 from palette_sync.core.reasons import Reason
+from palette_sync.core.snapshot_codec import SealedFor, digest, encode_unconfirmed, sealed_for
+
+if TYPE_CHECKING:
+    from palette_sync.store.seal import Sealer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -138,6 +145,36 @@ def discovery(*listings: Listing, projects: tuple[Project, ...] | None = (TEAM_A
     return Discovery("tenant-uid", "acme", projects=projects, listings=listings)
 
 
+def target(uid: str = "c1", *, prefix: str = "p", **changes: Any) -> SealedFor:
+    """What the token `credential()` of `record(uid)` belongs to."""
+    return replace(sealed_for(prefix, record(uid), credential()), **changes)
+
+
+def token_in(state: InstanceState, uid: str, *, sealer: Sealer, prefix: str) -> Secret:
+    """The published token of a cluster. Raises SealError."""
+    credential = state.credentials[uid]
+    return sealer.open(sealed_for(prefix, state.records[uid], credential), credential.sealed)
+
+
+def head(**changes: Any) -> Head:
+    """The head of a snapshot without clusters, unsigned."""
+    facts: dict[str, Any] = {
+        "schema": SCHEMA,
+        "epoch": 7,
+        "version": 1,
+        "digest": digest({}),
+        "credentials_digest": digest({}),
+        "mac": "",
+        "clusters": 0,
+        "complete": True,
+        "changed_at": NOW,
+        "checked_at": NOW,
+        "checked_mac": "",
+        "writer": "host:1",
+    }
+    return Head(**(facts | changes))
+
+
 def head_fields(head: Head) -> dict[str, str]:
     """The head as the fields of its Redis hash, as the publishing script writes them."""
     return {
@@ -145,10 +182,13 @@ def head_fields(head: Head) -> dict[str, str]:
         "epoch": str(head.epoch),
         "version": str(head.version),
         "digest": head.digest,
+        "credentials_digest": head.credentials_digest,
         "mac": head.mac,
         "clusters": str(head.clusters),
         "complete": "1" if head.complete else "0",
         "changed_at": format_time(head.changed_at),
-        "checked_at": format_time(head.checked_at),
+        "checked_at": format_time(head.checked_at) if head.checked_at else "",
+        "checked_mac": head.checked_mac,
+        "unconfirmed": encode_unconfirmed(head.unconfirmed),
         "writer": head.writer,
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
 
 from palette_sync.core.model import (
+    UID,
     Access,
     AccessState,
     ClusterMemory,
@@ -26,8 +27,12 @@ from palette_sync.core.model import (
     ServiceAccountAuth,
 )
 from palette_sync.core.reasons import Reason
+from palette_sync.core.ways import Way
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+uids = st.from_regex(UID, fullmatch=True)
+lines = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), min_size=1, max_size=12)
+numbers = st.integers(0, 10**15 - 1)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 times = st.datetimes(
     min_value=datetime(1000, 1, 2),  # noqa: DTZ001 - hypothesis takes naive limits
@@ -37,13 +42,13 @@ times = st.datetimes(
 many = st.lists(texts, max_size=4).map(tuple)
 records = st.builds(
     ClusterRecord,
-    uid=names,
+    uid=uids,
     name=names,
     title=texts,
     instance=names,
     scope=st.sampled_from(Scope),
-    project=st.none() | st.builds(Project, uid=names, name=texts),
-    server=st.none() | st.builds(Server, url=names, ca_data=st.none() | texts, tls_server_name=st.none() | texts),
+    project=st.none() | st.builds(Project, uid=uids, name=texts),
+    server=st.none() | st.builds(Server, url=lines, ca_data=st.none() | lines, tls_server_name=st.none() | lines),
     auth=st.none()
     | st.builds(ServiceAccountAuth)
     | st.builds(OidcAuth, oidc_token_provider=texts, issuer_url=texts, client_id=texts),
@@ -74,6 +79,9 @@ memories = st.builds(
     desired=st.none() | texts,
     retired=st.lists(st.builds(RetiredSecret, name=names, uid=names, delete_at=times), max_size=3).map(tuple),
     legacy=st.booleans(),
+    way=st.none() | st.sampled_from(Way),
+    validity=st.none() | st.integers(0, 2**32).map(lambda seconds: timedelta(seconds=seconds)),
+    recheck_at=st.none() | times,
 )
 scopes = st.builds(
     ScopeStatus, name=texts, listed_at=st.none() | times, error=st.none() | texts, since=st.none() | times
@@ -93,15 +101,18 @@ issuers = st.builds(
 heads = st.builds(
     Head,
     schema=st.just(1),
-    epoch=st.integers(0, 2**53),
-    version=st.integers(0, 2**53),
-    digest=names,
+    epoch=numbers,
+    version=numbers,
+    digest=lines,
+    credentials_digest=lines,
     mac=texts,
     clusters=st.integers(0, 10**6),
     complete=st.booleans(),
     changed_at=times,
-    checked_at=times,
+    checked_at=st.none() | times,
+    checked_mac=texts,
     writer=texts,
+    unconfirmed=st.sets(uids, max_size=3).map(lambda some: tuple(sorted(some))),
 )
 
 

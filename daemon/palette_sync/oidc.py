@@ -7,6 +7,7 @@ for keys, RFC 9111 for cache headers. Nothing secret is sent, and no redirect is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -21,18 +22,31 @@ from palette_sync.tls import NotACertificate, trusting
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     import aiohttp
 
+    from palette_sync.core.network import NetworkPolicy
+
 WELL_KNOWN = "/.well-known/openid-configuration"
 BODY_LIMIT = 256 * 1024
+# A JSON Web Key Set holds a handful of keys; what is published of a document has a length.
+MOST_KEYS = 64
+MOST_ALGORITHMS = 32
+LONGEST_KEY_ID = 256
+LONGEST_ALGORITHM = 32
+LONGEST_URL = 2048
 SHORTEST_LIFE = timedelta(seconds=60)
 TIMEOUT = 10.0  # seconds, for each of the two documents
+# The names of RFC 7518, section 3.1, and what resembles them.
+_ALGORITHM = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_ALGORITHM}}}")
 _Document = Mapping[str, object]
 
 
 class IssuerError(Exception):
-    """Base of the issuer errors; the text is safe to log."""
+    """Base of the issuer errors; the text is safe to log and to publish. `detail` is for the log only."""
+
+    detail: str = ""
 
 
 class IssuerRefused(IssuerError):
@@ -40,7 +54,11 @@ class IssuerRefused(IssuerError):
 
 
 class IssuerUnreachable(IssuerError):
-    """No complete answer arrived, or the certificate is not trusted."""
+    """No complete answer arrived, the certificate is not trusted, or the address is refused."""
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
 class IssuerUnanswered(IssuerError):
@@ -61,25 +79,34 @@ async def fetch_issuer(
     ca_pem: str | None,
     now: datetime,
     refresh_interval: timedelta,
+    network: NetworkPolicy,
+    keys_allowed: Callable[[str], bool],
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - it is per document
 ) -> IssuerMetadata:
     """Fetch and check an issuer's metadata. `ca_pem` replaces the system's trust. Raises IssuerError.
 
+    `network` judges the addresses; `keys_allowed` judges the URL at which the document says that the keys are.
     The result is valid as long as the cache headers of both documents allow: at least 60 s, at most `refresh_interval`.
     """
     host = _check_issuer(issuer_url)
-    async with open_session(tls=_trust(ca_pem, host), connections=2, connect_timeout=timeout) as session:
+    trust = _trust(ca_pem, host)
+    async with open_session(tls=trust, connections=2, connect_timeout=timeout, network=network) as session:
         # The path is built without the trailing slash, which stays part of the issuer's name.
         document, life = await _get(session, issuer_url.rstrip("/") + WELL_KNOWN, now=now, timeout=timeout)
         if document.get("issuer") != issuer_url:
             raise IssuerMismatch(f"the document at {host} names another issuer than the cluster's OIDC configuration")
-        keys, keys_life = await _get(session, _https(document, "jwks_uri", host), now=now, timeout=timeout)
+        jwks_uri = _https(document, "jwks_uri", host)
+        if not keys_allowed(jwks_uri):
+            raise IssuerMalformed(
+                f"jwks_uri in the document of {host} names another host; if it is right, allow it in [...oidc] issuers"
+            )
+        keys, keys_life = await _get(session, jwks_uri, now=now, timeout=timeout)
     key_ids, key_algorithms = _keys(keys, host)
     return IssuerMetadata(
         issuer=issuer_url,
         authorization_endpoint=_https(document, "authorization_endpoint", host, required=False),
         token_endpoint=_https(document, "token_endpoint", host, required=False),
-        jwks_uri=_https(document, "jwks_uri", host),
+        jwks_uri=jwks_uri,
         key_ids=key_ids,
         algorithms=_algorithms(document, host) or key_algorithms,
         fetched_at=now,
@@ -120,7 +147,7 @@ async def _get(
     try:
         reply = await request(session, "GET", url, headers=headers, timeout=timeout, max_body=BODY_LIMIT)
     except TransportError as error:
-        raise IssuerUnreachable(str(error)) from None
+        raise IssuerUnreachable(str(error), detail=error.detail) from None
     if reply.status != HTTPStatus.OK:
         redirect = " (a redirect, which is not followed)" if reply.status // 100 == 3 else ""  # noqa: PLR2004 - 3xx
         raise IssuerUnanswered(f"{host} answered HTTP {reply.status}{redirect}")
@@ -138,7 +165,7 @@ def _https(document: _Document, name: str, host: str, *, required: bool = True) 
     value = document.get(name)
     if value is None and not required:
         return ""
-    if isinstance(value, str):
+    if isinstance(value, str) and len(value) <= LONGEST_URL and value.isascii() and value.isprintable():
         try:
             parsed = URL(value)
         except ValueError:
@@ -156,23 +183,22 @@ def _keys(document: _Document, host: str) -> tuple[tuple[str, ...], tuple[str, .
     listed = document.get("keys")
     ids: set[str] = set()
     algorithms: set[str] = set()
-    without_id: list[object] = []  # the algorithm of each such key
+    without_id: list[str | None] = []  # the algorithm of each such key
+    if isinstance(listed, list) and len(listed) > MOST_KEYS:
+        raise IssuerMalformed(f"the key set of {host} has more than {MOST_KEYS} keys")
     for key in listed if isinstance(listed, list) else ():
-        if not isinstance(key, dict) or key.get("use", "sig") != "sig":
+        if not isinstance(key, dict) or not _signs(key):
             continue
-        kid, kty, algorithm = key.get("kid"), key.get("kty"), key.get("alg")
-        if not isinstance(kty, str) or kty in {"", "oct"}:
-            continue
+        kid, algorithm = key.get("kid"), key.get("alg")
+        if not _is_algorithm(algorithm):
+            algorithm = None
         if kid is None:
             without_id.append(algorithm)
-            continue
-        if not isinstance(kid, str) or not kid:
-            continue
-        ids.add(kid)
-        if isinstance(algorithm, str):
-            algorithms.add(algorithm)
+        elif isinstance(kid, str) and 0 < len(kid) <= LONGEST_KEY_ID and kid.isprintable():
+            ids.add(kid)
+            algorithms |= {algorithm} if algorithm is not None else set()
     if not ids and len(without_id) == 1:
-        return (), tuple(one for one in without_id if isinstance(one, str))
+        return (), tuple(one for one in without_id if one is not None)
     if not ids:
         raise IssuerMalformed(f"the key set of {host} has no public signing key with kty, and kid if there are several")
     return tuple(sorted(ids)), tuple(sorted(algorithms))
@@ -183,12 +209,22 @@ def _algorithms(document: _Document, host: str) -> tuple[str, ...]:
     listed = document.get("id_token_signing_alg_values_supported")
     if listed is None:
         return ()
-    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+    if not isinstance(listed, list) or len(listed) > MOST_ALGORITHMS or not all(map(_is_algorithm, listed)):
         raise IssuerMalformed(f"the signing algorithms of {host} are not a list of names")
     found = tuple(sorted({str(one) for one in listed} - {"none"}))
     if not found:
         raise IssuerMalformed(f"{host} lists no algorithm for signing ID tokens")
     return found
+
+
+def _signs(key: dict[str, object]) -> bool:
+    """Whether a key is a public one for signatures."""
+    kty = key.get("kty")
+    return key.get("use", "sig") == "sig" and isinstance(kty, str) and kty not in {"", "oct"}
+
+
+def _is_algorithm(value: object) -> bool:
+    return isinstance(value, str) and _ALGORITHM.fullmatch(value) is not None
 
 
 def _life(headers: Mapping[str, str], now: datetime) -> timedelta:

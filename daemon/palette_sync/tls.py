@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import ssl
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 
 # One RSA signature with a key of 65,536 bits takes OpenSSL more than a minute, in one call that nothing can interrupt.
@@ -22,11 +24,50 @@ LONGEST_PEM = 16 * 1024  # characters of one key or certificate; an RSA key of 8
 MOST_CERTIFICATES = 64
 # Python's default without finite-field Diffie-Hellman, whose parameters the server chooses.
 CIPHERS = "@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
+# What a server may send before its certificate is trusted. Verifying costs up to 20 ms for each certificate with a key
+# of 16,384 bits, in one call on the event loop, and OpenSSL alone would accept 100 kB of them. Four certificates with
+# keys of 4,096 bits have 8 kB.
+LARGEST_HANDSHAKE = 16 * 1024
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
+
+
+# What `create_default_context` sets since Python 3.13, and Node does not.
+_STRICTER = ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
 
 
 class NotACertificate(ValueError):
     """A text holds no certificate in PEM form."""
+
+
+class _BoundedHandshake(ssl.SSLObject):
+    """Refuses a handshake that is larger than `LARGEST_HANDSHAKE`, before OpenSSL has seen all of it."""
+
+    incoming: ssl.MemoryBIO
+    consumed: int = 0
+
+    def do_handshake(self) -> None:
+        """Raises ssl.SSLError."""
+        before = self.incoming.pending
+        if self.consumed + before > LARGEST_HANDSHAKE:
+            raise ssl.SSLError(
+                ssl.SSL_ERROR_SSL, f"the server sent more than {LARGEST_HANDSHAKE} bytes in its handshake"
+            )
+        try:
+            super().do_handshake()
+        finally:
+            self.consumed += before - self.incoming.pending
+
+
+class _ClientContext(ssl.SSLContext):
+    """Bounds the handshakes of asyncio's connections."""
+
+    sslobject_class = _BoundedHandshake
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        wrapped = super().wrap_bio(incoming, *arguments, **options)
+        assert isinstance(wrapped, _BoundedHandshake)
+        wrapped.incoming = incoming
+        return wrapped
 
 
 def trusting(ca_pem: str | None) -> ssl.SSLContext:
@@ -36,7 +77,7 @@ def trusting(ca_pem: str | None) -> ssl.SSLContext:
     """
     if ca_pem is None:
         return _system_trust()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     try:
@@ -54,10 +95,47 @@ def _system_trust() -> ssl.SSLContext:
 
 def system_trust() -> ssl.SSLContext:
     """Return a new context with the system's trust, for callers that add a client certificate to it."""
-    context = ssl.create_default_context()
+    context = _ClientContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     return context
+
+
+@lru_cache(maxsize=1)
+def reader_trust() -> ssl.SSLContext:
+    """The system's trust with the rules by which Node verifies: a chain ends at a root. Shared."""
+    return reader_rules(system_trust())
+
+
+def reader_rules(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.verify_flags &= ~_STRICTER
+    return context
+
+
+def path_to_root(anchor: x509.Certificate, presented: Sequence[x509.Certificate]) -> list[x509.Certificate] | None:
+    """The certificates from the issuer of `anchor` up to its root, among those that a server presented.
+
+    Empty where `anchor` is a root itself (it signed itself); None where no root is among them.
+    """
+    path: list[x509.Certificate] = []
+    current = anchor
+    while not issued(current, current):
+        issuer = next((one for one in presented if one not in path and issued(one, current)), None)
+        if issuer is None:
+            return None
+        path.append(issuer)
+        current = issuer
+    return path
+
+
+def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether the one signed the other, by name and signature."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def key_problem(pem: str) -> str | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from palette_sync.core.model import Cluster
     from palette_sync.simulator import Simulator
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 TOKEN_LENGTH = 900  # characters of a bound token, as a real API server writes them
 VALIDITY = timedelta(hours=24)

@@ -101,11 +101,7 @@ async def _answer(simulator: Simulator, directory: Path, question: dict[str, Any
         case "tags":
             simulator.world.set_tags(question["uid"], question["tags"])
         case "break":
-            uids = [cluster.uid for cluster in simulator.world.clusters.values()]
-            hang, refuse = question["hang"], question["refuse"]
-            broken = [*["hang"] * hang, *["drop"] * refuse]
-            for uid, kind in zip(_mixed(uids), broken, strict=False):
-                simulator.faults.add(Fault(target="kube", kind=kind, cluster=uid))
+            _break(simulator, hang=question["hang"], refuse=question["refuse"])
         case "clusters":
             return [cluster.uid for cluster in simulator.world.clusters.values()]
         case "publish":
@@ -113,9 +109,11 @@ async def _answer(simulator: Simulator, directory: Path, question: dict[str, Any
     return {}
 
 
-def _mixed(uids: list[str]) -> list[str]:
-    """In an order that has nothing to do with that of Palette's listings."""
-    return sorted(uids, key=lambda uid: hashlib.sha256(uid.encode()).digest())
+def _break(simulator: Simulator, *, hang: int, refuse: int) -> None:
+    """The order has nothing to do with that of Palette's listings."""
+    uids = sorted(simulator.world.clusters, key=lambda uid: hashlib.sha256(uid.encode()).digest())
+    for number, uid in enumerate(uids[: hang + refuse]):
+        simulator.faults.add(Fault(target="kube", kind="hang" if number < hang else "drop", cluster=uid))
 
 
 def _say(document: Any) -> None:

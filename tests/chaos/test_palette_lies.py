@@ -201,7 +201,10 @@ async def test_deselected_and_deleting_clusters_are_dropped_at_once_however_many
     records = (await stage.state()).records
     assert dying not in records
     assert all(record.project is None or record.project.uid == keep.uid for record in records.values())
-    assert stage.kube_requests() == 0, "a dropped cluster receives no request"
+    requests = [entry for entry in stage.simulator.requests.entries if entry.target == "kube"]
+    assert {entry.cluster for entry in requests if entry.cluster == dying} == set()
+    written = {(one.method, one.path.split("/")[-2]) for one in requests if one.method != "GET"}
+    assert written == {("DELETE", "secrets")}, "a deselected cluster has its tokens revoked and nothing else done to it"
 
 
 async def test_a_cluster_that_moves_to_another_project_keeps_its_name_and_its_token(stage_of: Any) -> None:

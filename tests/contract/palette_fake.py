@@ -31,6 +31,7 @@ class TestTls:
 
     ca_pem: str
     server: ssl.SSLContext
+    certificate_and_key: bytes
 
     @property
     def client(self) -> ssl.SSLContext:
@@ -66,7 +67,7 @@ def tls() -> TestTls:
         file.write(pem + private)
         file.flush()
         context.load_cert_chain(file.name)
-    return TestTls(pem.decode(), context)
+    return TestTls(pem.decode(), context, pem + private)
 
 
 @dataclass(frozen=True)

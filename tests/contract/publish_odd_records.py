@@ -38,6 +38,7 @@ INSTANCE = "alpha"
 NOW = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
 # Separators of every layer between two languages, and characters that encoders, decoders and sorters get wrong.
 ODD = ["\x00", "\x1f", "\x7f", "\t", "\n", '"', "\\", "\u2028", "\ufeff", "\uffff", "ü", "e\u0301", "\U0001f6f0"]
+UID_ALPHABET = "abcXYZ019_-"
 ALPHABET = [*"abcXYZ019-_.:/ ,;|={}[]", *ODD, "__proto__"]
 
 
@@ -53,18 +54,27 @@ class Dice:
     def text(self, least: int = 0) -> str:
         return "".join(self._random.choices(ALPHABET, k=self._random.randint(least, 12)))
 
+    def line(self, least: int = 0) -> str:
+        """A text that may be part of what is authenticated: any characters but a line feed."""
+        return self.text(least).replace("\n", "-")
+
+    def uid(self, number: int) -> str:
+        """A uid of any form that is allowed."""
+        odd = "".join(self._random.choices(UID_ALPHABET, k=self._random.randint(0, 40)))
+        return f"{number:x}-{odd}" if self.one_in(10) else f"{number:024x}"
+
     def maybe(self, value: _T) -> _T | None:
         return None if self.one_in(4) else value
 
     def record(self, number: int) -> ClusterRecord:
         return ClusterRecord(
-            uid=f"{number:x}{self.text(1)}" if self.one_in(10) else f"{number:024x}",
+            uid=self.uid(number),
             name=f"alpha-{number}{self.text()}",
             title=self.text(),
             instance=INSTANCE,
             scope=self._random.choice(list(Scope)),
-            project=self.maybe(Project(self.text(1), self.text())),
-            server=self.maybe(Server(self.text(1), self.maybe(self.text()), self.maybe(self.text()))),
+            project=self.maybe(Project(self.uid(number), self.text())),
+            server=self.maybe(Server(self.line(1), self.maybe(self.line(1)), self.maybe(self.line(1)))),
             auth=self.maybe(
                 ServiceAccountAuth() if self.one_in(2) else OidcAuth(self.text(1), self.text(), self.text())
             ),

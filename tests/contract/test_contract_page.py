@@ -16,11 +16,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from jsonschema import Draft202012Validator
 
 from palette_sync.config.settings import RedisSettings
+from palette_sync.core.model import UID
 from palette_sync.reconcile.publish import INTERVAL
 from palette_sync.store.batches import MOST_CHANGES
-from palette_sync.store.control import FRESH_MS
+from palette_sync.store.bounds import BOUNDS, INSTANCE
+from palette_sync.store.control import CLAIM_MS, FRESH_MS
 from palette_sync.store.fenced_writer import CHANGES_LENGTH
 from palette_sync.store.keys import TYPES, Keys
+from palette_sync.store.read import CLOCKS_DIFFER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +76,11 @@ def test_every_key_is_listed_with_its_type_and_schema() -> None:
     listed = {key: kind for key, kind, *_ in rows}
     keys = Keys("p")
 
-    assert listed == {keys.instances: "set", **{keys.of("i", what): kind for what, kind in TYPES.items()}}
+    assert listed == {
+        keys.instances: "set",
+        keys.owner: "string",
+        **{keys.of("i", what): kind for what, kind in TYPES.items()},
+    }
     for what in TYPES:
         assert getattr(keys, what)("i") == keys.of("i", what)
     assert all(name == file for *_, name, file in rows)
@@ -116,6 +123,14 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert f"(`[redis] prefix`, default `{RedisSettings.model_fields['prefix'].default}`;" in page
     assert f"at most every {INTERVAL:g} seconds" in page
     assert f"a request is accepted for {FRESH_MS // 1000} seconds" in page
+    assert f"`SET NX PX {CLAIM_MS}`" in page
+    assert f"| names in `p:instances` | {BOUNDS.instances:,}; each matches `{INSTANCE.pattern}` |" in page
+    assert f"| fields of a hash | {BOUNDS.fields:,} |" in page
+    assert f"| bytes of a record | {BOUNDS.record // 1024} KiB |" in page
+    assert f"without a version | {BOUNDS.document // 1024} KiB |" in page
+    assert f"| bytes of one answer of the server | {BOUNDS.reply // 1024**2} MiB |" in page
+    assert f"A uid, of a cluster or a project, matches `{UID.pattern}`." in page
+    assert f"up to {CLOCKS_DIFFER.total_seconds() // 60:g} minutes later than the reader's clock" in page
 
 
 def test_the_readers_keys_are_those_that_its_user_may_read() -> None:
@@ -135,16 +150,34 @@ def test_the_example_verifies_by_what_the_page_says() -> None:
     (info,) = re.findall(r"info\s+`(.*?)`", section("Mac"))
     key = unpadded(block("The seal key").split()[1])
     mac_key = hmac.digest(hmac.digest(bytes(32), key, "sha256"), info.encode() + b"\x01", "sha256")
-    (names,) = re.findall(r"The text is `(.*?)`", section("Mac"))
-    text = "|".join({**head, "instance": "alpha"}[name] for name in names.split("|"))
+    sealed_line = f"{uid}\t{hashlib.sha256(block('`{golden:alpha}:credentials`').encode()).hexdigest()}"
+    values = {**head, "prefix": "golden", "instance": "alpha"}
+    values["hex SHA-256 of `unconfirmed`"] = hashlib.sha256(head["unconfirmed"].encode()).hexdigest()
 
-    assert block("The one line") == line
-    assert head["digest"] == block("Its SHA-256") == hashlib.sha256(line.encode()).hexdigest()
+    def text(row: str) -> str:
+        """Make the text of a mac by what its row of the table says."""
+        (listed,) = re.findall(rf"^\| {row}[^|]* \| (.*) \|$", section("Mac"), re.MULTILINE)
+        name, *parts = listed.split(", ")
+        return "\n".join(
+            [name.strip("`"), *(values[part] if part in values else values[part.strip("`")] for part in parts)]
+        )
+
+    def mac(content: str) -> str:
+        return hmac.new(mac_key, content.encode(), "sha256").hexdigest()
+
+    assert block("The one line that is hashed for the digest,") == line
+    assert head["digest"] == block("Its SHA-256 is `digest`") == hashlib.sha256(line.encode()).hexdigest()
+    assert block("The one line that is hashed for the digest of credentials") == sealed_line
+    assert head["credentials_digest"] == hashlib.sha256(sealed_line.encode()).hexdigest()
     assert block("The mac key") == mac_key.hex()
-    assert block("The text of the mac") == text
-    assert head["mac"] == block("Its HMAC-SHA256") == hmac.new(mac_key, text.encode(), "sha256").hexdigest()
+    assert block("The text of the mac") == text("`mac` of a version")
+    assert head["mac"] == block("Its HMAC-SHA256 with the mac key is `mac`") == mac(text("`mac` of a version"))
+    assert block("The text of the check") == text("`checked_mac`")
+    assert head["checked_mac"] == mac(text("`checked_mac`"))
     change = fields(block("`{golden:alpha}:changes`"))
-    assert (change["digest"], change["mac"]) == (head["digest"], head["mac"])
+    shared = ("digest", "credentials_digest", "mac", "clusters", "complete", "unconfirmed")
+    assert [change[name] for name in shared] == [head[name] for name in shared]
+    assert change["at"] == head["changed_at"]
 
 
 def test_the_token_of_the_example_opens_by_what_the_page_says() -> None:
@@ -154,7 +187,14 @@ def test_the_token_of_the_example_opens_by_what_the_page_says() -> None:
 
     assert encrypted_key == ""
     assert unpadded(header).decode() == block("The protected header")
-    assert json.loads(unpadded(header)).keys() == {"alg", "enc", "kid", "instance", "uid"}
+    protected, record = json.loads(unpadded(header)), json.loads(block("`{golden:alpha}:clusters`"))
+    credential = json.loads(block("`{golden:alpha}:credentials`"))
+    bound = ("prefix", "instance", "uid", "server", "issued_at", "expires_at")
+    assert protected.keys() == {"alg", "enc", "kid", *bound}
+    server = "\n".join(record["server"].get(name, "") for name in ("url", "ca_data", "tls_server_name"))
+    assert protected["server"] == hashlib.sha256(server.encode()).hexdigest() == block("Its SHA-256 is the server")
+    assert protected["issued_at"] == credential["issued_at"]
+    assert protected["expires_at"] == credential["expires_at"]
     assert [unpadded(part).hex() for part in (iv, ciphertext, tag)] == block("Initialization vector").splitlines()
     opened = AESGCM(key).decrypt(unpadded(iv), unpadded(ciphertext) + unpadded(tag), header.encode())
     assert opened.decode() == block("The token")

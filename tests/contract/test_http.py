@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import ssl
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from contract.palette_fake import CANARY, Fake, Seen, nobody, raw_server, reply, says, script, tls
-from palette_sync.http import Cause, Reply, TransportError, open_session, request
+from loopback import LOOPBACK
+from palette_sync.core.network import NetworkPolicy, Standing
+from palette_sync.http import NOT_REACHED, Cause, Reply, TransportError, open_session, request
+from palette_sync.tls import LARGEST_HANDSHAKE, trusting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 LIMIT = 1024 * 1024
@@ -210,14 +221,41 @@ async def test_a_certificate_for_another_name_is_refused(session: aiohttp.Client
     assert error.cause is Cause.TLS
 
 
-async def test_a_server_that_speaks_no_tls_is_a_tls_failure(session: aiohttp.ClientSession) -> None:
+async def test_a_server_that_answers_in_plain_http_is_named(session: aiohttp.ClientSession) -> None:
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await writer.drain()
 
     async with raw_server(speak) as url:
-        assert (await failure(session, url.replace("http:", "https:"))).cause is Cause.TLS
+        error = await failure(session, url.replace("http:", "https:"))
+
+    assert error.cause is Cause.PLAIN_HTTP
+    assert "plain HTTP" in str(error)
+
+
+@pytest.mark.parametrize(
+    "alert",
+    [
+        pytest.param(b"\x15\x03\x01\x00\x02\x02\x46", id="it refuses the version"),
+        pytest.param(
+            # A ServerHello of TLS 1.1: length 38, version 3.2, 32 random bytes, no session, one cipher, no compression.
+            b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02" + bytes(32) + b"\x00\xc0\x13\x00",
+            id="it chooses TLS 1.1",
+        ),
+    ],
+)
+async def test_a_server_that_speaks_only_old_tls_is_named(session: aiohttp.ClientSession, alert: bytes) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(alert)
+        await writer.drain()
+
+    async with raw_server(speak) as url:
+        error = await failure(session, url.replace("http:", "https:"))
+
+    assert error.cause is Cause.TLS_VERSION
+    assert "1.2" in str(error)
 
 
 class DeadResolver(AbstractResolver):
@@ -247,12 +285,18 @@ async def test_a_dead_proxy_is_told_as_such() -> None:
     assert "proxy" in str(error)
 
 
-async def test_a_proxy_that_refuses_is_a_broken_connection() -> None:
+@pytest.mark.parametrize(
+    ("status", "cause"), [(407, Cause.PROXY), (403, Cause.PROXY), (502, Cause.CONNECT), (504, Cause.CONNECT)]
+)
+async def test_a_proxy_that_refuses_is_named_with_its_answer(status: int, cause: Cause) -> None:
     async with (
-        raw_server(says(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")) as proxy,
+        raw_server(says(b"HTTP/1.1 %d No\r\n\r\n" % status)) as proxy,
         open_session(tls=True, connections=1, proxy=proxy) as session,
     ):
-        assert (await failure(session, "https://palette.example")).cause is Cause.BROKEN
+        error = await failure(session, "https://palette.example")
+
+    assert error.cause is cause
+    assert str(error) == f"the proxy for palette.example answered HTTP {status}"
 
 
 @pytest.mark.parametrize("url", ["nonsense", "https://", "ftp://host/", "https://[::1", "http://host:99999/"])
@@ -306,3 +350,155 @@ async def test_a_session_goes_on_after_a_fault(session: aiohttp.ClientSession) -
 
 def test_the_test_context_verifies() -> None:
     assert tls().client.verify_mode is ssl.CERT_REQUIRED
+
+
+class Names(AbstractResolver):
+    """Resolves every name to the given addresses."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+
+    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:
+        return [
+            {
+                "hostname": host,
+                "host": one,
+                "port": port,
+                "family": socket.AF_INET6 if ":" in one else socket.AF_INET,
+                "proto": 0,
+                "flags": 0,
+            }
+            for one in self.addresses
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+def judged(network: NetworkPolicy, *addresses: str) -> aiohttp.ClientSession:
+    """A session whose connections `network` judges, and for which every name has the given addresses."""
+    session = open_session(tls=tls().client, connections=4, connect_timeout=5, network=network)
+    if addresses:
+        session.connector._resolver = Names(*addresses)  # type: ignore[union-attr]
+    return session
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "169.254.169.254", "0.0.0.0", "[fe80::1]"],
+)
+async def test_a_literal_address_that_is_refused_is_not_connected_to(host: str) -> None:
+    async with Fake(script()) as fake, judged(NetworkPolicy()) as session:
+        port = fake.url.rpartition(":")[2]
+        error = await failure(session, f"https://{host}:{port}/")
+
+        assert fake.seen == []
+    assert error.cause is Cause.ADDRESS
+    assert "[network] allow" in str(error)
+
+
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("127.0.0.1", "::1"), ("::ffff:127.0.0.1",)])
+async def test_a_name_is_judged_by_what_it_resolves_to(addresses: tuple[str, ...]) -> None:
+    async with Fake(script()) as fake, judged(NetworkPolicy(), *addresses) as session:
+        port = fake.url.rpartition(":")[2]
+        error = await failure(session, f"https://metadata.example:{port}/")
+
+        assert fake.seen == []
+    assert error.cause is Cause.ADDRESS
+
+
+async def test_an_address_that_is_allowed_is_connected_to() -> None:
+    async with Fake(script(reply({}))) as fake, judged(LOOPBACK) as session:
+        assert (await get(session, fake.url + "/x")).status == 200
+
+
+async def test_a_name_with_one_permitted_address_is_connected_to_there() -> None:
+    policy = NetworkPolicy(allow=(ip_network("127.0.0.1/32"),))
+    async with Fake(script(reply({}))) as fake, judged(policy, "127.0.0.2", "127.0.0.1") as session:
+        port = fake.url.rpartition(":")[2]
+        answer = await get(session, f"https://cluster.example:{port}/x", server_hostname="127.0.0.1")
+
+    assert answer.status == 200
+
+
+async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"SSH-2.0-OpenSSH\r\n")
+    await reader.read()
+
+
+async def test_outside_of_allow_a_closed_a_silent_and_another_port_fail_alike(monkeypatch: Any) -> None:
+    # Loopback stands for an address that nobody named.
+    monkeypatch.setattr(NetworkPolicy, "judge", lambda *_: Standing.UNNAMED)
+    errors = []
+    with nobody() as closed:
+        async with raw_server(hang) as silent, raw_server(drop) as dropping, raw_server(babble) as other:
+            for url in (silent, dropping, other, closed):
+                async with judged(NetworkPolicy()) as session:
+                    errors.append(await failure(session, url.replace("http:", "https:"), timeout=0.5))
+
+    assert {(error.cause, str(error)) for error in errors} == {(Cause.CONNECT, NOT_REACHED)}
+    assert len({error.detail for error in errors}) > 2, "the log has the cause"
+
+
+async def test_in_allow_the_cause_is_in_the_text() -> None:
+    with nobody() as closed:
+        async with judged(LOOPBACK) as session:
+            error = await failure(session, closed.replace("http:", "https:"))
+
+    assert "cannot connect" in str(error)
+    assert error.detail == ""
+
+
+async def test_every_request_names_its_sender(session: aiohttp.ClientSession) -> None:
+    async with Fake(script(reply({}))) as fake:
+        await get(session, fake.url)
+
+    assert fake.seen[0].headers["User-Agent"].startswith("palette-sync/")
+
+
+@contextmanager
+def chain_of(certificates: int) -> Iterator[ssl.SSLContext]:
+    """A server that sends so many certificates with its own. They need not belong together to cost work."""
+    import tempfile
+
+    key = rsa.generate_private_key(65537, 4096)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "more")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.not_valid_before(datetime(2020, 1, 1, tzinfo=UTC)).not_valid_after(
+        datetime(2040, 1, 1, tzinfo=UTC)
+    )
+    more = builder.serial_number(1).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(
+            tls().certificate_and_key.replace(b"-----BEGIN PRIVATE", more * certificates + b"-----BEGIN PRIVATE")
+        )
+        file.flush()
+        context.load_cert_chain(file.name)
+    yield context
+
+
+@pytest.mark.parametrize(("certificates", "accepted"), [(0, True), (5, True), (16, False)])
+async def test_a_server_that_sends_too_many_certificates_is_refused_before_they_are_verified(
+    certificates: int, *, accepted: bool
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with chain_of(certificates) as context:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with open_session(tls=trusting(tls().ca_pem), connections=1) as session:
+            if accepted:
+                assert (await get(session, url)).status == 204
+            else:
+                error = await failure(session, url)
+                assert error.cause is Cause.HANDSHAKE
+                assert f"more than {LARGEST_HANDSHAKE} bytes" in str(error)
+        server.close()
+        await server.wait_closed()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from integration.store_builders import until
+from loopback import LOOPBACK
 from palette_sync import kube
 from palette_sync.core.model import ClusterKey, ClusterMemory, Credential, RetiredSecret, Secret, Server
 from palette_sync.core.objects import GENERATION_LABEL, LEGACY_LABEL, MANAGED_BY_LABEL, TOKEN_SECRET_TYPE, Desired, Kind
@@ -37,6 +38,7 @@ NEW = TokenNeed(issue=True, reason="New")
 DUE = TokenNeed(issue=True, reason="TokenDue")
 KEEP = TokenNeed(issue=False, reason="VerifyDue")
 OURS = {MANAGED_BY_LABEL: "palette-sync"}
+HERE = kube.Requests(network=LOOPBACK)
 RBAC = "rbac.authorization.k8s.io"
 
 
@@ -50,7 +52,9 @@ class Stage:
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.requests = kube.Requests(lambda operation, outcome: self.outcomes.update([(operation, outcome)]))
+        self.requests = kube.Requests(
+            lambda operation, outcome: self.outcomes.update([(operation, outcome)]), network=LOOPBACK
+        )
 
     @property
     def store(self) -> Any:
@@ -75,7 +79,7 @@ class Stage:
         )
 
     async def check(
-        self, granted: access.Granted, *, token: Secret | None = None, server: Server | None = None
+        self, granted: access.Granted, *, token: Secret | None = None, server: Server | None = None, **options: Any
     ) -> access.Checked:
         assert token is not None or granted.credential is not None
         return await access.check(
@@ -87,12 +91,17 @@ class Stage:
             token_policy=POLICY,
             timeout=60,
             requests=self.requests,
+            **options,
         )
 
     def writes(self) -> list[str]:
         """Every request so far that changes something, as the API server saw it."""
         entries = [entry for entry in self.sim.requests.entries if entry.target == "kube" and entry.method != "GET"]
-        return [f"{entry.method} {entry.path}" for entry in entries if "selfsubjectaccessreviews" not in entry.path]
+        return [
+            f"{entry.method} {entry.path}"
+            for entry in entries
+            if "selfsubjectaccessreviews" not in entry.path and "dryRun" not in entry.query
+        ]
 
     def once_before(self, method: str, part: str, act: Callable[[], object]) -> None:
         """Do `act` right before the API server first handles such a request: the other writer."""
@@ -162,10 +171,10 @@ async def test_first_access_creates_the_five_objects_and_proves_the_token(stage:
     granted = await stage.grant()
 
     assert rows_of(granted.actions) == [
+        ("create", "ClusterRole", "Missing"),
         ("create", "Namespace", "Missing"),
         ("create", "ServiceAccount", "Missing"),
         ("create", "Secret", "SecretMissing"),
-        ("create", "ClusterRole", "Missing"),
         ("create", "ClusterRoleBinding", "Missing"),
         ("issue", "Token", "New"),
     ]
@@ -353,7 +362,7 @@ async def test_a_stale_token_beside_a_valid_certificate_does_no_harm(stage: Stag
     seen: list[str | None] = []
     answer = stage.cluster.answer
     stage.cluster.answer = lambda call: seen.append(call.headers.get("Authorization")) or answer(call)
-    names = await access.replace_legacy(admin, REQUEST, timeout=60, dry_run=True)
+    names = await access.replace_legacy(admin, REQUEST, timeout=60, dry_run=True, requests=HERE)
 
     assert names == ()
     assert set(seen) == {"Bearer stale"}
@@ -366,7 +375,7 @@ async def test_a_valid_token_beside_a_certificate_of_another_authority_works(sta
     stage.cluster.answer = _without_certificates(stage.cluster.answer)
     admin = kube.parse(Secret(admin_kubeconfig(stage.cluster) + f"    token: {token.reveal()}\n"))
 
-    async with kube.KubeApi(admin.server, admin.credential, timeout=60) as api:
+    async with kube.KubeApi(admin.server, admin.credential, timeout=60, requests=HERE) as api:
         found = await api.call("namespace", api.core.read_namespace, SPACE)
 
     assert found["metadata"]["name"] == SPACE
@@ -508,10 +517,10 @@ async def test_a_cluster_of_the_in_process_plugin_migrates_without_losing_its_to
     granted = await stage.grant()
 
     assert rows_of(granted.actions) == [
+        ("update", "ClusterRole", "Adopted"),
         ("update", "ServiceAccount", "Adopted"),
         ("update", "Secret", "LegacyToken"),
         ("create", "Secret", "SecretMissing"),
-        ("update", "ClusterRole", "Adopted"),
         ("update", "ClusterRoleBinding", "Adopted"),
         ("issue", "Token", "New"),
     ]
@@ -531,21 +540,23 @@ async def test_replacing_the_legacy_token_keeps_ours(stage: Stage) -> None:
     legacy_setup(stage.store)
     granted = await stage.grant()
 
-    told_only = await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True)
+    told_only = await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True, requests=HERE)
     assert stage.store.get("Secret", SPACE, REQUEST.secret) is not None
-    deleted = await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False)
+    deleted = await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False, requests=HERE)
 
     assert told_only == deleted == (REQUEST.secret,)
     assert stage.store.get("Secret", SPACE, REQUEST.secret) is None
     assert (await stage.check(granted)).healthy
-    assert await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False) == ()
+    assert await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False, requests=HERE) == ()
 
 
 async def test_a_legacy_secret_that_somebody_else_deletes_meanwhile_is_gone_all_the_same(stage: Stage) -> None:
     legacy_setup(stage.store)
     stage.once_before("DELETE", "/secrets/", lambda: stage.store.remove("Secret", SPACE, REQUEST.secret))
 
-    assert await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False) == (REQUEST.secret,)
+    assert await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=False, requests=HERE) == (
+        REQUEST.secret,
+    )
 
 
 async def test_a_conflict_leaves_the_whole_cluster_untouched(stage: Stage) -> None:
@@ -669,11 +680,12 @@ async def test_secret_mode_waits_for_the_token_and_replaces_generations_without_
     assert first.credential.renew_at > first.credential.issued_at + timedelta(days=19)
     assert (await stage.check(first)).healthy
 
+    stage.sim.world.advance(11 * 60)
     second = await stage.grant(DUE, ClusterMemory(generation=first.generation))
     assert second.generation == f"{SECRET.secret}-2"
     assert [retired.name for retired in second.retired] == [SECRET.secret]
     assert (await stage.check(second)).healthy
-    assert (await kube.probe_version(first.server, timeout=60)) is not None
+    assert (await kube.probe_version(first.server, timeout=60, requests=HERE)) is not None
     assert token_of(first) != token_of(second)
 
     later = datetime.now(UTC) + timedelta(minutes=11)
@@ -687,6 +699,7 @@ async def test_secret_mode_waits_for_the_token_and_replaces_generations_without_
 async def test_a_generation_that_was_never_published_is_used_by_the_next_attempt(stage: Stage) -> None:
     stage.desired = SECRET
     first = await stage.grant()
+    stage.sim.world.advance(11 * 60)
     stage.sim.faults.add(Fault(target="kube", kind="drop", path="selfsubjectaccessreviews"))
     with pytest.raises(kube.Unreachable):
         await stage.grant(DUE, ClusterMemory(generation=first.generation))
@@ -701,6 +714,7 @@ async def test_a_generation_that_was_never_published_is_used_by_the_next_attempt
 async def test_a_retired_secret_of_another_uid_is_not_deleted(stage: Stage) -> None:
     stage.desired = SECRET
     first = await stage.grant()
+    stage.sim.world.advance(11 * 60)
     second = await stage.grant(DUE, ClusterMemory(generation=first.generation))
     stranger = RetiredSecret(SECRET.secret, "another-uid", datetime.now(UTC) - timedelta(hours=1))
 
@@ -763,7 +777,7 @@ def patience(fault: dict[str, Any]) -> float:
         pytest.param(
             {"kind": "status", "status": 200, "body": '"' + "x" * 5_000_000 + '"'}, "Malformed", id="an endless answer"
         ),
-        pytest.param({"kind": "status", "status": 401}, "Unauthorized", id="401"),
+        pytest.param({"kind": "status", "status": 401}, "AdminCredentialRefused", id="401"),
         pytest.param({"kind": "status", "status": 403}, "Forbidden", id="403"),
         pytest.param({"kind": "status", "status": 429}, "TooManyRequests", id="429"),
         pytest.param({"kind": "status", "status": 503}, "ServerFailure", id="503"),
@@ -848,34 +862,59 @@ async def test_a_cluster_with_another_ca_is_not_talked_to(stage: Stage) -> None:
     stage.sim.world.renew_authority(stage.cluster.uid)
 
     with pytest.raises(kube.Unreachable, check=lambda error: error.reason == "CertificateRefused"):
-        await kube.probe_version(admin.server, timeout=60)
+        await kube.probe_version(admin.server, timeout=60, requests=HERE)
     assert stage.sim.requests.count("kube") == 0
 
 
 async def test_the_name_to_verify_may_differ_from_the_address(stage: Stage) -> None:
     server = replace(stage.admin.server, tls_server_name="localhost")
-    assert await kube.probe_version(server, timeout=60) == stage.cluster.version
+    assert await kube.probe_version(server, timeout=60, requests=HERE) == stage.cluster.version
 
     with pytest.raises(kube.Unreachable):
-        await kube.probe_version(replace(server, tls_server_name="elsewhere.example"), timeout=60)
+        await kube.probe_version(replace(server, tls_server_name="elsewhere.example"), timeout=60, requests=HERE)
 
 
-STATUS = '{"kind": "Status", "message": "no"}'
 PAGE = "<html><title>Not found</title></html>"
 
 
-@pytest.mark.parametrize(("status", "body"), [(401, STATUS), (401, "Unauthorized"), (403, STATUS), (500, STATUS)])
-async def test_any_answer_of_an_api_server_means_reachable(stage: Stage, status: int, body: str) -> None:
-    stage.sim.faults.add(Fault(target="kube", kind="status", status=status, body=body))
+def status_of(code: int) -> str:
+    return f'{{"kind": "Status", "apiVersion": "v1", "message": "no", "code": {code}}}'
 
-    assert await kube.probe_version(stage.admin.server, timeout=60) is None
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_an_api_server_that_refuses_to_name_its_version_is_reachable(stage: Stage, status: int) -> None:
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=status, body=status_of(status)))
+
+    assert await kube.probe_version(stage.admin.server, timeout=60, requests=HERE) is None
+
+
+@pytest.mark.parametrize(("status", "reason"), [(429, "TooManyRequests"), (500, "ServerFailure")])
+async def test_an_api_server_that_fails_is_not_ready(stage: Stage, status: int, reason: str) -> None:
+    stage.sim.faults.add(Fault(target="kube", kind="status", status=status, body=status_of(status)))
+
+    with pytest.raises(kube.KubeError, check=lambda error: error.reason == reason):
+        await kube.probe_version(stage.admin.server, timeout=60, requests=HERE)
 
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(404, PAGE), (404, "404 page not found\n"), (401, PAGE), (403, PAGE), (502, "no"), (200, PAGE), (200, "{}")],
+    [
+        pytest.param(404, PAGE, id="a page"),
+        pytest.param(404, "404 page not found\n", id="a text"),
+        pytest.param(401, PAGE, id="a login page"),
+        pytest.param(401, "Unauthorized", id="a 401 of another service"),
+        pytest.param(401, '{"kind": "Status", "message": "no"}', id="a Status without code"),
+        pytest.param(401, status_of(403), id="a Status of another answer"),
+        pytest.param(403, PAGE, id="a 403"),
+        pytest.param(502, "no", id="a gateway"),
+        pytest.param(200, PAGE, id="a page with 200"),
+        pytest.param(200, "{}", id="an empty object"),
+        pytest.param(200, '{"gitVersion": "v1.33.4"}', id="half a version"),
+        pytest.param(200, '{"major": "1", "minor": "33", "gitVersion": ["v1"]}', id="a version that is a list"),
+        pytest.param(500, '{"major": "1", "minor": "33", "gitVersion": "v1"}', id="a version with 500"),
+    ],
 )
-async def test_an_answer_of_a_proxy_is_not_one_of_the_api_server(stage: Stage, status: int, body: str) -> None:
+async def test_an_answer_that_no_api_server_gives_makes_no_cluster_ready(stage: Stage, status: int, body: str) -> None:
     stage.sim.faults.add(Fault(target="kube", kind="status", status=status, body=body))
 
     with pytest.raises(kube.Unreachable, match=f"HTTP {status}", check=lambda error: error.reason == "ProxyAnswered"):
@@ -925,7 +964,7 @@ async def test_a_closed_port_is_unreachable(stage: Stage) -> None:
     stage.sim.world.shut_api_server(stage.cluster.uid)
 
     with pytest.raises(kube.Unreachable, match="cannot connect"):
-        await kube.probe_version(server, timeout=60)
+        await kube.probe_version(server, timeout=60, requests=HERE)
 
 
 @pytest.mark.parametrize(
@@ -955,7 +994,9 @@ async def test_what_does_not_load_is_refused(stage: Stage, certificate: bool, ke
     )
 
     with pytest.raises(kube.KubeconfigError, check=lambda error: error.reason == reason):
-        await access.replace_legacy(kube.AdminAccess(server, credential), REQUEST, timeout=60, dry_run=True)
+        await access.replace_legacy(
+            kube.AdminAccess(server, credential), REQUEST, timeout=60, dry_run=True, requests=HERE
+        )
 
 
 async def test_two_hundred_clusters_leave_no_file_open(stage: Stage) -> None:
@@ -963,6 +1004,6 @@ async def test_two_hundred_clusters_leave_no_file_open(stage: Stage) -> None:
     before = open_files()
 
     for _ in range(200):
-        await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True)
+        await access.replace_legacy(stage.admin, REQUEST, timeout=60, dry_run=True, requests=HERE)
 
     assert open_files() <= before + 4

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from loopback import LOOPBACK
 from palette_sync import kube
 from palette_sync.core.model import ClusterKey, ClusterMemory, Secret, Server
 from palette_sync.core.objects import Desired
@@ -29,6 +30,8 @@ from palette_sync.simulator.kubeconfig_files import admin_kubeconfig
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DESIRED = Desired("tools", "sa", "token", "reader", "binding", READ_ONLY)
 POLICY = TokenPolicy(validity=timedelta(hours=24), rotate_every=timedelta(days=30), overlap=timedelta(minutes=10))
+OURS = {"app.kubernetes.io/managed-by": "palette-sync"}
+HERE = kube.Requests(network=LOOPBACK)
 FAR = "2026-03-02T12:00:00Z"
 FROM_1970 = "canary." + base64.urlsafe_b64encode(b'{"iat":0}').decode() + ".x"
 
@@ -48,6 +51,7 @@ class Stage:
             now=NOW,
             token_policy=POLICY,
             timeout=60,
+            requests=HERE,
         )
 
     def answer(self, path: str, document: object, status: int = 200) -> None:
@@ -122,19 +126,21 @@ async def test_a_secret_filled_with_something_else_is_malformed(stage: Stage) ->
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize("answer", [{"gitVersion": ["v1"]}, {"gitVersion": "v1\n"}], ids=["list", "control"])
-async def test_an_invalid_version_is_ignored(stage: Stage, answer: object) -> None:
-    stage.answer("/version", answer)
+@pytest.mark.parametrize(
+    ("version", "beginning"),
+    [("v1.33.4\x1b[2J\u202e", "v1.33.4 [2J"), ("v" * 500, "vvvv")],
+    ids=["without controls", "cut"],
+)
+async def test_the_version_is_a_short_line(stage: Stage, version: str, beginning: str) -> None:
+    stage.answer("/version", {"major": "1", "minor": "33", "gitVersion": version})
     server = kube.parse_server_only(Secret(admin_kubeconfig(stage.cluster)))
 
-    assert await kube.probe_version(server, timeout=60) is None
+    found = await kube.probe_version(server, timeout=60, requests=HERE)
 
-
-async def test_the_version_is_cut(stage: Stage) -> None:
-    stage.answer("/version", {"gitVersion": "v" * 500})
-    server = kube.parse_server_only(Secret(admin_kubeconfig(stage.cluster)))
-
-    assert await kube.probe_version(server, timeout=60) == "v" * 64
+    assert found is not None
+    assert found.startswith(beginning)
+    assert found.isprintable()
+    assert len(found) <= 64
 
 
 def test_clusters_without_a_ca_share_one_context_with_the_systems_trust() -> None:
@@ -173,7 +179,7 @@ async def test_the_environment_is_ignored_about_requests_to_clusters(
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     server = kube.parse_server_only(Secret(admin_kubeconfig(stage.cluster)))
 
-    assert await kube.probe_version(server, timeout=60) == stage.cluster.version
+    assert await kube.probe_version(server, timeout=60, requests=HERE) == stage.cluster.version
     assert {entry.credential for entry in stage.sim.requests.entries} == {"anonymous"}
 
 
@@ -184,8 +190,58 @@ async def test_a_token_that_an_api_server_echoes_is_in_no_error(stage: Stage) ->
     words = {"reason": token.reveal(), "message": f"no user for Bearer {token.reveal()}"}
     stage.answer("/version/$", {"kind": "Status", **words}, 403)
 
-    async with KubeApi(granted.server, BearerToken(token), timeout=60) as api:
+    async with KubeApi(granted.server, BearerToken(token), timeout=60, requests=HERE) as api:
         with pytest.raises(KubeError) as caught:
             await api.call("GET /version", api.version.get_code)
 
     assert str(caught.value) == "GET /version: HTTP 403 (***: no user for Bearer ***)"
+
+
+@pytest.mark.parametrize(("seconds", "refused"), [(2, True), (29, True), (30, False)])
+async def test_a_token_that_would_be_renewed_all_the_time_is_refused(
+    stage: Stage, seconds: int, *, refused: bool
+) -> None:
+    expires = (NOW + timedelta(seconds=seconds)).isoformat()
+    stage.answer("/token$", {"status": {"token": "canary", "expirationTimestamp": expires}}, 201)
+    stage.answer("selfsubjectaccessreviews", {"status": {"allowed": True}}, 201)
+
+    if refused:
+        with pytest.raises(KubeError, match="30 s", check=lambda error: error.reason == "TokensTooShort"):
+            await stage.grant()
+    else:
+        assert (await stage.grant()).credential is not None
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        pytest.param({"name": "s" * 254, "uid": "u", "resourceVersion": "1"}, id="a long name"),
+        pytest.param({"name": "a/b", "uid": "u", "resourceVersion": "1"}, id="a name that is a path"),
+        pytest.param({"name": ["s"], "uid": "u", "resourceVersion": "1"}, id="a name that is a list"),
+        pytest.param({"name": "s", "uid": "u" * 65, "resourceVersion": "1"}, id="a long uid"),
+        pytest.param({"name": "s", "uid": "u", "resourceVersion": "1" * 129}, id="a long version"),
+    ],
+)
+async def test_what_is_remembered_of_a_secret_has_a_length(stage: Stage, secret: dict[str, Any]) -> None:
+    stage.answer("/secrets$", {"items": [{"metadata": secret}]})
+    stage.answer("/namespaces/tools$", {"metadata": {"uid": "n", "resourceVersion": "1", "labels": OURS}})
+
+    with pytest.raises(KubeError, check=lambda error: error.reason == "Malformed"):
+        await stage.grant()
+
+
+@pytest.mark.parametrize("many", [[{}], [[]], ["", ""]], ids=["objects", "lists", "texts"])
+async def test_an_answer_of_more_values_than_any_object_has_is_not_decoded(stage: Stage, many: list[Any]) -> None:
+    stage.answer("/namespaces/tools$", {"metadata": {"uid": "n", "resourceVersion": "1"}, "x": many * 20_000})
+
+    with pytest.raises(KubeError, match="values", check=lambda error: error.reason == "Malformed"):
+        await stage.grant()
+
+
+async def test_a_list_of_thousands_of_secrets_is_refused(stage: Stage) -> None:
+    items = [{"metadata": {"name": f"s{n}", "uid": "u", "resourceVersion": "1"}} for n in range(201)]
+    stage.answer("/secrets$", {"items": items})
+    stage.answer("/namespaces/tools$", {"metadata": {"uid": "n", "resourceVersion": "1", "labels": OURS}})
+
+    with pytest.raises(KubeError, match="more than 200", check=lambda error: error.reason == "Malformed"):
+        await stage.grant()

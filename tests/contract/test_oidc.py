@@ -12,8 +12,11 @@ import pytest
 from aiohttp import web
 
 from contract.palette_fake import Fake, Seen, raw_server, says, tls
+from loopback import LOOPBACK
 from palette_sync import oidc
 from palette_sync.core.model import IssuerMetadata
+from palette_sync.core.network import NetworkPolicy
+from palette_sync.http import USER_AGENT
 from palette_sync.oidc import IssuerError, fetch_issuer
 from palette_sync.simulator import Simulator, SimulatorOptions
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+HERE: dict[str, Any] = {"network": LOOPBACK, "keys_allowed": lambda _url: True}
 KEY = {"kid": "k1", "kty": "RSA", "alg": "RS256", "use": "sig", "n": "x", "e": "AQAB"}
 
 
@@ -61,7 +65,7 @@ class Issuer:
         return web.Response(status=404)
 
     async def fetch(self, issuer: str | None = None, **options: Any) -> IssuerMetadata:
-        settings = {"ca_pem": tls().ca_pem, "now": NOW, "refresh_interval": HOUR, "timeout": 5.0, **options}
+        settings = {"ca_pem": tls().ca_pem, "now": NOW, "refresh_interval": HOUR, "timeout": 5.0, **HERE, **options}
         return await fetch_issuer(issuer or self.url, **settings)
 
 
@@ -140,7 +144,7 @@ async def test_issuers_are_compared_byte_for_byte(issuer: Issuer) -> None:
 )
 async def test_an_issuer_that_is_no_plain_https_url_is_not_asked_nor_repeated(url: str) -> None:
     with pytest.raises(oidc.IssuerRefused) as caught:
-        await fetch_issuer(url, ca_pem=None, now=NOW, refresh_interval=HOUR)
+        await fetch_issuer(url, ca_pem=None, now=NOW, refresh_interval=HOUR, **HERE)
 
     assert "hunter2" not in str(caught.value)
 
@@ -148,7 +152,7 @@ async def test_an_issuer_that_is_no_plain_https_url_is_not_asked_nor_repeated(ur
 @pytest.mark.parametrize("ca", ["", "nonsense", "ä"])
 async def test_a_ca_that_is_none_is_refused(ca: str) -> None:
     with pytest.raises(oidc.IssuerRefused, match="CA"):
-        await fetch_issuer("https://issuer.example", ca_pem=ca, now=NOW, refresh_interval=HOUR)
+        await fetch_issuer("https://issuer.example", ca_pem=ca, now=NOW, refresh_interval=HOUR, **HERE)
 
 
 async def test_an_issuer_that_the_systems_trust_does_not_know_is_unreachable(issuer: Issuer) -> None:
@@ -170,7 +174,7 @@ async def test_an_issuer_that_hangs_is_unreachable() -> None:
     async with raw_server(hang) as url:
         with pytest.raises(oidc.IssuerUnreachable, match=r"0\.2 s"):
             await fetch_issuer(
-                url.replace("http:", "https:"), ca_pem=tls().ca_pem, now=NOW, refresh_interval=HOUR, timeout=0.2
+                url.replace("http:", "https:"), ca_pem=tls().ca_pem, now=NOW, refresh_interval=HOUR, timeout=0.2, **HERE
             )
 
 
@@ -178,7 +182,7 @@ async def test_a_server_without_tls_is_unreachable() -> None:
     async with raw_server(says(b"HTTP/1.1 200 OK\r\n\r\n{}")) as url:
         with pytest.raises(oidc.IssuerUnreachable):
             await fetch_issuer(
-                url.replace("http:", "https:"), ca_pem=tls().ca_pem, now=NOW, refresh_interval=HOUR, timeout=0.5
+                url.replace("http:", "https:"), ca_pem=tls().ca_pem, now=NOW, refresh_interval=HOUR, timeout=0.5, **HERE
             )
 
 
@@ -359,7 +363,7 @@ async def test_the_simulated_issuer_is_accepted_with_the_trust_that_palette_name
     async with Simulator(SimulatorOptions(instances=1, projects=1, clusters=0)) as sim:
         instance = sim.world.instances["alpha"]
         metadata = await fetch_issuer(
-            instance.issuer_url, ca_pem=instance.ca_pem, now=NOW, refresh_interval=HOUR, timeout=5
+            instance.issuer_url, ca_pem=instance.ca_pem, now=NOW, refresh_interval=HOUR, timeout=5, **HERE
         )
 
     assert metadata.issuer == instance.issuer_url
@@ -377,3 +381,66 @@ def test_every_error_is_an_issuer_error() -> None:
     )
 
     assert all(issubclass(kind, IssuerError) for kind in kinds)
+
+
+async def test_keys_elsewhere_are_not_fetched(issuer: Issuer) -> None:
+    asked: list[str] = []
+    issuer.document["jwks_uri"] = "https://169.254.169.254/latest/meta-data"
+
+    with pytest.raises(IssuerError, match="jwks_uri"):
+        await issuer.fetch(keys_allowed=lambda url: asked.append(url) or False)
+
+    assert asked == ["https://169.254.169.254/latest/meta-data"]
+    assert len(issuer.fake.seen) == 1
+
+
+async def test_an_issuer_at_a_refused_address_is_not_connected_to(issuer: Issuer) -> None:
+    with pytest.raises(oidc.IssuerUnreachable, match="allow"):
+        await issuer.fetch(network=NetworkPolicy())
+
+    assert issuer.fake.seen == []
+
+
+async def test_requests_to_an_issuer_name_their_sender(issuer: Issuer) -> None:
+    await issuer.fetch()
+
+    assert {seen.headers["User-Agent"] for seen in issuer.fake.seen} == {USER_AGENT}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param([{**KEY, "kid": f"k{number}"} for number in range(65)], id="too many"),
+        pytest.param([{**KEY, "kid": "k" * 257}], id="a long id"),
+        pytest.param([{**KEY, "kid": "k\u202e"}], id="an id that moves the cursor"),
+    ],
+)
+async def test_keys_of_unbounded_size_are_refused(issuer: Issuer, keys: list[Any]) -> None:
+    issuer.keys = {"keys": keys}
+
+    with pytest.raises(oidc.IssuerMalformed):
+        await issuer.fetch()
+
+
+@pytest.mark.parametrize("algorithm", ["R" * 33, "RS256\x1b[2J", 7])
+async def test_an_algorithm_that_is_no_word_is_left_out(issuer: Issuer, algorithm: object) -> None:
+    issuer.document["id_token_signing_alg_values_supported"] = ...
+    issuer.keys = {"keys": [KEY, {**KEY, "kid": "k2", "alg": algorithm}]}
+
+    assert (await issuer.fetch()).algorithms == ("RS256",)
+
+
+@pytest.mark.parametrize("listed", [["RS256"] * 33, ["R" * 33], ["RS256\n"]])
+async def test_listed_algorithms_of_unbounded_size_are_refused(issuer: Issuer, listed: list[str]) -> None:
+    issuer.document["id_token_signing_alg_values_supported"] = listed
+
+    with pytest.raises(oidc.IssuerMalformed):
+        await issuer.fetch()
+
+
+@pytest.mark.parametrize("url", ["https://a.example/" + "x" * 2048, "https://a.example/\u202e"])
+async def test_an_endpoint_of_unbounded_size_is_refused(issuer: Issuer, url: str) -> None:
+    issuer.document["token_endpoint"] = url
+
+    with pytest.raises(oidc.IssuerMalformed):
+        await issuer.fetch()

@@ -334,7 +334,7 @@ async def test_a_ca_in_pem_is_the_trust() -> None:
 
 async def test_a_body_that_is_too_large_is_not_tried_again() -> None:
     async with rig(lambda _: web.Response(body=b"x" * (1024 * 1024 + 1))) as one:
-        with pytest.raises(palette.Unreachable, match="larger than 1048576 bytes"):
+        with pytest.raises(palette.FileTooLarge, match="larger than 1048576 bytes"):
             await one.client.get_file("/v1/spectroclusters/{uid}/assets/kubeconfig", uid="c1")
 
     assert len(one.fake.seen) == 1
@@ -554,10 +554,11 @@ async def test_a_proxy_is_used_when_given() -> None:
             "prod", "https://palette.example", Secret(CANARY), limits=Limits(), proxy=url, sleep=_no_sleep
         ) as client,
     ):
-        with pytest.raises(palette.Unreachable):
+        with pytest.raises(palette.Unreachable, match=r"the proxy for palette\.example answered HTTP 403"):
             await client.get_json(INFO)
 
     assert asked[0].startswith(b"CONNECT palette.example:443 ")
+    assert len(asked) == 1, "what a proxy refuses is not repeated"
 
 
 async def test_the_admin_kubeconfig_is_asked_for_in_its_project() -> None:

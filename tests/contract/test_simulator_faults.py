@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from palette_sync.simulator.world import SimCluster, SimInstance
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
 
 INFO = "/v1/users/info"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"

@@ -22,7 +22,7 @@ from palette_sync.simulator.rate_limit import RateLimiter
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from palette_sync.simulator.world import SimCluster, SimInstance
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
 
 SEARCH = "/v1/dashboard/spectroclusters/search"
 ZERO = "0001-01-01T00:00:00.000Z"

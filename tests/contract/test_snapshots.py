@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contract.regenerate_snapshots import DIRECTORY, generate
-from palette_sync.core.model import OidcAuth, ServiceAccountAuth
+from palette_sync.core.documents import format_time
+from palette_sync.core.model import ClusterRecord, OidcAuth, SealedCredential, ServiceAccountAuth
+from palette_sync.core.snapshot_codec import sealed_for
 from palette_sync.store.read import Stored, read
 from palette_sync.store.redis import StoreError
 from palette_sync.store.seal import SealError, SealKeys, Unsealed
 
 FILES = sorted(DIRECTORY.glob("*.json"))
-REASONS = {"digest": "the digest does not match", "mac": "the mac does not match", "count": "evicted or tampered with"}
+NOW = datetime(2027, 1, 15, 10, tzinfo=UTC)
+REASONS = {
+    "head": "is not a whole number of at most 15 digits",
+    "uid": "fields whose name is no uid",
+    "count": "evicted or tampered with",
+    "digest": "the digest does not match",
+    "credentials_digest": "the digest of credentials does not match",
+    "mac": "the mac does not match",
+}
 NAMES = {
-    *("basic", "empty-complete", "incomplete", "tampered-record", "foreign-seal-key", "moved-token", "unknown-schema"),
-    *("tampered-digest", "missing-record", "one-cluster", "rotated-seal-key", "several-versions", "unsealed"),
+    *("basic", "empty-complete", "incomplete", "one-cluster", "several-versions", "unsealed", "unconfirmed"),
+    *("moved-server", "token-of-another-server", "token-with-other-times", "rotated-seal-key", "forged-check"),
+    *("tampered-record", "tampered-digest", "missing-record", "lowered-count", "foreign-seal-key", "unknown-schema"),
+    *("moved-token", "removed-token", "stray-token", "other-prefix", "old-records", "folded-records", "odd-uid"),
+    *("long-number", "changed-complete", "changed-unconfirmed", "changed-time"),
 }
 
 
@@ -38,10 +52,10 @@ async def test_our_reader_finds_what_a_snapshot_expects(path: Path) -> None:
     expected = golden["expected"]
     if expected.get("reason") == "schema":
         with pytest.raises(StoreError, match="upgrade"):
-            await read(golden["instance"], stored, sealer)
+            await read(golden["prefix"], golden["instance"], stored, sealer, now=NOW)
         return
 
-    state = (await read(golden["instance"], stored, sealer)).state
+    state = (await read(golden["prefix"], golden["instance"], stored, sealer, now=NOW)).state
 
     assert state.trusted is expected["accepted"]
     if not expected["accepted"]:
@@ -53,6 +67,8 @@ async def test_our_reader_finds_what_a_snapshot_expects(path: Path) -> None:
         expected["version"],
         expected["complete"],
     )
+    assert (state.head.checked_at and format_time(state.head.checked_at)) == expected["checked_at"]
+    assert list(state.head.unconfirmed) == expected["unconfirmed"]
     found: dict[str, dict[str, Any]] = {}
     for uid, record in state.records.items():
         found[uid] = {"name": record.name, "access": record.access.state.value, "reason": record.access.reason}
@@ -63,7 +79,7 @@ async def test_our_reader_finds_what_a_snapshot_expects(path: Path) -> None:
         if isinstance(record.auth, OidcAuth):
             found[uid]["provider"] = "oidc"
         if uid in state.credentials:
-            found[uid]["token"] = _opened(sealer, golden["instance"], uid, state.credentials[uid].sealed)
+            found[uid]["token"] = _opened(sealer, golden["prefix"], record, state.credentials[uid])
     assert found == expected["clusters"]
 
 
@@ -76,8 +92,10 @@ def _bytes(texts: dict[str, str]) -> dict[bytes, bytes]:
     return {name.encode(): value.encode() for name, value in texts.items()}
 
 
-def _opened(sealer: SealKeys | Unsealed, instance: str, uid: str, sealed: str) -> str | None:
+def _opened(
+    sealer: SealKeys | Unsealed, prefix: str, record: ClusterRecord, credential: SealedCredential
+) -> str | None:
     try:
-        return sealer.open(instance, uid, sealed).reveal()
+        return sealer.open(sealed_for(prefix, record, credential), credential.sealed).reveal()
     except SealError:
         return None

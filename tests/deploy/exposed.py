@@ -14,9 +14,11 @@ def exposed() -> dict[str, set[str]]:
     metrics = Metrics()
     plain = {one._name: set(one._labelnames) for one in metrics._gauges}
     counters = {f"{one._name}_total": set(one._labelnames) for one in metrics._counters}
+    process = {sample.name: set(sample.labels) for one in metrics.of_process for sample in one.collect()[0].samples}
+    process = {name: labels for name, labels in process.items() if not name.endswith("_created")}
     duration = set(metrics._duration._labelnames)
     parts = {"_bucket": duration | {"le"}, "_sum": duration, "_count": duration}
-    return plain | counters | {metrics._duration._name + part: labels for part, labels in parts.items()}
+    return plain | counters | process | {metrics._duration._name + part: labels for part, labels in parts.items()}
 
 
 def asked(expression: str) -> dict[str, set[str]]:

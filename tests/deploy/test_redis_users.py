@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis.asyncio as aioredis
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 from redis import exceptions
 
 from builders import NOW, credential, records
 from deploy.users_server import PLACEHOLDER, READER, USERS, WRITER, serving
 from integration.store_builders import until
+from palette_sync.config.settings import RedisSettings
+from palette_sync.store.errors import StoreDenied
+from palette_sync.store.inspect import inspect
 from palette_sync.store.lease import Lease
+from palette_sync.store.past import read_changes, read_history
 from palette_sync.store.redis import Store, StoreError
 from palette_sync.store.server import server_facts
 
@@ -162,6 +171,22 @@ async def test_the_reader_reads_as_the_contract_says(server: Server, seal_keys: 
         assert changes[0][1][0][0] == b"1-0"
 
 
+async def test_the_reader_is_enough_to_look_and_what_it_may_not_read_is_named(
+    server: Server, seal_keys: SealKeys
+) -> None:
+    async with published(server, seal_keys, "looking"), opened(server, READER, seal_keys) as store:
+        found = await inspect(store, seal_keys, "looking")
+        changes = await read_changes(store, "looking")
+        with pytest.raises(StoreDenied, match="NOPERM"):
+            await read_history(store, seal_keys, "looking")
+
+    assert found.state.trusted
+    assert len(found.state.records) == len(found.state.credentials) == 3
+    assert found.denied == {"work", "scopes", "issuers", "status", "lease"}
+    assert found.leader is None
+    assert [change.version for change in changes] == [1]
+
+
 async def test_the_reader_is_woken_by_a_change(server: Server, seal_keys: SealKeys) -> None:
     async with published(server, seal_keys, "waking") as store, client_of(server, READER) as client:
         key = "{palette-sync:waking}:changes"
@@ -261,3 +286,24 @@ def test_the_file_has_no_syntax_that_an_older_server_refuses() -> None:
     lines = [line for line in USERS.read_text().splitlines() if line]
     assert [line.split()[:2] for line in lines] == [["user", "default"], ["user", WRITER], ["user", READER]]
     assert not set("()%") & set("".join(lines))
+
+
+@given(
+    st.from_regex(r"[a-zA-Z0-9._-]{1,20}", fullmatch=True) | st.sampled_from(["palette-sync-dev", "palette-sync.dev"])
+)
+def test_the_patterns_of_a_user_match_no_key_of_another_prefix(other: str) -> None:
+    """A prefix holds no colon, so that `{palette-sync:*}` cannot match `{palette-sync:dev:prod}`."""
+    patterns = re.findall(r" ~(\S+)", USERS.read_text())
+    keys = [
+        f"{other}:instances",
+        *(f"{{{other}:prod}}:{name}" for name in ("head", "clusters", "credentials", "changes")),
+    ]
+
+    matched = [key for key in keys if any(fnmatchcase(key, pattern) for pattern in patterns)]
+    assert (matched == keys) if other == PREFIX else not matched
+
+
+@pytest.mark.parametrize("prefix", ["palette-sync:dev", "palette-sync:", "a:b"])
+def test_a_prefix_with_a_colon_is_refused(prefix: str) -> None:
+    with pytest.raises(ValidationError, match="may contain only"):
+        RedisSettings(prefix=prefix)

@@ -82,7 +82,7 @@ def test_the_image_starts_asks_and_stops_it(place: Installation, tmp_path: Path)
         run.wait_for("pass_finished")  # readiness needs something that is published
         asked = ran(health, variables)
         assert asked.code == 0, asked.err
-        assert "alpha" in asked.out
+        assert asked.out == "live\n"
 
         run.send(signal.Signals[last("STOPSIGNAL").rest])
         assert run.end() == 0, run.text

@@ -160,3 +160,8 @@ def test_no_secret_can_reach_a_core_file_or_the_units_environment(service: dict[
     assert service["LimitCORE"] == "0"
     assert service["Environment"] == "HOME=%S/palette-sync"
     assert not {"EnvironmentFile", "SetCredential", "PassEnvironment"} & set(service)
+
+
+def test_the_unit_reaches_no_link_local_address(service: dict[str, str]) -> None:
+    """The metadata services of clouds."""
+    assert "link-local" in service["IPAddressDeny"].split()

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from loopback import LOOPBACK
 from palette_sync.assembly.instance import open_shared
 from palette_sync.config import load
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.kube.errors import KubeError
 from palette_sync.kube.kubeconfig import BearerToken
-from palette_sync.kube.transport import KubeApi
+from palette_sync.kube.transport import KubeApi, Requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,7 +56,9 @@ class Reader:
     async def _refusal(self, state: InstanceState, record: ClusterRecord) -> KubeError | None:
         assert record.server is not None
         try:
-            async with KubeApi(record.server, BearerToken(self.token(state, record)), timeout=30) as api:
+            async with KubeApi(
+                record.server, BearerToken(self.token(state, record)), timeout=30, requests=Requests(network=LOOPBACK)
+            ) as api:
                 await api.call("GET pods", api.core.list_pod_for_all_namespaces)
         except KubeError as error:
             return error

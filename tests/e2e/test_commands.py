@@ -68,7 +68,8 @@ def test_once_plan_and_clusters_from_an_empty_store(
 
     listed = palette_sync("clusters", "--config", config, **redis)
     assert listed.code == 0
-    assert listed.out.count("ready") == 12
+    assert listed.out.count("  ready  ") == 12
+    assert "alpha: 6 ready; version" in listed.out
     document = palette_sync("clusters", "--config", config, "--json", "--instance", "alpha", **redis).document
     assert document["alpha"]["trusted"]
     assert len(document["alpha"]["clusters"]) == 6
@@ -87,6 +88,57 @@ def test_check_finds_everything_in_order_and_warns_of_wide_rights(
     assert "reads every Secret" in checked.out
     assert checked.out.count('set rbac.preset = "view"') == 2, "once for an instance, below what it mends"
     assert "the API key expires in" in checked.out or "never expires" in checked.out
+
+
+def test_check_and_plan_say_when_a_pattern_matches_nothing_and_the_seal_keys_do_not_fit(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    config = tmp_path / "config.toml"
+    assert palette_sync("once", "--config", config, **redis).code == 0
+    keys = palette_sync("seal-key", "another").out
+    typo = {**redis, "PALETTE_SYNC_DEFAULTS__INCLUDE_PROJECTS": '["paymnets"]'}
+
+    checked = palette_sync("check", "--config", config, "--json", **typo)
+    planned = palette_sync("plan", "--config", config, **typo)
+    with_another_key = palette_sync("check", "--config", config, "--json", **redis, PALETTE_SYNC_SEAL__KEYS=keys)
+
+    said = 'include_projects: "paymnets" matches no project; is "payments" meant?'
+    assert said in [finding["what"] for finding in checked.document]
+    assert said in " ".join(planned.out.split())
+    assert with_another_key.code == 1
+    problems = [one for one in with_another_key.document if one["level"] == "problem"]
+    assert {one["where"] for one in problems} == {"seal"}
+    assert "does not verify with the configured seal keys" in problems[0]["what"]
+
+
+def test_check_names_the_permission_that_a_refused_list_needs(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    body = '{"code": "OperationForbidden", "message": "Operation not allowed"}'
+    fault = {"target": "palette", "kind": "status", "status": 403, "body": body, "path": "dashboard/projects$"}
+    control(world, "POST", "/faults", fault)
+
+    checked = palette_sync("check", "--config", tmp_path / "config.toml", "--json", **redis)
+
+    assert checked.code == 1
+    problems = {one["where"]: one["remedy"] for one in checked.document if one["level"] == "problem"}
+    assert problems.keys() == {"alpha", "bravo"}
+    assert "project.list" in problems["alpha"]
+
+
+def test_check_prints_the_line_that_allows_an_issuer(
+    world: dict[str, Any], tmp_path: Path, redis: dict[str, str]
+) -> None:
+    config = tmp_path / "config.toml"
+    whole = config.read_text()
+    config.write_text(whole + "\n[instances.alpha.oidc]\nissuers = ['https://login.example/*']\n")
+
+    checked = palette_sync("check", "--config", config, **redis)
+
+    lines = [line for line in checked.out.splitlines() if "issuers = [" in line]
+    assert len(lines) == 1, "alpha's; bravo allows its own Palette"
+    config.write_text(whole + "\n[instances.alpha.oidc]\n" + lines[0].partition("]: ")[2] + "\n")
+    assert "is not allowed" not in palette_sync("check", "--config", config, **redis).out
 
 
 def test_check_shows_on_a_terminal_what_it_waits_for(
@@ -299,7 +351,8 @@ def test_the_demo_tells_its_story_and_checks_it() -> None:
 
     assert ran.code == 0, ran.out + ran.err
     assert "5. Palette is down" in ran.out
-    assert "6. The daemon" in ran.out
+    assert "6. Clusters of every kind" in ran.out
+    assert "7. The daemon" in ran.out
     assert "NO" not in ran.out.split()
 
 
@@ -307,7 +360,7 @@ def test_the_demo_tells_its_checks_to_programs() -> None:
     ran = palette_sync("demo", "--json", within=140)
 
     assert ran.code == 0, ran.err
-    assert len(ran.document["checks"]) == 14
+    assert len(ran.document["checks"]) == 17
     assert all(check["holds"] for check in ran.document["checks"])
     assert ran.document["broken"] == []
 

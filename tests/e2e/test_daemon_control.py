@@ -71,16 +71,70 @@ def test_the_caller_of_a_rejected_reload_gets_its_problems(
         assert run.stop() == 0
 
 
+def test_a_reload_that_deselects_every_cluster_needs_a_permission(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "1", "--projects", "2", "--clusters", "6")
+    with daemon(world.config, **redis) as run:
+        run.wait_for("pass_finished", access={"ready": 6})
+        with world.config.open("a") as file:
+            file.write('[defaults]\ninclude_projects = ["paymnets"]\n[instances.alpha.rbac]\n')
+
+        rejected = palette_sync("reload", "--config", world.config, "--json", **redis)
+        shown = palette_sync("clusters", "--config", world.config, "--json", **redis)
+        allowed = palette_sync("reload", "--allow-prune", "--config", world.config, "--json", **redis)
+
+        pattern = 'include_projects: "paymnets" matches no project; is "payments" meant?'
+        assert rejected.code == 1
+        assert "deselect 5 of 6 published clusters" in rejected.document["alpha"]["text"]
+        assert pattern in rejected.document["alpha"]["text"]
+        assert "reload --allow-prune" in rejected.document["alpha"]["text"]
+        assert len(shown.document["alpha"]["clusters"]) == 6
+        assert allowed.code == 0
+        assert pattern in allowed.document["alpha"]["text"]
+        run.wait_for("pass_finished", clusters=1)
+        assert run.stop() == 0
+
+
+def test_a_cluster_that_vanished_goes_with_the_second_tick_and_not_with_resyncs(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "1", "--projects", "1", "--clusters", "6")
+    slow = {"PALETTE_SYNC_DEFAULTS__PRUNE_CONFIRM": "2s", "PALETTE_SYNC_DEFAULTS__REFRESH_INTERVAL": "1h"}
+    with daemon(world.config, **redis, **slow) as run:
+        run.wait_for("pass_finished", access={"ready": 6})
+        clusters = world.document["instances"][0]["clusters"]
+        world.control("DELETE", f"/clusters/{next(one['uid'] for one in clusters if one['project'])}")
+        for _ in range(3):
+            palette_sync("resync", "--config", world.config, **redis)
+        assert (
+            len(palette_sync("clusters", "--config", world.config, "--json", **redis).document["alpha"]["clusters"])
+            == 6
+        )
+        assert run.stop() == 0
+    with daemon(world.config, **redis, **slow | {"PALETTE_SYNC_DEFAULTS__REFRESH_INTERVAL": "1s"}) as run:
+        run.wait_for("cluster_changed", reason="Disappeared")
+        assert run.stop() == 0
+
+
 def test_allow_prune_drops_what_is_held(world_of: Callable[..., World], redis: dict[str, str]) -> None:
     world = world_of("--instances", "1", "--clusters", "12")
     with daemon(world.config, **redis) as run:
         run.wait_for("pass_finished", access={"ready": 12})
         for uid in world.clusters()[:8]:
             world.control("DELETE", f"/clusters/{uid}")
-        assert palette_sync("resync", "--config", world.config, **redis).code == 0
+        held = palette_sync("resync", "--config", world.config, "--json", **redis)
+        assert held.code == 1, "what is held is not done"
+        assert held.document["alpha"]["held"] == 8
+        assert ", 8 held (`palette-sync resync --allow-prune` drops them)" in held.document["alpha"]["text"]
         assert run.wait_for("prune_held")["held"] == 8
         assert run.status("alpha")["prune_held"] == 8
         assert run.metric("palette_sync_prune_held") == {'palette_instance="alpha"': 8.0}
+        shown = " ".join(palette_sync("clusters", "--config", world.config, **redis).out.split())
+        assert shown.count("PruneHeld") == 8
+        listen = {"PALETTE_SYNC_HTTP__LISTEN": run.url.removeprefix("http://")}
+        stands = palette_sync("status", "--config", world.config, **redis, **listen)
+        assert "no longer lists 8 clusters, whose records are held" in " ".join((stands.out + stands.err).split())
 
         allowed = palette_sync("resync", "--allow-prune", "--config", world.config, "--json", **redis)
 
@@ -96,11 +150,11 @@ def test_a_missing_answer_is_reported_with_what_to_check(world_of: Callable[...,
     assert alone.code == 1
     assert "is `palette-sync run` up" in alone.out
     wrong = palette_sync("resync", "--config", world.config, "--wait", "soon", **redis)
-    assert wrong.code == 78
+    assert wrong.code == 2
     assert "is not a duration" in wrong.err
     nowhere = palette_sync("status", "--config", world.config, PALETTE_SYNC_HTTP__LISTEN="127.0.0.1:1")
     assert nowhere.code == 1
-    assert "check that `palette-sync run` is running on this machine" in nowhere.err
+    assert "check that `palette-sync run` is running there" in nowhere.err
     world.config.write_text(world.config.read_text() + '\n[http]\nlisten = ""\n')
     closed = palette_sync("status", "--config", world.config)
     assert closed.code == 78
@@ -132,7 +186,7 @@ def test_status_shows_how_it_stands(world_of: Callable[..., World], redis: dict[
         assert run.metric("palette_sync_clusters_by_reason")[verified] == 3.0
         assert run.metric("palette_sync_api_key_expiry_timestamp_seconds")['palette_instance="alpha"'] > 1.8e9
         exported = {line.partition("{")[0] for line in run.get("/metrics")[1].splitlines() if not line.startswith("#")}
-        declared = {one._name for one in Metrics()._gauges}
+        declared = {one._name for one in Metrics()._gauges if "_held_" not in one._name}  # set while something is held
         assert declared - exported == set(), "a gauge that nobody sets"
         assert run.get("/nothing")[0] == 404
         assert run.stop() == 0

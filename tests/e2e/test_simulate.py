@@ -28,6 +28,25 @@ def test_a_pass_works_against_another_address_with_nothing_but_the_written_files
     assert ran.document["passes"][0]["access"] == {"ready": 3}
 
 
+def test_a_mixed_world_says_what_each_kind_of_cluster_needs(tmp_path: Path, valkey_url: str, prefix: str) -> None:
+    variables = {"PALETTE_SYNC_REDIS__PREFIX": prefix}
+    config = tmp_path / "config.toml"
+    size = ("--instances", "1", "--projects", "1", "--clusters", "13", "--mix", "--redis-url", valkey_url)
+
+    with simulation(tmp_path, *size):
+        planned = palette_sync("plan", "--config", config, **variables)
+        checked = palette_sync("check", "--config", config, **variables)
+        ran = palette_sync("once", "--config", config, "--json", **variables)
+
+    assert ran.document["passes"][0]["access"] == {"failed": 5, "pending": 2, "ready": 6}
+    for reason, key in (("NeedsAws", "aws"), ("NeedsGoogle", "google"), ("NeedsAzure", "azure")):
+        assert f"{reason}Credentials" in planned.out
+        assert f"Configure `cloud.{key}`" in " ".join(planned.out.split())
+    assert "NeedsAwsCredentials" in checked.out
+    assert "NeedsGoogleCredentials" in checked.out
+    assert checked.code == 0, "a cluster that needs more is a warning"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -49,6 +49,9 @@ class Watcher:
     def pass_failed(self, instance: str, reason: str) -> None:
         self.failed.append(reason)
 
+    def store_failed(self, instance: str) -> None:
+        pass
+
     def status_changed(self, runner: Runner) -> None:
         if not self.states or self.states[-1] is not runner.status.state:
             self.states.append(runner.status.state)

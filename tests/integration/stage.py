@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from builders import token_in
+from loopback import LOOPBACK
 from palette_sync.assembly.instance import Shared, client_of, open_shared, policies_of, ports_of
 from palette_sync.config import load
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.kube.kubeconfig import BearerToken
-from palette_sync.kube.transport import KubeApi
+from palette_sync.kube.transport import KubeApi, Requests
 from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.run import run_pass
 from palette_sync.simulator import Simulator, SimulatorOptions
@@ -104,10 +106,11 @@ class Stage:
         return self.simulator.requests.count("kube", cluster=uid, method=method)
 
     def kube_writes(self, uid: str | None = None) -> int:
-        """Count writes that change objects; token requests and access reviews change none."""
+        """Count writes that change objects; token requests, access reviews and dry runs change none."""
         return sum(
             entry.method in {"POST", "PUT", "PATCH", "DELETE"}
             and not entry.path.endswith(("/token", "/selfsubjectaccessreviews"))
+            and "dryRun" not in entry.query
             and (uid is None or entry.cluster == uid)
             for entry in self.simulator.requests.entries
             if entry.target == "kube"
@@ -119,8 +122,8 @@ class Stage:
         record = state.records[uid]
         assert record.server is not None
         assert isinstance(record.auth, ServiceAccountAuth)
-        token = self.shared.sealer.open(instance, uid, state.credentials[uid].sealed)
-        async with KubeApi(record.server, BearerToken(token), timeout=60) as api:
+        token = token_in(state, uid, sealer=self.shared.sealer, prefix=self.shared.store.keys.prefix)
+        async with KubeApi(record.server, BearerToken(token), timeout=60, requests=Requests(network=LOOPBACK)) as api:
             found: dict[str, Any] = await api.call("GET pods", api.core.list_pod_for_all_namespaces)
         return len(found["items"])
 

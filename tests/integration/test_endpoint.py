@@ -145,3 +145,46 @@ async def test_who_only_holds_connections_open_uses_up_no_files_and_keeps_nobody
             assert await reader.read() == b""  # it was closed
         assert (await get(endpoint.url, "/livez"))[0] == 200
         assert not readers[-1].at_eof()
+
+
+async def named(url: str, host: str | None) -> tuple[int, str]:
+    """Ask with that Host header, or without one, as HTTP/1.0 allows."""
+    _, _, port = url.rpartition(":")
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+    header = f"Host: {host}\r\n" if host is not None else ""
+    writer.write(f"GET /status.json HTTP/1.0\r\n{header}\r\n".encode())
+    answer = (await reader.read()).decode()
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split()[1]), answer.partition("\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        None,
+        "127.0.0.1",
+        "127.0.0.1:9464",
+        "[::1]:9464",
+        "::1",
+        "10.1.2.3",
+        "localhost",
+        "palette-sync:9464",
+        "Metrics.Example:80",
+    ],
+)
+async def test_a_host_by_which_it_can_be_meant_is_answered(host: str | None) -> None:
+    async with Endpoint("127.0.0.1:0", Daemon(), hosts=["metrics.example"]) as endpoint:
+        assert (await named(endpoint.url, host))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:9464", "127.0.0.1.evil.example", "", "metrics.example.evil"]
+)
+async def test_a_page_that_rebinds_its_name_to_the_endpoint_reads_nothing(host: str) -> None:
+    async with Endpoint("127.0.0.1:0", Daemon(), hosts=["metrics.example"]) as endpoint:
+        status, text = await named(endpoint.url, host)
+
+    assert status == 421
+    assert "instances" not in text
+    assert "[http] hosts" in text

@@ -455,3 +455,91 @@ async def test_auto_keeps_the_access_in_use_while_it_cannot_tell_whether_oidc_is
     assert dict(report.access) == {"degraded": 1, "ready": 1}, (
         "the service account works, and nothing shows that OIDC would"
     )
+
+
+ELSEWHERE = "\n[instances.alpha.oidc]\nissuers = ['https://login.example/*']\n"
+
+
+async def test_an_issuer_that_is_not_allowed_is_not_asked_and_no_login_is_published(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=1.0, extra=ELSEWHERE)
+
+    report = await stage.run()
+
+    records = (await stage.state()).records.values()
+    assert {(one.access.state, one.access.reason) for one in records} == {(AccessState.PENDING, "IssuerNotAllowed")}
+    assert {one.auth for one in records} == {None}
+    assert stage.simulator.requests.count("issuer") == 0
+    assert stage.kube_requests() == 0
+    line = 'issuers = ["https://login.example/*", "' + stage.simulator.world.instances["alpha"].issuer_url + '"]'
+    assert all(line in change.message for change in report.changes)
+
+
+async def test_the_line_that_is_printed_allows_the_issuer(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=1.0, extra=ELSEWHERE)
+    report = await stage.plan()
+    line = report.changes[0].message.rpartition(": issuers")[2]
+
+    stage.reconfigure("issuers = ['https://login.example/*']", "issuers" + line)
+    await stage.run()
+
+    assert {one.access.reason for one in (await stage.state()).records.values()} == {"Verified"}
+
+
+async def test_an_issuer_that_is_allowed_no_more_loses_its_clusters(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=1.0)
+    await stage.run()
+    stage.reconfigure("", ELSEWHERE)
+
+    report = await stage.run()
+
+    assert report.due == 1
+    (record,) = (await stage.state()).records.values()
+    assert (record.auth, record.access.reason) == (None, "IssuerNotAllowed")
+
+
+async def test_auto_takes_a_service_account_where_the_issuer_is_not_allowed(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=1, oidc_share=1.0, extra=ELSEWHERE)
+    stage.reconfigure('mode = "service-account"\nrules = [{ tag = "auth:oidc", mode = "oidc" }]', 'mode = "auto"')
+
+    await stage.run()
+
+    (record,) = (await stage.state()).records.values()
+    assert (record.auth, record.access.state) == (ServiceAccountAuth(), AccessState.READY)
+
+
+async def test_without_an_allowed_network_nothing_on_loopback_is_connected_to(stage_of: Any) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=4, oidc_share=0.5)
+    stage.reconfigure('allow = ["127.0.0.0/8", "::1/128"]', "")
+
+    await stage.run()
+
+    reasons = {one.access.reason for one in (await stage.state()).records.values()}
+    assert reasons == {"AddressRefused", "IssuerUnavailable"}
+    assert stage.kube_requests() == 0
+    assert stage.simulator.requests.count("issuer") == 0
+
+
+EVIL = '\x1b[2Jweb\u202e"; x: [\r\nSet-Cookie: a\u2028\x00é'
+
+
+@pytest.mark.parametrize("oidc_share", [0.0, 1.0], ids=["service account", "OIDC"])
+async def test_names_lose_their_control_characters_before_they_are_stored(stage_of: Any, oidc_share: float) -> None:
+    stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=oidc_share, tenant_scoped=0)
+    world = stage.simulator.world
+    for uid in world.clusters:
+        world.rename_cluster(uid, EVIL)
+        world.cluster(uid).tags.append(f"note:{EVIL}")
+        world.set_health(uid, EVIL)
+    for project in world.instances["alpha"].projects:
+        world.rename_project(project, EVIL)
+
+    await stage.run()
+
+    state = await stage.state()
+    assert {one.access.state for one in state.records.values()} == {AccessState.READY}
+    for record in state.records.values():
+        facts = record.palette
+        assert record.project is not None
+        stored = (record.name, record.title, record.project.name, facts.health, *facts.tags)
+        assert all(text.isprintable() and text for text in stored)
+    assert all(scope.name.isprintable() for scope in state.scopes.values())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from integration.stage import Stage
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 NAMESPACE, ACCOUNT, SECRET = "backstage-system", "backstage-sa", "backstage-sa-token"
 ROLE, BINDING = "backstage-read-only", "backstage-read-only-binding"
@@ -516,6 +516,41 @@ async def test_an_api_server_at_a_new_address_is_found_through_the_new_kubeconfi
     assert before.server is not None
     assert record.server.ca_data != before.server.ca_data
     assert await stage.pods(cluster.uid) > 0
+
+
+@pytest.mark.parametrize("options", [{"resync": True}, {}], ids=["a check fails first", "a repair"])
+async def test_a_token_never_goes_to_another_server_than_its_own(stage_of: Any, options: dict[str, bool]) -> None:
+    """Palette names another cluster's server while the published one cannot be reached."""
+    stage: Stage = await stage_of(projects=1, clusters=2, oidc_share=0.0)
+    victim, other = stage.simulator.world.clusters.values()
+    await stage.run()
+    before = await stage.state()
+    server = before.records[victim.uid].server
+    assert server is not None
+    token = stage.shared.sealer.open("alpha", victim.uid, before.credentials[victim.uid].sealed).reveal()
+    sent: list[str] = []
+    answer = other.answer
+
+    def listening(call: Any) -> Any:
+        sent.append(call.headers.get("Authorization", ""))
+        return answer(call)
+
+    other.answer = listening  # type: ignore[method-assign]
+    stage.simulator.world.shut_api_server(victim.uid)
+    victim.listener = other.listener
+    victim.__dict__.update(authority=other.authority, admin_certificate=other.admin_certificate)
+    if not options:
+        stage.reconfigure("", "\n[defaults.rbac]\npreset = 'view'\n")
+
+    await stage.run(**options)
+
+    after = await stage.state()
+    assert after.records[victim.uid].access.state is AccessState.READY
+    assert after.records[victim.uid].server != server
+    renewed = stage.shared.sealer.open("alpha", victim.uid, after.credentials[victim.uid].sealed).reveal()
+    assert renewed != token
+    assert any(renewed in one for one in sent)
+    assert not any(token in one for one in sent)
 
 
 # -- a token that the cluster refuses is never published -------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builders import token_in
 from integration.stage import LEASE
 from palette_sync.assembly.instance import client_of, ports_of
 from palette_sync.core.model import AccessState
@@ -39,7 +40,7 @@ async def set_renewals(stage: Stage, moments: dict[str, timedelta], *, life: tim
     def moved(uid: str, one: SealedCredential) -> Any:
         from palette_sync.core.model import Credential
 
-        token = sealer.open("alpha", uid, one.sealed)
+        token = token_in(publisher.state, uid, sealer=sealer, prefix=store.keys.prefix)
         expires = one.expires_at if life is None else one.issued_at + life
         return Credential(token, one.issued_at, now + moments[uid], expires)
 

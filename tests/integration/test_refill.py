@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.testing import capture_logs
 
-from builders import NOW, credential, records
+from builders import NOW, credential, records, target, token_in
 from integration.store_builders import writer
-from palette_sync.core.model import ClusterMemory, IssuerMetadata, ScopeStatus
+from palette_sync.core.model import ClusterMemory, IssuerMetadata, ScopeStatus, Server
 from palette_sync.core.snapshot_codec import encode_credential
-from palette_sync.runner.refill import refill, reseal
+from palette_sync.reconcile.ports import Unpublished
+from palette_sync.runner.refill import joined, refill, reseal
 from palette_sync.store.redis import Store
 from palette_sync.store.seal import SealKeys, Unsealed
 
@@ -65,7 +66,7 @@ async def test_an_empty_store_is_filled_with_everything_that_is_remembered(
     )
     for uid in ("u00000", "u00001"):
         sealed = found.credentials[uid]
-        assert seal_keys.open("alpha", uid, sealed.sealed).reveal() == f"token-{uid[-1]}"
+        assert token_in(found, uid, sealer=seal_keys, prefix=prefix).reveal() == f"token-{uid[-1]}"
         assert replace(sealed, sealed="") == replace(memory.credentials[uid], sealed="")
     assert await store.instances() == {"alpha"}
     assert await raw.xlen(store.keys.history("alpha")) == 1, "operators see it in the history"
@@ -77,7 +78,9 @@ async def test_a_token_that_no_key_opens_is_left_out(store: Store, raw: Any, pre
     memory = await published(store)
     await lose(raw, prefix)
     stranger = SealKeys.from_lines(SealKeys.generate_line("other"))
-    moved = replace(memory.credentials["u00001"], sealed=stranger.seal("alpha", "u00001", credential().token))
+    moved = replace(
+        memory.credentials["u00001"], sealed=stranger.seal(target("u00001", prefix=prefix), credential().token)
+    )
     memory = replace(memory, credentials={**memory.credentials, "u00001": moved})
 
     await refill(await writer(store), memory, instance="alpha", sealers=(seal_keys,), now=LATER)
@@ -104,16 +107,15 @@ async def test_a_token_without_a_record_is_left_out(raw: Any, prefix: str, valke
     before, both = SealKeys.from_lines(old), SealKeys.from_lines(f"{SealKeys.generate_line('new')}\n{old}")
     async with Store.open(valkey_url, prefix=prefix, sealer=before) as store:
         stray = (await published(store)).credentials["u00000"]
-        stray = replace(stray, sealed=before.seal("alpha", "gone", credential().token))
+        stray = replace(stray, sealed=before.seal(target("gone", prefix=prefix), credential().token))
         await raw.hset(store.keys.credentials("alpha"), "gone", encode_credential(stray))
         memory = await store.load("alpha")
-    assert memory.trusted
+    assert not memory.trusted
     assert "gone" in memory.credentials
 
     async with Store.open(valkey_url, prefix=prefix, sealer=both) as store:
         await reseal(await writer(store), instance="alpha", sealers=(both,), now=LATER)
-        assert both.current((await store.load("alpha")).credentials["u00000"].sealed)
-        await lose(raw, prefix)
+        assert not both.current((await store.load("alpha")).credentials["u00000"].sealed)
         await refill(await writer(store), memory, instance="alpha", sealers=(both,), now=LATER)
 
         assert (await store.load("alpha")).credentials.keys() == {"u00000", "u00001"}
@@ -158,7 +160,7 @@ async def test_after_a_replacement_of_keys_tokens_are_sealed_again_once(valkey_u
 
         found = await store.load("alpha")
         for uid, sealed in found.credentials.items():
-            assert after.open("alpha", uid, sealed.sealed).reveal() == f"token-{uid[-1]}"
+            assert token_in(found, uid, sealer=after, prefix=prefix).reveal() == f"token-{uid[-1]}"
             assert (sealed.issued_at, sealed.renew_at) == (
                 memory.credentials[uid].issued_at,
                 memory.credentials[uid].renew_at,
@@ -205,3 +207,20 @@ async def test_the_former_keys_open_what_they_sealed(store: Store, seal_keys: Se
     await reseal(publisher, instance="alpha", sealers=(Unsealed(), seal_keys), now=LATER)
 
     assert publisher.state.credentials.keys() == memory.credentials.keys()
+
+
+async def test_a_token_whose_server_moved_while_the_store_was_away_is_sealed_for_the_new_one(
+    store: Store, raw: Any, prefix: str, seal_keys: SealKeys
+) -> None:
+    memory = await published(store)
+    moved = replace(records(1)["u00000"], server=Server("https://10.0.0.9:6443"))
+    rest = Unpublished(put={"u00000": moved}, rotated={"u00001": None}, memory={})
+    await lose(raw, prefix)
+
+    known = joined(memory, rest, prefix=prefix, sealer=seal_keys)
+    await refill(await writer(store), known, instance="alpha", sealers=(seal_keys,), now=LATER)
+
+    found = await store.load("alpha")
+    assert found.records["u00000"] == moved
+    assert token_in(found, "u00000", sealer=seal_keys, prefix=prefix).reveal() == "token-0"
+    assert found.credentials.keys() == {"u00000"}

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from palette_sync.service.reload import Reloaded
 from palette_sync.service.requests import serve_requests
 from palette_sync.store import control
 from palette_sync.store.control import Answer, AnswerStatus, Verb, ask
@@ -28,11 +29,12 @@ class Shared:
 
 @dataclass
 class Daemon:
-    """Leads alpha. A resync returns `report_future`; a reload finds `problems`."""
+    """Leads alpha. A resync returns `report_future`; a reload finds `problems` and `notes`."""
 
     shared: Any
     report_future: asyncio.Future[Any] | None = None
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     asked: list[tuple[str, bool]] = field(default_factory=list)
 
     def leading(self) -> list[str]:
@@ -42,8 +44,9 @@ class Daemon:
         self.asked.append((instance, allow_prune))
         return self.report_future
 
-    async def reload(self) -> list[str]:
-        return self.problems
+    async def reload(self, *, allow_prune: bool) -> Reloaded:
+        self.asked.append(("reload", allow_prune))
+        return Reloaded(self.problems, self.notes)
 
 
 @asynccontextmanager
@@ -100,6 +103,18 @@ async def test_a_request_with_keys_that_a_reload_brought_while_the_daemon_listen
         daemon.shared = Shared(store, newer)
 
         assert await last_answer(store, newer, Verb.RELOAD) == Answer(AnswerStatus.DONE, "reloaded")
+
+
+async def test_a_reload_passes_on_what_may_be_dropped_and_answers_with_its_notes(
+    store: Store, seal_keys: SealKeys
+) -> None:
+    daemon = Daemon(Shared(store, seal_keys), notes=["a pattern matches nothing"])
+    async with serving(daemon):
+        for verb in (Verb.RELOAD, Verb.RELOAD_ALLOW_PRUNE):
+            answer = await last_answer(store, seal_keys, verb)
+            assert answer == Answer(AnswerStatus.DONE, "reloaded; a pattern matches nothing")
+
+    assert daemon.asked == [("reload", False), ("reload", True)]
 
 
 async def test_the_problems_of_a_reload_are_answered(store: Store, seal_keys: SealKeys) -> None:

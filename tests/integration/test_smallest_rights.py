@@ -12,13 +12,13 @@ import yaml
 
 from palette_sync.core.model import AccessState
 from palette_sync.core.reasons import Reason
-from palette_sync.simulator.world import ALL_RIGHTS
+from palette_sync.simulator.inventory import ALL_RIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from integration.stage import Stage
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
 ROLE, BINDING = "backstage-read-only", "backstage-read-only-binding"

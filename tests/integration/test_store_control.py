@@ -13,6 +13,8 @@ import redis.asyncio as aioredis
 from jsonschema import Draft202012Validator
 
 from integration.store_builders import until
+from palette_sync.core.mac_texts import request_text
+from palette_sync.store.bounds import Bounds
 from palette_sync.store.control import Answer, AnswerStatus, Request, RequestReader, Verb, answer, ask
 from palette_sync.store.redis import Store, StoreUnavailable
 from palette_sync.store.seal import SealKeys, Unsealed
@@ -100,7 +102,15 @@ async def test_a_request_that_was_answered_before_a_restart_is_not_received_agai
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("request", "allow-prune"), ("by", "somebody else"), ("at", "0"), ("id", "another"), ("mac", "")],
+    [
+        ("request", "allow-prune"),
+        ("by", "somebody else"),
+        ("at", "0"),
+        ("at", "9" * 5000),
+        ("id", "another"),
+        ("id", "0" * 16),
+        ("mac", ""),
+    ],
 )
 async def test_a_changed_request_is_ignored(store: Store, seal_keys: SealKeys, raw: Any, name: str, value: str) -> None:
     await begin(store, seal_keys)
@@ -188,23 +198,55 @@ async def test_an_unavailable_redis_is_an_error_for_both_sides(seal_keys: SealKe
             await anext(ask(store.link, store.keys, seal_keys, "alpha", Verb.RESYNC, by=""))
 
 
-async def test_a_request_that_was_only_accepted_before_a_restart_is_received_again(
+async def test_a_claimed_request_is_received_by_nobody_else_whether_it_was_answered_or_not(
     store: Store, seal_keys: SealKeys
 ) -> None:
+    await begin(store, seal_keys, Verb.ALLOW_PRUNE)
+    assert len(await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)) == 1
+
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
+
+
+async def test_of_two_processes_that_read_a_request_one_receives_it(store: Store, seal_keys: SealKeys) -> None:
     await begin(store, seal_keys)
-    (request,) = await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)
-    await answer(store.link, store.keys, seal_keys, request, Answer(AnswerStatus.ACCEPTED))
+    readers = [RequestReader(store.link, store.keys) for _ in range(2)]
 
-    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == [request]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(reader.wait(["alpha"], lambda: seal_keys)) for reader in readers]
+
+    assert sorted(len(task.result()) for task in tasks) == [0, 1]
 
 
-async def test_a_forged_answer_suppresses_no_request(store: Store, seal_keys: SealKeys) -> None:
-    await begin(store, seal_keys)
-    (request,) = await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)
-    stranger = SealKeys.from_lines(SealKeys.generate_line("foreign"))
-    await answer(store.link, store.keys, stranger, request, Answer(AnswerStatus.DONE))
+@pytest.mark.parametrize("age", [61_000, 185_000, -61_000])
+async def test_a_request_is_fresh_by_the_servers_time_whatever_its_entry_says(
+    store: Store, seal_keys: SealKeys, raw: Any, age: int
+) -> None:
+    """A daemon that starts later reads it for the first time, and its claim may have expired."""
+    at = await store.link.server_time() - age
+    request = Request("alpha", "0123456789abcdef", Verb.ALLOW_PRUNE, at, "a test")
+    text = request_text(
+        store.keys.prefix, "alpha", request_id=request.id, verb=request.verb.value, at=at, by=request.by
+    )
+    fields = {"id": request.id, "request": request.verb.value, "at": str(at), "by": request.by}
+    await raw.xadd(store.keys.control("alpha"), {**fields, "mac": seal_keys.mac(text)}, id=f"{at + age}-0")
 
-    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == [request]
+    assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
+
+
+async def test_a_stream_with_more_than_is_read_is_skipped_and_the_others_are_served(
+    valkey_url: str, prefix: str, seal_keys: SealKeys, raw: Any
+) -> None:
+    async with Store.open(valkey_url, prefix=prefix, sealer=seal_keys, bounds=Bounds(reply=100_000)) as store:
+        await raw.xadd(store.keys.control("bravo"), {"id": "x" * 200_000})
+        reader = RequestReader(store.link, store.keys)
+        await begin(store, seal_keys)
+
+        assert [one.instance for one in await requests_of(reader, seal_keys, "alpha", "bravo")] == ["alpha"]
+        assert "holds more than palette-sync reads" in reader.unreadable_streams["bravo"]
+
+        await begin(store, seal_keys)
+        assert len(await requests_of(reader, seal_keys, "alpha", "bravo")) == 1
+        assert reader.unreadable_streams == {}, "it continues behind what cannot be read"
 
 
 async def test_an_unreadable_stream_does_not_block_the_others(store: Store, seal_keys: SealKeys, raw: Any) -> None:

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from builders import NOW, record, records
 from integration.store_builders import Proxy, raw_client, until
 from palette_sync.store import lease as lease_module
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, Store, StoreUnavailable
+from palette_sync.store.seal import Unsealed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from palette_sync.store.seal import SealKeys
+    from palette_sync.store.seal import Sealer, SealKeys
 
 
 @pytest_asyncio.fixture
@@ -31,8 +33,8 @@ async def raw(valkey_url: str) -> AsyncIterator[Any]:
 LIFE = 600  # seconds: no machine stalls for so long that a lease lapses which should not
 
 
-async def take(store: Store, *, ttl: float = LIFE, holder: str = "host-a:17") -> Lease:
-    return await Lease.acquire(store.link, store.keys, "alpha", ttl=ttl, holder=holder)
+async def take(store: Store, *, ttl: float = LIFE, holder: str = "host-a:17", sealer: Sealer | None = None) -> Lease:
+    return await Lease.acquire(store.link, store.keys, "alpha", ttl=ttl, holder=holder, sealer=sealer)
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ async def test_each_epoch_is_larger_even_after_the_server_lost_everything(store:
 
 
 async def test_an_epoch_is_larger_than_any_that_was_published(store: Store, raw: Any) -> None:
-    future = 9_000_000_000_000
+    future = await store.link.server_time() + 3_600_000
     await raw.hset(store.keys.head("alpha"), "epoch", future)
     async with await take(store) as lease:
         assert lease.epoch == future + 1
@@ -148,6 +150,48 @@ async def test_an_epoch_is_larger_than_any_that_was_published(store: Store, raw:
     await raw.set(store.keys.epoch("alpha"), future + 50)
     async with await take(store) as lease:
         assert lease.epoch == future + 51
+
+
+@pytest.mark.parametrize("key", ["epoch", "head"])
+@pytest.mark.parametrize("forged", [999_999_999_999_999, 99_999_999_999_999_999_999, 9_000_000_000_000])
+async def test_an_epoch_far_ahead_of_the_time_does_not_count(store: Store, raw: Any, key: str, forged: int) -> None:
+    now = await store.link.server_time()
+    if key == "head":
+        await raw.hset(store.keys.head("alpha"), "epoch", forged)
+    else:
+        await raw.set(store.keys.epoch("alpha"), forged)
+
+    with capture_logs() as logs:
+        async with await take(store) as lease:
+            assert now <= lease.epoch < now + 60_000
+
+    said = ["epoch_ignored"] if forged < 10**15 else []
+    assert [line["event"] for line in logs] == said
+
+
+async def test_an_epoch_far_ahead_of_the_time_counts_if_an_authentic_head_carries_it(
+    store: Store, raw: Any, seal_keys: SealKeys
+) -> None:
+    future = 9_000_000_000_000
+    await raw.set(store.keys.epoch("alpha"), future)
+    publisher = await store.publisher("alpha", epoch=future, writer="a")
+    await publisher.publish(now=NOW, put=records(1))
+
+    for number in (1, 2):  # no epoch repeats, although nothing is published under the first
+        async with await take(store, sealer=seal_keys) as lease:
+            assert lease.epoch == future + number
+    await raw.hset(store.keys.head("alpha"), "writer", b"\xff")
+    async with await take(store, sealer=seal_keys) as lease:
+        assert lease.epoch < future, "the head cannot be read"
+
+
+async def test_without_seal_keys_no_head_is_authentic(store: Store, raw: Any) -> None:
+    await raw.set(store.keys.epoch("alpha"), 9_000_000_000_000)
+    publisher = await store.publisher("alpha", epoch=9_000_000_000_000, writer="a")
+    await publisher.publish(now=NOW, put=records(1))
+
+    async with await take(store, sealer=Unsealed()) as lease:
+        assert lease.epoch < 9_000_000_000_000
 
 
 @pytest.mark.usefixtures("_renewed_often")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from builders import CA, NOW, credential, record, records
+from builders import CA, NOW, credential, record, records, token_in
 from integration.store_builders import raw_client, writer
 from palette_sync.cli import check
 from palette_sync.core.model import (
@@ -30,6 +30,7 @@ from palette_sync.core.model import (
 )
 from palette_sync.store.redis import Fenced, Store, StoreError, VersionConflict
 from palette_sync.store.seal import SealError, SealKeys, Unsealed
+from palette_sync.store.signed_value import ValueSigner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,7 +93,7 @@ async def test_what_is_published_is_read_back(store: Store, seal_keys: SealKeys)
     assert state.scopes == {"p1": ScopeStatus("Shop", listed_at=NOW)}
     assert state.issuers == {"https://i": IssuerMetadata("https://i", key_ids=("k",))}
     assert state.status == {"pass": {"id": "x"}}
-    assert seal_keys.open("alpha", "u00000", state.credentials["u00000"].sealed) == Secret("canary-token")
+    assert token_in(state, "u00000", sealer=seal_keys, prefix=store.keys.prefix) == Secret("canary-token")
     assert await store.instances() == {"alpha"}
 
 
@@ -146,8 +147,13 @@ async def test_the_mac_can_be_computed_from_the_key_alone(valkey_url: str, prefi
         head = {name.decode(): value.decode() for name, value in (await raw.hgetall(store.keys.head("alpha"))).items()}
 
     derived = hmac.digest(hmac.digest(bytes(32), key, "sha256"), b"palette-sync/mac/1\x01", "sha256")
-    text = f"1|alpha|{head['epoch']}|1|{head['digest']}"
-    assert head["mac"] == hmac.new(derived, text.encode(), hashlib.sha256).hexdigest()
+    lines = (
+        "palette-sync/head/1", prefix, "alpha", head["epoch"], "1", "1", "0", "2026-03-01T12:00:00Z", head["digest"],
+        hashlib.sha256(b"").hexdigest(), hashlib.sha256(b"").hexdigest(),
+    )  # fmt: skip
+    assert head["mac"] == hmac.new(derived, "\n".join(lines).encode(), hashlib.sha256).hexdigest()
+    check = ("palette-sync/checked/1", prefix, "alpha", head["epoch"], "1", "2026-03-01T12:00:00Z")
+    assert head["checked_mac"] == hmac.new(derived, "\n".join(check).encode(), hashlib.sha256).hexdigest()
 
 
 async def test_each_version_records_its_changes_and_the_former_records(store: Store, raw: Any) -> None:
@@ -205,7 +211,8 @@ async def test_without_a_change_there_is_no_new_version(store: Store, raw: Any) 
     after = await store.load("alpha")
     assert again == 1
     assert before.head is not None
-    assert after.head == replace(before.head, checked_at=LATER)
+    assert after.head is not None
+    assert after.head == replace(before.head, checked_at=LATER, checked_mac=after.head.checked_mac)
     assert after.credentials == before.credentials
     assert after.memory == {"u00001": ClusterMemory(failures=2)}
     assert after.status == {"x": 1}
@@ -227,7 +234,7 @@ async def test_a_new_token_with_the_same_times_is_a_rotation(store: Store, seal_
 
     assert await publisher.publish(now=LATER, rotated={"u00000": credential("another")}) == 2
     state = await store.load("alpha")
-    assert seal_keys.open("alpha", "u00000", state.credentials["u00000"].sealed) == Secret("another")
+    assert token_in(state, "u00000", sealer=seal_keys, prefix=store.keys.prefix) == Secret("another")
 
 
 async def test_unversioned_documents_alone_write_no_head(store: Store) -> None:
@@ -504,30 +511,30 @@ async def test_an_evicted_record_makes_the_snapshot_untrusted(store: Store, raw:
     assert state.problems[0] == "the head counts 3 clusters, but 2 are there: evicted or tampered with"
 
 
-async def test_a_token_moved_to_another_cluster_does_not_open(store: Store, raw: Any, seal_keys: SealKeys) -> None:
+async def test_a_token_moved_to_another_cluster_makes_the_snapshot_untrusted(
+    store: Store, raw: Any, seal_keys: SealKeys
+) -> None:
     await published(store)
     stolen = await raw.hget(store.keys.credentials("alpha"), "u00000")
     await raw.hset(store.keys.credentials("alpha"), "u00001", stolen)
 
     state = await store.load("alpha")
+    assert state.problems == ("the digest of credentials does not match the credentials",)
     with pytest.raises(SealError, match="another cluster"):
-        seal_keys.open("alpha", "u00001", state.credentials["u00001"].sealed)
+        token_in(state, "u00001", sealer=seal_keys, prefix=store.keys.prefix)
 
 
-async def test_unreadable_memory_is_a_problem_and_leaves_the_snapshot_trusted(store: Store, raw: Any) -> None:
+async def test_unreadable_memory_is_a_problem_and_leaves_the_snapshot_trusted(
+    store: Store, raw: Any, seal_keys: SealKeys
+) -> None:
     await published(store)
-    await raw.hset(store.keys.work("alpha"), "u00000", "{")
-    await raw.hset(store.keys.credentials("alpha"), "u00001", "[]")
-    await raw.set(store.keys.status("alpha"), "7")
+    signer = ValueSigner(seal_keys, store.keys.prefix, "alpha")
+    await raw.hset(store.keys.work("alpha"), "u00000", signer.sign("work", "u00000", b"{"))
+    await raw.set(store.keys.status("alpha"), signer.sign("status", "", b"7"))
 
     state = await store.load("alpha")
     assert state.trusted
-    assert state.problems == (
-        "work of u00000: work: is not JSON",
-        "status: is not a JSON object",
-        "credential of u00001: credential: is not a JSON object",
-    )
-    assert state.credentials.keys() == {"u00000", "u00002"}
+    assert state.problems == ("work of u00000: work: is not JSON", "status: is not a JSON object")
 
 
 async def test_a_head_of_another_schema_is_not_interpreted_and_not_overwritten(store: Store, raw: Any) -> None:
@@ -540,9 +547,9 @@ async def test_a_head_of_another_schema_is_not_interpreted_and_not_overwritten(s
         await writer(store)
 
 
-async def test_fields_that_are_not_utf8_are_reported(store: Store, raw: Any) -> None:
+async def test_a_head_that_is_not_utf8_is_reported(store: Store, raw: Any) -> None:
     await published(store)
-    await raw.hset(store.keys.clusters("alpha"), b"\xff", "{}")
+    await raw.hset(store.keys.head("alpha"), "writer", b"\xff")
 
     with pytest.raises(StoreError, match="not UTF-8"):
         await store.load("alpha")
@@ -648,7 +655,7 @@ async def test_records_that_stay_unverified_after_tampering_lose_server_and_cred
     stripped = state.records["u00001"]
     assert (stripped.server, stripped.auth) == (None, None)
     assert (stripped.access.state, stripped.access.reason) == (AccessState.FAILED, "SnapshotRefused")
-    assert state.credentials.keys() == {"u00000"}
+    assert state.credentials == {}, "they may come from anybody"
 
 
 async def test_a_snapshot_under_a_removed_key_is_signed_again_without_any_change(
@@ -692,8 +699,9 @@ async def test_check_warns_of_a_provider_name_that_several_instances_use_for_dif
         auth = OidcAuth("oidc", issuer, "web")
         await publisher.publish(now=NOW, put=records(2, instance=instance, auth=auth), complete=True)
 
-    assert await check._published_findings(store, ["alpha"]) == []
-    (finding,) = await check._published_findings(store, ["alpha", "bravo", "unknown"])
+    states = {name: await store.load(name) for name in ("alpha", "bravo")}
+    assert check._login_findings({"alpha": states["alpha"]}) == []
+    (finding,) = check._login_findings(states)
 
     assert finding.level == check.WARNING
     assert "https://one.test with client id web; https://two.test with client id web" in finding.what

@@ -117,7 +117,9 @@ def test_unknown_keys_are_ignored_at_every_depth() -> None:
     ("path", "value", "why"),
     [
         ("uid", None, "is missing"),
-        ("uid", "", "is empty"),
+        ("uid", "", "is not 1 to 64 letters, digits and _ -"),
+        ("uid", "a\tb", "is not 1 to 64 letters, digits and _ -"),
+        ("server.url", "https://a\nb", "holds a line feed"),
         ("name", 7, "is not a string"),
         ("scope", CANARY, "is not one of project, tenant"),
         ("project", [CANARY], "is not an object"),
@@ -155,6 +157,12 @@ def test_an_invalid_record_is_refused_with_the_path_and_without_the_value(path: 
         (codec.decode_credential, b'{"issued_at":"2026-01-31T09:30:00Z"}', "credential: renew_at: is missing"),
         (memory_codec.decode_memory, b'{"failures":true,"retired":[]}', "work: failures: is not a whole number"),
         (memory_codec.decode_memory, b'{"failures":-1,"retired":[]}', "work: failures: is negative"),
+        (memory_codec.decode_memory, b'{"failures":0,"retired":[],"validity_s":-1}', "work: validity_s: is negative"),
+        (
+            memory_codec.decode_memory,
+            b'{"failures":0,"retired":[],"validity_s":4294967297}',
+            "work: validity_s: is too large",
+        ),
         (memory_codec.decode_memory, b'{"failures":0,"retired":[1]}', "work: retired[0]: is not an object"),
         (memory_codec.decode_memory, b'{"failures":0,"retired":[{"name":"s"}]}', "work: retired[0].uid: is missing"),
         (memory_codec.decode_scope, b'{"name":1}', "scope: name: is not a string"),
@@ -168,19 +176,28 @@ def test_an_invalid_document_is_refused(decode: Callable[[bytes], object], raw: 
     assert str(caught.value) == text
 
 
-HEAD = Head(1, 7, 3, "d", "m", 2, complete=True, changed_at=TIME, checked_at=TIME, writer="host:1")
+HEAD = builders.head(version=3, clusters=2)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [
-        ("epoch", "-1", "is not a whole number"),
-        ("version", "03", "is not a whole number"),
-        ("version", "٣", "is not a whole number"),
-        ("clusters", "", "is not a whole number"),
+        ("epoch", "-1", "is not a whole number of at most 15 digits"),
+        ("version", "03", "is not a whole number of at most 15 digits"),
+        ("version", "٣", "is not a whole number of at most 15 digits"),
+        ("clusters", "", "is not a whole number of at most 15 digits"),
         ("complete", "2", "is neither 0 nor 1"),
-        ("checked_at", "soon", "is not a time like 2026-01-31T09:30:00Z"),
+        ("epoch", "1000000000000000", "is not a whole number of at most 15 digits"),
+        ("changed_at", "soon", "is not a time like 2026-01-31T09:30:00Z"),
         ("digest", "", "is empty"),
+        ("credentials_digest", "a\nb", "holds a line feed"),
+        ("unconfirmed", "[", "is not a list of uids"),
+        ("unconfirmed", "{}", "is not a list of uids"),
+        ("unconfirmed", "[1]", "is not a list of uids"),
+        ("unconfirmed", '["a b"]', "is not a list of uids"),
+        ("unconfirmed", '["b","a"]', "is not a sorted list of distinct uids"),
+        ("unconfirmed", '["a","a"]', "is not a sorted list of distinct uids"),
+        ("unconfirmed", "[]", "is not a sorted list of distinct uids"),
     ],
 )
 def test_an_invalid_head_is_refused(key: str, value: str, why: str) -> None:

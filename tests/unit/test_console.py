@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from palette_sync.cli import status
-from palette_sync.cli.console import err, out, print_problems, short_duration, table_of
+from palette_sync.cli.console import err, out, print_json, print_problems, short_duration, table_of
 from palette_sync.cli.demo import called
 from palette_sync.cli.styles import ACCESS_STATES, EFFECTS, RUNNER_STATES
 from palette_sync.core.model import AccessState
@@ -40,33 +41,85 @@ def test_square_brackets_are_not_read_as_markup(capsys: pytest.CaptureFixture[st
     assert "[/il]" in shown.err
 
 
-def document(**instance: Any) -> dict[str, Any]:
-    """The document of `/status.json` with one instance."""
+def document(**changes: Any) -> dict[str, Any]:
+    """A status document with one instance and the given problems."""
     return {
         "version": "1",
         "pid": 1,
-        "state": "ready",
+        "state": "running",
         "started_at": "",
-        "config": {"loaded_at": "", "rejected": ["[/x]"]},
-        "orphaned": ["[/y]"],
-        "instances": {"alpha": {"state": "leading", "access": {}, **instance}},
-    }
+        "config": {"loaded_at": "", "rejected": []},
+        "orphaned": [],
+        "problems": [],
+        "instances": {"alpha": {"state": "leading", "access": {"ready": 3}}},
+    } | changes
+
+
+def problem(**changes: Any) -> dict[str, Any]:
+    return {
+        "severity": "problem",
+        "reason": "ListingFailed",
+        "instance": "alpha",
+        "text": "the last pass failed: HTTP 403",
+        "by_itself": "It lists again.",
+    } | changes
+
+
+def shown_status(capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
+    status.print_status(document(**changes), console=out())
+    return capsys.readouterr().out
 
 
 def test_a_message_from_palette_does_not_break_the_status(capsys: pytest.CaptureFixture[str]) -> None:
-    status._print_status(document(error="HTTP 403: see [/il]\x1b]0;pwn\x07\nnext"))
+    shown = shown_status(capsys, problems=[problem(text="HTTP 403: see [/il]\x1b]0;pwn\x07\nnext")])
 
-    shown = capsys.readouterr().out
     assert "see [/il]" in shown
     assert "\x1b]0" not in shown
-    assert "[/x]" in shown
-    assert "[/y]" in shown
 
 
-def test_status_names_the_projects_that_cannot_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    status._print_status(document(scopes_failing={"payments": "HTTP 403", "tenant": "HTTP 500"}))
+@pytest.mark.parametrize(
+    ("problems", "line"),
+    [
+        pytest.param([], "palette-sync 1: all is well", id="nothing"),
+        pytest.param([problem()], "palette-sync 1: 1 problem", id="one"),
+        pytest.param(
+            [problem(), problem(), problem(severity="notice")], "palette-sync 1: 2 problems, 1 notice", id="three"
+        ),
+        pytest.param([problem(severity="notice")], "palette-sync 1: all is well, 1 notice", id="a notice is not wrong"),
+    ],
+)
+def test_the_first_line_of_the_status_counts_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], problems: list[dict[str, Any]], line: str
+) -> None:
+    assert shown_status(capsys, problems=problems).splitlines()[0] == line
 
-    assert "payments: HTTP 403; tenant: HTTP 500" in capsys.readouterr().out
+
+def test_a_problem_says_since_when_what_happens_next_and_what_to_run(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = shown_status(
+        capsys,
+        problems=[
+            problem(
+                since="2026-03-01T12:00:00Z",
+                next_at="2126-03-01T12:00:00Z",
+                remedy="Look at Palette.",
+                command="palette-sync check",
+            )
+        ],
+    )
+
+    assert "alpha: ListingFailed since 2026-03-01 12:00:00 UTC (" in shown
+    assert "by itself: It lists again. Next at 12:00:00 UTC (in " in shown
+    assert "what to do: Look at Palette." in shown
+    assert "run: palette-sync check\n" in shown
+
+
+def test_a_command_to_run_is_not_broken_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    command = "palette-sync clusters --instance alpha --reason KubeconfigForbidden"
+
+    assert f"run: {command}\n" in shown_status(capsys, problems=[problem(command=command)])
 
 
 HEADINGS = ("name", "project", "version", "reason")
@@ -153,3 +206,12 @@ def test_every_effect_and_state_has_a_style() -> None:
     assert EFFECTS.keys() == set(Effect)
     assert ACCESS_STATES.keys() == set(AccessState)
     assert RUNNER_STATES.keys() == {state.value for state in RunnerState}
+
+
+def test_json_for_programs_is_plain_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": "\x1b[2J\u202eevil\u2028 ü\x7f\x9b"})
+
+    shown = capsys.readouterr().out
+    assert shown.isascii()
+    assert all(one.isprintable() or one == "\n" for one in shown)
+    assert json.loads(shown) == {"name": "\x1b[2J\u202eevil\u2028 ü\x7f\x9b"}

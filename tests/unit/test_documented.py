@@ -12,8 +12,11 @@ from types import ModuleType
 
 import pytest
 import yaml
+from typer.main import get_command
 
 import palette_sync
+from palette_sync.cli.exits import Exit
+from palette_sync.cli.main import app
 from palette_sync.core.reasons import Reason, Shown
 from palette_sync.telemetry.metrics import Metrics
 
@@ -57,7 +60,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
     metrics = Metrics()
     described = {
         one._name + ("_total" if one._type == "counter" else ""): set(one._labelnames) - {"palette_instance"}
-        for one in (*metrics._gauges, *metrics._counters, metrics._duration, metrics._log_lines_dropped)
+        for one in (*metrics._gauges, *metrics._counters, metrics._duration, *metrics.of_process)
     }
     found = re.findall(r"`(palette_sync_[a-z_]+)(?:\{([a-z,]+)\})?`", PAGE)
     assert described == {name: set(filter(None, labels.split(","))) for name, labels in found}
@@ -72,7 +75,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/reasons.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/reasons.md", "docs/runbook.md"])
 def test_generated_parts_are_up_to_date(page: str) -> None:
     text = (ROOT / page).read_text()
 
@@ -186,3 +189,27 @@ def test_every_reason_is_given_somewhere() -> None:
 
     unused = {reason for reason in Reason if f"Reason.{reason.name}" not in sources} - by_value
     assert unused == set()
+
+
+COMMANDS = set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_every_command_is_in_the_readme() -> None:
+    section = (ROOT / "README.md").read_text().partition("### Commands")[2].partition("\n### ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)} == COMMANDS
+
+
+def test_the_exit_codes_of_every_command_are_documented() -> None:
+    section = PAGE.partition("### Exit codes")[2].partition("\n#")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)(?: --live)?`", row)} == COMMANDS
+    for code in Exit:
+        assert code in {Exit.OK, Exit.FAILED} or f"**{code.value}**" in section
+
+
+@pytest.mark.parametrize("reason", [one for one in Reason if one.shown & (Shown.RECORD | Shown.STATUS)])
+def test_every_reason_that_people_see_has_a_section_in_the_runbook(reason: Reason) -> None:
+    assert f"\n### {reason}\n" in (ROOT / "docs" / "runbook.md").read_text()

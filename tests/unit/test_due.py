@@ -23,8 +23,9 @@ from builders import (
     record,
     sealed_credential,
 )
-from palette_sync.core.due import Candidate, Due, due, has_access, waits
+from palette_sync.core.due import Candidate, Due, asks_again, due, has_access, waits, wakes_at
 from palette_sync.core.model import AccessState, AuthMode, ClusterMemory, RetiredSecret, ServiceAccountAuth
+from palette_sync.core.policy import TokenPolicy
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF
 
@@ -198,6 +199,14 @@ def test_first_access_waits_until_palette_reports_running(state: str) -> None:
     assert found(new, resync=True) is None
 
 
+def test_first_access_to_an_imported_cluster_waits_until_its_row_changes() -> None:
+    new = candidate(cluster=cluster(imported=True), record=None, credential=None, memory=ClusterMemory())
+
+    assert found(new, resync=True) is None
+    assert found(replace(new, cluster=cluster())) is not None
+    assert found(candidate(cluster=cluster(imported=True), credential=RENEWABLE)) is not None, "what works is kept"
+
+
 @pytest.mark.parametrize("state", ["Provisioning", "Error", "Unknown", ""])
 def test_an_existing_credential_is_renewed_in_every_state(state: str) -> None:
     shown = record(palette=replace(record().palette, state=state, health=""))
@@ -260,6 +269,26 @@ def test_a_failed_cluster_waits_for_its_backoff_unless_something_changed(
     changes: dict[str, Any], expected: str | None
 ) -> None:
     assert reason(memory=FAILING, **changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("why", "changes", "expected"),
+    [
+        pytest.param(Reason.NEEDS_AWS_CREDENTIALS, {}, None, id="a settled failure waits for hours"),
+        pytest.param(Reason.NEEDS_AWS_CREDENTIALS, {"desired": "x"}, "NoAccess", id="a configuration ends the wait"),
+        pytest.param(
+            Reason.NEEDS_AWS_CREDENTIALS, {"cluster": cluster(health="")}, "NoAccess", id="a change in Palette ends it"
+        ),
+        pytest.param(Reason.UNREACHABLE, {}, "NoAccess", id="for another failure such a wait is a clock that jumped"),
+    ],
+)
+def test_a_settled_failure_waits_longer_than_any_other(
+    why: Reason, changes: dict[str, Any], expected: str | None
+) -> None:
+    memory = replace(FAILING, retry_at=NOW + 6 * HOUR)
+    failed = replace(NO_ACCESS, access=access(AccessState.FAILED, why))
+
+    assert reason(record=failed, credential=None, memory=memory, **changes) == expected
 
 
 @pytest.mark.parametrize(
@@ -360,3 +389,71 @@ def test_a_new_token_is_issued_only_where_no_token_works_or_its_renewal_is_due(o
 
     if wanted is not None and wanted.issue:
         assert wanted.reason in {"New", "NoAccess", "ModeChanged", "TokenLapsed", "TokenDue"}
+
+
+# -- asked again, and shorter lives ----------------------------------------------------------------------------------
+
+TOKENS = TokenPolicy(validity=HOUR, rotate_every=24 * HOUR, overlap=MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("requested", "expires_in", "expected"),
+    [
+        pytest.param(24 * HOUR, 23 * HOUR, Reason.TOKEN_DUE, id="it lives longer than is configured by now"),
+        pytest.param(24 * HOUR, HOUR, None, id="it ends in time"),
+        pytest.param(HOUR, 23 * HOUR, None, id="the API server granted more than was asked for"),
+        pytest.param(None, 23 * HOUR, None, id="nobody knows what was asked for"),
+        pytest.param(24 * HOUR, None, None, id="a Secret's token has no end"),
+    ],
+)
+def test_a_shortened_validity_renews_what_lives_longer(
+    requested: timedelta | None, expires_in: timedelta | None, expected: Reason | None
+) -> None:
+    expires_at = None if expires_in is None else NOW + expires_in
+    token = sealed_credential(expires_at=expires_at, issued_at=NOW - MINUTE, renew_at=NOW + 8 * HOUR)
+
+    assert reason(credential=token, memory=replace(VERIFIED, validity=requested), token=TOKENS) == expected
+
+
+@pytest.mark.parametrize(("age", "expected"), [(24 * HOUR, Reason.TOKEN_DUE), (23 * HOUR, None)])
+def test_a_shortened_rotate_every_renews_what_is_older(age: timedelta, expected: Reason | None) -> None:
+    token = sealed_credential(expires_at=None, issued_at=NOW - age, renew_at=NOW + 8 * HOUR)
+
+    assert reason(credential=token, token=TOKENS) == expected
+
+
+def test_a_token_beside_oidc_is_not_renewed_for_its_life() -> None:
+    assert (
+        reason(record=OIDC_RECORD, mode=AuthMode.OIDC, token=TOKENS, memory=replace(VERIFIED, validity=99 * HOUR))
+        is None
+    )
+
+
+@pytest.mark.parametrize(("in_seconds", "expected"), [(0, Reason.VERIFY_DUE), (1, None)])
+def test_a_token_is_verified_again_once_the_cache_of_the_api_server_has_passed(
+    in_seconds: int, expected: Reason | None
+) -> None:
+    again = NOW + timedelta(seconds=in_seconds)
+    memory = replace(VERIFIED, recheck_at=again)
+
+    assert reason(memory=memory) == expected
+    assert wakes_at(candidate(memory=memory), now=NOW - HOUR, verify_interval=1000 * HOUR) == again
+
+
+@pytest.mark.parametrize(
+    ("prompted", "seen", "expected"),
+    [
+        (Reason.RESYNC, False, True),
+        (Reason.STATE_CHANGED, False, True),
+        (Reason.CONFIG_CHANGED, False, True),
+        (Reason.RETRY_DUE, False, True),
+        (Reason.RESYNC, True, False),
+        (Reason.VERIFY_DUE, False, False),
+    ],
+)
+def test_what_happened_just_now_is_asked_about_again_where_the_secret_was_not_seen(
+    prompted: Reason,
+    seen: bool,  # noqa: FBT001
+    expected: bool,  # noqa: FBT001
+) -> None:
+    assert asks_again(Due(prompted, ""), secrets_seen=seen) is expected

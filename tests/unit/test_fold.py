@@ -26,12 +26,14 @@ from builders import (
 )
 from palette_sync.core.fold import (
     LEGACY_MESSAGE,
+    TOKEN_CACHE,
     AccessFailed,
     AccessGained,
     Presentation,
     cluster_of,
     fold_memory,
     fold_record,
+    without_legacy,
     without_token,
 )
 from palette_sync.core.model import (
@@ -43,7 +45,9 @@ from palette_sync.core.model import (
     RetiredSecret,
     Server,
 )
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import FIRST_BACKOFF, LONGEST_BACKOFF, backoff
+from palette_sync.core.ways import Way
 
 if TYPE_CHECKING:
     from palette_sync.core.fold import Verdict
@@ -144,6 +148,16 @@ PAUSED = cluster(paused=True, virtual=True)
             {"one": PROVISIONING},
             (PENDING, "NotRunning", "Palette reports Provisioning; access is given once it reports Running"),
             id="new and not running",
+        ),
+        pytest.param(
+            None,
+            NO_ACCESS,
+            {"one": cluster(imported=True)},
+            (PENDING, "Imported", "it was imported into Palette, which offers no kubeconfig of imported clusters"),
+            id="imported",
+        ),
+        pytest.param(
+            None, record(), {"one": cluster(imported=True)}, (READY, "Verified", ""), id="imported, and with access"
         ),
         pytest.param(
             None,
@@ -366,6 +380,21 @@ def test_a_failure_keeps_the_memory_and_starts_the_backoff() -> None:
     assert after == replace(before, failures=1, retry_at=NOW + backoff(1, KEY), desired="tried", tried_at=NOW)
 
 
+def test_a_failure_that_only_a_change_can_end_starts_a_long_wait() -> None:
+    failed = AccessFailed(Reason.NEEDS_AWS_CREDENTIALS, "asks to run a program")
+
+    after = fold_memory(ClusterMemory(), failed, key=KEY, desired="tried", now=NOW)
+
+    assert after.retry_at == NOW + backoff(1, KEY, Reason.NEEDS_AWS_CREDENTIALS) > NOW + 4 * HOUR
+
+
+def test_the_way_that_worked_is_remembered_through_failures_and_until_another_one_works() -> None:
+    by_proxy = fold_memory(ClusterMemory(), replace(GAINED, way=Way.PROXY), key=KEY, desired="d", now=NOW)
+
+    assert fold_memory(by_proxy, UNREACHABLE, key=KEY, desired="d", now=NOW).way is Way.PROXY
+    assert fold_memory(by_proxy, GAINED, key=KEY, desired="d", now=NOW).way is None
+
+
 @given(st.integers(0, 10_000))
 def test_every_failure_waits_longer_but_never_longer_than_the_longest_backoff(failures: int) -> None:
     before = ClusterMemory(failures=failures)
@@ -401,3 +430,60 @@ def test_a_record_holds_enough_to_work_on_its_cluster(one: ClusterRecord) -> Non
         one.project,
         one.access,
     )
+
+
+def test_a_login_that_is_not_allowed_is_withdrawn_and_no_later_failure_brings_it_back() -> None:
+    refused = AccessFailed("IssuerNotAllowed", "no", pending=True, withdrawn=True)
+    before = record(auth=OIDC, access=access(READY, "Verified", ""))
+
+    withdrawn = folded(previous=before, verdict=refused)
+    later = folded(previous=withdrawn, verdict=UNREACHABLE)
+
+    assert (withdrawn.server, withdrawn.auth, withdrawn.access.state) == (None, None, AccessState.PENDING)
+    assert withdrawn.access.reason == "IssuerNotAllowed"
+    assert (later.server, later.auth, later.access.state) == (None, None, AccessState.FAILED)
+
+
+def test_what_readers_cannot_use_is_withheld_although_its_token_lives() -> None:
+    verdict = AccessFailed(Reason.CHAIN_INCOMPLETE, "no root", withheld=True)
+
+    assert folded(verdict, record(), alive=True).access.state is AccessState.FAILED
+    assert folded(replace(verdict, withheld=False), record(), alive=True).access.state is AccessState.DEGRADED
+
+
+def test_a_replacement_that_failed_stays_withheld_without_its_token() -> None:
+    assert without_token(AccessFailed(Reason.CHAIN_INCOMPLETE, "no root", withheld=True)).withheld
+
+
+@pytest.mark.parametrize(("recheck", "expected"), [(True, NOW + TOKEN_CACHE), (False, None)])
+def test_the_memory_holds_when_to_ask_again_and_what_was_asked_for(recheck: bool, expected: Any) -> None:  # noqa: FBT001
+    verdict = replace(GAINED, recheck=recheck, validity=HOUR)
+
+    memory = fold_memory(ClusterMemory(recheck_at=NOW), verdict, key=KEY, desired="as-configured", now=NOW)
+
+    assert (memory.recheck_at, memory.validity) == (expected, HOUR)
+
+
+def test_a_deleted_legacy_token_shows_nowhere_any_more() -> None:
+    memory = ClusterMemory(generation="token-2", legacy=True)
+    legacy = record(access=access(reason=Reason.LEGACY_TOKEN, message=LEGACY_MESSAGE))
+
+    changed, remembered = without_legacy(legacy, memory, NOW)
+
+    assert (changed.access.state, changed.access.reason, changed.access.message) == (
+        AccessState.READY,
+        Reason.VERIFIED,
+        "",
+    )
+    assert remembered == ClusterMemory(generation="token-2")
+
+
+def test_a_failure_stays_when_a_legacy_token_is_deleted() -> None:
+    failed = record(access=access(AccessState.DEGRADED, Reason.UNREACHABLE, "no answer"))
+
+    assert without_legacy(failed, ClusterMemory(legacy=True), NOW) == (failed, ClusterMemory())
+
+
+def test_an_imported_cluster_is_known_as_such_by_its_record_alone() -> None:
+    assert cluster_of(record(server=None, auth=None, access=access(PENDING, Reason.IMPORTED))).imported
+    assert not cluster_of(record()).imported

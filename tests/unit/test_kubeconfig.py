@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
+from palette_sync.core.cloud import Cloud, CloudCluster
 from palette_sync.core.model import Secret, Server
+from palette_sync.core.reasons import Reason
 from palette_sync.kube.kubeconfig import (
     LARGEST,
     AdminAccess,
     BearerToken,
     CertificateAndToken,
     ClientCertificate,
+    CloudTokenNeeded,
     KubeconfigError,
     parse,
     parse_server_only,
@@ -152,7 +155,7 @@ def _blocks(ca_data: str | None) -> list[str]:
         pytest.param({**CLUSTER, "server": f"https://u:{CANARY}@10.0.0.1"}, "NotHttps", id="a password in the address"),
         pytest.param({**CLUSTER, "server": f"{URL}/?x={CANARY}"}, "NotHttps", id="a query"),
         pytest.param({"certificate-authority-data": b64(CA)}, "NotHttps", id="no server"),
-        pytest.param({**CLUSTER, "server": [URL]}, "NotHttps", id="a list of servers"),
+        pytest.param({**CLUSTER, "server": [URL]}, "KubeconfigMalformed", id="a list of servers"),
         pytest.param({"server": URL, "certificate-authority": f"/{CANARY}"}, "FilePathRefused", id="a CA file"),
         pytest.param({**CLUSTER, "proxy-url": f"http://{CANARY}"}, "ProxyRefused", id="a proxy"),
         pytest.param({"server": URL, "insecure-skip-tls-verify": True}, "InsecureTLS", id="no verification"),
@@ -161,6 +164,14 @@ def _blocks(ca_data: str | None) -> list[str]:
         pytest.param({"server": URL, "certificate-authority-data": b64(CANARY)}, "BadCA", id="a CA that is no PEM"),
         pytest.param({"server": URL, "certificate-authority-data": b64(KEY)}, "BadCA", id="a key in place of a CA"),
         pytest.param([URL], "KubeconfigMalformed", id="a cluster that is a list"),
+        pytest.param({"server": f"{URL}/{'a' * 2048}"}, "NotHttps", id="an address without end"),
+        pytest.param({"server": URL, "certificate-authority-data": "null"}, "BadCA", id="a CA that is the word null"),
+        pytest.param({**CLUSTER, "tls-server-name": "a b"}, "KubeconfigMalformed", id="a name of two words"),
+        pytest.param({**CLUSTER, "tls-server-name": "a" * 254}, "KubeconfigMalformed", id="a name without end"),
+        pytest.param({**CLUSTER, "insecure-skip-tls-verify": "maybe"}, "KubeconfigMalformed", id="insecure: maybe"),
+        pytest.param(
+            {"server": URL, "certificate-authority-data": b64(CA * 400)}, "BadCA", id="a CA larger than is published"
+        ),
     ],
 )
 def test_a_server_is_refused_by_name(cluster: Any, reason: str) -> None:
@@ -192,6 +203,46 @@ def test_a_server_is_refused_by_name(cluster: Any, reason: str) -> None:
 def test_a_user_is_refused_by_name(user: Any, reason: str) -> None:
     assert refused(kubeconfig(user=user)).reason == reason
     assert parse_server_only(kubeconfig(user=user)).url == URL  # which looks at no user
+
+
+@pytest.mark.parametrize(
+    ("section", "reason", "cluster"),
+    [
+        pytest.param(
+            {"command": "aws-iam-authenticator", "args": ["token", "-i", "shop"]},
+            Reason.NEEDS_AWS_CREDENTIALS,
+            CloudCluster(Cloud.AWS, "shop"),
+            id="AWS",
+        ),
+        pytest.param(
+            {"command": "gke-gcloud-auth-plugin", "args": None},
+            Reason.NEEDS_GOOGLE_CREDENTIALS,
+            CloudCluster(Cloud.GOOGLE),
+            id="Google",
+        ),
+        pytest.param(
+            {"command": "kubelogin", "args": ["get-token", {"server-id": CANARY}, "--server-id", CANARY]},
+            Reason.NEEDS_AZURE_CREDENTIALS,
+            CloudCluster(Cloud.AZURE),
+            id="Azure",
+        ),
+    ],
+)
+def test_a_known_authenticator_is_refused_with_the_cloud_that_it_asks(
+    section: dict[str, Any], reason: Reason, cluster: CloudCluster
+) -> None:
+    with pytest.raises(CloudTokenNeeded) as caught:
+        parse(kubeconfig(user={"exec": section, **TOKEN_USER}))
+
+    assert (caught.value.reason, caught.value.cluster, caught.value.server.url) == (reason, cluster, URL)
+    assert CANARY not in str(caught.value)
+
+
+def test_a_file_with_a_token_says_which_cluster_of_a_cloud_it_is_for() -> None:
+    eks = {**CLUSTER, "server": "https://0A.gr7.eu-central-1.eks.amazonaws.com"}
+
+    assert parse(kubeconfig(cluster=eks)).cloud == CloudCluster(Cloud.AWS, "kubernetes")
+    assert parse(kubeconfig()).cloud is None
 
 
 def test_empty_exec_and_auth_provider_are_none() -> None:
@@ -346,3 +397,60 @@ def test_an_address_with_control_characters_is_refused(key: str, evil: str) -> N
     error = refused(kubeconfig({**CLUSTER, key: f"{URL}/{evil}" if key == "server" else evil}))
 
     assert evil not in str(error)
+
+
+WRONG_TYPES = [["x"], {"x": "y"}, [], {}]
+
+
+@pytest.mark.parametrize("value", WRONG_TYPES, ids=repr)
+@pytest.mark.parametrize(
+    "key",
+    [
+        "server",
+        "certificate-authority",
+        "certificate-authority-data",
+        "insecure-skip-tls-verify",
+        "proxy-url",
+        "tls-server-name",
+    ],
+)
+def test_a_wrongly_typed_field_of_a_cluster_does_not_pass_for_absent(key: str, value: object) -> None:
+    """A CA that is a list must not mean the system's trust."""
+    file = kubeconfig(cluster={"server": URL, key: value})
+
+    assert refused(file).reason == "KubeconfigMalformed"
+    assert refused(file, ca_pem=CA).reason == "KubeconfigMalformed"
+
+
+@pytest.mark.parametrize("value", WRONG_TYPES, ids=repr)
+@pytest.mark.parametrize(
+    "key", ["client-certificate", "client-key", "tokenFile", "token", "client-certificate-data", "client-key-data"]
+)
+def test_a_wrongly_typed_field_of_a_user_does_not_pass_for_absent(key: str, value: object) -> None:
+    assert refused(kubeconfig(user={**TOKEN_USER, key: value})).reason == "KubeconfigMalformed"
+
+
+@pytest.mark.parametrize("key", ["clusters", "users", "contexts"])
+@pytest.mark.parametrize("value", [{"name": "x"}, "x", ["x"], [None]], ids=repr)
+def test_a_listing_that_is_no_list_of_mappings_is_refused(key: str, value: object) -> None:
+    assert refused(kubeconfig(**{key: value})).reason == "KubeconfigMalformed"
+
+
+@pytest.mark.parametrize("key", ["current-context"])
+@pytest.mark.parametrize("value", [["here"], {"here": 1}], ids=repr)
+def test_a_current_context_that_is_no_text_is_refused(key: str, value: object) -> None:
+    assert refused(kubeconfig(**{key: value})).reason == "KubeconfigMalformed"
+
+
+@pytest.mark.parametrize("null", ["", "~", "null", "Null", "NULL"])
+def test_a_null_is_absent_and_in_quotes_it_is_a_text(null: str) -> None:
+    plain_text = f"{CLUSTER_LINES}    certificate-authority-data: {null}\n{USER_LINES}"
+    quoted = f"{CLUSTER_LINES}    certificate-authority-data: '{null or '-'}'\n{USER_LINES}"
+
+    assert plain(plain_text).server == Server(URL)
+    with pytest.raises(KubeconfigError, check=lambda error: error.reason == "BadCA"):
+        plain(quoted)
+
+
+def test_a_token_without_end_is_refused() -> None:
+    assert refused(kubeconfig(user={"token": CANARY * 2000})).reason == "BadCredential"

@@ -10,6 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from builders import HOUR, MINUTE, NOW
+from palette_sync import __version__
+from palette_sync.core.model import AccessState
 from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Change, Effect, PassReport
 from palette_sync.telemetry.metrics import Metrics
@@ -19,7 +21,13 @@ if TYPE_CHECKING:
 
 LATER = NOW + HOUR
 # Dashboards and alerts use these names: a change breaks them.
-OF_THE_PROCESS = "palette_sync_log_lines_dropped"
+OF_THE_PROCESS = {
+    "palette_sync_log_lines_dropped": "counter",
+    "palette_sync_config_last_reload_successful": "gauge",
+    "palette_sync_config_loaded_timestamp_seconds": "gauge",
+    "palette_sync_orphaned_instances": "gauge",
+    "palette_sync_build_info": "gauge",
+}
 DOCUMENTED = {
     "palette_sync_leading": "gauge",
     "palette_sync_pass_attempt_timestamp_seconds": "gauge",
@@ -43,8 +51,10 @@ DOCUMENTED = {
     "palette_sync_scopes_failing": "gauge",
     "palette_sync_api_key_expiry_timestamp_seconds": "gauge",
     "palette_sync_unexpected_errors": "counter",
-    OF_THE_PROCESS: "counter",
+    "palette_sync_store_errors": "counter",
+    **OF_THE_PROCESS,
 }
+OF_PYTHON = "process_"  # what the client library reports of every process
 
 
 class Time:
@@ -85,7 +95,8 @@ def change(uid: str, reason: str, *effects: Effect) -> Change:
 def families(metrics: Metrics) -> dict[str, Metric]:
     body, content_type = metrics.render()
     assert content_type.startswith("text/plain; version=0.0.4")
-    return {one.name: one for one in text_string_to_metric_families(body.decode())}
+    found = text_string_to_metric_families(body.decode())
+    return {one.name: one for one in found if not one.name.startswith(OF_PYTHON)}
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -107,7 +118,10 @@ def everything(metrics: Metrics) -> None:
     )
     metrics.observe_failure("prod", Reason.STORE_UNAVAILABLE)
     metrics.first_lapse("prod", LATER, renewals_failing=1)
-    metrics.clusters_by_reason("prod", {("ready", "Verified"): 2, ("failed", "Unreachable"): 1})
+    metrics.clusters("prod", {"ready": 2, "failed": 1}, {("ready", "Verified"): 2, ("failed", "Unreachable"): 1})
+    metrics.scopes_failing("prod", 0)
+    metrics.store_failed("prod")
+    metrics.configuration(rejected=False, loaded_at=NOW, orphaned=0)
     metrics.api_key("prod", LATER)
     recorder = metrics.recorder("prod")
     recorder.request("/v1/users/info", "ok")
@@ -130,8 +144,11 @@ def test_every_name_is_of_the_projects_form_and_no_label_names_a_cluster(metrics
     for family in families(metrics).values():
         assert re.fullmatch(r"palette_sync(_[a-z]+)+", family.name)
         for sample in family.samples:
+            if family.name in OF_THE_PROCESS:
+                assert sample.labels.keys() <= {"version", "python"}
+                continue
             assert sample.labels.keys() <= {"palette_instance", "outcome", "reason", "state", "effect", "api", "le"}
-            assert sample.labels.get("palette_instance") == (None if family.name == OF_THE_PROCESS else "prod")
+            assert sample.labels["palette_instance"] == "prod"
     body = metrics.render()[0].decode()
     assert "canary" not in body
     assert '"c1"' not in body
@@ -139,8 +156,33 @@ def test_every_name_is_of_the_projects_form_and_no_label_names_a_cluster(metrics
 
 
 def test_a_process_that_has_not_passed_yet_claims_nothing(metrics: Metrics) -> None:
-    found = [sample for family in families(metrics).values() for sample in family.samples]
-    assert [(sample.name, sample.value) for sample in found] == [(f"{OF_THE_PROCESS}_total", 0)]
+    assert {name for name, one in families(metrics).items() if one.samples} == set(OF_THE_PROCESS)
+
+
+def test_the_process_says_what_it_is_and_what_it_uses(metrics: Metrics) -> None:
+    (build,) = families(metrics)["palette_sync_build_info"].samples
+    body = metrics.render()[0].decode()
+
+    assert (build.labels["version"], build.value) == (__version__, 1)
+    assert "process_resident_memory_bytes " in body
+    assert "process_start_time_seconds " in body
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+def test_a_rejected_reload_and_orphaned_instances_show(metrics: Metrics, *, rejected: bool) -> None:
+    metrics.configuration(rejected=rejected, loaded_at=LATER, orphaned=2)
+
+    values = {name: one.samples[0].value for name, one in families(metrics).items() if name in OF_THE_PROCESS}
+    assert values["palette_sync_config_last_reload_successful"] == (0 if rejected else 1)
+    assert values["palette_sync_config_loaded_timestamp_seconds"] == LATER.timestamp()
+    assert values["palette_sync_orphaned_instances"] == 2
+
+
+def test_each_attempt_to_use_redis_that_failed_is_counted(metrics: Metrics) -> None:
+    metrics.store_failed("prod")
+    metrics.store_failed("prod")
+
+    assert value(metrics, "store_errors_total") == 2
 
 
 def test_a_pass_sets_its_times_and_what_it_found(metrics: Metrics) -> None:
@@ -150,14 +192,15 @@ def test_a_pass_sets_its_times_and_what_it_found(metrics: Metrics) -> None:
     assert value(metrics, "inventory_complete_timestamp_seconds") == NOW.timestamp() + 2
     assert value(metrics, "pass_duration_seconds_count") == 1
     assert value(metrics, "pass_duration_seconds_sum") == 2
-    assert [value(metrics, "clusters", state=state) for state in ("ready", "degraded", "failed", "pending")] == [
-        2,
-        0,
-        1,
-        0,
-    ]
     assert value(metrics, "snapshot_version") == 4
-    assert value(metrics, "scopes_failing") == 0
+
+
+def test_scopes_that_fail_are_as_many_as_the_status_lists(metrics: Metrics) -> None:
+    """A pass that could not even list the projects leaves each of them stale."""
+    metrics.observe(report(error="401"))
+    metrics.scopes_failing("prod", 4)
+
+    assert value(metrics, "scopes_failing") == 4
 
 
 @pytest.mark.parametrize(
@@ -180,22 +223,21 @@ def test_a_pass_counts_under_one_outcome_and_the_others_are_there(
 
 
 @pytest.mark.parametrize(
-    ("changes", "success", "complete", "scopes"),
+    ("changes", "success", "complete"),
     [
-        pytest.param({"error": "401"}, False, False, 1, id="a pass that failed as a whole"),
-        pytest.param({"problems": ("a: 403", "b: 500")}, True, False, 2, id="two scopes that failed"),
-        pytest.param({"skipped": 2}, True, False, 0, id="what was due and not worked on"),
-        pytest.param({}, True, True, 0, id="a whole pass"),
+        pytest.param({"error": "401"}, False, False, id="a pass that failed as a whole"),
+        pytest.param({"problems": ("a: 403", "b: 500")}, True, False, id="two scopes that failed"),
+        pytest.param({"skipped": 2}, True, False, id="what was due and not worked on"),
+        pytest.param({}, True, True, id="a whole pass"),
     ],
 )
 def test_success_and_completeness_are_different_times(
-    metrics: Metrics, changes: dict[str, Any], *, success: bool, complete: bool, scopes: int
+    metrics: Metrics, changes: dict[str, Any], *, success: bool, complete: bool
 ) -> None:
     metrics.observe(report(**changes))
 
     assert (value(metrics, "pass_success_timestamp_seconds") is not None) is success
     assert (value(metrics, "inventory_complete_timestamp_seconds") is not None) is complete
-    assert value(metrics, "scopes_failing") == scopes
 
 
 def test_a_pass_over_known_clusters_says_nothing_of_the_listing(metrics: Metrics) -> None:
@@ -203,8 +245,7 @@ def test_a_pass_over_known_clusters_says_nothing_of_the_listing(metrics: Metrics
     metrics.observe(report(started_at=LATER, version=5, access={"ready": 3}), listed=False)
 
     assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
-    assert value(metrics, "scopes_failing") == 1
-    assert (value(metrics, "snapshot_version"), value(metrics, "clusters", state="ready")) == (5, 3)
+    assert value(metrics, "snapshot_version") == 5
 
 
 def test_what_is_held_has_its_first_times(metrics: Metrics) -> None:
@@ -259,6 +300,7 @@ def test_an_attempt_is_set_before_its_outcome(metrics: Metrics) -> None:
 
 def test_a_pass_without_a_report_leaves_what_is_published(metrics: Metrics) -> None:
     metrics.observe(report())
+    metrics.clusters("prod", {"ready": 2}, {})
     metrics.observe_failure("prod", Reason.STORE_UNAVAILABLE)
 
     assert value(metrics, "pass_success_timestamp_seconds") == NOW.timestamp() + 2
@@ -277,9 +319,11 @@ def test_the_time_to_the_first_lapse_is_computed_when_it_is_read(metrics: Metric
 
 
 def test_clusters_are_counted_by_reason_and_a_reason_that_no_cluster_has_loses_its_series(metrics: Metrics) -> None:
-    metrics.clusters_by_reason("prod", {("ready", "Verified"): 2, ("failed", "Unreachable"): 1})
-    metrics.clusters_by_reason("prod", {("ready", "Verified"): 3})
+    metrics.clusters("prod", {"ready": 2, "failed": 1}, {("ready", "Verified"): 2, ("failed", "Unreachable"): 1})
+    metrics.clusters("prod", {"ready": 3}, {("ready", "Verified"): 3})
 
+    by_state = {state.value: value(metrics, "clusters", state=state.value) for state in AccessState}
+    assert by_state == {"ready": 3, "degraded": 0, "failed": 0, "pending": 0}, "every state has a series"
     assert value(metrics, "clusters_by_reason", state="ready", reason="Verified") == 3
     assert value(metrics, "clusters_by_reason", state="failed", reason="Unreachable") is None
 
@@ -324,13 +368,12 @@ def test_a_forgotten_instance_leaves_no_series_and_takes_no_others(metrics: Metr
     everything(metrics)
     metrics.observe(report(instance="prod-2"))
     metrics.first_lapse("prod-2", NOW + timedelta(days=1))
-    metrics.clusters_by_reason("prod-2", {("ready", "Verified"): 1})
+    metrics.clusters("prod-2", {"ready": 1}, {("ready", "Verified"): 1})
 
     metrics.forget("prod")
     metrics.forget("never-seen")
 
-    left = families(metrics)
-    del left[OF_THE_PROCESS]
+    left = {name: one for name, one in families(metrics).items() if name not in OF_THE_PROCESS}
     assert {sample.labels["palette_instance"] for one in left.values() for sample in one.samples} == {"prod-2"}
 
 

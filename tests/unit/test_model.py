@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOW, TEAM_A, cluster, listing, sealed_credential, tenant_listing
-from palette_sync.core.model import ClusterKey, Credential, Secret
+from palette_sync.core.model import ClusterKey, Credential, Secret, Server, ca_data_of, ca_pem_of
 
 CANARY = "canary-4711"
 
@@ -121,3 +121,8 @@ def test_cluster_keys_sort_by_instance_and_uid() -> None:
 def test_the_types_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         cluster().name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("ca_data", "pem"), [(ca_data_of("PEM"), "PEM"), (None, ""), ("not base64", ""), ("/w==", "")])
+def test_a_published_ca_reads_as_pem_or_as_nothing(ca_data: str | None, pem: str) -> None:
+    assert ca_pem_of(Server("https://x", ca_data)) == pem

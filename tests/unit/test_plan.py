@@ -26,7 +26,7 @@ from palette_sync.core.objects import (
     ObservedSecret,
     ObservedServiceAccount,
 )
-from palette_sync.core.plan import Action, Plan, TokenNeed, plan, plan_replace_legacy
+from palette_sync.core.plan import Action, Bound, Plan, TokenNeed, plan, plan_replace_legacy
 from palette_sync.core.rbac import READ_ONLY, PolicyRule
 from palette_sync.core.reasons import Reason
 
@@ -92,18 +92,22 @@ ISSUE_NEW = ("issue", "Token", "sa", "New")
 ISSUE_DEAD = ("issue", "Token", "sa", "TokenDead")
 
 
+def test_the_account_has_the_name_that_audit_logs_show() -> None:
+    assert REQUEST.user == "system:serviceaccount:tools:sa"
+
+
 def test_a_cluster_in_order_needs_nothing() -> None:
     assert decide(in_order()) == Plan(secret="token")
 
 
-def test_an_empty_cluster_gets_all_five_in_the_order_in_which_they_need_each_other() -> None:
+def test_an_empty_cluster_gets_the_role_first_and_the_rest_in_the_order_in_which_they_need_each_other() -> None:
     found = decide(Observed(), need=NEW, memory=ClusterMemory())
 
     assert summary(found.actions) == [
+        ("create", "ClusterRole", "reader", "Missing"),
         ("create", "Namespace", "tools", "Missing"),
         ("create", "ServiceAccount", "sa", "Missing"),
         ("create", "Secret", "token", "SecretMissing"),
-        ("create", "ClusterRole", "reader", "Missing"),
         ("create", "ClusterRoleBinding", "binding", "Missing"),
         ISSUE_NEW,
     ]
@@ -570,7 +574,7 @@ def in_order_and_marked() -> Observed:
 def test_every_object_that_is_made_carries_the_operators_labels_and_annotations(desired: Desired) -> None:
     made = [action for action in decide(Observed(), desired, NEW, ClusterMemory()).actions if action.verb == "create"]
 
-    assert [action.kind for action in made] == [kind for kind in Kind if kind is not Kind.TOKEN]
+    assert {action.kind for action in made} == {kind for kind in Kind if kind is not Kind.TOKEN}
     for action in made:
         assert action.wanted is not None
         assert action.wanted.labels.items() >= {**LABELLED.labels, **OURS}.items(), action.kind
@@ -586,10 +590,10 @@ def test_existing_objects_are_brought_in_line_and_keep_their_token() -> None:
     found = decide(in_order(), LABELLED)
 
     assert summary(found.actions) == [
+        ("update", "ClusterRole", "reader", "MetadataDrifted"),
         ("update", "Namespace", "tools", "MetadataDrifted"),
         ("update", "ServiceAccount", "sa", "MetadataDrifted"),
         ("update", "Secret", "token", "MetadataDrifted"),
-        ("update", "ClusterRole", "reader", "MetadataDrifted"),
         ("update", "ClusterRoleBinding", "binding", "MetadataDrifted"),
     ]
     assert not found.issue
@@ -649,3 +653,85 @@ def test_a_role_that_a_controller_fills_has_drifted_although_its_rules_are_right
 
     assert summary(decide(in_order(cluster_role=ours)).actions) == [("update", "ClusterRole", "reader", "RoleDrifted")]
     assert decide(in_order(cluster_role=foreign)).blocked is not None
+
+
+# -- the token of a Secret, refused or too young to be replaced ------------------------------------------------------
+
+
+def aged(age: timedelta, name: str = "token", generation: int = 1) -> ObservedSecret:
+    """A token Secret that is as old by the cluster's clock, which is hours behind the daemon's."""
+    return filled(name, generation, created_at=CLUSTER_TIME - age)
+
+
+CLUSTER_TIME = NOW - timedelta(hours=5)
+OLD = timedelta(days=3)
+REFUSED = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD, rejected=frozenset({"token"}))
+
+
+@pytest.mark.parametrize("memory", [None, "token", "token-9"], ids=["forgotten", "published", "another one published"])
+def test_a_secret_whose_token_is_refused_is_followed_by_a_new_generation(memory: str | None) -> None:
+    observed = in_order(aged(OLD), now=CLUSTER_TIME)
+
+    found = decide(observed, SECRET, REFUSED, ClusterMemory(generation=memory))
+
+    assert found.secret == "token-2"
+    assert summary(found.actions) == [
+        ("create", "Secret", "token-2", "TokenDead"),
+        ("issue", "Token", "sa", "TokenDead"),
+    ]
+    assert [retired.name for retired in found.retired] == ["token"]
+
+
+def test_a_newer_generation_that_is_refused_too_is_followed_by_another() -> None:
+    need = replace(REFUSED, rejected=frozenset({"token-2"}))
+
+    found = decide(in_order(aged(OLD), aged(OLD, "token-2", 2), now=CLUSTER_TIME), SECRET, need)
+
+    assert found.secret == "token-3"
+
+
+@pytest.mark.parametrize("need", [DUE, REFUSED], ids=["due", "refused"])
+@pytest.mark.parametrize(
+    ("age", "name"),
+    [
+        pytest.param(OVERLAP - timedelta(seconds=1), "token", id="younger than the overlap"),
+        pytest.param(OVERLAP, "token-2", id="as old as the overlap"),
+    ],
+)
+def test_generations_are_made_at_most_once_per_overlap(need: TokenNeed, age: timedelta, name: str) -> None:
+    found = decide(in_order(aged(age), now=CLUSTER_TIME), SECRET, need)
+
+    assert found.secret == name
+    assert found.issue
+
+
+@pytest.mark.parametrize("changes", [{"now": None}, {"secrets": (filled(),)}], ids=["no clock", "no creation time"])
+def test_a_generation_of_unknown_age_may_be_replaced(changes: dict[str, Any]) -> None:
+    observed = replace(in_order(aged(timedelta(0)), now=CLUSTER_TIME), **changes)
+
+    assert decide(observed, SECRET, DUE).secret == "token-2"
+
+
+def test_with_a_token_that_is_bound_to_what_stands_nothing_is_due() -> None:
+    need = replace(KEEP, bound=Bound(account_uid="uid-sa", secret_uid="uid-token"))
+
+    assert decide(in_order(), need=need) == Plan(secret="token")
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [Bound(account_uid="uid-of-before", secret_uid="uid-token"), Bound(account_uid="uid-sa", secret_uid="uid-before")],
+    ids=["account", "Secret"],
+)
+def test_a_token_of_an_object_that_was_made_again_under_the_same_name_is_dead(bound: Bound) -> None:
+    """The API server's token cache may still accept it, for about 10 s."""
+    assert summary(decide(in_order(), need=replace(KEEP, bound=bound)).actions) == [ISSUE_DEAD]
+
+
+@pytest.mark.parametrize("bound", [Bound(), Bound(secret_uid="x")], ids=["says nothing", "Secrets may not be read"])
+def test_what_a_token_does_not_say_or_nobody_may_read_is_not_judged(bound: Bound) -> None:
+    unreadable = frozenset({Kind.SECRET} if bound.secret_uid else ())
+    observed = replace(in_order(), unreadable=unreadable)
+
+    assert decide(observed, need=replace(KEEP, bound=bound)).actions == ()
+    assert decide(replace(in_order(), service_account=None), need=replace(KEEP, bound=Bound(account_uid="x"))).issue

@@ -11,11 +11,13 @@ import pytest
 
 from builders import HOUR, MINUTE, TEAM_B, cluster
 from palette_sync.core.fold import Presentation
+from palette_sync.core.issuers import IssuerPolicy
 from palette_sync.core.model import AuthMode
 from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import READ_ONLY, VIEW
 from palette_sync.core.select import AuthRule, Filters
+from palette_sync.core.ways import SpectroProxy
 
 DESIRED = Desired(
     namespace="backstage-system",
@@ -31,7 +33,7 @@ POLICY = InstancePolicy(
     filters=Filters(),
     default_mode=AuthMode.SERVICE_ACCOUNT,
     auth_rules=(AuthRule(AuthMode.OIDC, project="team-b"), AuthRule(None, cluster="edge-*")),
-    oidc=OidcPolicy("spectrocloud", spectro_proxy=True, refresh_interval=HOUR),
+    oidc=OidcPolicy("spectrocloud", refresh_interval=HOUR, issuers=IssuerPolicy(frozenset())),
     desired=DESIRED,
     token=TokenPolicy(24 * HOUR, 720 * HOUR, 10 * MINUTE),
     presentation=Presentation("", ""),
@@ -57,7 +59,8 @@ def test_the_rules_decide_the_mode_and_else_the_default() -> None:
         pytest.param(
             {"oidc": replace(POLICY.oidc, provider="okta")}, {AuthMode.OIDC}, id="another provider in Backstage"
         ),
-        pytest.param({"oidc": replace(POLICY.oidc, spectro_proxy=False)}, {AuthMode.OIDC}, id="another way in"),
+        pytest.param({"spectro_proxy": SpectroProxy.NEVER}, set(AuthMode), id="no way through the proxy"),
+        pytest.param({"spectro_proxy": SpectroProxy.ALWAYS}, set(AuthMode), id="only through the proxy"),
         pytest.param({"presentation": Presentation("Production", "")}, set(), id="a title shapes no access"),
         pytest.param({"verify_interval": 2 * HOUR}, set(), id="an interval shapes no access"),
         pytest.param({"filters": Filters(exclude_tags=("old",))}, set(), id="a filter shapes no access"),
@@ -85,11 +88,27 @@ OTHER_VALUES = {
 }
 
 
-@pytest.mark.parametrize("name", [one.name for one in fields(Desired)])
+OWNER = {"owner": "production", "former_owners": frozenset({"staging"})}
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(Desired) if one.name not in OWNER])
 def test_every_field_of_the_wanted_access_shapes_its_fingerprint(name: str) -> None:
     changed = replace(POLICY, desired=replace(DESIRED, **{name: OTHER_VALUES[name]}))
 
     assert changed.fingerprint(AuthMode.SERVICE_ACCOUNT) != POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT)
+
+
+def test_the_owner_shapes_no_fingerprint() -> None:
+    """It is known only once Redis was read, and an object without it is found by verification."""
+    assert replace(POLICY, desired=replace(DESIRED, **OWNER)).fingerprint(AuthMode.SERVICE_ACCOUNT) == (
+        POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT)
+    )
+
+
+@pytest.mark.parametrize("mode", AuthMode)
+def test_auto_is_another_configuration_than_the_access_that_it_found(mode: AuthMode) -> None:
+    assert POLICY.fingerprint(mode, auto=True) != POLICY.fingerprint(mode)
+    assert POLICY.fingerprint(mode, "PEM", auto=True) != POLICY.fingerprint(mode, "PEM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +152,11 @@ def test_the_former_form_is_known_for_the_same_configuration(
     policy: InstancePolicy, mode: AuthMode, stored: str
 ) -> None:
     assert policy.former_fingerprint(mode) == stored
+
+
+@pytest.mark.parametrize("mode", AuthMode)
+def test_a_way_that_the_former_form_did_not_know_has_no_former_fingerprint(mode: AuthMode) -> None:
+    assert replace(POLICY, spectro_proxy=SpectroProxy.ALWAYS).former_fingerprint(mode) is None
 
 
 @pytest.mark.parametrize("newer", [{"labels": {"a": "b"}}, {"annotations": {"a": "b"}}])

@@ -123,14 +123,26 @@ def test_a_small_loss_is_dropped_by_two_scheduled_listings_ten_minutes_apart(
     assert all(reasons(one) == {"a9": LISTED} for one in (done[:-1] if dropped else done))
 
 
-def test_an_unconfirmed_absence_names_its_times_and_a_resync_notes_none() -> None:
+def test_an_absence_names_its_times_and_what_a_resync_missed_is_not_counted() -> None:
     life = Life(of_a(*range(10)))
 
     (resync,) = life.after(MINUTE, found(a=range(9)), scheduled=False).absent.values()
     (first,) = life.after(MINUTE, found(a=range(9))).absent.values()
 
-    assert (resync.since, resync.until, resync.held) == (None, None, False)
-    assert (first.since, first.until, first.held) == (NOW + 2 * MINUTE, NOW + 12 * MINUTE, False)
+    assert (resync.since, resync.counted_from, resync.until, resync.held) == (NOW + MINUTE, None, None, False)
+    assert (first.since, first.counted_from, first.until) == (NOW + MINUTE, NOW + 2 * MINUTE, NOW + 12 * MINUTE)
+    assert not first.held
+
+
+def test_a_large_loss_that_a_resync_finds_is_held_and_its_time_begins_with_a_scheduled_listing() -> None:
+    life = Life(of_a(*range(10)))
+
+    resync = life.after(MINUTE, found(), scheduled=False)
+    first = life.after(HOUR, found())
+
+    assert resync.held == first.held == of_a(*range(10)).keys()
+    assert {one.until for one in resync.absent.values()} == {None}
+    assert {one.until for one in first.absent.values()} == {life.now + 24 * HOUR}
 
 
 def test_a_cluster_that_any_listing_shows_again_begins_anew() -> None:
@@ -179,7 +191,7 @@ def test_a_clock_that_went_back_begins_an_absence_anew() -> None:
 
     done = life.after(-2 * HOUR, found(a=range(9)))
 
-    assert done.absent["a9"].since == life.now
+    assert (done.absent["a9"].since, done.absent["a9"].counted_from) == (life.now, life.now)
 
 
 # -- a large loss -----------------------------------------------------------------------------------------------------
@@ -320,6 +332,20 @@ def test_the_message_says_what_was_seen_and_what_it_may_mean() -> None:
     assert tenant == "the API key may not list tenant-scoped clusters any more; maybe the API key lost roles"
 
 
+def test_a_large_loss_beside_reduced_access_is_lost_access_and_a_small_one_is_not() -> None:
+    records = of_a(*range(10))
+    large = Selection(disappeared=frozenset(of_a(*range(4))))
+    small = Selection(disappeared=frozenset(of_a(1)))
+
+    done = [
+        prune(selection, records, {}, now=NOW, guard=GUARD, scheduled=True, access_reduced=True)
+        for selection in (large, small)
+    ]
+
+    assert set(reasons(done[0]).values()) == {LOST}
+    assert set(reasons(done[1]).values()) == {LISTED}
+
+
 def test_an_empty_tenant_scope_is_named() -> None:
     seen = discovery(listing(TEAM_A, cluster("a1")), tenant_listing(), projects=(TEAM_A,))
 
@@ -399,12 +425,12 @@ def test_in_every_sequence_each_drop_has_two_scheduled_listings_and_each_record_
 
 def test_what_is_noted_survives_the_status_document() -> None:
     absent = {
-        "a": Absence(NOW, NOW + HOUR, HELD, "why"),
-        "b": Absence(NOW, None, LOST, "why"),
-        "c": Absence(None, None, LISTED, "only a resync missed it"),
+        "a": Absence(NOW, NOW, NOW + HOUR, HELD, "why"),
+        "b": Absence(NOW, NOW, None, LOST, "why"),
+        "c": Absence(NOW, None, None, LISTED, "only a resync missed it"),
     }
 
-    assert absences_of({"held": absences_to_dict(absent)}) == {"a": absent["a"], "b": absent["b"]}
+    assert absences_of({"held": absences_to_dict(absent)}) == absent
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,24 @@ def test_the_default_preset_is_reported_as_wide() -> None:
         assert danger in warnings
 
 
+@pytest.mark.parametrize(
+    ("versions", "warns"),
+    [
+        pytest.param(("v1.34.9",), True, id="older"),
+        pytest.param(("v1.36.2", "v1.35.0-eks-1"), False, id="refused by default since 1.35"),
+        pytest.param(("v1.36.2", "v1.31.1"), True, id="one is older"),
+        pytest.param(("v1.36.2", None), True, id="one is unknown"),
+        pytest.param(("weird",), True, id="one is not a version"),
+        pytest.param((), True, id="no cluster yet"),
+    ],
+)
+def test_the_warning_of_exec_fits_the_versions_of_the_servers(versions: tuple[str | None, ...], warns: bool) -> None:  # noqa: FBT001
+    warnings = wide_rights(READ_ONLY, versions=versions)
+
+    assert any("pods/exec" in warning and "before Kubernetes 1.35" in warning for warning in warnings) is warns
+    assert any("nodes/proxy" in warning for warning in warnings)
+
+
 def test_the_view_preset_reads_no_secret_and_no_dangerous_subresource() -> None:
     assert wide_rights(VIEW) == ()
     subresources = {resource for rule in VIEW for resource in rule.resources if "/" in resource}

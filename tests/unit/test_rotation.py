@@ -9,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palette_sync.core.model import ClusterKey
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import (
     CLOCK_TOLERANCE,
     FIRST_BACKOFF,
     LONGEST_BACKOFF,
+    SETTLED,
     backoff,
+    longest_backoff,
     renew_at,
     rotate_at,
     spread,
@@ -128,3 +131,18 @@ def test_the_backoff_doubles_up_to_its_limit_and_no_cluster_waits_less_than_thre
         assert full * 0.75 - timedelta(seconds=1) <= pause <= full
         assert pause.microseconds == 0
     assert len({backoff(3, ClusterKey("prod", str(number))) for number in range(50)}) > 10
+
+
+@given(keys, st.integers(1, 1000), st.sampled_from(sorted(SETTLED)))
+def test_what_only_a_change_can_end_is_looked_at_every_few_hours(key: ClusterKey, failures: int, why: Reason) -> None:
+    assert 4 * HOUR < backoff(failures, key, why) <= longest_backoff(why) == 6 * HOUR
+
+
+def test_what_may_pass_by_itself_is_tried_sooner() -> None:
+    assert backoff(100, KEY, Reason.UNREACHABLE) <= longest_backoff(Reason.UNREACHABLE) == LONGEST_BACKOFF
+
+
+def test_a_generation_is_not_due_within_the_overlap_in_which_none_can_be_made() -> None:
+    due = rotate_at(KEY, issued_at=NOW, rotate_every=HOUR, overlap=timedelta(minutes=59))
+
+    assert NOW + timedelta(minutes=59) <= due <= NOW + HOUR

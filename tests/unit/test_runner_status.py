@@ -10,18 +10,22 @@ from typing import Any
 import orjson
 import pytest
 
+import builders
 from builders import HOUR, MINUTE, NOW, access, by_uid, record, sealed_credential
+from palette_sync.core.documents import format_time
 from palette_sync.core.expiry import warning_due
 from palette_sync.core.model import AccessState, ClusterMemory, Head, InstanceState, ScopeStatus
+from palette_sync.core.prune import Absence, absences_to_dict
+from palette_sync.core.reasons import Reason
 from palette_sync.runner import RunnerState, RunnerStatus
 from palette_sync.runner.refill import lost_something
-from palette_sync.telemetry.status import instance_document, status_line
+from palette_sync.telemetry.status import instance_document, status_line, stored_document
 
 DAY = timedelta(days=1)
 
 
 def head(epoch: int = 5, version: int = 7, *, complete: bool = True) -> Head:
-    return Head(1, epoch, version, "digest", "mac", 0, complete, NOW, NOW, "host:1")
+    return builders.head(epoch=epoch, version=version, complete=complete)
 
 
 PUBLISHED = InstanceState(head=head())
@@ -61,6 +65,29 @@ def test_an_empty_store_says_nothing_about_a_runner() -> None:
 
     assert status_of(InstanceState()) == RunnerStatus()
     assert (known.read, known.version) == (True, 7)
+
+
+def test_what_the_prune_guard_holds_shows_with_its_first_times_and_why() -> None:
+    absent = {
+        "c1": Absence(NOW - HOUR, NOW - HOUR, NOW + 23 * HOUR, Reason.PRUNE_HELD, "4 of 10 disappeared"),
+        "c2": Absence(NOW, NOW, None, Reason.ACCESS_LOST, "its project is gone"),
+        "c3": Absence(NOW - 2 * HOUR, None, NOW, Reason.NOT_LISTED, "not listed"),
+        "gone": Absence(NOW - 9 * HOUR, None, NOW, Reason.PRUNE_HELD, "its record was dropped"),
+    }
+    records = by_uid(record("c1"), record("c2"), record("c3"))
+    status = status_of(replace(PUBLISHED, records=records, status={"held": absences_to_dict(absent)}))
+
+    assert (status.held, status.held_since, status.held_until) == (2, NOW - HOUR, NOW + 23 * HOUR)
+    assert status.held_why == "PruneHeld: 4 of 10 disappeared"
+    document = instance_document(status, NOW)
+    assert document["prune_held"] == 2
+    assert document["prune_held_since"] == "2026-03-01T11:00:00Z"
+    assert document["prune_held_until"] == "2026-03-02T11:00:00Z"
+    assert "prod: 2 drops held" in status_line({"prod": status}, NOW)
+
+    status.take_over(PUBLISHED, now=NOW)
+
+    assert (status.held, status.held_since, status.held_until, status.held_why) == (0, None, None, "")
 
 
 def test_what_is_published_shows_in_the_status() -> None:
@@ -122,6 +149,26 @@ def test_a_renewal_fails_when_the_token_is_past_its_renewal_time(
     state = replace(PUBLISHED, credentials={"c1": sealed_credential(renew_at=renew_at)}, memory=remembered)
 
     assert status_of(state).renewals_failing == count
+
+
+def test_a_state_is_timed_from_when_it_began() -> None:
+    status = RunnerStatus()
+    status.enter(RunnerState.STORELESS, "down", now=NOW)
+    status.enter(RunnerState.STORELESS, "still down", now=NOW + MINUTE)
+    assert (status.detail, status.state_since) == ("still down", NOW)
+
+    status.enter(RunnerState.LEADING, now=NOW + HOUR)
+    assert (status.detail, status.state_since) == ("", NOW + HOUR)
+
+
+def test_failures_are_timed_from_the_first_in_a_row() -> None:
+    status = RunnerStatus()
+    status.fail("503", now=NOW)
+    status.fail("502", now=NOW + MINUTE)
+    assert (status.error, status.failing_since) == ("502", NOW)
+
+    status.fail(None, now=NOW + HOUR)
+    assert (status.error, status.failing_since) == (None, None)
 
 
 # -- runner.refill ---------------------------------------------------------------------------------------------------
@@ -202,6 +249,45 @@ def test_the_document_leaves_out_what_a_runner_does_not_know() -> None:
         "prune_held": 0,
         "renewals_failing": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("holder", "lease_known", "checked", "state"),
+    [
+        pytest.param("there:7", True, NOW, "led", id="somebody holds the lease"),
+        pytest.param(None, True, NOW, "unled", id="nobody does"),
+        pytest.param(None, False, NOW, "unknown", id="the lease may not be read"),
+        pytest.param(None, False, NOW - 2 * HOUR, "unled", id="may not be read, and nobody has confirmed it for long"),
+    ],
+)
+def test_the_document_from_redis_says_who_leads(
+    holder: str | None, *, lease_known: bool, checked: Any, state: str
+) -> None:
+    stored = replace(PUBLISHED, head=replace(head(), checked_at=checked), records=by_uid(record()))
+
+    document = stored_document(stored, NOW, holder=holder, since=NOW - MINUTE, lease_known=lease_known)
+
+    assert (document["state"], document.get("holder"), document["ready"]) == (state, holder, True)
+    assert document["checked_age_s"] == (NOW - checked).total_seconds()
+    assert document["access"] == {"ready": 1}
+    if state == "unled":
+        assert document["state_since"] == format_time(checked)
+
+
+def test_the_document_from_redis_has_what_the_last_pass_left_there() -> None:
+    status = {"pass": {"error": "HTTP 503", "started_at": "2026-03-01T11:00:00Z"}, "api_key": {"name": "daemon"}}
+
+    document = stored_document(replace(PUBLISHED, status=status), NOW, holder="x", since=None, lease_known=True)
+
+    assert (document["error"], document["failing_since"]) == ("HTTP 503", "2026-03-01T11:00:00Z")
+    assert document["api_key_name"] == "daemon"
+    assert "passes" not in document
+
+
+def test_an_empty_store_is_not_ready() -> None:
+    document = stored_document(InstanceState(), NOW, holder=None, since=None, lease_known=True)
+
+    assert (document["ready"], document["detail"]) == (False, "nothing is in Redis")
 
 
 def test_a_token_that_has_lapsed_shows_as_negative_seconds() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from builders import NOW, TEAM_A, TEAM_B, cluster, discovery, listing
-from palette_sync.core.model import TENANT_SCOPE, Listing, ScopeStatus
-from palette_sync.core.scopes import scopes_after, whole
+import pytest
+
+from builders import NOW, TEAM_A, TEAM_B, cluster, discovery, listing, tenant_listing
+from palette_sync.core.model import TENANT_SCOPE, Discovery, Listing, ScopeStatus
+from palette_sync.core.scopes import access_reduced, scopes_after, whole
 
 EARLIER = NOW - timedelta(hours=1)
 REFUSED = Listing(TENANT_SCOPE, TENANT_SCOPE, not_permitted=True)
@@ -68,3 +70,23 @@ def test_a_project_list_that_falls_short_removes_no_scope() -> None:
         "p-b": ScopeStatus("team-b", EARLIER, "projects: 1 rows instead of the announced 2", NOW),
     }
     assert not whole(seen)
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "reduced"),
+    [
+        pytest.param(("p-a", TENANT_SCOPE), discovery(listing(TEAM_A), tenant_listing()), False, id="as before"),
+        pytest.param(("p-a",), discovery(projects=(TEAM_A,)), False, id="deselected, and still visible"),
+        pytest.param(("p-a", "p-b"), discovery(listing(TEAM_A), projects=(TEAM_A,)), True, id="fewer projects"),
+        pytest.param(
+            ("p-b",), replace(discovery(projects=(TEAM_A,)), short="1 of 2"), False, id="a short list of projects"
+        ),
+        pytest.param(("p-a",), discovery(projects=None), False, id="no list of projects"),
+        pytest.param((TENANT_SCOPE,), discovery(REFUSED), True, id="the tenant scope is refused now"),
+        pytest.param(("p-a",), discovery(listing(TEAM_A), REFUSED), False, id="it was never permitted"),
+    ],
+)
+def test_access_is_reduced_when_the_key_sees_less_than_before(
+    before: tuple[str, ...], seen: Discovery, *, reduced: bool
+) -> None:
+    assert access_reduced({scope: ScopeStatus(scope, EARLIER) for scope in before}, seen) is reduced

@@ -7,18 +7,25 @@ import hashlib
 import hmac
 import json
 import tomllib
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from palette_sync.core.model import Secret
+from builders import CA, SERVER, target
+from palette_sync.core.mac_texts import UnclearText
+from palette_sync.core.model import Secret, Server
+from palette_sync.core.snapshot_codec import server_hash
 from palette_sync.store.seal import SealError, SealKeyError, SealKeys, Unsealed
 
 OLD = "old " + base64.urlsafe_b64encode(bytes(range(32))).decode()
 NEW = "new " + base64.urlsafe_b64encode(bytes(range(32, 64))).decode().rstrip("=")
+HERE = target("u1")
 TOKEN = Secret("canary-token-91ab")
 KEYS = SealKeys.from_lines(f"{NEW}\n{OLD}")
 
@@ -42,48 +49,78 @@ def jwe(header: dict[str, object], key: bytes, plaintext: bytes) -> str:
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=50))
 def test_a_token_opens_for_its_cluster(token: str) -> None:
-    assert KEYS.open("alpha", "u1", KEYS.seal("alpha", "u1", Secret(token))) == Secret(token)
+    assert KEYS.open(HERE, KEYS.seal(HERE, Secret(token))) == Secret(token)
 
 
-def test_the_header_names_key_instance_and_cluster_and_reveals_nothing_of_the_token() -> None:
-    sealed = KEYS.seal("alpha", "u1", TOKEN)
+def test_the_header_names_key_place_server_and_times_and_reveals_nothing_of_the_token() -> None:
+    sealed = KEYS.seal(HERE, TOKEN)
 
-    assert header_of(sealed) == {"alg": "dir", "enc": "A256GCM", "kid": "new", "instance": "alpha", "uid": "u1"}
+    assert header_of(sealed) == {
+        "alg": "dir",
+        "enc": "A256GCM",
+        "kid": "new",
+        "prefix": "p",
+        "instance": "alpha",
+        "uid": "u1",
+        "server": hashlib.sha256(f"https://10.0.0.1:6443\n{CA}\n".encode()).hexdigest(),
+        "issued_at": "2026-03-01T11:00:00Z",
+        "expires_at": "2026-03-02T11:00:00Z",
+    }
     assert sealed.split(".")[1] == ""
     assert TOKEN.reveal() not in sealed
 
 
 def test_the_same_token_is_sealed_differently_each_time() -> None:
-    assert KEYS.seal("alpha", "u1", TOKEN) != KEYS.seal("alpha", "u1", TOKEN)
+    assert KEYS.seal(HERE, TOKEN) != KEYS.seal(HERE, TOKEN)
 
 
-@pytest.mark.parametrize(("instance", "uid"), [("alpha", "u2"), ("bravo", "u1")])
-def test_a_token_moved_to_another_cluster_does_not_open(instance: str, uid: str) -> None:
-    with pytest.raises(SealError, match="another cluster"):
-        KEYS.open(instance, uid, KEYS.seal("alpha", "u1", TOKEN))
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"uid": "u2"}, "for another cluster"),
+        ({"instance": "bravo"}, "for another cluster"),
+        ({"prefix": "q"}, "for another cluster"),
+        ({"server": server_hash(replace(SERVER, url="https://10.0.0.2:6443"))}, "for another server"),
+        ({"server": server_hash(replace(SERVER, ca_data=None))}, "for another server"),
+        ({"server": server_hash(replace(SERVER, tls_server_name="api"))}, "for another server"),
+        ({"issued_at": "2026-03-01T11:00:01Z"}, "with other times"),
+        ({"expires_at": ""}, "with other times"),
+    ],
+)
+def test_a_token_opens_for_its_place_server_and_times_only(change: dict[str, str], why: str) -> None:
+    sealed = KEYS.seal(HERE, TOKEN)
+
+    with pytest.raises(SealError, match=f"it was sealed {why}"):
+        KEYS.open(replace(HERE, **change), sealed)
+
+
+def test_the_parts_of_a_server_are_not_mistaken_for_each_other() -> None:
+    with pytest.raises(UnclearText):
+        server_hash(Server("https://a\n", ca_data="b"))
 
 
 def test_a_moved_token_with_a_rewritten_header_does_not_open() -> None:
-    sealed = KEYS.seal("alpha", "u1", TOKEN)
-    forged = base64.urlsafe_b64encode(json.dumps(header_of(sealed) | {"uid": "u2"}).encode()).decode().rstrip("=")
+    sealed = KEYS.seal(HERE, TOKEN)
+    there = replace(HERE, uid="u2")
+    forged = base64.urlsafe_b64encode(json.dumps(header_of(sealed) | asdict(there)).encode()).decode().rstrip("=")
 
     with pytest.raises(SealError, match="does not open with the key new"):
-        KEYS.open("alpha", "u2", ".".join([forged, *sealed.split(".")[1:]]))
+        KEYS.open(there, ".".join([forged, *sealed.split(".")[1:]]))
 
 
 def test_keys_rotate_without_a_gap() -> None:
     before = SealKeys.from_lines(OLD)
-    sealed_before = before.seal("alpha", "u1", TOKEN)
-    mac_before = before.mac("alpha", 1, 2, "d")
+    sealed_before = before.seal(HERE, TOKEN)
+    mac_before = before.mac("a text")
 
-    assert KEYS.open("alpha", "u1", sealed_before) == TOKEN
-    assert KEYS.mac_matches("alpha", 1, 2, "d", mac_before)
-    assert header_of(KEYS.seal("alpha", "u1", TOKEN))["kid"] == "new"
+    assert KEYS.open(HERE, sealed_before) == TOKEN
+    assert KEYS.mac_matches("a text", mac_before)
+    assert header_of(KEYS.seal(HERE, TOKEN))["kid"] == "new"
 
     after = SealKeys.from_lines(NEW)
     with pytest.raises(SealError, match=r"the key old is not among the seal keys \(new\)"):
-        after.open("alpha", "u1", sealed_before)
-    assert not after.mac_matches("alpha", 1, 2, "d", mac_before)
+        after.open(HERE, sealed_before)
+    assert not after.mac_matches("a text", mac_before)
 
 
 def test_the_key_of_the_example_is_refused() -> None:
@@ -97,81 +134,71 @@ def test_the_same_kid_with_another_key_does_not_open() -> None:
     other = SealKeys.from_lines(SealKeys.generate_line("new"))
 
     with pytest.raises(SealError, match="does not open with the key new"):
-        other.open("alpha", "u1", KEYS.seal("alpha", "u1", TOKEN))
+        other.open(HERE, KEYS.seal(HERE, TOKEN))
 
 
 def test_a_jwe_made_by_another_library_opens() -> None:
-    header = {"alg": "dir", "enc": "A256GCM", "kid": "old", "instance": "alpha", "uid": "u1"}
+    header: dict[str, object] = {"alg": "dir", "enc": "A256GCM", "kid": "old", **asdict(HERE)}
 
-    assert KEYS.open("alpha", "u1", jwe(header, bytes(range(32)), b"hello")) == Secret("hello")
+    assert KEYS.open(HERE, jwe(header, bytes(range(32)), b"hello")) == Secret("hello")
 
 
 @pytest.mark.parametrize(
     "change", [{"enc": "A128GCM"}, {"alg": "A256KW"}, {"zip": "DEF"}, {"crit": ["x"]}, {"x": "y"}, {"instance": 1}]
 )
 def test_a_jwe_of_another_kind_is_refused_although_its_key_is_right(change: dict[str, object]) -> None:
-    header = {"alg": "dir", "enc": "A256GCM", "kid": "old", "instance": "alpha", "uid": "u1"} | change
+    header: dict[str, object] = {"alg": "dir", "enc": "A256GCM", "kid": "old", **asdict(HERE)} | change
 
     with pytest.raises(SealError):
-        KEYS.open("alpha", "u1", jwe(header, bytes(range(32)), b"hello"))
+        KEYS.open(HERE, jwe(header, bytes(range(32)), b"hello"))
 
 
 def test_a_token_that_is_not_utf8_is_refused() -> None:
-    header = {"alg": "dir", "enc": "A256GCM", "kid": "old", "instance": "alpha", "uid": "u1"}
+    header: dict[str, object] = {"alg": "dir", "enc": "A256GCM", "kid": "old", **asdict(HERE)}
 
     with pytest.raises(SealError):
-        KEYS.open("alpha", "u1", jwe(header, bytes(range(32)), b"\xff"))
+        KEYS.open(HERE, jwe(header, bytes(range(32)), b"\xff"))
 
 
 @given(st.text(max_size=80))
 def test_anything_else_is_refused_with_a_seal_error(sealed: str) -> None:
     with pytest.raises(SealError):
-        KEYS.open("alpha", "u1", sealed)
+        KEYS.open(HERE, sealed)
 
 
 def test_a_deeply_nested_header_is_refused_with_a_seal_error() -> None:
     deep = base64.urlsafe_b64encode(b'{"kid":' * 100_000).decode() + "..a.b.c"
 
     with pytest.raises(SealError):
-        KEYS.open("alpha", "u1", deep)
+        KEYS.open(HERE, deep)
     assert not KEYS.current(deep)
 
 
 @given(st.integers(0, 300), st.sampled_from("Aa0-_.!"))
 def test_a_changed_token_does_not_open_and_is_not_quoted(position: int, letter: str) -> None:
-    sealed = KEYS.seal("alpha", "u1", TOKEN)
+    sealed = KEYS.seal(HERE, TOKEN)
     position %= len(sealed)
     changed = sealed[:position] + letter + sealed[position + 1 :]
     # The last letter of a part carries bits that base64 ignores.
     assume(changed != sealed and sealed[position + 1 : position + 2] not in {"", "."})
 
     with pytest.raises(SealError) as caught:
-        KEYS.open("alpha", "u1", changed)
+        KEYS.open(HERE, changed)
 
     assert changed.split(".")[-1] not in str(caught.value)
 
 
-def test_the_mac_is_the_hmac_of_the_contract() -> None:
-    key = bytes(range(32, 64))
-    pseudorandom = hmac.digest(bytes(32), key, "sha256")
-    derived = hmac.digest(pseudorandom, b"palette-sync/mac/1\x01", "sha256")
+def test_the_mac_key_is_derived_with_hkdf() -> None:
+    derived = HKDF(SHA256(), length=32, salt=None, info=b"palette-sync/mac/1").derive(bytes(range(32, 64)))
 
-    assert KEYS.mac("alpha", 17, 4, "d1") == hmac.new(derived, b"1|alpha|17|4|d1", hashlib.sha256).hexdigest()
-
-
-@pytest.mark.parametrize(
-    "changed", [("bravo", 1, 2, "d"), ("alpha", 2, 2, "d"), ("alpha", 1, 3, "d"), ("alpha", 1, 2, "e")]
-)
-def test_the_mac_covers_instance_epoch_version_and_digest(changed: tuple[str, int, int, str]) -> None:
-    mac = KEYS.mac("alpha", 1, 2, "d")
-
-    assert KEYS.mac_matches("alpha", 1, 2, "d", mac)
-    assert not KEYS.mac_matches(*changed, mac)
+    assert KEYS.mac("a text") == hmac.new(derived, b"a text", hashlib.sha256).hexdigest()
+    assert KEYS.mac_matches("a text", KEYS.mac("a text"))
+    assert not KEYS.mac_matches("another text", KEYS.mac("a text"))
 
 
 @pytest.mark.parametrize("mac", ["", "0" * 64, "ü"])
 def test_a_malformed_mac_does_not_match(mac: str) -> None:
-    assert not KEYS.mac_matches("alpha", 1, 2, "d", mac)
+    assert not KEYS.mac_matches("a text", mac)
 
 
 SWAPPED = base64.urlsafe_b64encode(b"stands where the id ought to be.").decode().rstrip("=") + " k1"
@@ -223,16 +250,16 @@ def test_an_invalid_key_id_is_refused(kid: str) -> None:
 
 def test_without_sealing_tokens_are_bare_and_nothing_is_authenticated() -> None:
     bare = Unsealed()
-    sealed = bare.seal("alpha", "u1", TOKEN)
+    sealed = bare.seal(HERE, TOKEN)
 
     assert sealed == f"none:{TOKEN.reveal()}"
-    assert bare.open("alpha", "u1", sealed) == TOKEN
-    assert bare.mac("alpha", 1, 2, "d") == ""
-    assert bare.mac_matches("alpha", 1, 2, "d", "anything")
+    assert bare.open(HERE, sealed) == TOKEN
+    assert bare.mac("a text") == ""
+    assert bare.mac_matches("a text", "anything")
 
 
 def test_sealed_and_bare_tokens_are_not_mistaken_for_each_other() -> None:
     with pytest.raises(SealError, match="there is no key"):
-        Unsealed().open("alpha", "u1", KEYS.seal("alpha", "u1", TOKEN))
+        Unsealed().open(HERE, KEYS.seal(HERE, TOKEN))
     with pytest.raises(SealError):
-        KEYS.open("alpha", "u1", Unsealed().seal("alpha", "u1", TOKEN))
+        KEYS.open(HERE, Unsealed().seal(HERE, TOKEN))

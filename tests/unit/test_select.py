@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from builders import (
     TEAM_A,
     TEAM_B,
+    access,
     by_uid,
     cluster,
     discovery,
@@ -21,8 +22,9 @@ from builders import (
     tenant_listing,
     tenant_record,
 )
-from palette_sync.core.model import AuthMode, PaletteFacts, Project, Scope
-from palette_sync.core.select import AuthRule, Filters, Selection, auth_mode, select
+from palette_sync.core.model import AccessState, AuthMode, PaletteFacts, Project, Scope
+from palette_sync.core.reasons import Reason
+from palette_sync.core.select import AuthRule, Filters, Selection, auth_mode, deselected, select, unmatched
 
 if TYPE_CHECKING:
     from palette_sync.core.model import Cluster, Discovery
@@ -124,6 +126,105 @@ def test_a_listed_cluster_is_served_or_left_out_with_a_reason(
     assert filters.deselects(one) == reason
     assert found.dropped == ({"c1": reason} if reason else {})
     assert found.chosen == ({} if reason else {"c1": one})
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_imported_clusters_can_be_left_out(*, listed: bool) -> None:
+    one = cluster(imported=True)
+    shown = record(server=None, auth=None, access=access(AccessState.PENDING, Reason.IMPORTED))
+    seen = discovery(listing(TEAM_A, one) if listed else listing(TEAM_A, error="503"))
+
+    assert select(seen, by_uid(shown), ALL).dropped == {}
+    assert select(seen, by_uid(shown), Filters(include_imported=False)).dropped == {"c1": Reason.IMPORTED_EXCLUDED}
+
+
+def test_a_short_listing_serves_its_rows_and_keeps_the_records_that_it_lacks() -> None:
+    seen = discovery(replace(listing(TEAM_A, cluster("c1")), short="1 of 2"))
+
+    found = select(seen, by_uid(record("c1"), record("c2")), ALL)
+
+    assert fates(found) == {"c1": ["chosen"], "c2": ["kept"]}
+    assert found.empty == frozenset()
+
+
+def test_what_the_key_may_not_list_and_what_is_not_there_are_told_apart() -> None:
+    published = by_uid(record("a1"), record("b1", project=TEAM_B), tenant_record("t1"))
+
+    found = select(discovery(listing(TEAM_A), tenant_listing(not_permitted=True), projects=(TEAM_A,)), published, ALL)
+
+    assert (found.disappeared, found.kept, found.forbidden) == ({"a1", "b1"}, {"t1"}, {"t1"})
+    assert (found.empty, found.vanished) == ({"p-a"}, {"p-b"})
+
+
+# ---- Patterns that match nothing, and what new filters deselect ------------------------------------------------------
+
+SEEN = discovery(listing(TEAM_A, cluster("a1", tags=("env:prod",)), cluster("a2")), listing(TEAM_B))
+
+
+@pytest.mark.parametrize(
+    ("filters", "seen", "lines"),
+    [
+        pytest.param(Filters(include_projects=("team-?", "p-b"), include_tags=("env:*",)), SEEN, [], id="all match"),
+        pytest.param(
+            Filters(include_projects=("taem-a",), exclude_projects=("x",)),
+            SEEN,
+            [
+                'include_projects: "taem-a" matches no project; is "team-a" meant?',
+                'exclude_projects: "x" matches no project',
+            ],
+            id="projects",
+        ),
+        pytest.param(
+            Filters(include_tags=("env:prd",), exclude_tags=("old",)),
+            SEEN,
+            [
+                'include_tags: "env:prd" matches no tag of a listed cluster; is "env:prod" meant?',
+                'exclude_tags: "old" matches no tag of a listed cluster',
+            ],
+            id="tags",
+        ),
+        pytest.param(Filters(include_tags=("x",)), discovery(listing(TEAM_A)), [], id="no cluster was listed"),
+        pytest.param(
+            Filters(include_tags=("x",)),
+            discovery(listing(TEAM_A, cluster()), listing(TEAM_B, error="503")),
+            [],
+            id="a cluster with that tag may be in a project that failed",
+        ),
+        pytest.param(Filters(include_projects=("x",)), discovery(projects=None), [], id="no list of projects"),
+        pytest.param(
+            Filters(include_projects=("x",)), replace(SEEN, short="2 of 3"), [], id="a short list of projects"
+        ),
+    ],
+)
+def test_patterns_that_match_nothing_are_named(filters: Filters, seen: Discovery, lines: list[str]) -> None:
+    assert unmatched(filters, seen) == lines
+
+
+@pytest.mark.parametrize(
+    ("filters", "gone"),
+    [
+        pytest.param(ALL, {}, id="nothing"),
+        pytest.param(Filters(exclude_tags=("env:prod",)), {"a1": "TagExcluded"}, id="by the tags of the last row"),
+        pytest.param(
+            Filters(include_projects=("team-b",)), dict.fromkeys(("a1", "a2", "u1"), "ProjectExcluded"), id="by project"
+        ),
+        pytest.param(Filters(exclude_tenant_scoped_clusters=True), {"t1": "TenantScopeExcluded"}, id="by scope"),
+    ],
+)
+def test_new_filters_are_judged_by_the_last_rows_and_by_what_is_published(
+    filters: Filters, gone: dict[str, str]
+) -> None:
+    seen = replace(
+        SEEN,
+        listings=(*SEEN.listings, listing(TEAM_B, cluster("u1", project=None)), tenant_listing(tenant_cluster("t1"))),
+    )
+    published = by_uid(record("a1"), record("a2"), record("u1"), record("b1", project=TEAM_B), tenant_record("t1"))
+
+    assert deselected(published, seen, filters) == gone
+
+
+def test_without_a_listing_new_filters_are_judged_by_what_is_published() -> None:
+    assert deselected(by_uid(record()), None, Filters(exclude_projects=("team-a",))) == {"c1": "ProjectExcluded"}
 
 
 @pytest.mark.parametrize("state", ["Deleting", "Deleted"])

@@ -27,6 +27,7 @@ from builders import (
 from palette_sync.core.candidates import Candidates, mode_in_use
 from palette_sync.core.due import PATIENCE, Due, due, wakes_at
 from palette_sync.core.fold import SHORTEST_BACKOFF, AccessFailed, AccessGained, Presentation, fold_memory
+from palette_sync.core.issuers import IssuerPolicy
 from palette_sync.core.model import (
     AccessState,
     AuthMode,
@@ -36,14 +37,16 @@ from palette_sync.core.model import (
     IssuerMetadata,
     OidcAuth,
     RetiredSecret,
+    Server,
     ServiceAccountAuth,
+    ca_data_of,
 )
 from palette_sync.core.objects import Desired
 from palette_sync.core.policy import InstancePolicy, OidcPolicy, TokenPolicy
 from palette_sync.core.rbac import PRESETS
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import CLOCK_TOLERANCE, LONGEST_BACKOFF, backoff, next_verification, verify_due
-from palette_sync.core.select import AuthRule, Filters
+from palette_sync.core.select import AuthRule, CaRule, Filters
 
 if TYPE_CHECKING:
     from palette_sync.core.due import Candidate
@@ -57,7 +60,7 @@ POLICY = InstancePolicy(
     filters=Filters(),
     default_mode=AuthMode.SERVICE_ACCOUNT,
     auth_rules=(AuthRule(AuthMode.OIDC, tag="auth:oidc"),),
-    oidc=OidcPolicy("spectrocloud", spectro_proxy=False, refresh_interval=HOUR),
+    oidc=OidcPolicy("spectrocloud", refresh_interval=HOUR, issuers=IssuerPolicy(frozenset())),
     desired=Desired(
         namespace="backstage",
         service_account="backstage",
@@ -367,7 +370,39 @@ def test_auto_compares_with_the_configuration_of_the_access_in_use() -> None:
     policy = replace(POLICY, default_mode=None)
     seen = Candidates(policy, InstanceState(records=by_uid(oidc_record("c1"))), {}, now=NOW).listed(cluster())
 
-    assert (seen.mode, seen.desired) == (None, policy.fingerprint(AuthMode.OIDC))
+    assert (seen.mode, seen.desired) == (None, policy.fingerprint(AuthMode.OIDC, auto=True))
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_without_a_row_a_cluster_keeps_how_its_mode_was_found(auto: bool) -> None:  # noqa: FBT001
+    known = POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT, auto=auto)
+    seen = view(records=by_uid(record()), memory={"c1": ClusterMemory(desired=known)}).published("c1")
+
+    assert (seen.auto, seen.desired, seen.mode) == (auto, known, AuthMode.SERVICE_ACCOUNT)
+
+
+CA, ROOT = "-----BEGIN CERTIFICATE-----\nrule\n", "-----BEGIN CERTIFICATE-----\nroot\n"
+
+
+@pytest.mark.parametrize("published", [f"{CA}{ROOT}", CA], ids=["completed with the root", "as the rule gives it"])
+def test_without_a_row_the_ca_of_a_rule_is_recognised_in_the_record(published: str) -> None:
+    policy = replace(POLICY, ca_rules=(CaRule(CA, cluster="*"),))
+    served = record(server=Server("https://10.0.0.1:6443", ca_data_of(published)))
+    seen = Candidates(policy, InstanceState(records=by_uid(served)), {}, now=NOW).published("c1")
+
+    assert seen.ca_pem == CA
+    assert seen.desired == policy.fingerprint(AuthMode.SERVICE_ACCOUNT, CA)
+
+
+def test_a_mode_that_turns_to_auto_makes_a_cluster_due() -> None:
+    memory = ClusterMemory(verified_at=NOW, desired=POLICY.fingerprint(AuthMode.SERVICE_ACCOUNT))
+    state = InstanceState(records=by_uid(record()), credentials={"c1": sealed_credential()}, memory={"c1": memory})
+    seen = Candidates(replace(POLICY, default_mode=None), state, {}, now=NOW)
+
+    found = seen.due(seen.listed(cluster()), resync=False, ahead=MINUTE)
+
+    assert found is not None
+    assert found.reason is Reason.CONFIG_CHANGED
 
 
 def test_due_clusters_follow_the_verify_interval_of_their_instance() -> None:

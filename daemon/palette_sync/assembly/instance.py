@@ -9,16 +9,18 @@ import math
 import os
 import socket
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from palette_sync.assembly.files import read_pem
-from palette_sync.assembly.policy import policy_of
+from palette_sync.assembly.policy import network_of, policy_of
 from palette_sync.assembly.store import StartError, open_store, sealer_of, utc_now
+from palette_sync.cloud import CloudTokens
 from palette_sync.core.model import Secret
+from palette_sync.core.snapshot_codec import sealed_for
 from palette_sync.palette import Limits, PaletteClient, Recorder, UnusableSettings
 from palette_sync.reconcile.names import NameBook
 from palette_sync.reconcile.ports import Ports, Stop, Unpublished
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.config import InstanceSettings, Settings
-    from palette_sync.core.model import Discovery
+    from palette_sync.core.model import ClusterRecord, Discovery, SealedCredential
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.ongoing import Ongoing
     from palette_sync.store.redis import Publisher, Store
@@ -56,6 +58,7 @@ class Shared:
     sealer: Sealer
     limits: Limits
     names: NameBook
+    cloud: CloudTokens = field(default_factory=CloudTokens)
 
 
 def policies_of(settings: Settings) -> dict[str, InstancePolicy]:
@@ -171,11 +174,12 @@ def ports_of(
 ) -> Ports:
     """Everything that a pass over one instance works with. The parameters are explained at `Ports`."""
 
-    def open_token(uid: str, sealed: str) -> Secret | None:
+    def open_token(record: ClusterRecord, credential: SealedCredential) -> Secret | None:
         try:
-            return shared.sealer.open(name, uid, sealed)
+            target = sealed_for(shared.store.keys.prefix, record, credential)
+            return shared.sealer.open(target, credential.sealed)
         except SealError as error:
-            log.warning("token_not_opened", instance=name, cluster=uid, reason=str(error))
+            log.warning("token_not_opened", instance=name, cluster=record.uid, reason=str(error))
             return None
 
     return Ports(
@@ -186,6 +190,8 @@ def ports_of(
         open_token=open_token,
         concurrency=concurrency_of(shared.settings),
         names=shared.names,
+        network=network_of(shared.settings),
+        cloud=shared.cloud,
         clock=clock,
         may_issue=may_issue,
         facts=facts,
@@ -194,6 +200,7 @@ def ports_of(
         stopping=stop.stopping if stop else None,
         late=stop.late if stop else None,
         keep=keep,
+        owner=shared.settings.service.owner or "",
         seen=seen,
         ongoing=ongoing,
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from palette_sync.config import InstanceSettings, Settings
+    from palette_sync.config.partial import PartialSettings
     from palette_sync.store.seal import Sealer
 
 
@@ -48,7 +49,7 @@ def sealer_of(settings: Settings) -> Sealer:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, sealer: Sealer) -> AsyncIterator[Store]:
+async def open_store(settings: Settings | PartialSettings, sealer: Sealer) -> AsyncIterator[Store]:
     """Open the configured store. `embedded://` starts a Valkey server that runs until this context ends."""
     redis = settings.redis
     async with AsyncExitStack() as stack:

@@ -1,4 +1,7 @@
-"""`palette-sync resync` and `palette-sync reload`: ask a running daemon, on any host, through Redis."""
+"""`palette-sync resync` and `palette-sync reload`: ask a running daemon, on any host, through Redis.
+
+Both work while the configuration file is not valid: `[redis]` and `[seal]` are all that they need of it.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from palette_sync.cli.console import out, print_json, print_problems, progress_of
-from palette_sync.cli.entry import run_command
+from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
-from palette_sync.config.values import parse_duration
 from palette_sync.core.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from palette_sync.config import Settings
+    from palette_sync.assembly.diagnosis import Diagnosis
     from palette_sync.store.control import Answer, Verb
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
@@ -28,44 +29,58 @@ if TYPE_CHECKING:
 ACCEPTED_WITHIN = 15.0  # seconds within which a running daemon accepts a request
 
 
-def resync(config: Path, instances: list[str] | None, *, allow_prune: bool, wait: str, as_json: bool) -> Exit:
-    """Exit 0: every pass succeeded; 1: one failed at least in part, or no answer in time; 78: wrong configuration."""
+def resync(where: Where, instances: list[str] | None, *, allow_prune: bool, wait: float, as_json: bool) -> Exit:
+    """Exit 0: every cluster has access or waits for its first, and nothing is held; 1: something is left to do, a pass
+    failed, or no answer came in time; 78: it is unknown where Redis is, or there is no seal key.
+    """
     from palette_sync.store.control import Verb
 
-    return _request(config, instances, Verb.ALLOW_PRUNE if allow_prune else Verb.RESYNC, wait=wait, as_json=as_json)
+    return _request(where, instances, Verb.ALLOW_PRUNE if allow_prune else Verb.RESYNC, wait=wait, as_json=as_json)
 
 
-def reload(config: Path, instances: list[str] | None, *, allow_prune: bool, wait: str, as_json: bool) -> Exit:
-    """Exit 0: applied; 1: rejected (the daemon keeps its configuration), or no answer; 78: wrong configuration here."""
+def reload(where: Where, instances: list[str] | None, *, allow_prune: bool, wait: float, as_json: bool) -> Exit:
+    """Exit 0: applied; 1: rejected (the daemon keeps its configuration), or no answer; 78 as `resync`."""
     from palette_sync.store.control import Verb
 
     verb = Verb.RELOAD_ALLOW_PRUNE if allow_prune else Verb.RELOAD
-    return _request(config, instances, verb, wait=wait, as_json=as_json)
+    return _request(where, instances, verb, wait=wait, as_json=as_json)
 
 
-def _request(config: Path, instances: list[str] | None, verb: Verb, *, wait: str, as_json: bool) -> Exit:
-    try:
-        seconds = parse_duration(wait).total_seconds()
-    except ValueError as error:
-        print_problems([f"--wait {error}"], title="wrong option")
-        return Exit.CONFIG
-
-    async def work(settings: Settings) -> Exit:
-        from palette_sync.assembly.store import chosen_instances, open_store, sealer_of
-
-        chosen = list(chosen_instances(settings, instances))
-        sealer = sealer_of(settings)
-        async with open_store(settings, sealer) as store:
-            await store.ping()
-            with progress_of(chosen, show=not as_json) as reporter:
-                async with asyncio.TaskGroup() as group:
-                    tasks = {
-                        name: group.create_task(_ask(store, sealer, name, verb, seconds, reporter(name)), name=name)
-                        for name in chosen
-                    }
+def _request(where: Where, instances: list[str] | None, verb: Verb, *, wait: float, as_json: bool) -> Exit:
+    async def work(diagnosis: Diagnosis) -> Exit:
+        if not diagnosis.verifies:
+            problems = [*diagnosis.remarks, "the daemon carries out only requests that are signed with a seal key"]
+            print_problems(problems, title="no seal key")
+            return Exit.CONFIG
+        store, sealer = diagnosis.store, diagnosis.sealer
+        await store.ping()
+        chosen = await _chosen(diagnosis, instances)
+        with progress_of(chosen, show=not as_json) as reporter:
+            async with asyncio.TaskGroup() as group:
+                tasks = {
+                    name: group.create_task(_ask(store, sealer, name, verb, wait, reporter(name)), name=name)
+                    for name in chosen
+                }
         return _print_answers({name: task.result() for name, task in tasks.items()}, as_json=as_json)
 
-    return run_command(config, work, log_level="error")
+    return run_diagnosis(where, work, remarks=False)
+
+
+async def _chosen(diagnosis: Diagnosis, wanted: list[str] | None) -> list[str]:
+    """The named instances, or all: the configured ones, or the published ones where the file cannot be read.
+
+    Raises StartError for an unknown name.
+    """
+    from palette_sync.assembly.store import StartError
+
+    known = diagnosis.configured
+    if known is None:
+        known = frozenset(await diagnosis.store.instances())
+    if unknown := sorted(set(wanted or ()) - known):
+        raise StartError(
+            f"--instance {', '.join(unknown)}: not in the configuration, which has {', '.join(sorted(known))}"
+        )
+    return [name for name in sorted(known) if not wanted or name in wanted]
 
 
 async def _ask(

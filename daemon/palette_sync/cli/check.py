@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -11,30 +11,21 @@ from rich.text import Text
 from palette_sync.cli.console import out, print_json, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.finding import OK, PROBLEM, WARNING, Finding
 from palette_sync.config.load import EXPOSED
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from palette_sync.config import InstanceSettings, Settings
-    from palette_sync.core.model import Discovery
+    from palette_sync.core.model import Cluster, InstanceState
+    from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import Limits, PaletteClient
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
-OK, WARNING, PROBLEM = "ok", "warning", "problem"
 STYLES = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
-ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check. `where`: the part that was checked. `remedy`: what to do, empty if nothing."""
-
-    level: str
-    where: str
-    what: str
-    remedy: str = ""
 
 
 def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
@@ -82,7 +73,8 @@ async def _check_redis(settings: Settings, sealer: Sealer, instances: list[str])
             findings = await _redis_findings(store, instances)
             if any(one.level == PROBLEM for one in findings):
                 return findings
-            return findings + await _published_findings(store, instances)
+            states = {name: await store.load(name) for name in instances}
+            return findings + _seal_findings(store.keys.prefix, states, sealer) + _login_findings(states)
     except StoreError as error:
         return [Finding(PROBLEM, "redis", str(error), "check [redis] url, the network and the user's ACL")]
 
@@ -126,12 +118,42 @@ async def _redis_findings(store: Store, instances: list[str]) -> list[Finding]:
     return findings
 
 
-async def _published_findings(store: Store, instances: list[str]) -> list[Finding]:
-    """What is wrong across the published records of several instances."""
+def _seal_findings(prefix: str, states: Mapping[str, InstanceState], sealer: Sealer) -> list[Finding]:
+    """Whether the configured seal keys fit what is published."""
+    from palette_sync.core.snapshot_codec import sealed_for
+    from palette_sync.store.seal import SealError
+
+    findings = []
+    for name, state in states.items():
+        if state.head is None:
+            continue
+        if not state.trusted:
+            what = f"the published snapshot of {name} does not verify with the configured seal keys"
+            remedy = (
+                "use the keys of the daemon that published it; if they are the same, another program wrote to Redis"
+            )
+            findings.append(Finding(PROBLEM, "seal", what, remedy))
+            continue
+        closed = 0
+        for uid, credential in state.credentials.items():
+            try:
+                sealer.open(sealed_for(prefix, state.records[uid], credential), credential.sealed)
+            except (SealError, KeyError):  # KeyError: its record cannot be decoded
+                closed += 1
+        if closed:
+            what = f"{closed} of {len(state.credentials)} published tokens of {name} are sealed with another key"
+            remedy = "add that key to [seal] keys_file; without it the daemon issues these tokens again"
+            findings.append(Finding(WARNING, "seal", what, remedy))
+        else:
+            findings.append(Finding(OK, "seal", f"the keys fit what is published of {name}"))
+    return findings
+
+
+def _login_findings(states: Mapping[str, InstanceState]) -> list[Finding]:
+    """Names of OIDC providers that stand for several logins, across the published records of all instances."""
     from palette_sync.core.oidc_names import ambiguous_providers
 
-    states = [await store.load(name) for name in instances]
-    records = [record for state in states for record in state.records.values()]
+    records = [record for state in states.values() for record in state.records.values()]
     return [
         Finding(
             WARNING,
@@ -145,13 +167,18 @@ async def _published_findings(store: Store, instances: list[str]) -> list[Findin
 
 async def _check_instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
     from palette_sync.assembly.instance import client_of
-    from palette_sync.assembly.policy import policy_of, rules_of
+    from palette_sync.assembly.policy import grants_roles, policy_of, rules_of
     from palette_sync.assembly.store import StartError
+    from palette_sync.cli.check_clouds import cloud_findings
+    from palette_sync.cli.check_palette import discovery_findings, permission_findings, remedy_of
+    from palette_sync.cloud import CloudTokens
     from palette_sync.core.rbac import wide_rights
-    from palette_sync.palette import PaletteError, Unauthorized, discover
+    from palette_sync.palette import PaletteError, discover
 
     findings: list[Finding] = []
-    filters = policy_of(name, settings).filters
+    errors: dict[str, Exception] = {}
+    policy = policy_of(name, settings)
+    filters = policy.filters
     try:
         async with client_of(name, settings, limits) as client:
             found = await discover(
@@ -160,60 +187,45 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
                 tenant_scope=not filters.exclude_tenant_scoped_clusters,
                 include_virtual=filters.include_virtual,
                 tenant=settings.tenant,
+                on_error=errors.__setitem__,
             )
-            findings += _discovered(name, found, settings)
+            findings += discovery_findings(name, found, errors, policy)
+            rows = [cluster for listing in found.listings for cluster in listing.clusters]
+            findings += permission_findings(name, rows, policy, await _known_permissions(client, rows))
+            findings += await _issuer_findings(policy, rows, client)
             findings += await _key_expiry(name, settings, client)
-    except Unauthorized as error:
-        findings.append(
-            Finding(
-                PROBLEM, name, str(error), "create an API key in Palette (My API Keys) and put it into api_key_file"
-            )
-        )
-    except (PaletteError, StartError) as error:
-        findings.append(Finding(PROBLEM, name, str(error), "check url, ca_file, http_proxy and tenant"))
+            findings += await cloud_findings(policy, client, rows, CloudTokens())
+    except PaletteError as error:
+        findings.append(Finding(PROBLEM, name, str(error), remedy_of(error)))
+    except StartError as error:
+        findings.append(Finding(PROBLEM, name, str(error), "correct what the message names"))
     remedy = 'set rbac.preset = "view" if that is more than Backstage should see'
-    wide = wide_rights(rules_of(settings))
+    wide = wide_rights(rules_of(settings)) if grants_roles(settings) else ()
     return findings + [Finding(WARNING, name, f"the granted role {warning}", remedy) for warning in wide]
 
 
-def _discovered(name: str, found: Discovery, settings: InstanceSettings) -> list[Finding]:
-    if found.projects is None:
-        return [Finding(PROBLEM, name, found.error or "", "give the API key's user project.list")]
-    rows = [cluster for listing in found.listings for cluster in listing.clusters]
-    selected = sum(listing.scope != "tenant" for listing in found.listings)
-    findings = [
+async def _known_permissions(client: PaletteClient, rows: list[Cluster]) -> frozenset[str] | None:
+    """The permissions of this version of Palette; None if they cannot be read, or there is nothing to judge."""
+    from palette_sync.palette import PaletteError, permission_names
+
+    try:
+        return await permission_names(client) if rows else None
+    except PaletteError:
+        return None
+
+
+async def _issuer_findings(policy: InstancePolicy, rows: list[Cluster], client: PaletteClient) -> list[Finding]:
+    from palette_sync.cli.issuers import refused_issuers
+
+    return [
         Finding(
-            OK, name, f"tenant {found.org_name}: {selected} of {len(found.projects)} projects, {len(rows)} clusters"
+            WARNING,
+            policy.instance,
+            f"{count} clusters name the OIDC issuer {issuer} with the client {client_id}, which is not allowed",
+            f"if it is yours, write below [instances.{policy.instance}.oidc]: {policy.oidc.issuers.line(issuer)}",
         )
+        for (issuer, client_id), count in (await refused_issuers(client, policy, rows)).items()
     ]
-    for listing in found.listings:
-        if listing.not_permitted:
-            findings.append(
-                Finding(
-                    WARNING,
-                    name,
-                    "the API key may not list tenant-scoped clusters",
-                    "set exclude_tenant_scoped_clusters = true, or give the key's user a tenant role with cluster.list",
-                )
-            )
-        elif listing.error:
-            findings.append(
-                Finding(
-                    PROBLEM, name, f"project {listing.name}: {listing.error}", "give the key's user cluster.list there"
-                )
-            )
-    without = [one.name for one in rows if one.permissions is not None and ADMIN_PERMISSION not in one.permissions]
-    if without and settings.auth.mode != "oidc":
-        findings.append(
-            Finding(
-                WARNING,
-                name,
-                f"the API key may not download the admin kubeconfig of {len(without)} clusters, "
-                f"for example {without[0]}",
-                f"give its user a role with {ADMIN_PERMISSION} (Palette before 4.8.21: cluster.delete), or use OIDC",
-            )
-        )
-    return findings
 
 
 async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClient) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import contextmanager
@@ -103,7 +104,9 @@ def short_duration(seconds: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
+    """Print JSON in ASCII, so that no character of foreign text reaches a terminal, or a program, as it is."""
+    plain = json.loads(orjson.dumps(value, default=str))
+    sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=True) + "\n")
 
 
 @contextmanager
@@ -138,7 +141,7 @@ def progress_of(instances: Sequence[str], *, show: bool) -> Iterator[Callable[[s
 
 def print_report(report: PassReport, *, console: Console) -> None:
     """Print one pass: a headline, the table of changes, then problems and notes."""
-    style = "red" if report.failed else "green"
+    style = "green" if report.all_well else "red"
     version = f"version {report.version}" + (
         f" (was {report.version_before})" if report.version != report.version_before else ""
     )

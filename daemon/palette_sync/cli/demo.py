@@ -29,6 +29,16 @@ INSTANCES, PROJECTS, CLUSTERS = 2, 6, 24
 SHORT_LIFE = 12  # seconds
 # Verifications are spread over time. None must become due in the middle of the demo.
 QUIET = {"PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL": "3650d"}
+# The kinds of clusters that cannot be had as they are.
+WITHOUT_ACCESS = {
+    "eks-authenticator": Reason.NEEDS_AWS_CREDENTIALS,
+    "eks-cli": Reason.NEEDS_AWS_CREDENTIALS,
+    "gke-plugin": Reason.NEEDS_GOOGLE_CREDENTIALS,
+    "aks-kubelogin": Reason.NEEDS_AZURE_CREDENTIALS,
+    "aks-expired": Reason.ADMIN_CREDENTIAL_REFUSED,
+    "no-file": Reason.KUBECONFIG_NOT_READY,
+    "imported": Reason.IMPORTED,
+}
 SECONDS_PER_CLUSTER_IN_THE_PLUGIN = 2.04  # measured: the in-process plugin takes 102 s for 50 clusters
 
 
@@ -118,6 +128,7 @@ class _Demo:
         await self.drifted_role()
         await self.comings_and_goings()
         await self.outage()
+        await self.every_kind()
         await self.daemon()
 
     def chapter(self, title: str, text: str) -> None:
@@ -140,7 +151,7 @@ class _Demo:
         reports, errors = await run_all(
             self.shared,
             dict(self.settings.instances),
-            options or PassOptions(),
+            options or PassOptions(scheduled=True),
             lambda _instance: lambda _stage, _done, _total: None,
         )
         for report in reports:
@@ -200,8 +211,8 @@ class _Demo:
 
     async def comings_and_goings(self) -> None:
         self.chapter(
-            "4. One cluster is added, another is removed",
-            "Both happen in Palette. The next pass gives access to the new cluster, and drops the removed one from the "
+            "4. One cluster is added, another is deleted",
+            "Both happen in Palette. The next pass gives access to the new cluster, and drops the deleted one from the "
             "snapshot.",
         )
         world = self.simulator.world
@@ -209,20 +220,21 @@ class _Demo:
         project = next(iter(alpha.projects.values()))
         added = await world.add_cluster("alpha", project.uid, "brand-new")
         gone = next(one for one in alpha.clusters.values() if one.uid != added.uid and one.project_uid == project.uid)
-        world.remove_cluster(gone.uid)
+        world.set_state(gone.uid, Reason.DELETING.value)
         await self.passes()
         state = await self.shared.store.load("alpha")
         self.expect(
             added.uid in state.records and gone.uid not in state.records,
-            "the published snapshot has the new cluster, and the removed one is gone",
+            "the published snapshot has the new cluster, and the deleted one is gone",
         )
         self.expect(state.records[added.uid].access.state.value == "ready", "the new cluster is ready")
 
     async def outage(self) -> None:
         self.chapter(
-            "5. Palette is down",
+            "5. Palette is down, then it answers wrongly",
             "Instance bravo answers every request with HTTP 503. palette-sync retries for a few seconds, then keeps "
-            "what it published: an outage of Palette must not take clusters away from Backstage.",
+            "what it published: an outage of Palette must not take clusters away from Backstage. Then bravo lists no "
+            "cluster at all, as it does for a key that lost its roles. The records are held until that is confirmed.",
         )
         from palette_sync.simulator import Fault
 
@@ -235,10 +247,42 @@ class _Demo:
         self.simulator.faults.remove(fault)
         reports = await self.passes()
         self.expect(not any(report.failed for report in reports), "once Palette answers again, the next pass succeeds")
+        bravo = self.simulator.world.instances["bravo"]
+        bravo.behaviour.listing_lie = "empty"
+        await self.passes()
+        held = await self.shared.store.load("bravo")
+        self.expect(held.records.keys() == after.records.keys(), "no record is dropped because of an empty listing")
+        bravo.behaviour.listing_lie = "none"
+
+    async def every_kind(self) -> None:
+        self.chapter(
+            "6. Clusters of every kind",
+            "The kubeconfigs of some clusters ask to run a program for a token of AWS, Google Cloud or Azure, or hold "
+            "a token that has expired. Some clusters have no kubeconfig, or are reached through Spectro Proxy only. "
+            "One of each kind is added to alpha. No program is ever run.",
+        )
+        from palette_sync.simulator.mix import add_mix
+
+        project = next(iter(self.simulator.world.instances["alpha"].projects))
+        made = await add_mix(self.simulator.world, "alpha", project)
+        await self.passes()
+        state = await self.shared.store.load("alpha")
+        found = {kind: state.records[cluster.uid].access for kind, cluster in made.items()}
+        ready = [kind for kind in made if kind not in WITHOUT_ACCESS]
+        self.expect(all(found[kind].state.value == "ready" for kind in ready), f"these are ready: {', '.join(ready)}")
+        self.expect(
+            all(found[kind].reason is reason for kind, reason in WITHOUT_ACCESS.items()),
+            "each other one says why not, and what to do:",
+        )
+        for kind, reason in WITHOUT_ACCESS.items():
+            self.console.print(Text(f"      {kind}: {reason}. {reason.remedy}", style="dim"))
+        await self.passes()
+        files = self.simulator.requests.count("palette", path_regex=".*/assets/.*")
+        self.expect(files == 0, f"the next pass asks Palette for {files} files: nothing has changed")
 
     async def daemon(self) -> None:
         self.chapter(
-            "6. The daemon",
+            "7. The daemon",
             "Now `palette-sync run` takes over. The API server of a new cluster issues tokens that live for "
             f"{SHORT_LIFE} s, to show how the daemon replaces one. This takes a few seconds.",
         )
@@ -275,16 +319,21 @@ class _Demo:
 
     async def pods_seen(self, uid: str | None = None) -> int:
         """Use a published credential as a reader does: record and token from Redis, TLS with the record's CA."""
+        from palette_sync.assembly.policy import network_of
         from palette_sync.core.model import ServiceAccountAuth
+        from palette_sync.core.snapshot_codec import sealed_for
         from palette_sync.kube.kubeconfig import BearerToken
-        from palette_sync.kube.transport import KubeApi
+        from palette_sync.kube.transport import KubeApi, Requests
 
+        requests = Requests(network=network_of(self.shared.settings))
         state = await self.shared.store.load("alpha")
         record = next(
             one for one in state.records.values() if isinstance(one.auth, ServiceAccountAuth) and uid in (None, one.uid)
         )
         assert record.server is not None
-        token = self.shared.sealer.open("alpha", record.uid, state.credentials[record.uid].sealed)
-        async with KubeApi(record.server, BearerToken(token), timeout=5) as api:
+        credential = state.credentials[record.uid]
+        target = sealed_for(self.shared.store.keys.prefix, record, credential)
+        token = self.shared.sealer.open(target, credential.sealed)
+        async with KubeApi(record.server, BearerToken(token), timeout=5, requests=requests) as api:
             found = await api.call("GET pods", api.core.list_pod_for_all_namespaces)
         return len(found["items"])

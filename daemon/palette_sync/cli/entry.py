@@ -28,11 +28,6 @@ def run_command(
     `log_level` overrides the configured one. Without `logs` nothing is logged, and the logging libraries are not
     imported: a command that raises all its errors starts faster.
     """
-    from palette_sync.assembly.store import StartError
-    from palette_sync.store.errors import StoreMisconfigured
-    from palette_sync.store.redis import LeaseHeld, StoreError
-    from palette_sync.store.seal import SealKeyError
-
     try:
         settings = load(config)
     except ConfigError as error:
@@ -44,9 +39,19 @@ def run_command(
         configure_logging(level=log_level or settings.service.log_level, style=settings.service.log_format)
     else:
         logging.disable()
+    return run_work(lambda: work(settings))
+
+
+def run_work(work: Callable[[], Awaitable[Exit]]) -> Exit:
+    """Run `work` in a new event loop, and turn what it raises into a message and an exit code."""
+    from palette_sync.assembly.store import StartError
+    from palette_sync.store.errors import StoreMisconfigured
+    from palette_sync.store.redis import LeaseHeld, StoreError
+    from palette_sync.store.seal import SealKeyError
+
     try:
         try:
-            return asyncio.run(_in_loop(work, settings))
+            return asyncio.run(_in_loop(work))
         except BaseExceptionGroup as group:
             raise _first(group) from None
     except (StartError, SealKeyError, StoreMisconfigured) as error:
@@ -70,6 +75,6 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-async def _in_loop(work: Callable[[Settings], Awaitable[Exit]], settings: Settings) -> Exit:
+async def _in_loop(work: Callable[[], Awaitable[Exit]]) -> Exit:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(RESOLVER_THREADS, "resolver"))
-    return await work(settings)
+    return await work()

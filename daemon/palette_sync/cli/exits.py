@@ -6,9 +6,12 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """`BUSY` is EX_TEMPFAIL and `CONFIG` EX_CONFIG of sysexits.h. The systemd unit does not restart after 78."""
+    """`USAGE` is what typer ends with for wrong arguments. `BUSY` is EX_TEMPFAIL and `CONFIG` EX_CONFIG of sysexits.h.
+    The systemd unit does not restart after 78. docs/operations.md says what each code means for each command.
+    """
 
     OK = 0
     FAILED = 1
+    USAGE = 2
     BUSY = 75
     CONFIG = 78

@@ -19,31 +19,28 @@ from typing import Annotated
 import typer
 
 from palette_sync import __version__
+from palette_sync.cli import look
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    InstanceOption,
+    JsonOption,
+    WaitOption,
+    leave,
+    seconds_of,
+)
 
 app = typer.Typer(
     name="palette-sync",
     help="Connects Spectro Cloud Palette to Backstage: discovers clusters, grants read-only access, publishes both.",
-    epilog="Exit codes: 0 success, 1 something failed, 2 wrong arguments, 75 another process holds the lease, "
-    "78 the configuration is wrong.",
+    epilog="Exit codes: 0 all is well, 1 something failed or is wrong, 2 wrong arguments, 75 another process holds the "
+    "lease, 78 the configuration is wrong. docs/operations.md says what that means for each command.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-# `readable` is off because the configuration reports an unreadable file with exit 78. typer would exit with 2, after
-# which systemd restarts the service.
-ConfigOption = Annotated[
-    Path,
-    typer.Option("--config", "-c", envvar="PALETTE_SYNC_CONFIG", help="The configuration file.", readable=False),
-]
-InstanceOption = Annotated[
-    list[str] | None, typer.Option("--instance", "-i", help="Only this instance; can be repeated.")
-]
-WaitOption = Annotated[str, typer.Option("--wait", help="How long to wait for the daemon's answer, for example 90s.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
-DEFAULT_CONFIG = Path("/etc/palette-sync/config.toml")
 
 
 def _version(value: bool) -> None:
@@ -69,7 +66,7 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """
     from palette_sync.cli import run as command
 
-    _exit(command.run(config))
+    leave(command.run(config))
 
 
 @app.command()
@@ -84,8 +81,10 @@ def resync(
 ) -> None:
     """Ask the running daemon, through Redis, to verify every cluster now, and wait for the result."""
     from palette_sync.cli import ask as command
+    from palette_sync.cli.diagnosis import Where
 
-    _exit(command.resync(config, instance, allow_prune=allow_prune, wait=wait, as_json=as_json))
+    seconds = seconds_of(wait, "--wait")
+    leave(command.resync(Where(config), instance, allow_prune=allow_prune, wait=seconds, as_json=as_json))
 
 
 @app.command()
@@ -100,16 +99,10 @@ def reload(
 ) -> None:
     """Ask the running daemon, through Redis, to reload its configuration, and show its answer."""
     from palette_sync.cli import ask as command
+    from palette_sync.cli.diagnosis import Where
 
-    _exit(command.reload(config, instance, allow_prune=allow_prune, wait=wait, as_json=as_json))
-
-
-@app.command()
-def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Show the status of the daemon at the address of http.listen."""
-    from palette_sync.cli import status as command
-
-    _exit(command.run(config, as_json=as_json))
+    seconds = seconds_of(wait, "--wait")
+    leave(command.reload(Where(config), instance, allow_prune=allow_prune, wait=seconds, as_json=as_json))
 
 
 @app.command()
@@ -127,7 +120,7 @@ def once(
     """Run one pass over each instance and show what changed."""
     from palette_sync.cli import once as command
 
-    _exit(command.run(config, instance, resync=resync, allow_prune=allow_prune, as_json=as_json))
+    leave(command.run(config, instance, resync=resync, allow_prune=allow_prune, as_json=as_json))
 
 
 @app.command()
@@ -140,7 +133,7 @@ def plan(
     """Show what a pass would do. Takes no lease and writes nothing anywhere."""
     from palette_sync.cli import plan as command
 
-    _exit(command.run(config, instance, resync=resync, as_json=as_json))
+    leave(command.run(config, instance, resync=resync, as_json=as_json))
 
 
 @app.command()
@@ -148,17 +141,10 @@ def check(config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None
     """Check the configuration, Palette credentials and permissions, Redis and seal keys. Writes nothing."""
     from palette_sync.cli import check as command
 
-    _exit(command.run(config, instance, as_json=as_json))
+    leave(command.run(config, instance, as_json=as_json))
 
 
-@app.command()
-def clusters(
-    config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None, as_json: JsonOption = False
-) -> None:
-    """List the published clusters. Reads Redis only."""
-    from palette_sync.cli import clusters as command
-
-    _exit(command.run(config, instance, as_json=as_json))
+look.register(app)
 
 
 @app.command("replace-legacy")
@@ -173,7 +159,7 @@ def replace_legacy(
     """Delete the Secrets with never-expiring tokens that the in-process plugin left (reason LegacyToken)."""
     from palette_sync.cli import replace_legacy as command
 
-    _exit(command.run(config, instance, yes=yes, as_json=as_json))
+    leave(command.run(config, instance, yes=yes, as_json=as_json))
 
 
 @app.command("seal-key")
@@ -205,6 +191,7 @@ def simulate(
     host: Annotated[
         str, typer.Option(help="Name or IPv4 address by which clients reach it, for URLs and certificates.")
     ] = "127.0.0.1",
+    mix: Annotated[bool, typer.Option("--mix", help="Clusters of every kind, also those that need more.")] = False,
     redis_url: Annotated[
         str, typer.Option(help="Written into config.toml; must need no password.")
     ] = "redis://127.0.0.1:6379/0",
@@ -213,7 +200,7 @@ def simulate(
     """Serve simulated Palette instances and Kubernetes API servers, on loopback by default, until interrupted."""
     from palette_sync.cli import simulate as command
 
-    _exit(
+    leave(
         command.run(
             out,
             instances=instances,
@@ -223,6 +210,7 @@ def simulate(
             seed=seed,
             listen=listen,
             host=host,
+            mix=mix,
             redis_url=redis_url,
             as_json=as_json,
         )
@@ -237,11 +225,7 @@ def demo(
     """Show what palette-sync does, end to end, with the simulator and an embedded Valkey."""
     from palette_sync.cli import demo as command
 
-    _exit(command.run(keep=keep, as_json=as_json))
-
-
-def _exit(code: Exit) -> None:
-    raise typer.Exit(int(code))
+    leave(command.run(keep=keep, as_json=as_json))
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: boo
             with progress_of(list(chosen), show=not as_json) as reporter:
                 await shared.store.ping()
                 reports = await _plan_all(shared, chosen, reporter, resync=resync)
-        warnings = _wide_rights(chosen)
+            warnings = await _wide_rights(shared, chosen)
         if as_json:
             print_json({"plans": [asdict(report) for report in reports], "warnings": warnings})
         else:
@@ -83,11 +83,17 @@ async def _plan_all(
     return sorted(reports, key=lambda report: report.instance)
 
 
-def _wide_rights(chosen: dict[str, InstanceSettings]) -> list[str]:
-    from palette_sync.assembly.policy import rules_of
+async def _wide_rights(shared: Shared, chosen: dict[str, InstanceSettings]) -> list[str]:
+    from palette_sync.assembly.policy import grants_roles, rules_of
     from palette_sync.core.rbac import wide_rights
 
-    return [f"{name}: {warning}" for name, one in chosen.items() for warning in wide_rights(rules_of(one))]
+    warnings = []
+    for name, one in chosen.items():
+        if grants_roles(one):
+            records = (await shared.store.load(name)).records.values()
+            versions = [record.kubernetes_version for record in records]
+            warnings += [f"{name}: {warning}" for warning in wide_rights(rules_of(one), versions=versions)]
+    return warnings
 
 
 def _print_plan(report: PassReport, console: Console) -> None:
@@ -114,6 +120,8 @@ def _print_change(change: Change, console: Console) -> None:
     what = ", ".join(EFFECTS[effect].planned for effect in change.effects)
     why = f"{change.reason}: {change.message}" if change.message else change.reason
     console.print(Text.assemble((f"  {look.sign} {change.name}", look.colour), f"  {what}  ({why})"))
+    if Effect.FAILED in change.effects and change.reason.remedy:
+        console.print(Text(f"      {change.reason.remedy}", style="dim"))
     for action in change.actions:
         sign, style = ACTION_SIGNS.get(action.verb, ("~", "yellow"))
         why = f"{action.reason}: {action.message}" if action.message else action.reason

@@ -35,7 +35,7 @@ def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) 
         problems: list[str] = []
         async with open_shared(settings) as shared:
             for name, instance in chosen_instances(settings, instances).items():
-                for outcome in await _of_instance(shared, name, instance, yes=yes):
+                for outcome in await of_instance(shared, name, instance, yes=yes):
                     if outcome.error is not None:
                         problems.append(f"{outcome.key.name}: {outcome.error}")
                     elif outcome.value:
@@ -46,33 +46,74 @@ def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) 
     return run_command(config, work, log_level="error")
 
 
-async def _of_instance(
+async def of_instance(
     shared: Shared, name: str, settings: InstanceSettings, *, yes: bool
 ) -> list[Outcome[ClusterRecord, tuple[str, ...]]]:
     """Return the deleted Secrets of each cluster in which a pass saw a legacy token."""
     from palette_sync import kube, palette
     from palette_sync.assembly.instance import client_of
-    from palette_sync.assembly.policy import policy_of
+    from palette_sync.assembly.policy import network_of, policy_of
     from palette_sync.core.fold import cluster_of
     from palette_sync.reconcile.access import replace_legacy
+    from palette_sync.reconcile.context import with_owner
 
-    policy = policy_of(name, settings)
+    owner = await shared.store.owner(shared.settings.service.owner or "", write=False)
+    policy = with_owner(policy_of(name, settings), owner)
+    requests = kube.Requests(network=network_of(shared.settings))
     state = await shared.store.load(name)
     legacy = [record for record in state.records.values() if _remembers_legacy(state, record.uid)]
     async with client_of(name, settings, shared.limits) as client:
 
         async def one(record: ClusterRecord) -> tuple[str, ...]:
-            admin = kube.parse(await palette.admin_kubeconfig(client, cluster_of(record)))
+            cluster = cluster_of(record)
+            admin = kube.parse(await palette.admin_kubeconfig(client, cluster), ca_pem=policy.ca_of(cluster))
             timeout = policy.cluster_timeout.total_seconds()
-            return await replace_legacy(admin, policy.desired, timeout=timeout, dry_run=not yes)
+            return await replace_legacy(admin, policy.desired, timeout=timeout, dry_run=not yes, requests=requests)
 
-        return await fan_out(
+        outcomes = await fan_out(
             legacy,
             one,
             limit=asyncio.Semaphore(shared.settings.service.concurrency),
             timeout=120,
             name=f"legacy:{name}",
         )
+    if yes and (done := [outcome.key.uid for outcome in outcomes if outcome.error is None]):
+        await _publish(shared, name, done)
+    return outcomes
+
+
+async def _publish(shared: Shared, name: str, uids: list[str]) -> None:
+    """Publish that these clusters hold no legacy token any more; ask the daemon to look, if one leads the instance.
+
+    If neither is possible, the next verification of the clusters finds out.
+    """
+    from palette_sync.assembly.instance import holder
+    from palette_sync.assembly.store import utc_now
+    from palette_sync.core.fold import without_legacy
+    from palette_sync.core.model import ClusterMemory
+    from palette_sync.store.control import Verb, ask
+    from palette_sync.store.lease import Lease
+    from palette_sync.store.redis import LeaseHeld
+
+    store, now = shared.store, utc_now().replace(microsecond=0)
+    ttl = shared.settings.service.lease_ttl.total_seconds()
+    try:
+        async with await Lease.acquire(store.link, store.keys, name, ttl=ttl, holder=holder()) as lease:
+            publisher = await store.publisher(name, epoch=lease.epoch, writer=holder())
+            state = publisher.state
+            changed = {
+                uid: without_legacy(state.records[uid], state.memory.get(uid, ClusterMemory()), now)
+                for uid in uids
+                if state.trusted and uid in state.records
+            }
+            await publisher.publish(
+                now=now,
+                put={uid: record for uid, (record, _) in changed.items()},
+                memory={uid: memory for uid, (_, memory) in changed.items()},
+            )
+    except LeaseHeld:
+        async for _ in ask(store.link, store.keys, shared.sealer, name, Verb.RESYNC, by=holder()):
+            break  # the request is sent; the result is not waited for
 
 
 def _remembers_legacy(state: InstanceState, uid: str) -> bool:

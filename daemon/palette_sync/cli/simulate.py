@@ -28,6 +28,7 @@ def run(
     seed: int,
     listen: str,
     host: str,
+    mix: bool,
     redis_url: str,
     as_json: bool,
 ) -> Exit:
@@ -43,6 +44,7 @@ def run(
             latency=_latency(latency),
             listen=listen,
             host=host,
+            mix=mix,
         )
         _check_redis_url(redis_url)
     except ValueError as error:

@@ -1,123 +1,240 @@
-"""`palette-sync status`: the status of the daemon on this machine, read from its HTTP endpoint."""
+"""`palette-sync status`: what is wrong, since when, what happens by itself, and what to do.
+
+The daemon answers over HTTP. With `--from redis` the same is computed here, from what lies in Redis.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.text import Text
 
 from palette_sync.cli.console import out, print_json, print_problems, short_duration, table_of
-from palette_sync.cli.entry import run_command
+from palette_sync.cli.diagnosis import Where, run_diagnosis
+from palette_sync.cli.entry import run_work
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.problem_lines import print_problem_list, verdict
 from palette_sync.cli.styles import RUNNER_STATES
 from palette_sync.core.text import visible
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from rich.console import Console
 
-    from palette_sync.config import Settings
+    from palette_sync.assembly.diagnosis import Diagnosis
 
 TIMEOUT = 5.0  # seconds
 LIMIT = 4 * 1024 * 1024  # bytes of one response
 _EXPECTED_KEYS = frozenset({"version", "pid", "state", "started_at", "config", "instances", "orphaned"})
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - a daemon listens there, this connects
+_OK = 200
 
 
-def run(config: Path, *, as_json: bool) -> Exit:
-    """Exit 0: live and ready; 1: not, or no daemon answers; 78: wrong configuration, or one without an endpoint."""
+class NoAnswer(Exception):
+    """No daemon answers, or something else does. `title` is for people."""
 
-    async def work(settings: Settings) -> Exit:
-        from palette_sync.assembly.store import StartError
-        from palette_sync.http import TransportError
-
-        if not settings.http.listen:
-            raise StartError('http.listen is "", so the daemon serves no status; set [http] listen')
-        host, _, port = settings.http.listen.rpartition(":")
-        base = f"http://{_LOOPBACK_OF.get(host, host)}:{port}"
-        try:
-            document, problems = await _read(base)
-        except TransportError as error:
-            print_problems(
-                [f"{error}; check that `palette-sync run` is running on this machine"], title="no daemon answers"
-            )
-            return Exit.FAILED
-        if document is None:
-            print_problems([f"{base} is not palette-sync; check [http] listen"], title="another program answers")
-            return Exit.FAILED
-        if as_json:
-            print_json({**document, "problems": problems})
-        else:
-            _print_status(document)
-            if problems:
-                print_problems(problems, title="not ready")
-        return Exit.FAILED if problems else Exit.OK
-
-    return run_command(config, work, log_level="error")
+    def __init__(self, title: str, text: str) -> None:
+        self.title = title
+        super().__init__(text)
 
 
-async def _read(base: str) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the status document, or None if another program answers, and the problems of health and readiness.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`url`: the endpoint of a daemon, "" = that of the configuration. `watch`: seconds between two looks, 0 = once."""
 
-    Raises TransportError.
+    url: str = ""
+    from_redis: bool = False
+    live: bool = False
+    watch: float = 0.0
+    as_json: bool = False
+
+
+def run(where: Where, options: Options) -> Exit:
+    """Exit 0: nothing is wrong; 1: something is, or no daemon answers; 78: it is unknown where to ask.
+
+    With `live`, only whether the daemon lives counts.
     """
-    from palette_sync.http import open_session, request
+    if options.from_redis:
+
+        async def look(diagnosis: Diagnosis) -> Exit:
+            return await _show(options, lambda: _from_redis(diagnosis))
+
+        return run_diagnosis(where, look, remarks=False)
+    base = options.url.rstrip("/")
+    if not base:
+        base, problems = _configured_endpoint(where)
+        if not base:
+            print_problems(problems, title="it is unknown where the daemon listens")
+            return Exit.CONFIG
+    if options.live:
+        return run_work(lambda: _live(base))
+    return run_work(lambda: _show(options, lambda: _from_daemon(base)))
+
+
+def _configured_endpoint(where: Where) -> tuple[str, list[str]]:
+    """The URL of the endpoint of this machine's daemon, or "" and why there is none."""
+    settings = where.settings()
+    wrong = settings.problems.get("http") or settings.problems.get("file")
+    if wrong and settings.http == type(settings.http)():
+        return "", [*wrong, "name the endpoint with --url, or use --from redis"]
+    if not settings.http.listen:
+        return "", ['http.listen is "", so the daemon serves no status; set [http] listen, or use --from redis']
+    host, _, port = settings.http.listen.rpartition(":")
+    return f"http://{_LOOPBACK_OF.get(host, host)}:{port}", []
+
+
+async def _show(options: Options, read: Any) -> Exit:
+    """Print the status once, or again and again until interrupted."""
+    while True:
+        code = await _show_once(options, read)
+        if not options.watch:
+            return code
+        await asyncio.sleep(options.watch)
+
+
+async def _show_once(options: Options, read: Any) -> Exit:
+    try:
+        document = await read()
+    except NoAnswer as error:
+        print_problems([str(error)], title=error.title)
+        return Exit.FAILED
+    if options.as_json:
+        print_json(document)
+    else:
+        console = out()
+        if options.watch:
+            console.clear()
+        print_status(document, console=console)
+    return Exit.OK if document["ok"] else Exit.FAILED
+
+
+# -- from the daemon --------------------------------------------------------------------------------------------------
+
+
+async def _live(base: str) -> Exit:
+    from palette_sync.http import TransportError, open_session, request
 
     async with open_session(tls=True, connections=1, connect_timeout=TIMEOUT) as session:
-        replies = {
-            path: await request(session, "GET", base + path, timeout=TIMEOUT, max_body=LIMIT)
-            for path in ("/livez", "/readyz", "/status.json")
-        }
-    problems = [
-        line
-        for path in ("/livez", "/readyz")
-        if replies[path].status != 200  # noqa: PLR2004 - HTTP OK
-        for line in replies[path].body.decode(errors="replace").splitlines()
-    ]
+        try:
+            reply = await request(session, "GET", f"{base}/livez", timeout=TIMEOUT, max_body=LIMIT)
+        except TransportError as error:
+            print_problems([f"{error}; {_IS_IT_UP}"], title="no daemon answers")
+            return Exit.FAILED
+    text = reply.body.decode(errors="replace").strip()
+    if reply.status == _OK and text == "ok":
+        out().print("live")
+        return Exit.OK
+    if reply.status == _OK:
+        print_problems([f"{base} is not palette-sync; {_WHERE_IT_LISTENS}"], title="another program answers")
+    else:
+        print_problems(text.splitlines(), title="not live")
+    return Exit.FAILED
+
+
+_IS_IT_UP = "check that `palette-sync run` is running there; `palette-sync status --from redis` needs no daemon"
+_WHERE_IT_LISTENS = "check [http] listen, or --url"
+
+
+async def _from_daemon(base: str) -> dict[str, Any]:
+    """Return the daemon's status document. Raises NoAnswer."""
+    from palette_sync.http import TransportError, open_session, request
+
+    async with open_session(tls=True, connections=1, connect_timeout=TIMEOUT) as session:
+        try:
+            reply = await request(session, "GET", f"{base}/status.json", timeout=TIMEOUT, max_body=LIMIT)
+        except TransportError as error:
+            raise NoAnswer("no daemon answers", f"{error}; {_IS_IT_UP}") from None
     try:
-        document = orjson.loads(replies["/status.json"].body)
+        document = orjson.loads(reply.body)
     except orjson.JSONDecodeError:
-        return None, problems
-    is_ours = isinstance(document, dict) and document.keys() >= _EXPECTED_KEYS
-    return document if is_ours else None, problems
+        document = None
+    if not isinstance(document, dict) or not document.keys() >= _EXPECTED_KEYS:
+        raise NoAnswer("another program answers", f"{base} is not palette-sync; {_WHERE_IT_LISTENS}")
+    if "problems" not in document:
+        raise NoAnswer("another version answers", f"palette-sync {document['version']} at {base} reports no problems")
+    return document
 
 
-def _held(one: dict[str, Any]) -> list[str]:
-    """The line on the records that the prune guard holds, if there are any."""
-    if not one.get("prune_held"):
-        return []
-    until = one.get("prune_held_until", "`palette-sync resync --allow-prune`")
-    return [f"{one['prune_held']} drops held since {one['prune_held_since']} until {until}: {one['prune_held_why']}"]
+# -- from Redis -------------------------------------------------------------------------------------------------------
 
 
-def _print_status(document: dict[str, Any]) -> None:
-    console = out()
-    console.print(
-        f"palette-sync {document['version']}, process {document['pid']}, {document['state']} since "
-        f"{document['started_at']}, configuration loaded at {document['config']['loaded_at']}"
-    )
-    for problem in document["config"]["rejected"]:
-        console.print(Text(f"  rejected configuration: {problem}", style="red"))
+async def _from_redis(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Return the same document, as far as Redis has it. Raises NoAnswer."""
+    from palette_sync.core.documents import format_time
+    from palette_sync.core.problems import find_problems, is_wrong, problem_document
+    from palette_sync.store.inspect import inspect
+    from palette_sync.store.redis import StoreError
+    from palette_sync.telemetry.status import stored_document
+
+    now = datetime.now(UTC)
+    try:
+        names, published = await diagnosis.instances(None)
+        inspected = {name: await inspect(diagnosis.store, diagnosis.sealer, name) for name in names}
+    except StoreError as error:
+        raise NoAnswer("Redis cannot be used", str(error)) from None
+    document: dict[str, Any] = {
+        "source": "redis",
+        "now": format_time(now),
+        "orphaned": sorted(published - diagnosis.configured) if diagnosis.configured is not None else [],
+        "remarks": list(diagnosis.remarks),
+        "instances": {
+            name: stored_document(
+                one.state,
+                now,
+                holder=one.leader.holder if one.leader else None,
+                since=one.leader.since if one.leader else None,
+                lease_known="lease" not in one.denied,
+            )
+            for name, one in inspected.items()
+        },
+    }
+    if denied := sorted(set().union(*(one.denied for one in inspected.values()))):
+        document["remarks"].append(
+            f"the Redis user may not read {', '.join(denied)}: what follows from them is missing"
+        )
+    problems = find_problems(document, {name: one.state for name, one in inspected.items()}, now=now)
+    return {**document, "ok": not is_wrong(problems), "problems": [problem_document(one) for one in problems]}
+
+
+# -- for people -------------------------------------------------------------------------------------------------------
+
+
+def print_status(document: dict[str, Any], *, console: Console) -> None:
+    """Print what is wrong first, then a line for each instance."""
+    problems, now = document["problems"], datetime.now(UTC)
+    what = f"palette-sync {document['version']}" if "version" in document else "palette-sync, as Redis has it"
+    console.print(Text.assemble((f"{what}: ", "bold"), verdict(problems)))
+    if "pid" in document:
+        console.print(
+            Text(
+                f"process {document['pid']}, {document['state']} since {document['started_at']}, "
+                f"configuration loaded at {document['config']['loaded_at']}",
+                style="dim",
+            )
+        )
+    for remark in document.get("remarks", ()):
+        console.print(Text(f"  {visible(remark)}", style="yellow"))
+    print_problem_list(problems, console=console, now=now)
     rows: list[tuple[str | Text, ...]] = []
     for name, one in document["instances"].items():
         access = ", ".join(f"{count} {state}" for state, count in sorted(one["access"].items()))
-        age = one.get("success_age_s")
+        age = one.get("success_age_s", one.get("checked_age_s"))
         lapse = one.get("first_lapse_s")
-        stale = "; ".join(
-            [*_held(one), *(f"{scope}: {error}" for scope, error in one.get("scopes_failing", {}).items())]
-        )
+        state = str(one["state"])
+        holder = one.get("holder") or (one.get("detail") if state == "standby" else "") or ""
         rows.append(
             (
                 name,
-                Text(one["state"], style=RUNNER_STATES.get(one["state"], "")),
+                Text(state, style=RUNNER_STATES.get(state, "")),
                 access or "-",
-                "never" if age is None else f"{short_duration(age)} ago",
+                "never" if age is None else f"{short_duration(max(0, age))} ago",
                 "-" if lapse is None else f"in {short_duration(lapse)}" if lapse >= 0 else Text("lapsed", style="red"),
-                one.get("api_key_expires_at", "-")[:10],
-                visible(one.get("error") or one.get("detail") or stale),
+                str(one.get("api_key_expires_at", "-"))[:10],
+                visible(str(holder)),
             )
         )
     headings = ("instance", "state", "clusters", "listed", "first token ends", "API key ends", "")
     console.print(table_of(headings, rows, console=console, optional=("API key ends", "first token ends")))
-    for name in document["orphaned"]:
-        console.print(Text(f"  {name} is published, but no longer configured", style="yellow"))

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -28,6 +26,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from palette_sync.config.cloud_settings import CloudsSettings
+from palette_sync.config.sections import ClusterRule, Section
 from palette_sync.config.values import (
     ApiKey,
     Duration,
@@ -35,36 +35,18 @@ from palette_sync.config.values import (
     DurationOrZero,
     HttpsUrl,
     Names,
+    Networks,
     ProxyUrl,
     parse_json,
 )
-from palette_sync.core.objects import metadata_problem
+from palette_sync.core.issuers import issuer_glob_problem
+from palette_sync.core.objects import metadata_problem, owner_problem
 
 PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
 NO_INSTANCE = "at least one instance is needed; add a table [instances.<name>] with url and api_key_file"
 _INSTANCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 Mode = Literal["service-account", "oidc", "auto"]
-
-
-class Section(BaseModel):
-    """A table of the file. Unknown keys are errors, values are frozen, and no error quotes a value."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
-
-
-class ClusterRule(Section):
-    """A rule for the clusters whose project, name and tags match the globs. All globs that are set must match."""
-
-    project: str | None = None
-    cluster: str | None = None
-    tag: str | None = None
-
-    @model_validator(mode="after")
-    def _matches_something(self) -> ClusterRule:
-        if self.project is None and self.cluster is None and self.tag is None:
-            raise ValueError('needs at least one of project, cluster, tag; cluster = "*" matches every cluster')
-        return self
 
 
 class AuthRuleSettings(ClusterRule):
@@ -84,10 +66,30 @@ class TrustSettings(Section):
     rules: Annotated[tuple[TrustRuleSettings, ...], BeforeValidator(parse_json)] = ()
 
 
+class IssuerSettings(Section):
+    issuer: str
+    clients: Names = ("*",)
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_a_glob(cls, value: str) -> str:
+        if problem := issuer_glob_problem(value):
+            raise ValueError(problem)
+        return value
+
+
+def _issuers(value: object) -> object:
+    """Accept a glob in place of a table, one in place of a list, and a list as JSON text."""
+    listed = (value,) if isinstance(value, str) and not value.lstrip().startswith(("[", "{")) else parse_json(value)
+    if isinstance(listed, list | tuple):
+        return tuple({"issuer": one} if isinstance(one, str) else one for one in listed)
+    return listed
+
+
 class OidcSettings(Section):
-    provider: str = "spectrocloud"
-    spectro_proxy: bool = True
+    provider: Annotated[str, Field(max_length=64)] = "spectrocloud"
     refresh_interval: Duration = timedelta(hours=1)
+    issuers: Annotated[tuple[IssuerSettings, ...], BeforeValidator(_issuers)] = ()
 
 
 class RbacRuleSettings(Section):
@@ -115,8 +117,8 @@ class RbacSettings(Section):
     preset: Literal["read-only", "view"] = "read-only"
     rules: Annotated[tuple[RbacRuleSettings, ...], BeforeValidator(parse_json)] = ()
     adopt: Literal["never", "matching", "always"] = "matching"
-    labels: Annotated[dict[str, str], BeforeValidator(parse_json)] = {}
-    annotations: Annotated[dict[str, str], BeforeValidator(parse_json)] = {}
+    labels: Annotated[dict[str, str], BeforeValidator(parse_json)] = Field(default_factory=dict)
+    annotations: Annotated[dict[str, str], BeforeValidator(parse_json)] = Field(default_factory=dict)
 
     @field_validator("labels", "annotations")
     @classmethod
@@ -144,6 +146,7 @@ class RbacSettings(Section):
 class TokenSettings(Section):
     source: Literal["request", "secret"] = "request"
     validity: Duration = timedelta(hours=24)
+    shortest: Duration = timedelta(seconds=30)
     rotate_every: Duration = timedelta(days=30)
     overlap: Duration = timedelta(minutes=10)
 
@@ -164,9 +167,9 @@ class TokenSettings(Section):
 class InheritedSettings(Section):
     """The keys of an instance that have a default."""
 
-    title: str = ""
+    title: Annotated[str, Field(max_length=200)] = ""
     tenant: str | None = None
-    name_prefix: str | None = None
+    name_prefix: Annotated[str, Field(max_length=63)] | None = None
     api_key_name: str | None = None
     include_projects: Names = ()
     exclude_projects: Names = ()
@@ -186,8 +189,10 @@ class InheritedSettings(Section):
     ca_file: Path | None = None
     http_proxy: ProxyUrl | None = Field(default=None, repr=False)  # may contain a password
     console_url: HttpsUrl | None = None
+    spectro_proxy: Literal["auto", "never", "always"] = "auto"
     auth: AuthSettings = AuthSettings()
     oidc: OidcSettings = OidcSettings()
+    cloud: CloudsSettings = CloudsSettings()
     trust: TrustSettings = TrustSettings()
     rbac: RbacSettings = RbacSettings()
     token: TokenSettings = TokenSettings()
@@ -274,6 +279,14 @@ class ServiceSettings(Section):
     log_format: Literal["auto", "json", "console"] = "auto"
     palette_rate_limits: bool = True
     strict_permissions: bool = False
+    owner: str | None = None
+
+    @field_validator("owner")
+    @classmethod
+    def _is_a_label(cls, value: str | None) -> str | None:
+        if value is not None and (problem := owner_problem(value)):
+            raise ValueError(problem)
+        return value
 
     @model_validator(mode="after")
     def _grace_before_deadline(self) -> ServiceSettings:
@@ -282,8 +295,20 @@ class ServiceSettings(Section):
         return self
 
 
+class NetworkSettings(Section):
+    allow: Networks = ()
+    deny: Networks = ()
+
+    @model_validator(mode="after")
+    def _differ(self) -> NetworkSettings:
+        if set(self.allow) & set(self.deny):
+            raise ValueError("allow and deny hold the same network; of two networks the smaller one decides")
+        return self
+
+
 class HttpSettings(Section):
     listen: str = "127.0.0.1:9464"
+    hosts: Names = ()
 
     @field_validator("listen")
     @classmethod
@@ -311,6 +336,7 @@ class Settings(BaseSettings):
     seal: Seal = SealSettings()
     service: ServiceSettings = ServiceSettings()
     http: HttpSettings = HttpSettings()
+    network: NetworkSettings = NetworkSettings()
     defaults: DefaultsSettings = DefaultsSettings()
 
     @property

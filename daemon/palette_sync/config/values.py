@@ -1,4 +1,4 @@
-"""Types of single values: durations, lists of names, URLs, API keys.
+"""Types of single values: durations, lists of names, networks, URLs, API keys.
 
 Each accepts what the file and a variable can give, and raises ValueError with a text that never contains the value.
 """
@@ -9,11 +9,13 @@ import json
 import re
 from contextlib import suppress
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from palette_sync.core.api_key import api_key_problem
+from palette_sync.core.network import Network
 
 NOT_JSON = 'must be a list or a table in JSON; write for example ["a", "b"] or {"key": "value"}'
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
@@ -95,6 +97,21 @@ def _names(value: object) -> object:
     return value
 
 
+def _networks(value: object) -> object:
+    """Accept networks as `10.0.0.0/8`, and single addresses."""
+    listed = _names(value)
+    if not isinstance(listed, list | tuple):
+        return listed
+    return tuple(one if isinstance(one, Network) else _network(one) for one in listed)
+
+
+def _network(value: object) -> Network:
+    with suppress(ValueError):
+        if isinstance(value, str):
+            return ip_network(value)
+    raise ValueError('has an entry that is not a network; write for example "10.0.0.0/8", "10.1.2.3" or "fd00::/8"')
+
+
 def _https_url(value: str) -> str:
     if not re.fullmatch(r"https://[^\s/?#@]+/?", value):
         raise ValueError('must be "https://HOST" or "https://HOST:PORT", without path, user or query')
@@ -118,6 +135,7 @@ Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_posi
 DurationOrNever = Annotated[timedelta | None, BeforeValidator(_duration_or_never)]
 DurationOrZero = Annotated[timedelta, BeforeValidator(_duration_or_zero)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
 HttpsUrl = Annotated[str, AfterValidator(_https_url)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]

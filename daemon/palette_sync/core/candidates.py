@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.due import PATIENCE, Candidate, Due, due, in_backoff, lapses_at, waits, wakes_at
 from palette_sync.core.fold import cluster_of
-from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, OidcAuth, ca_data_of
+from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, OidcAuth, ca_pem_of
+from palette_sync.core.policy import plain_fingerprint
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -43,13 +44,16 @@ class Candidates:
         self._rows = rows
         self._now = now
         self._suspect_since = suspect_since
-        self._fingerprints = {mode: policy.fingerprint(mode) for mode in AuthMode}
+        self._fingerprints = {
+            (mode, auto): policy.fingerprint(mode, auto=auto) for mode in AuthMode for auto in (False, True)
+        }
         self._former_fingerprints = {mode: policy.former_fingerprint(mode) for mode in AuthMode}
 
     def listed(self, cluster: Cluster) -> Candidate:
         """A cluster as Palette lists it."""
         record = self._state.records.get(cluster.uid)
         mode, ca_pem = self._policy.mode_of(cluster), self._policy.ca_of(cluster)
+        auto = mode is None
         return Candidate(
             key=ClusterKey(self._policy.instance, cluster.uid),
             cluster=cluster,
@@ -57,9 +61,13 @@ class Candidates:
             credential=self._state.credentials.get(cluster.uid) if self._state.trusted else None,
             memory=self._state.memory.get(cluster.uid, ClusterMemory()),
             mode=mode,
-            desired=self._fingerprint(mode or mode_in_use(record), ca_pem),
-            former_desired=None if ca_pem else self._former_fingerprints[mode or mode_in_use(record)],
+            desired=self._policy.with_cloud(
+                self._fingerprint(mode or mode_in_use(record), ca_pem, auto=auto), cluster, record
+            ),
+            former_desired=None if ca_pem or auto else self._former_fingerprints[mode or mode_in_use(record)],
             ca_pem=ca_pem,
+            auto=auto,
+            token=self._policy.token,
         )
 
     def published(self, uid: str) -> Candidate:
@@ -71,21 +79,28 @@ class Candidates:
         # The record's name is not Palette's, so no rule can be applied; the kind of access stays as it is.
         mode = mode_in_use(record)
         ca_pem = self._ca_in_use(record)
+        listed = self.listed(cluster_of(record))
+        found_out = self._fingerprint(mode, ca_pem, auto=True)
+        auto = plain_fingerprint(listed.memory.desired) == found_out
+        desired = found_out if auto else self._fingerprint(mode, ca_pem, auto=False)
         return replace(
-            self.listed(cluster_of(record)),
+            listed,
             mode=mode,
-            desired=self._fingerprint(mode, ca_pem),
-            former_desired=None if ca_pem else self._former_fingerprints[mode],
+            desired=self._policy.with_cloud(desired, listed.cluster, record),
+            former_desired=None if ca_pem or auto else self._former_fingerprints[mode],
             ca_pem=ca_pem,
+            auto=auto,
         )
 
-    def _fingerprint(self, mode: AuthMode, ca_pem: str | None) -> str:
-        return self._fingerprints[mode] if ca_pem is None else self._policy.fingerprint(mode, ca_pem)
+    def _fingerprint(self, mode: AuthMode, ca_pem: str | None, *, auto: bool) -> str:
+        if ca_pem is None:
+            return self._fingerprints[mode, auto]
+        return self._policy.fingerprint(mode, ca_pem, auto=auto)
 
     def _ca_in_use(self, record: ClusterRecord) -> str | None:
-        """The CA that a rule gave to a published cluster: one of the rules' CAs that the record carries."""
-        published = record.server.ca_data if record.server else None
-        return next((rule.pem for rule in self._policy.ca_rules if ca_data_of(rule.pem) == published), None)
+        """The CA that a rule gave to a published cluster: one of the rules' CAs with which the record's CA begins."""
+        published = ca_pem_of(record.server) if record.server else ""
+        return next((rule.pem for rule in self._policy.ca_rules if published.startswith(rule.pem)), None)
 
     def due(self, candidate: Candidate, *, resync: bool, ahead: timedelta) -> Due | None:
         return due(

@@ -9,18 +9,19 @@ of the same schema stays readable. An error names the document, the path of the 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from palette_sync.core.model import YEARS
+from palette_sync.core.model import UID, YEARS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+MOST = 10**15 - 1  # of a number: 15 digits, which every language represents exactly
 _Word = TypeVar("_Word", bound=StrEnum)
 
 
@@ -66,6 +67,9 @@ def present(**values: object) -> dict[str, object]:
     }
 
 
+_MOST_SECONDS = 2**32  # what a TokenRequest may ask for at most
+
+
 class Fields:
     """The members of one JSON object, read by key and type. Every method raises DocumentError."""
 
@@ -101,6 +105,19 @@ class Fields:
             raise self.wrong(key, "is empty")
         return value
 
+    def uid(self, key: str) -> str:
+        value = self.text(key)
+        if not UID.fullmatch(value):
+            raise self.wrong(key, "is not 1 to 64 letters, digits and _ -")
+        return value
+
+    def line(self, key: str) -> str:
+        """A string that must not be empty, and holds no line feed."""
+        value = self.name(key)
+        if "\n" in value:
+            raise self.wrong(key, "holds a line feed")
+        return value
+
     def maybe_text(self, key: str) -> str | None:
         return self.text(key) if key in self._members else None
 
@@ -116,7 +133,17 @@ class Fields:
         value: int = self._get(key, int, "a whole number")
         if value < 0:
             raise self.wrong(key, "is negative")
+        if value > MOST:
+            raise self.wrong(key, f"is above {MOST}")
         return value
+
+    def maybe_seconds(self, key: str) -> timedelta | None:
+        if key not in self._members:
+            return None
+        seconds = self.count(key)
+        if seconds > _MOST_SECONDS:
+            raise self.wrong(key, "is too large")
+        return timedelta(seconds=seconds)
 
     def word(self, key: str, words: type[_Word]) -> _Word:
         value = self.text(key)
@@ -124,6 +151,9 @@ class Fields:
             return words(value)
         except ValueError:
             raise self.wrong(key, "is not one of " + ", ".join(words)) from None
+
+    def maybe_word(self, key: str, words: type[_Word]) -> _Word | None:
+        return self.word(key, words) if key in self._members else None
 
     def time(self, key: str) -> datetime:
         value = self.text(key)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from palette_sync.core.model import RUNNING, SERVED, AccessState, AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import (
-    CLOCK_TOLERANCE,
-    LONGEST_BACKOFF,
     next_verification,
+    rests,
     spread,
     token_due,
     verify_due,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.model import Cluster, ClusterKey, ClusterMemory, ClusterRecord, SealedCredential
+    from palette_sync.core.policy import TokenPolicy
 
 PATIENCE = timedelta(seconds=30)
 RENEW_AHEAD = timedelta(seconds=60)  # renewals that fall due within this share a pass
@@ -40,7 +40,8 @@ class Candidate:
 
     `mode` is the configured one, None = `auto`. `desired` is the fingerprint of the configuration that shapes what
     is created in the cluster, `former_desired` the same in the form before `v2`. `ca_pem` is
-    the CA that a rule gives to the cluster, None = the one in its kubeconfig.
+    the CA that a rule gives to the cluster, None = the one in its kubeconfig. `auto`: the kind of access is found out.
+    `token` is the configured life of tokens, None = unknown.
     """
 
     key: ClusterKey
@@ -52,6 +53,8 @@ class Candidate:
     desired: str
     former_desired: str | None = None
     ca_pem: str | None = None
+    auto: bool = False
+    token: TokenPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,8 @@ def wakes_at(
     if memory.failures > 0:
         return now  # its backoff is over; it may have ended during a pass
     moments = [secret.delete_at + PATIENCE for secret in memory.retired]
+    if memory.recheck_at is not None:
+        moments.append(memory.recheck_at)
     if credential is not None and not isinstance(candidate.record and candidate.record.auth, OidcAuth):
         moments.append(credential.renew_at)
     if (verification := next_verification(candidate.key, memory.verified_at, verify_interval)) is not None:
@@ -212,15 +217,7 @@ def has_access(candidate: Candidate) -> bool:
 
 
 def in_backoff(candidate: Candidate, now: datetime) -> bool:
-    return rests(candidate.memory, now)
-
-
-def rests(memory: ClusterMemory, now: datetime) -> bool:
-    """Whether the pause after the last failure is not over yet."""
-    if memory.failures == 0 or memory.retry_at is None:
-        return False
-    # An end beyond any possible backoff means that the clock jumped: retry now.
-    return now < memory.retry_at <= now + LONGEST_BACKOFF + CLOCK_TOLERANCE
+    return rests(candidate.memory, now, candidate.record.access.reason if candidate.record else None)
 
 
 def _verification_in_backoff(candidate: Candidate, now: datetime, interval: timedelta) -> Due | None:
@@ -295,6 +292,38 @@ def _token_due(candidate: Candidate, now: datetime) -> Due | None:
     return None
 
 
+def _life_shortened(candidate: Candidate, now: datetime) -> Due | None:
+    """A token that lives longer than is configured by now. What an API server grants beyond a request is no reason."""
+    credential, policy, requested = candidate.credential, candidate.token, candidate.memory.validity
+    if credential is None or policy is None or isinstance(candidate.record and candidate.record.auth, OidcAuth):
+        return None
+    if credential.expires_at is None:
+        shortened = now >= credential.issued_at + policy.rotate_every
+    else:
+        shortened = requested is not None and policy.validity < requested
+        shortened = shortened and credential.expires_at - now > policy.validity
+    return Due(Reason.TOKEN_DUE, "tokens live shorter by the configuration now", issue=True) if shortened else None
+
+
+def _recheck(candidate: Candidate, now: datetime) -> Due | None:
+    again = candidate.memory.recheck_at
+    if again is not None and again <= now:
+        return Due(Reason.VERIFY_DUE, "what the API server's token cache hid would show now")
+    return None
+
+
+def asks_again(due: Due, *, secrets_seen: bool) -> bool:
+    """Whether a token that was accepted is verified again once the API server's token cache has passed.
+
+    Where something happened just now, the token's Secret may have been deleted with it. A scheduled verification comes
+    too seldom at such a moment to double all of them.
+    """
+    return not secrets_seen and due.reason in _PROMPTED
+
+
+_PROMPTED = frozenset({Reason.RESYNC, Reason.STATE_CHANGED, Reason.CONFIG_CHANGED, Reason.RETRY_DUE})
+
+
 def _token_due_soon(candidate: Candidate, now: datetime, ahead: timedelta) -> Due | None:
     credential = candidate.credential
     if credential is None or now < renews_from(credential, ahead):
@@ -322,9 +351,11 @@ _CHECKS: tuple[Callable[[Candidate, datetime], Due | None], ...] = (
     _mode_changed,  # the operator moved the cluster to the other kind of authentication
     _configuration_changed,  # the operator changed rules or names
     _token_due,  # invariant 4, and tokens from the future after a clock leap
+    _life_shortened,  # the operator shortened the life of tokens
     _state_changed,  # Palette reports another state or health
     _overlap_over,  # secret mode: the old generation may go
     _retry,  # the backoff has passed
+    _recheck,  # the API server's token cache has passed
 )
 
 

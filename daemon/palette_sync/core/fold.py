@@ -1,7 +1,7 @@
 """Fold the result of work on a cluster into the record that is published and the memory that is kept. Pure.
 
 Stale data beats partial data (invariant 1, docs/architecture.md): a failure never removes the last good server,
-credential or version. It only changes `access`.
+credential or version. It only changes `access`. The exception is a login that the configuration does not allow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from palette_sync.core.due import rests
 from palette_sync.core.model import (
     RUNNING,
     SERVED,
@@ -29,22 +28,34 @@ from palette_sync.core.model import (
     ServiceAccountAuth,
 )
 from palette_sync.core.reasons import Reason
-from palette_sync.core.rotation import backoff
+from palette_sync.core.rotation import backoff, rests
+from palette_sync.core.text import one_line
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from palette_sync.core.ways import Way
 
 LEGACY_MESSAGE = (
     "this cluster holds a token Secret that never expires; once nothing uses it, remove it with "
     "`palette-sync replace-legacy`"
 )
+LONGEST_MESSAGE = 2048  # characters
+MOST_RETIRED = 32
 SHORTEST_BACKOFF = timedelta(seconds=2)
+# API servers accept a token for 10 s after its Secret was deleted (kubernetes, `pkg/kubeapiserver/authenticator`), and
+# the clocks may differ a little.
+TOKEN_CACHE = timedelta(seconds=12)
 
 
 @dataclass(frozen=True, slots=True)
 class AccessGained:
-    """Access was proven in this pass. `legacy`: the cluster holds a token Secret of another tool that never expires."""
+    """Access was proven in this pass. `legacy`: the cluster holds a token Secret of another tool that never expires.
+
+    `validity`: the life that was requested for the published token. `recheck`: the proof may have come from the API
+    server's token cache, so the token is verified again once that has passed.
+    `way`: how the server was reached, if another way is tried first.
+    """
 
     server: Server
     auth: Auth
@@ -53,21 +64,30 @@ class AccessGained:
     generation: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
+    way: Way | None = None
+    validity: timedelta | None = None
+    recheck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AccessFailed:
-    """Access could not be proven. `pending`: nothing is wrong, something is not available yet."""
+    """Access could not be proven. `pending`: nothing is wrong, something is not available yet.
+
+    `withheld`: readers cannot use the cluster, whether its token lives or not. `withdrawn`: the published server and
+    login must not be used any more.
+    """
 
     reason: Reason
     message: str
     pending: bool = False
+    withdrawn: bool = False
+    withheld: bool = False
 
 
 def without_token(failure: AccessFailed) -> AccessFailed:
     """The failure to replace a token that the API server refuses, with both facts in its message."""
     message = f"the API server refuses the published token, and it could not be replaced: {failure.message}"
-    return AccessFailed(failure.reason, message)
+    return replace(failure, message=message)
 
 
 Verdict = AccessGained | AccessFailed
@@ -102,6 +122,8 @@ def fold_record(
     version = previous.kubernetes_version if previous else None
     if isinstance(verdict, AccessGained):
         server, auth, version = verdict.server, verdict.auth, verdict.kubernetes_version or version
+    elif isinstance(verdict, AccessFailed) and verdict.withdrawn:
+        server = auth = None
     usable = server is not None and (isinstance(auth, OidcAuth) or credential_alive)
     state, reason, message = _access(cluster, previous, verdict, auth, usable=usable)
     same = previous is not None and (previous.access.state, previous.access.reason) == (state, reason)
@@ -124,7 +146,9 @@ def fold_record(
             location=cluster.location,
             paused=cluster.paused,
         ),
-        access=Access(state, reason, message, previous.access.since if same and previous else now),
+        access=Access(
+            state, reason, one_line(message, LONGEST_MESSAGE), previous.access.since if same and previous else now
+        ),
         kubernetes_version=version,
         skip_metrics_lookup=presentation.skip_metrics_lookup,
         dashboard_url=_dashboard_url(cluster, presentation.console_url),
@@ -153,17 +177,28 @@ def fold_memory(
             verified_at=now,
             generation=verdict.generation,
             desired=verdict.desired,
-            retired=verdict.retired,
+            # Those that are left out are found in the cluster again.
+            retired=verdict.retired[:MOST_RETIRED],
             legacy=verdict.legacy,
+            way=verdict.way,
+            validity=verdict.validity,
+            recheck_at=now + TOKEN_CACHE if verdict.recheck else None,
         )
-    if rests(memory, now):
+    if rests(memory, now, verdict.reason):
         return replace(memory, desired=desired, tried_at=now, hung=hung)
     failures = memory.failures + 1
-    pause = backoff(failures, key)
+    pause = backoff(failures, key, verdict.reason)
     if expires_at is not None and expires_at > now:
         pause = max(min(pause, (expires_at - now) / 4), SHORTEST_BACKOFF)
     retry_at = (now + pause).replace(microsecond=0)
     return replace(memory, failures=failures, retry_at=retry_at, desired=desired, tried_at=now, hung=hung)
+
+
+def without_legacy(record: ClusterRecord, memory: ClusterMemory, now: datetime) -> tuple[ClusterRecord, ClusterMemory]:
+    """A cluster whose legacy token Secret was just deleted. Its access was proven with the published token before."""
+    if record.access.reason is Reason.LEGACY_TOKEN:
+        record = replace(record, access=Access(record.access.state, Reason.VERIFIED, "", now))
+    return record, replace(memory, legacy=False)
 
 
 def _access(
@@ -178,7 +213,7 @@ def _access(
             return AccessState.READY, Reason.LEGACY_TOKEN, LEGACY_MESSAGE
         return AccessState.READY, Reason.VERIFIED, ""
     if isinstance(verdict, AccessFailed):
-        if usable:
+        if usable and not verdict.withheld:
             return AccessState.DEGRADED, verdict.reason, verdict.message
         state = AccessState.PENDING if verdict.pending else AccessState.FAILED
         return state, verdict.reason, verdict.message

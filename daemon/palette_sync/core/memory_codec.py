@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from palette_sync.core.documents import Fields, decode_object, encode_document, present
 from palette_sync.core.model import ClusterMemory, IssuerMetadata, RetiredSecret, ScopeStatus
+from palette_sync.core.ways import Way
 
 
 def encode_memory(memory: ClusterMemory) -> bytes:
@@ -19,6 +20,9 @@ def encode_memory(memory: ClusterMemory) -> bytes:
             desired=memory.desired,
             retired=retired,
             legacy=memory.legacy or None,
+            way=memory.way.value if memory.way else None,
+            validity_s=int(memory.validity.total_seconds()) if memory.validity is not None else None,
+            recheck_at=memory.recheck_at,
             tried_at=memory.tried_at,
             hung=memory.hung or None,
         ),
@@ -39,6 +43,9 @@ def decode_memory(raw: bytes) -> ClusterMemory:
             for one in fields.objects("retired")
         ),
         legacy=fields.maybe_flag("legacy"),
+        way=fields.maybe_word("way", Way),
+        validity=fields.maybe_seconds("validity_s"),
+        recheck_at=fields.maybe_time("recheck_at"),
         tried_at=fields.maybe_time("tried_at"),
         hung=fields.maybe_flag("hung"),
     )

@@ -6,23 +6,29 @@ Pure: nothing here reads a clock, a file or a socket. Times are timezone-aware U
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from palette_sync.core.reasons import Reason
+    from palette_sync.core.ways import Way
 
 MANAGED_BY = "palette-sync"
 SCHEMA = 1
 TENANT_SCOPE = "tenant"
 # Palette's words, as they appear in its rows.
 VIRTUAL_CLOUD_TYPE = "nested"
+# Characters of a cluster's CA as PEM. A record, CA included, stays below the 64 KiB that readers accept.
+LARGEST_CA = 20 * 1024
 RUNNING = "Running"
 GONE = frozenset({"Deleting", "Deleted"})
+# The uids of clusters and projects. Anything else could be mistaken for a separator of the contract's texts.
+UID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 # Foreign times outside these years are invalid: adding any interval to a time inside never leaves the calendar.
 YEARS = range(1000, 9000)
 
@@ -157,6 +163,14 @@ def ca_data_of(pem: str) -> str:
     return base64.b64encode(pem.encode()).decode()
 
 
+def ca_pem_of(server: Server) -> str:
+    """A published CA as PEM; "" where it cannot be read, or there is none."""
+    try:
+        return base64.b64decode(server.ca_data or "").decode()
+    except ValueError:
+        return ""
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceAccountAuth:
     pass
@@ -259,8 +273,10 @@ class ClusterMemory:
     `verified_at`: last time access was proven. `failures`: in a row. `retry_at`: end of the backoff.
     `generation`: name of the Secret behind the published token. `desired`: fingerprint of the
     configuration that the cluster was last brought in line with. `legacy`: a Secret of another tool that holds a
-    never-expiring token was in the cluster when it was last looked at with enough rights. `tried_at`: when work on the
-    cluster last failed. `hung`: its API server was silent then.
+    never-expiring token was in the cluster when it was last looked at with enough rights. `way`: how its API server was
+    reached last, None where that is the way that is tried first. `validity`: the life that was requested for the
+    published token. `recheck_at`: when the token is verified again out of turn. `tried_at`: when
+    work on the cluster last failed. `hung`: its API server was silent then.
     """
 
     verified_at: datetime | None = None
@@ -270,6 +286,9 @@ class ClusterMemory:
     desired: str | None = None
     retired: tuple[RetiredSecret, ...] = ()
     legacy: bool = False
+    way: Way | None = None
+    validity: timedelta | None = None
+    recheck_at: datetime | None = None
     tried_at: datetime | None = None
     hung: bool = False
 
@@ -301,25 +320,32 @@ class IssuerMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of an instance's snapshot, as it stands in Redis (`{p:i}:head`)."""
+    """The head of an instance's snapshot, as it stands in Redis (`{p:i}:head`).
+
+    `unconfirmed` are the uids of records that the writer has neither seen in Palette nor written itself since it
+    started, sorted. `checked_at` is None where Redis holds no authentic one.
+    """
 
     schema: int
     epoch: int
     version: int
     digest: str
+    credentials_digest: str
     mac: str
     clusters: int
     complete: bool
     changed_at: datetime
-    checked_at: datetime
+    checked_at: datetime | None
+    checked_mac: str
     writer: str
+    unconfirmed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceState:
     """Everything the store holds about one instance, decoded. `head` is None on an empty store.
 
-    `trusted` is False if digest or mac do not match: then neither servers nor credentials may be used.
+    `trusted` is False if count, a digest or the mac does not match: then neither servers nor credentials may be used.
     `problems` name single documents that could not be decoded (their records are missing from `records`).
     """
 

@@ -20,10 +20,12 @@ from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 GENERATION_LABEL = "palette-sync/generation"
 LEGACY_LABEL = "palette-sync/legacy"
+OWNER_LABEL = "palette-sync.io/owner"
 SERVICE_ACCOUNT_ANNOTATION = "kubernetes.io/service-account.name"
 TOKEN_SECRET_TYPE = "kubernetes.io/service-account-token"
 OPAQUE = "Opaque"
@@ -45,7 +47,9 @@ class Kind(StrEnum):
 class Desired:
     """What the configuration wants to stand in every cluster of an instance.
 
-    `labels` and `annotations` are the operator's own; every object that palette-sync makes carries them.
+    `labels` and `annotations` are the operator's own; every object that palette-sync makes carries them. `owner` names
+    this installation on every object; "" = objects are neither marked nor told apart by owner. `former_owners` are ids
+    that this installation used before.
     """
 
     namespace: str
@@ -58,15 +62,35 @@ class Desired:
     token_source: TokenSource = "request"
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    owner: str = ""
+    former_owners: frozenset[str] = frozenset()
 
     @property
     def secret_type(self) -> str:
         return OPAQUE if self.token_source == "request" else TOKEN_SECRET_TYPE
 
     @property
+    def token_in_secret(self) -> bool:
+        """Whether a Secret holds the token, so that a new token needs a new Secret."""
+        return self.token_source == "secret"
+
+    @property
     def user(self) -> str:
         """The service account's name as authorizers and audit logs know it."""
         return f"system:serviceaccount:{self.namespace}:{self.service_account}"
+
+    def stranger(self, meta: Meta) -> str | None:
+        """The id of the other palette-sync installation that owns an object; None if there is none."""
+        known = {self.owner, *self.former_owners}
+        return meta.owner if self.owner and meta.ours and meta.owner and meta.owner not in known else None
+
+    def unowned(self, meta: Meta) -> bool:
+        """Whether a palette-sync made the object before objects had an owner, so that it may be any installation's."""
+        return bool(self.owner) and meta.ours and not meta.owner
+
+    def owns(self, meta: Meta) -> bool:
+        """Whether the object is a palette-sync's, and not another installation's."""
+        return meta.ours and self.stranger(meta) is None
 
 
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
@@ -94,6 +118,13 @@ def metadata_problem(what: str, key: str, value: str) -> str | None:
 _OUR_PREFIXES = frozenset({"palette-sync", "palette-sync.io"})
 
 
+def owner_problem(owner: str) -> str | None:
+    """Why an owner id cannot be put on objects as a label; None where it can."""
+    if not owner or not _LABEL_VALUE.fullmatch(owner):
+        return "is not a valid label value: 1 to 63 letters, digits, - _ ."
+    return None
+
+
 # -- what stands in a cluster ----------------------------------------------------------------------------------------
 
 
@@ -112,7 +143,12 @@ class Meta:
 
     @property
     def ours(self) -> bool:
+        """Whether a palette-sync made it, perhaps another installation (`Desired.stranger`)."""
         return self.manager == MANAGED_BY
+
+    @property
+    def owner(self) -> str | None:
+        return self.labels.get(OWNER_LABEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +167,14 @@ class ObservedServiceAccount:
 
 @dataclass(frozen=True, slots=True)
 class ObservedSecret:
-    """A Secret without its data; `empty` says whether it holds any."""
+    """A Secret without its data; `empty` says whether it holds any. `created_at` is the cluster's time."""
 
     name: str
     meta: Meta
     type: str
     service_account: str | None = None
     empty: bool = True
+    created_at: datetime | None = None
 
     @property
     def legacy(self) -> bool:
@@ -172,7 +209,10 @@ ObservedObject = ObservedNamespace | ObservedServiceAccount | ObservedSecret | O
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What stands in the cluster. `unreadable`: kinds that the credential in use may not read; they are not judged."""
+    """What stands in the cluster. `unreadable`: kinds that the credential in use may not read; they are not judged.
+
+    `now` is the time by the cluster's clock, None where the API server did not say.
+    """
 
     namespace: ObservedNamespace | None = None
     service_account: ObservedServiceAccount | None = None
@@ -180,6 +220,7 @@ class Observed:
     cluster_role: ObservedRole | None = None
     cluster_role_binding: ObservedBinding | None = None
     unreadable: frozenset[Kind] = frozenset()
+    now: datetime | None = None
 
 
 # -- what should stand there -----------------------------------------------------------------------------------------
@@ -231,7 +272,7 @@ def wanted_secret(desired: Desired, name: str, generation: int) -> Wanted:
 
 def wanted_legacy_secret(desired: Desired, name: str) -> Wanted:
     """A token Secret of another tool: it is marked as ours and as legacy, and otherwise left as it is."""
-    return Wanted(Kind.SECRET, name, desired.namespace, {MANAGED_BY_LABEL: MANAGED_BY, LEGACY_LABEL: "true"})
+    return Wanted(Kind.SECRET, name, desired.namespace, {**_marks(desired), LEGACY_LABEL: "true"})
 
 
 def wanted_cluster_role(desired: Desired) -> Wanted:
@@ -253,7 +294,13 @@ def wanted_cluster_role_binding(desired: Desired) -> Wanted:
 
 
 def _labels(desired: Desired) -> dict[str, str]:
-    return {**desired.labels, MANAGED_BY_LABEL: MANAGED_BY}
+    return {**desired.labels, **_marks(desired)}
+
+
+def _marks(desired: Desired) -> dict[str, str]:
+    """The labels by which palette-sync, and this installation, recognises its objects."""
+    owner = {OWNER_LABEL: desired.owner} if desired.owner else {}
+    return {MANAGED_BY_LABEL: MANAGED_BY, **owner}
 
 
 # -- how it differs --------------------------------------------------------------------------------------------------

@@ -42,12 +42,14 @@ class Guard:
 class Absence:
     """A published cluster that Palette does not list any more, and whose record stays for the time being.
 
-    `since`: the first scheduled listing without it; None = so far, only an operator's resync missed it, which does not
-    count. `until`: from then on a scheduled listing without it drops the record; None = never by itself, or not known
-    yet. `reason`: `NotListed` waits for its confirmation; `PruneHeld` and `AccessLost` are held.
+    `since`: the first listing without it. `counted_from`: the first scheduled one; None = so far, only an operator's
+    resync missed it, which does not count. `until`: from then on a scheduled listing without it drops the record; None
+    = never by itself, or not known yet. `reason`: `NotListed` waits for its confirmation; `PruneHeld` and `AccessLost`
+    are held.
     """
 
-    since: datetime | None
+    since: datetime
+    counted_from: datetime | None
     until: datetime | None
     reason: Reason
     message: str
@@ -79,6 +81,7 @@ def prune(
     now: datetime,
     guard: Guard,
     scheduled: bool,
+    access_reduced: bool = False,
     allow: bool = False,
 ) -> Pruning:
     """Decide for each record that Palette does not list whether it is dropped now, and why it stays if not.
@@ -86,7 +89,8 @@ def prune(
     What Palette deleted or the configuration deselects is dropped at once. `remembered` is what the last pass noted;
     whatever was listed since is forgotten. `scheduled`: this listing counts; one that an operator asked for does not,
     so it neither begins nor confirms an absence. Because a drop needs a scheduled listing of this very pass, a daemon
-    that starts drops nothing on its predecessor's memory alone. `allow`: an operator allows every drop.
+    that starts drops nothing on its predecessor's memory alone. `access_reduced`: the API key sees less than it did
+    before, also where no record is concerned. `allow`: an operator allows every drop.
     """
     missing = selection.disappeared | selection.forbidden
     drop = dict(selection.dropped)
@@ -95,7 +99,10 @@ def prune(
         missing = frozenset()
     # The listing of these could not be read, so it says nothing about them.
     absent = {uid: one for uid, one in remembered.items() if uid in selection.kept - selection.forbidden}
-    suspicions = _suspicions(selection, {uid: one for uid, one in records.items() if uid not in drop}, missing)
+    suspicions = {}
+    if missing:
+        staying = {uid: one for uid, one in records.items() if uid not in drop}
+        suspicions = _suspicions(selection, staying, missing, access_reduced=access_reduced)
     for uid in missing:
         one = _absence(remembered.get(uid), suspicions.get(uid), now=now, scheduled=scheduled)
         one = replace(one, until=None if uid in selection.forbidden else _until(one, guard))
@@ -108,25 +115,26 @@ def prune(
 
 def _absence(known: Absence | None, suspicion: tuple[Reason, str] | None, *, now: datetime, scheduled: bool) -> Absence:
     """What is noted of a cluster that this listing misses; `until` is still open."""
-    since = known.since if known else None
-    if since is None or since > now:  # noted by nobody yet, or by a clock that was ahead
-        since = now if scheduled else None
+    since = min(known.since, now) if known else now
+    counted_from = known.counted_from if known else None
+    if counted_from is None or counted_from > now:  # not counted yet, or by a clock that was ahead
+        counted_from = now if scheduled else None
     if known is not None and known.held:  # once held, a record is held until it is listed, allowed, or the hold ends
-        return Absence(since, None, known.reason, known.message)
+        return Absence(since, counted_from, None, known.reason, known.message)
     if suspicion is not None:
-        return Absence(since, None, *suspicion)
-    return Absence(since, None, Reason.NOT_LISTED, "Palette's last listing does not hold it")
+        return Absence(since, counted_from, None, *suspicion)
+    return Absence(since, counted_from, None, Reason.NOT_LISTED, "Palette's last listing does not hold it")
 
 
 def _until(absence: Absence, guard: Guard) -> datetime | None:
     span = guard.hold if absence.held else guard.confirm
-    if absence.since is None or span is None:
+    if absence.counted_from is None or span is None:
         return None
-    return absence.since + max(span, guard.confirm)
+    return absence.counted_from + max(span, guard.confirm)
 
 
 def _suspicions(
-    selection: Selection, staying: Mapping[str, ClusterRecord], missing: frozenset[str]
+    selection: Selection, staying: Mapping[str, ClusterRecord], missing: frozenset[str], *, access_reduced: bool
 ) -> dict[str, tuple[Reason, str]]:
     """Why clusters that are missing now may be there after all, by uid: the loss is too large, or access was lost.
 
@@ -135,7 +143,7 @@ def _suspicions(
     gone = [staying[uid] for uid in missing]
     gone_of = Counter(scope_of(one) for one in gone)
     all_of = Counter(scope_of(one) for one in staying.values())
-    lost = bool(selection.forbidden or selection.vanished)
+    lost = access_reduced or bool(selection.forbidden or selection.vanished)
     found = {}
     for record in gone:
         scope, name = scope_of(record), record.project.name if record.project else "the tenant scope"
@@ -193,11 +201,16 @@ def scope_of(record: ClusterRecord) -> str:
 
 
 def absences_to_dict(absent: Mapping[str, Absence]) -> dict[str, object]:
-    """As they stand in the status document. What only a resync missed is not remembered."""
+    """As they stand in the status document."""
     return {
-        uid: present(since=one.since, until=one.until, reason=str(one.reason), message=one.message)
+        uid: present(
+            since=one.since,
+            counted_from=one.counted_from,
+            until=one.until,
+            reason=str(one.reason),
+            message=one.message,
+        )
         for uid, one in absent.items()
-        if one.since is not None
     }
 
 
@@ -218,6 +231,7 @@ def _read(entry: Fields) -> Absence:
     reason = Reason.read(entry.text("reason"))
     return Absence(
         since=entry.time("since"),
+        counted_from=entry.maybe_time("counted_from"),
         until=entry.maybe_time("until"),
         reason=reason if reason in HELD | {Reason.NOT_LISTED} else Reason.PRUNE_HELD,
         message=entry.text("message"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -101,22 +102,45 @@ def allows(rules: Iterable[PolicyRule], *, group: str, resource: str, verb: str)
 
 _DANGERS = (
     ("", "secrets", "get", "reads every Secret of the cluster"),
-    ("", "pods/exec", "get", "allows GET on pods/exec, which runs commands in any pod over a WebSocket"),
+    (
+        "",
+        "pods/exec",
+        "get",
+        "allows GET on pods/exec, which before Kubernetes 1.35 runs commands in any pod over a WebSocket",
+    ),
     ("", "nodes/proxy", "get", "allows GET on nodes/proxy, which reaches every kubelet"),
     ("", "services/proxy", "get", "allows GET on services/proxy, which reaches every service"),
 )
 
 
-def wide_rights(rules: Iterable[PolicyRule]) -> tuple[str, ...]:
-    """Describe what these rules allow beyond looking at workloads."""
-    rules = tuple(rules)
+# From this version on, a WebSocket to pods/exec needs `create` too (feature gate
+# AuthorizePodWebsocketUpgradeCreatePermission, beta and on by default in 1.35).
+_EXEC_NEEDS_CREATE = (1, 35)
+_VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
+
+
+def wide_rights(rules: Iterable[PolicyRule], *, versions: Iterable[str | None] = ()) -> tuple[str, ...]:
+    """Describe what these rules allow beyond looking at workloads.
+
+    `versions` are those of the API servers for which the rules are meant. Without any, or with one that is unknown,
+    what depends on the version is described with its condition.
+    """
+    rules, versions = tuple(rules), tuple(versions)
+    harmless = {"pods/exec"} if versions and all(map(_refuses_exec, versions)) else set()
     found = [
-        text for group, resource, verb, text in _DANGERS if allows(rules, group=group, resource=resource, verb=verb)
+        text
+        for group, resource, verb, text in _DANGERS
+        if resource not in harmless and allows(rules, group=group, resource=resource, verb=verb)
     ]
     writing = sorted({verb for rule in rules for verb in rule.verbs} - set(READ))
     if writing:
         found.append(f"allows more than reading: {', '.join(writing)}")
     return tuple(found)
+
+
+def _refuses_exec(version: str | None) -> bool:
+    found = _VERSION.match(version or "")
+    return found is not None and (int(found[1]), int(found[2])) >= _EXEC_NEEDS_CREATE
 
 
 def probe_of(rules: Iterable[PolicyRule]) -> AccessProbe:

@@ -13,7 +13,8 @@ from typing import Self
 class Shown(Flag):
     """Where a reason can appear. `RECORD`: `access.reason` of a published cluster. `WORK`: why a pass works on a
     cluster. `ACTION`: why an object in the cluster is written. `CHANGE`: why a record was published, changed, dropped
-    or held back. `PASS`: why a pass ended without a result (`palette_sync_pass_failures_total`).
+    or held back. `PASS`: why a pass ended without a result (`palette_sync_pass_failures_total`). `STATUS`: what
+    `palette-sync status` and `/status.json` report as wrong.
     """
 
     RECORD = auto()
@@ -21,6 +22,7 @@ class Shown(Flag):
     ACTION = auto()
     CHANGE = auto()
     PASS = auto()
+    STATUS = auto()
 
 
 class Reason(StrEnum):
@@ -139,6 +141,13 @@ class Reason(StrEnum):
         "It looks again with growing pauses.",
         "Configure OIDC in the cluster's profile in Palette, or choose `service-account` or `auto` by a rule.",
     )
+    ISSUER_NOT_ALLOWED = (
+        "IssuerNotAllowed",
+        Shown.RECORD,
+        "Palette names an OIDC issuer or client for the cluster that the configuration does not allow.",
+        "It waits, and publishes no OIDC login for the cluster.",
+        "If the issuer is yours, allow it in `[instances.<name>.oidc] issuers`; `palette-sync check` prints the line.",
+    )
     ISSUER_UNAVAILABLE = (
         "IssuerUnavailable",
         Shown.RECORD,
@@ -208,14 +217,56 @@ class Reason(StrEnum):
         "ExecRefused",
         Shown.RECORD,
         "The kubeconfig asks to run a program for the credential. palette-sync never runs one.",
-        "It downloads the file again with growing pauses.",
-        "Use OIDC for the cluster.",
+        "It looks again when the cluster or the configuration changes, else every 6 hours.",
+        "Use OIDC for the cluster, or Spectro Proxy if the cluster has it.",
+    )
+    NEEDS_AWS_CREDENTIALS = (
+        "NeedsAwsCredentials",
+        Shown.RECORD,
+        "The kubeconfig of an EKS cluster asks to run a program for a token of AWS. palette-sync never runs one.",
+        "It looks again when the cluster or the configuration changes, else every 6 hours.",
+        "Configure `cloud.aws` for it, so that palette-sync gets the token itself; or use OIDC or Spectro Proxy.",
+    )
+    NEEDS_GOOGLE_CREDENTIALS = (
+        "NeedsGoogleCredentials",
+        Shown.RECORD,
+        "The kubeconfig of a GKE cluster asks to run a program for a token of Google. palette-sync never runs one.",
+        "It looks again when the cluster or the configuration changes, else every 6 hours.",
+        "Configure `cloud.google` for it, so that palette-sync gets the token itself; or use OIDC or Spectro Proxy.",
+    )
+    NEEDS_AZURE_CREDENTIALS = (
+        "NeedsAzureCredentials",
+        Shown.RECORD,
+        "The kubeconfig of an AKS cluster asks to run a program for a token of Entra ID. palette-sync never runs one.",
+        "It looks again when the cluster or the configuration changes, else every 6 hours.",
+        "Configure `cloud.azure` for it, so that palette-sync gets the token itself; or use OIDC or Spectro Proxy.",
+    )
+    CLOUD_CREDENTIALS_UNAVAILABLE = (
+        "CloudCredentialsUnavailable",
+        Shown.RECORD,
+        "palette-sync is to get a token of the cloud for the cluster, and the cloud gave none.",
+        "It tries again with growing pauses.",
+        "The message says what failed; check the credentials that the daemon finds, its role and the network.",
+    )
+    CLOUD_SERVER_REFUSED = (
+        "CloudServerRefused",
+        Shown.RECORD,
+        "The kubeconfig asks for a token of a cloud, but its server is not known to belong to a cluster of that cloud.",
+        "It sends no token. It looks again when the cluster or the configuration changes, else every 6 hours.",
+        "Check the server in the kubeconfig. If it is right, use OIDC or Spectro Proxy for the cluster.",
+    )
+    CLOUD_IDENTITY_REFUSED = (
+        "CloudIdentityRefused",
+        Shown.RECORD,
+        "The cluster refused the token of the cloud identity that palette-sync used.",
+        "It tries again with growing pauses.",
+        "Give that identity access to the cluster: an access entry in EKS, a role in GKE or AKS.",
     )
     AUTH_PROVIDER_REFUSED = (
         "AuthProviderRefused",
         Shown.RECORD,
         "The kubeconfig names an auth-provider plugin. palette-sync never runs one.",
-        "It downloads the file again with growing pauses.",
+        "It looks again when the cluster or the configuration changes, else every 6 hours.",
         "Use OIDC for the cluster.",
     )
     FILE_PATH_REFUSED = (
@@ -241,6 +292,13 @@ class Reason(StrEnum):
         "It tries again with growing pauses. Backstage leaves the cluster out meanwhile.",
         "Check the network path from the daemon to the server, or use Spectro Proxy.",
     )
+    ADDRESS_REFUSED = (
+        "AddressRefused",
+        Shown.RECORD,
+        "The API server's address is loopback, link-local or in `[network] deny`; palette-sync does not connect there.",
+        "It tries again with growing pauses, and connects to no such address.",
+        "Correct the cluster's API endpoint, or name its network in `[network] allow`.",
+    )
     PROXY_ANSWERED = (
         "ProxyAnswered",
         Shown.RECORD,
@@ -255,12 +313,40 @@ class Reason(StrEnum):
         "It tries again with growing pauses, and never without verification.",
         "Renew the kubeconfig in Palette, or give the cluster a CA by a rule in `[defaults.trust]`.",
     )
+    ADMIN_CREDENTIAL_REFUSED = (
+        "AdminCredentialRefused",
+        Shown.RECORD,
+        "Palette's admin credential was refused by the API server: it has expired, or it was revoked.",
+        "It downloads the file again with growing pauses.",
+        "Renew the certificates in Palette; for EKS, GKE or AKS, whose tokens expire, configure `cloud`, or use OIDC.",
+    )
+    CHAIN_INCOMPLETE = (
+        "ChainIncomplete",
+        Shown.RECORD,
+        "The known CA is no root, and the API server does not present the root, so that Backstage cannot verify it.",
+        "It withholds the cluster, and tries again with growing pauses.",
+        "Give the cluster its root CA by a rule in `[defaults.trust]`, or put the root into the kubeconfig.",
+    )
+    PLAIN_HTTP = (
+        "PlainHttp",
+        Shown.RECORD,
+        "What listens at the API server's address answers in plain HTTP.",
+        "It tries again with growing pauses, and never without TLS.",
+        "Check the port in the kubeconfig, and whether a proxy before the API server ends TLS.",
+    )
+    OLD_TLS = (
+        "OldTls",
+        Shown.RECORD,
+        "What listens at the API server's address speaks only TLS versions before 1.2.",
+        "It tries again with growing pauses.",
+        "Allow TLS 1.2 or 1.3 on the API server, or on the proxy before it.",
+    )
     UNAUTHORIZED = (
         "Unauthorized",
         Shown.RECORD,
-        "The API server refused the admin credential of Palette's kubeconfig.",
-        "It downloads the file again with growing pauses.",
-        "Renew the cluster's certificates in Palette.",
+        "The API server refused a credential that it had accepted a moment before.",
+        "It tries again with growing pauses.",
+        "Check the API server's authentication if it lasts.",
     )
     FORBIDDEN = (
         "Forbidden",
@@ -324,6 +410,13 @@ class Reason(StrEnum):
         "It tries again with growing pauses.",
         'Check the cluster\'s controller manager, or use `token.source = "request"`.',
     )
+    TOKENS_TOO_SHORT = (
+        "TokensTooShort",
+        Shown.RECORD,
+        "The API server grants tokens that live for a shorter time than `token.shortest`.",
+        "It tries again with growing pauses and never publishes such a token.",
+        "Raise the longest life of tokens in the cluster (`--service-account-max-token-expiration`).",
+    )
     TOKEN_REJECTED = (
         "TokenRejected",
         Shown.RECORD,
@@ -354,7 +447,7 @@ class Reason(StrEnum):
     )
     SNAPSHOT_REFUSED = (
         "SnapshotRefused",
-        Shown.RECORD,
+        Shown.RECORD | Shown.STATUS,
         "What was published before did not verify: a wrong seal key, or somebody changed Redis.",
         "It gives access again from scratch.",
         "Check who can write to Redis, and that all daemons have the same seal keys.",
@@ -392,7 +485,7 @@ class Reason(StrEnum):
     TOKEN_DUE = ("TokenDue", Shown.WORK | Shown.ACTION, "The token reached its renewal time.", "It issues a new one.")
     TOKEN_LAPSED = (
         "TokenLapsed",
-        Shown.RECORD | Shown.WORK | Shown.ACTION,
+        Shown.RECORD | Shown.WORK | Shown.ACTION | Shown.STATUS,
         "The token expired before it could be renewed.",
         "It keeps trying; the next success brings the cluster back.",
         "The log says why the renewal failed.",
@@ -402,6 +495,12 @@ class Reason(StrEnum):
         Shown.WORK | Shown.ACTION,
         "The API server refuses the published token.",
         "It issues a new one.",
+    )
+    SERVER_REPLACED = (
+        "ServerReplaced",
+        Shown.ACTION,
+        "Palette names another server, CA or server name for the cluster than the published one.",
+        "It issues a new token there. The old one is never sent to another server.",
     )
     STATE_CHANGED = (
         "StateChanged",
@@ -453,6 +552,12 @@ class Reason(StrEnum):
         "A label or annotation that the object should have is missing or differs.",
         "It restores it. Labels and annotations of others stay.",
     )
+    LEFT = (
+        "Left",
+        Shown.ACTION,
+        "The cluster is not served with a service account any more.",
+        "It deletes the Secrets behind its tokens, which revokes them.",
+    )
     SECRET_MISSING = (
         "SecretMissing",
         Shown.ACTION,
@@ -492,6 +597,13 @@ class Reason(StrEnum):
         "The project of the cluster is unknown, so the filters cannot be applied.",
         "It neither touches nor publishes the cluster.",
     )
+    TOKEN_LEFT = (
+        "TokenLeft",
+        Shown.CHANGE,
+        "A cluster is not served with a service account any more, and its token could not be revoked.",
+        "Nothing more: it does not know the cluster any longer. The message says until when the token lives.",
+        "Delete the Secrets that the message names in the cluster.",
+    )
     NOT_LISTED = (
         "NotListed",
         Shown.CHANGE,
@@ -500,14 +612,14 @@ class Reason(StrEnum):
     )
     PRUNE_HELD = (
         "PruneHeld",
-        Shown.CHANGE,
+        Shown.CHANGE | Shown.STATUS,
         "Too many clusters disappeared at once: all of a scope, or more than 30 %.",
         "The records stay, verified and renewed, until an operator allows the drop or `prune_hold` has passed.",
         "Look at the clusters in Palette. Run `palette-sync resync --allow-prune` if they are really gone.",
     )
     ACCESS_LOST = (
         "AccessLost",
-        Shown.CHANGE,
+        Shown.CHANGE | Shown.STATUS,
         "Clusters disappeared together with their project, or with a permission: maybe the API key lost roles.",
         "The records stay, verified and renewed, until an operator allows the drop or `prune_hold` has passed.",
         "Give the key's user its roles back. Run `palette-sync resync --allow-prune` if the clusters are really gone.",
@@ -516,7 +628,7 @@ class Reason(StrEnum):
     # -- why a pass ended without a result ---------------------------------------------------------------------------
     STORE_UNAVAILABLE = (
         "StoreUnavailable",
-        Shown.PASS,
+        Shown.PASS | Shown.STATUS,
         "Redis is down or does not accept writes.",
         "It keeps everything in memory and publishes once Redis is back.",
         "Bring Redis back.",
@@ -555,4 +667,76 @@ class Reason(StrEnum):
         "The lease could not be renewed in time.",
         "It stops writing and asks for the lease again.",
         "Check the latency of Redis if it repeats.",
+    )
+
+    # -- what the status reports as wrong besides single clusters ----------------------------------------------------
+    CONFIG_REJECTED = (
+        "ConfigRejected",
+        Shown.STATUS,
+        "The configuration was read again and is not valid.",
+        "It goes on with the configuration that it read before. A restart would fail.",
+        "Correct what the message names, run `palette-sync check`, then `palette-sync reload`.",
+    )
+    INSTANCE_ORPHANED = (
+        "InstanceOrphaned",
+        Shown.STATUS,
+        "An instance is published, but no longer configured.",
+        "It leaves the records in Redis. Nobody renews their tokens, which lapse.",
+        "Configure the instance again, or delete its keys in Redis once nothing reads them (docs/operations.md).",
+    )
+    NOTHING_PUBLISHED = (
+        "NothingPublished",
+        Shown.STATUS,
+        "No snapshot of the instance was published or read yet.",
+        "It publishes the first snapshot in the first pass that can list Palette.",
+        "See why the first pass fails: `palette-sync check`.",
+    )
+    NOBODY_LEADS = (
+        "NobodyLeads",
+        Shown.STATUS,
+        "No daemon holds the lease of the instance.",
+        "Nothing. The snapshot gets old and the tokens lapse.",
+        "Start `palette-sync run`; if it runs, its log says why it does not lead.",
+    )
+    RUNNER_ENDED = (
+        "RunnerEnded",
+        Shown.STATUS,
+        "The work on the instance has ended although the daemon runs.",
+        "It reports itself as not live, so that a supervisor restarts it.",
+        "Restart the daemon, and report the traceback in its log.",
+    )
+    LISTING_FAILED = (
+        "ListingFailed",
+        Shown.STATUS,
+        "Palette could not be listed.",
+        "It lists again at the next interval. All records stay, and tokens that are due are renewed.",
+        "Run `palette-sync check`: it names what the API key or the network lacks.",
+    )
+    SCOPE_STALE = (
+        "ScopeStale",
+        Shown.STATUS,
+        "Some projects could not be listed.",
+        "Their clusters stay as they were. It lists them again at the next interval.",
+        "Give the API key access to these projects, or exclude them (`exclude_projects`).",
+    )
+    PASS_HANGS = (
+        "PassHangs",
+        Shown.STATUS,
+        "A pass has been at work for longer than an hour.",
+        "It goes on with the pass. No other pass of this instance begins meanwhile.",
+        "See what it waits for: SIGUSR2 writes it to the log.",
+    )
+    RENEWAL_FAILING = (
+        "RenewalFailing",
+        Shown.STATUS,
+        "Tokens have reached their renewal time, and their renewal fails.",
+        "It tries again with growing pauses, and sooner while a token is about to lapse. The tokens work until then.",
+        "The message of the cluster says why: `palette-sync show CLUSTER`.",
+    )
+    API_KEY_EXPIRES = (
+        "ApiKeyExpires",
+        Shown.STATUS,
+        "The Palette API key expires soon, or has expired.",
+        "It uses the key until Palette refuses it. Then nothing can be listed.",
+        "Create a new key in Palette, replace the file of `api_key_file`, then run `palette-sync reload`.",
     )

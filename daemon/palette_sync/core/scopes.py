@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from palette_sync.core.model import ScopeStatus
+from palette_sync.core.model import TENANT_SCOPE, ScopeStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,18 @@ def scopes_after(
         else:
             after[listing.scope] = replace(_failing(known, listing.problem, now), name=listing.name)
     return after
+
+
+def access_reduced(before: Mapping[str, ScopeStatus], discovery: Discovery) -> bool:
+    """Whether the API key sees less than at the last listing: a project is missing from a complete list of projects, or
+    the tenant scope may not be listed any more. `before` are the scopes that were listed then.
+    """
+    refused = {listing.scope for listing in discovery.listings if listing.not_permitted}
+    if before.keys() & refused:
+        return True
+    if discovery.projects is None or discovery.short:
+        return False
+    return bool(before.keys() - {TENANT_SCOPE} - {project.uid for project in discovery.projects})
 
 
 def whole(discovery: Discovery) -> bool:

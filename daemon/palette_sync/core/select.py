@@ -86,6 +86,18 @@ class CaRule:
         return _matches(cluster, self.project, self.cluster, self.tag)
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterGlobs:
+    """Clusters by globs as in `AuthRule`; without any it matches every cluster."""
+
+    project: str | None = None
+    cluster: str | None = None
+    tag: str | None = None
+
+    def matches(self, cluster: Cluster) -> bool:
+        return _matches(cluster, self.project, self.cluster, self.tag)
+
+
 def _matches(cluster: Cluster, project: str | None, name: str | None, tag: str | None) -> bool:
     of_project = cluster.project.name if cluster.project else ""
     return (

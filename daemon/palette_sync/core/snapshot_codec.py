@@ -6,11 +6,16 @@ import base64
 import binascii
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palette_sync.core.documents import DocumentError, Fields, decode_object, encode_document, present
+import orjson
+
+from palette_sync.core.documents import DocumentError, Fields, decode_object, encode_document, format_time, present
+from palette_sync.core.mac_texts import joined, sha256_hex, version_text
 from palette_sync.core.model import (
     SCHEMA,
+    UID,
     Access,
     AccessState,
     ClusterRecord,
@@ -27,11 +32,16 @@ from palette_sync.core.model import (
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-    from palette_sync.core.model import Auth
+    from palette_sync.core.model import Auth, Credential
 
-_NUMBER = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
+_NUMBER = re.compile(r"0|[1-9]\d{0,14}", re.ASCII)  # exact in every language that reads it
+
+HEAD_FIELDS = (
+    *("schema", "epoch", "version", "digest", "credentials_digest", "mac", "clusters", "complete", "unconfirmed"),
+    *("changed_at", "checked_at", "checked_mac", "writer"),
+)
 
 
 class UnknownSchemaError(DocumentError):
@@ -43,10 +53,67 @@ def record_hash(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def digest(record_hashes: Mapping[str, str]) -> str:
-    """Return a snapshot's digest: hex SHA-256 over `uid TAB record-hash` lines, sorted bytewise, joined by newlines."""
-    lines = sorted(f"{uid}\t{value}".encode() for uid, value in record_hashes.items())
-    return hashlib.sha256(b"\n".join(lines)).hexdigest()
+def digest(hashes: Mapping[str, str]) -> str:
+    """Return the digest of records or credentials: hex SHA-256 over `uid TAB hash` lines, sorted, joined by newlines.
+
+    Every uid matches `UID`, so sorting the uids sorts the lines bytewise.
+    """
+    text = "\n".join([f"{uid}\t{hashes[uid]}" for uid in sorted(hashes)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def server_hash(server: Server | None) -> str:
+    """Return what a sealed token is bound to: hex SHA-256 of URL, CA and server name. Raises UnclearText."""
+    if server is None:
+        return sha256_hex(joined("", "", ""))
+    return sha256_hex(joined(server.url, server.ca_data or "", server.tls_server_name or ""))
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFor:
+    """What a sealed token belongs to; it opens for nothing else. `server` is a `server_hash`, times are text.
+
+    `expires_at` is "" for a token that never expires.
+    """
+
+    prefix: str
+    instance: str
+    uid: str
+    server: str
+    issued_at: str
+    expires_at: str
+
+
+def sealed_for(prefix: str, record: ClusterRecord, credential: Credential | SealedCredential) -> SealedFor:
+    """What the token of a cluster belongs to, by its record and its times. Raises UnclearText."""
+    return SealedFor(
+        prefix=prefix,
+        instance=record.instance,
+        uid=record.uid,
+        server=server_hash(record.server),
+        issued_at=format_time(credential.issued_at),
+        expires_at=format_time(credential.expires_at) if credential.expires_at else "",
+    )
+
+
+def encode_unconfirmed(uids: Collection[str]) -> str:
+    """Return the head's field `unconfirmed`."""
+    return orjson.dumps(sorted(uids)).decode() if uids else ""
+
+
+def _unconfirmed(fields: Fields) -> tuple[str, ...]:
+    text = fields.text("unconfirmed")
+    if not text:
+        return ()
+    try:
+        uids = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        uids = None
+    if not isinstance(uids, list) or not all(isinstance(uid, str) and UID.fullmatch(uid) for uid in uids):
+        raise fields.wrong("unconfirmed", "is not a list of uids")
+    if encode_unconfirmed(set(uids)) != text:
+        raise fields.wrong("unconfirmed", "is not a sorted list of distinct uids")
+    return tuple(uids)
 
 
 def record_to_dict(record: ClusterRecord) -> dict[str, object]:
@@ -103,7 +170,7 @@ def decode_record(raw: bytes) -> ClusterRecord:
     fields = Fields(what, decode_object(what, raw))
     access = fields.object("access")
     return ClusterRecord(
-        uid=fields.name("uid"),
+        uid=fields.uid("uid"),
         name=fields.name("name"),
         title=fields.text("title"),
         instance=fields.name("instance"),
@@ -125,14 +192,14 @@ def decode_record(raw: bytes) -> ClusterRecord:
 
 
 def _project(fields: Fields) -> Project:
-    return Project(uid=fields.name("uid"), name=fields.text("name"))
+    return Project(uid=fields.uid("uid"), name=fields.text("name"))
 
 
 def _server(fields: Fields) -> Server:
     return Server(
-        url=fields.name("url"),
-        ca_data=fields.maybe_text("ca_data"),
-        tls_server_name=fields.maybe_text("tls_server_name"),
+        url=fields.line("url"),
+        ca_data=fields.line("ca_data") if "ca_data" in fields else None,
+        tls_server_name=fields.line("tls_server_name") if "tls_server_name" in fields else None,
     )
 
 
@@ -208,7 +275,10 @@ def decode_credential(raw: bytes) -> SealedCredential:
 
 
 def head_from_fields(members: Mapping[str, str]) -> Head:
-    """Read the fields of the head's Redis hash. Raises UnknownSchemaError, DocumentError."""
+    """Read the fields of the head's Redis hash. Raises UnknownSchemaError, DocumentError.
+
+    A `checked_at` that is not a time counts as absent, as one without a good mac does: the version stays valid.
+    """
     fields = Fields("head", members)
     schema = _number(fields, "schema")
     if schema != SCHEMA:
@@ -216,22 +286,45 @@ def head_from_fields(members: Mapping[str, str]) -> Head:
     complete = _number(fields, "complete")
     if complete > 1:
         raise fields.wrong("complete", "is neither 0 nor 1")
+    try:
+        checked_at = fields.time("checked_at")
+    except DocumentError:
+        checked_at = None
     return Head(
         schema=schema,
         epoch=_number(fields, "epoch"),
         version=_number(fields, "version"),
-        digest=fields.name("digest"),
+        digest=fields.line("digest"),
+        credentials_digest=fields.line("credentials_digest"),
         mac=fields.text("mac"),
         clusters=_number(fields, "clusters"),
         complete=bool(complete),
         changed_at=fields.time("changed_at"),
-        checked_at=fields.time("checked_at"),
+        checked_at=checked_at,
+        checked_mac=fields.maybe_text("checked_mac") or "",
         writer=fields.text("writer"),
+        unconfirmed=_unconfirmed(fields),
     )
 
 
 def _number(fields: Fields, key: str) -> int:
     value = fields.text(key)
     if not _NUMBER.fullmatch(value):
-        raise fields.wrong(key, "is not a whole number")
+        raise fields.wrong(key, "is not a whole number of at most 15 digits")
     return int(value)
+
+
+def text_of_version(prefix: str, instance: str, head: Head) -> str:
+    """The text that the head's mac covers. Raises UnclearText."""
+    return version_text(
+        prefix,
+        instance,
+        epoch=head.epoch,
+        version=head.version,
+        clusters=head.clusters,
+        complete=head.complete,
+        changed_at=format_time(head.changed_at),
+        digest=head.digest,
+        credentials_digest=head.credentials_digest,
+        unconfirmed=encode_unconfirmed(head.unconfirmed),
+    )

@@ -16,6 +16,11 @@ def visible(text: str) -> str:
     return text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)
 
 
+def label(text: str, longest: int) -> str:
+    """Return a short foreign value, such as a name or a state: printable, at most `longest` characters, end cut."""
+    return visible(text[:longest])
+
+
 def one_line(text: str, longest: int) -> str:
     """Return the text on one line of at most `longest` characters, with white space folded.
 

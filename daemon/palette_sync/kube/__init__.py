@@ -2,7 +2,10 @@
 
 from palette_sync.kube.errors import (
     AccessDenied,
+    AdminCredentialRefused,
     Blocked,
+    ChainIncomplete,
+    CloudIdentityRefused,
     Conflict,
     KubeError,
     NamespaceTerminating,
@@ -11,28 +14,45 @@ from palette_sync.kube.errors import (
     Unauthorized,
     Unreachable,
 )
-from palette_sync.kube.kubeconfig import AdminAccess, BearerToken, KubeconfigError, parse, parse_server_only
+from palette_sync.kube.kubeconfig import (
+    AdminAccess,
+    BearerToken,
+    CloudTokenNeeded,
+    Credential,
+    KubeconfigError,
+    parse,
+    parse_server_only,
+)
 from palette_sync.kube.observe import observe
 from palette_sync.kube.probe import probe_version
-from palette_sync.kube.tokens import kubernetes_version, prove, read_secret_token, request_token
+from palette_sync.kube.tokens import Patience, bound_to, kubernetes_version, prove, read_secret_token, request_token
 from palette_sync.kube.transport import KubeApi, Requests
-from palette_sync.kube.write import write
+from palette_sync.kube.trust import as_reader
+from palette_sync.kube.write import rehearse, write
 
 __all__ = [
     "AccessDenied",
     "AdminAccess",
+    "AdminCredentialRefused",
     "BearerToken",
     "Blocked",
+    "ChainIncomplete",
+    "CloudIdentityRefused",
+    "CloudTokenNeeded",
     "Conflict",
+    "Credential",
     "KubeApi",
     "KubeError",
     "KubeconfigError",
     "NamespaceTerminating",
     "NotFound",
+    "Patience",
     "Requests",
     "TokenRejected",
     "Unauthorized",
     "Unreachable",
+    "as_reader",
+    "bound_to",
     "kubernetes_version",
     "observe",
     "parse",
@@ -40,6 +60,7 @@ __all__ = [
     "probe_version",
     "prove",
     "read_secret_token",
+    "rehearse",
     "request_token",
     "write",
 ]

@@ -31,11 +31,24 @@ class KubeError(Exception):
 
     reason: Reason = Reason.FAILED
     outcome: ClassVar[RequestOutcome] = RequestOutcome.ERROR
+    detail: str = ""  # what happened in full, for the log only
 
 
 class Unauthorized(KubeError):
     reason = Reason.UNAUTHORIZED
     outcome = RequestOutcome.UNAUTHORIZED
+
+
+class AdminCredentialRefused(Unauthorized):
+    """The credential of an admin kubeconfig is not accepted (any longer)."""
+
+    reason = Reason.ADMIN_CREDENTIAL_REFUSED
+
+
+class CloudIdentityRefused(AdminCredentialRefused):
+    """A token that a cloud just gave is not accepted by the cluster."""
+
+    reason = Reason.CLOUD_IDENTITY_REFUSED
 
 
 class Forbidden(KubeError):
@@ -86,16 +99,28 @@ class Malformed(KubeError):
     outcome = RequestOutcome.MALFORMED
 
 
+_BY_CAUSE = {
+    Cause.ADDRESS: Reason.ADDRESS_REFUSED,
+    Cause.TLS: Reason.CERTIFICATE_REFUSED,
+    Cause.HANDSHAKE: Reason.CERTIFICATE_REFUSED,
+    Cause.TLS_VERSION: Reason.OLD_TLS,
+    Cause.PLAIN_HTTP: Reason.PLAIN_HTTP,
+}
+
+
 class Unreachable(KubeError):
-    """No complete answer arrived. A refused certificate has the reason `CertificateRefused`."""
+    """No complete answer arrived. TLS failures have the reasons `CertificateRefused`, `PlainHttp` and `OldTls`.
+
+    An address that is refused has the reason `AddressRefused`.
+    """
 
     reason = Reason.UNREACHABLE
     outcome = RequestOutcome.UNREACHABLE
 
-    def __init__(self, message: str, *, cause: Cause = Cause.BROKEN) -> None:
+    def __init__(self, message: str, *, cause: Cause = Cause.BROKEN, detail: str = "") -> None:
         super().__init__(message)
-        if cause is Cause.TLS:
-            self.reason = Reason.CERTIFICATE_REFUSED
+        self.detail = detail
+        self.reason = _BY_CAUSE.get(cause, self.reason)
 
 
 class ProxyAnswered(Unreachable):
@@ -104,10 +129,22 @@ class ProxyAnswered(Unreachable):
     reason = Reason.PROXY_ANSWERED
 
 
+class ChainIncomplete(KubeError):
+    """The API server's certificate leads to no root that is known, so readers cannot verify it."""
+
+    reason = Reason.CHAIN_INCOMPLETE
+
+
 class TokenNotFilled(KubeError):
     """The API server did not write a token into its Secret in time."""
 
     reason = Reason.TOKEN_NOT_FILLED
+
+
+class TokensTooShort(KubeError):
+    """The API server grants tokens for so short a time that they would have to be renewed all the time."""
+
+    reason = Reason.TOKENS_TOO_SHORT
 
 
 class TokenRejected(KubeError):
@@ -134,7 +171,7 @@ def unreachable(error: TransportError) -> KubeError:
     """Translate a failure of the transport."""
     if error.cause is Cause.TOO_LARGE:
         return Malformed(str(error))
-    return Unreachable(str(error), cause=error.cause)
+    return Unreachable(str(error), cause=error.cause, detail=error.detail)
 
 
 _BY_STATUS: dict[int, type[KubeError]] = {

@@ -21,7 +21,8 @@ MOST_ALIASED = 10_000  # nodes that aliases may add in total
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BINARY = "tag:yaml.org,2002:binary"
 _MERGE = "<<"
-_Node = str | list["_Node"] | dict[str, "_Node"]
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_Node = str | list["_Node"] | dict[str, "_Node"] | None
 
 
 class YamlRefused(Exception):
@@ -29,7 +30,7 @@ class YamlRefused(Exception):
 
 
 def read_yaml(text: str) -> object:
-    """Return the first document, None for an empty text. Every scalar is a text. Raises YamlRefused."""
+    """Return the first document, None for an empty text. Every scalar is a text or None. Raises YamlRefused."""
     try:
         return _Builder().build(yaml.parse(text, Loader=_LOADER))
     except (yaml.YAMLError, UnicodeError):
@@ -114,8 +115,10 @@ class _Builder:
             top.key, top.merges = None, False
 
 
-def _decoded(event: yaml.ScalarEvent) -> str:
-    """A scalar as text. `!!binary` is base64 of it; other tags mean nothing here."""
+def _decoded(event: yaml.ScalarEvent) -> str | None:
+    """A scalar as text, None for a null. `!!binary` is base64 of it; other tags mean nothing here."""
+    if event.implicit[0] and event.value in _NULLS:  # plain: in quotes it is a text
+        return None
     if event.tag != _BINARY:
         return event.value
     try:

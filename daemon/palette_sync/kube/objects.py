@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from palette_sync.core.objects import (
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 RBAC_GROUP = "rbac.authorization.k8s.io"
+# Names of Secrets and uids are stored in Redis, so they must have the form that Kubernetes gives them: DNS-1123
+# subdomains of at most 253 characters, and UUIDs. A resourceVersion is opaque.
+MOST_OBJECTS = 200  # of one list, or entries of one object; of our Secrets there are a few
+LONGEST_VERSION = 128
+_UID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
 def meta_of(document: Document) -> Meta:
@@ -34,6 +42,8 @@ def meta_of(document: Document) -> Meta:
     uid, version = metadata.get("uid"), metadata.get("resourceVersion")
     if not isinstance(uid, str) or not isinstance(version, str):
         raise Malformed("an object without uid or resourceVersion")
+    if not _UID.fullmatch(uid) or not 0 < len(version) <= LONGEST_VERSION:
+        raise Malformed("an object whose uid or resourceVersion is not one of Kubernetes")
     return Meta(uid, version, _strings(metadata.get("labels")), _strings(metadata.get("annotations")))
 
 
@@ -50,14 +60,32 @@ def service_account_of(document: Document) -> ObservedServiceAccount:
 
 def secret_of(document: Document) -> ObservedSecret:
     """A Secret without its values."""
-    meta = meta_of(document)
+    meta, name = meta_of(document), _metadata(document).get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise Malformed("a Secret whose name is not one of Kubernetes")
     return ObservedSecret(
-        name=str(_metadata(document).get("name", "")),
+        name=name,
         meta=meta,
         type=str(document.get("type", "")),
         service_account=meta.annotations.get(SERVICE_ACCOUNT_ANNOTATION),
         empty=not section(document, "data"),
+        created_at=created_at(document),
     )
+
+
+def created_at(document: Document) -> datetime | None:
+    """When the object was made, by the cluster's clock; None where it does not say."""
+    text = _metadata(document).get("creationTimestamp")
+    return time_in(text) if isinstance(text, str) else None
+
+
+def time_in(text: str) -> datetime:
+    """A time of the API server, in whole seconds. Raises Malformed."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=moment.tzinfo or UTC, microsecond=0).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Malformed("the API server returned an invalid time") from None
 
 
 def role_of(document: Document) -> ObservedRole:
@@ -109,6 +137,8 @@ def _objects(document: Document, key: str) -> list[Document]:
         return []
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise Malformed(f"an object whose {key} is not a list of objects")
+    if len(value) > MOST_OBJECTS:
+        raise Malformed(f"an object with more than {MOST_OBJECTS} {key}")
     return value
 
 

@@ -70,6 +70,7 @@ async def observe(api: KubeApi, desired: Desired, *, lenient: bool = False, also
         cluster_role=role_of(role) if role is not None else None,
         cluster_role_binding=binding_of(binding) if binding is not None else None,
         unreadable=frozenset(reader.unreadable),
+        now=api.server_time,
     )
 
 

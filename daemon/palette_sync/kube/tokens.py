@@ -7,13 +7,16 @@ import base64
 import binascii
 import contextlib
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from palette_sync.core.actions import Bound
 from palette_sync.core.model import YEARS, Credential, Secret
 from palette_sync.core.rotation import renew_at, rotate_at
+from palette_sync.core.text import one_line
 from palette_sync.kube.errors import (
     AccessDenied,
     Forbidden,
@@ -22,32 +25,50 @@ from palette_sync.kube.errors import (
     NotFound,
     TokenNotFilled,
     TokenRejected,
+    TokensTooShort,
     Unauthorized,
 )
-from palette_sync.kube.objects import section
+from palette_sync.kube.objects import created_at, section, time_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import timedelta
 
     from palette_sync.core.model import ClusterKey
     from palette_sync.core.objects import Desired
+    from palette_sync.core.policy import TokenPolicy
     from palette_sync.core.rbac import AccessProbe
     from palette_sync.kube.transport import KubeApi
 
 # Seconds. Other API servers and caches may learn of a new token or role a little later.
 PROOF_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
 FILL_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 3.0)
-LONGEST_TOKEN = 64 * 1024
+LONGEST_TOKEN = 8 * 1024  # characters; sealed it must fit into the 16 KiB that readers accept
+LONGEST_VERSION = 64
 VERSION_TIMEOUT = 3.0  # seconds: a /version that hangs must not use up the cluster's time
 
 
+class Patience(Enum):
+    """Which refusals are asked about again, because other API servers and caches may not know yet what was written.
+
+    `ALL`: token and objects are new. `RIGHTS`: only the objects are. `TOKEN`: only the token may be. `NONE`: neither.
+    """
+
+    ALL = (TokenRejected, AccessDenied)
+    RIGHTS = (AccessDenied,)
+    TOKEN = (TokenRejected,)
+    NONE = ()
+
+    def covers(self, refusal: KubeError) -> bool:
+        return isinstance(refusal, self.value)
+
+
 async def request_token(
-    api: KubeApi, desired: Desired, secret: str, *, key: ClusterKey, validity: timedelta, now: datetime
+    api: KubeApi, desired: Desired, secret: str, *, key: ClusterKey, policy: TokenPolicy, now: datetime
 ) -> Credential:
     """Issue an expiring token that is bound to a Secret of ours. Deleting the Secret revokes it.
 
-    Its life is what the API server granted, counted from `now`, the time just before the request. Raises KubeError.
+    Its life is what the API server granted, counted from `now`, the time just before the request. Raises
+    TokensTooShort, other KubeErrors.
     """
     bound = await api.call(f"GET Secret {secret}", api.core.read_namespaced_secret, secret, desired.namespace)
     uid = section(bound, "metadata").get("uid")
@@ -55,7 +76,7 @@ async def request_token(
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",
         "spec": {
-            "expirationSeconds": int(validity.total_seconds()),
+            "expirationSeconds": int(policy.validity.total_seconds()),
             "boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": secret, "uid": uid},
         },
     }
@@ -76,7 +97,13 @@ async def request_token(
     if not isinstance(token, str) or not token or not isinstance(expires, str):
         raise Malformed("the API server answered a TokenRequest without a token or its expiry")
     # The cluster's clock may differ from ours: the life follows from the cluster's times, the start from our clock.
-    expires_at = _after(now, _life(_issued_at(token) or now, _time(expires)))
+    life = _life(_issued_at(token) or now, time_in(expires))
+    if life < policy.shortest:
+        raise TokensTooShort(
+            f"the API server grants tokens for {life.total_seconds():g} s; "
+            f"at least {policy.shortest.total_seconds():g} s are needed (token.shortest)"
+        )
+    expires_at = _after(now, life)
     return Credential(
         token=_token(token),
         issued_at=now,
@@ -101,30 +128,44 @@ def _after(now: datetime, life: timedelta) -> datetime:
 
 
 async def read_secret_token(
-    api: KubeApi, desired: Desired, secret: str, *, key: ClusterKey, rotate_every: timedelta, now: datetime
+    api: KubeApi,
+    desired: Desired,
+    secret: str,
+    *,
+    key: ClusterKey,
+    rotate_every: timedelta,
+    overlap: timedelta,
+    now: datetime,
 ) -> Credential:
     """Read the token that the API server writes into a Secret; wait for it with growing pauses.
 
+    Its age is the Secret's by the cluster's clock, its start is counted back from `now` by ours.
     Raises TokenNotFilled, KubeError.
     """
     for pause in (*FILL_PAUSES, None):
         found = await api.call(f"GET Secret {secret}", api.core.read_namespaced_secret, secret, desired.namespace)
         token = section(found, "data").get("token")
         if isinstance(token, str) and token:
-            issued_at = min(now, _time(str(section(found, "metadata").get("creationTimestamp", ""))))
-            due = rotate_at(key, issued_at=issued_at, rotate_every=rotate_every)
+            issued_at = now - _age(created_at(found), api.server_time or now)
+            due = rotate_at(key, issued_at=issued_at, rotate_every=rotate_every, overlap=overlap)
             return Credential(token=_token(_decode(token)), issued_at=issued_at, renew_at=due)
         if pause is not None:
             await asyncio.sleep(pause)
     raise TokenNotFilled(f"the API server wrote no token into Secret {secret}")
 
 
-async def prove(api: KubeApi, probe: AccessProbe, *, user: str) -> None:
+def _age(created: datetime | None, server_time: datetime) -> timedelta:
+    if created is None:
+        raise Malformed("a Secret without a creation time")
+    return max(server_time - created, timedelta(0))
+
+
+async def prove(api: KubeApi, probe: AccessProbe, *, user: str, patience: Patience = Patience.ALL) -> None:
     """Show that the session's token works and that its rules took effect.
 
-    A refusal is retried for about 5 s. Some clusters forbid access reviews to everybody: a 403 that names `user`, whose
-    token it is, proves the token too, because the API server has authenticated it. Raises TokenRejected, AccessDenied,
-    KubeError.
+    A refusal for which there is `patience` is retried for about 5 s. Some clusters forbid access reviews to everybody:
+    a 403 that names `user`, whose token it is, proves the token too, because the API server has authenticated it.
+    Raises TokenRejected, AccessDenied, KubeError.
     """
     for pause in (*PROOF_PAUSES, None):
         refusal: TokenRejected | AccessDenied
@@ -138,7 +179,7 @@ async def prove(api: KubeApi, probe: AccessProbe, *, user: str) -> None:
             if error.user == user:
                 return
             raise
-        if pause is None:
+        if pause is None or not patience.covers(refusal):
             raise refusal
         await asyncio.sleep(pause)
 
@@ -171,19 +212,41 @@ async def kubernetes_version(api: KubeApi) -> str | None:
 
 def version_in(document: dict[str, Any]) -> str | None:
     version = document.get("gitVersion")
-    return version[:64] if isinstance(version, str) and version.isprintable() and version else None
+    return (one_line(version, LONGEST_VERSION) or None) if isinstance(version, str) else None
+
+
+def bound_to(token: Secret) -> Bound:
+    """The objects that a service-account token names in its claims (kubernetes, `pkg/serviceaccount/claims.go`)."""
+    claims = _claims(token.reveal())
+    private = claims.get("kubernetes.io")
+    if not isinstance(private, dict):
+        return Bound(account_uid=_uid(claims, "kubernetes.io/serviceaccount/service-account.uid"))
+    account, secret = private.get("serviceaccount"), private.get("secret")
+    return Bound(account_uid=_uid(account, "uid"), secret_uid=_uid(secret, "uid"))
+
+
+def _uid(section: object, key: str) -> str | None:
+    found = section.get(key) if isinstance(section, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _issued_at(token: str) -> datetime | None:
-    """The `iat` of a JWT. Not verified: the API server itself issued the token."""
+    try:
+        return datetime.fromtimestamp(int(_claims(token)["iat"]), UTC)
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):
+        return None
+
+
+def _claims(token: str) -> dict[str, Any]:
+    """The claims of a JWT, or nothing. They are not verified: the API server itself issued the token."""
     parts: Iterator[str] = iter(token.split("."))
     next(parts)
     payload = next(parts, "")
     try:
         claims = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return datetime.fromtimestamp(int(claims["iat"]), UTC)
-    except (binascii.Error, ValueError, KeyError, TypeError, OverflowError, OSError):
-        return None
+    except (binascii.Error, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def _token(text: str) -> Secret:
@@ -198,11 +261,3 @@ def _decode(text: str) -> str:
         return base64.b64decode(text, validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         raise Malformed("a Secret's token is not valid base64") from None
-
-
-def _time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.replace(tzinfo=moment.tzinfo or UTC, microsecond=0).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise Malformed("the API server returned an invalid time") from None

@@ -30,25 +30,33 @@ from kubernetes_asyncio.client import (
 )
 from kubernetes_asyncio.client.rest import RESTClientObject
 
-from palette_sync import __version__
+from palette_sync.core.network import UNCONFIGURED, NetworkPolicy
 from palette_sync.core.reasons import Reason
-from palette_sync.http import RequestOutcome, TransportError, open_session, request
+from palette_sync.http import USER_AGENT, RequestOutcome, TransportError, http_date, open_session, request
 from palette_sync.kube.errors import KubeError, Malformed, error_of, unreachable
 from palette_sync.kube.kubeconfig import BearerToken, CertificateAndToken, ClientCertificate, KubeconfigError
-from palette_sync.tls import certificates_problem, key_problem, system_trust, trusting
+from palette_sync.kube.server_warnings import SeenWarnings
+from palette_sync.tls import certificates_problem, key_problem, reader_rules, reader_trust, system_trust, trusting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from datetime import datetime
 
     import aiohttp
 
     from palette_sync.core.model import Secret, Server
     from palette_sync.http import Reply
 
-LARGEST_ANSWER = 4 * 1024 * 1024
+LARGEST_ANSWER = 1024 * 1024
+# Values in one answer. A megabyte of `{},` is 350,000 objects, which take 22 MB for as long as the work on the cluster.
+MOST_VALUES = 20_000
 TOKEN_REQUEST = "create_namespaced_service_account_token"  # noqa: S105 - as the client library calls it
 _OVERLOADED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+# Of a request's timeout, for connecting: so a server to which no connection succeeds always fails here, and not by the
+# deadline of the cluster's work, whose message differs.
+CONNECT_SHARE = 0.8
 MERGE_PATCH = "application/merge-patch+json"
+_warnings = SeenWarnings()  # of this process
 Credential = ClientCertificate | BearerToken | CertificateAndToken | None
 
 
@@ -60,6 +68,7 @@ class _Rest(RESTClientObject):
         self._server_hostname = server.tls_server_name
         self._timeout = timeout
         self._deadline = asyncio.get_running_loop().time() + timeout
+        self.server_time: datetime | None = None
 
     async def close(self) -> None:
         await self._session.close()
@@ -98,7 +107,7 @@ class _Rest(RESTClientObject):
         timeout: float,  # noqa: ASYNC109 - passed on
     ) -> Reply:
         try:
-            return await request(
+            reply = await request(
                 self._session,
                 method,
                 url,
@@ -110,6 +119,8 @@ class _Rest(RESTClientObject):
             )
         except TransportError as error:
             raise unreachable(error) from None
+        self.server_time = http_date(reply.headers.get("Date", "")) or self.server_time
+        return reply
 
 
 def _retry_after(reply: Reply) -> int | None:
@@ -129,19 +140,27 @@ class _Client(ApiClient):
     def __init__(self, configuration: Configuration, rest: _Rest) -> None:
         self.configuration = configuration
         self.rest_client = rest
-        self.default_headers = {"User-Agent": f"palette-sync/{__version__}"}
+        self.default_headers = {"User-Agent": USER_AGENT}
         self.cookie = None  # type: ignore[assignment]  # the library's default too
         self.pool_threads = 1
         self.client_side_validation = False
 
 
 class Requests:
-    """Counts requests to API servers. `report` receives each operation, by the client library's name, and its outcome:
-    `ok`, the outcome of an error class, or `cancelled` if the caller stopped waiting.
+    """Counts requests to API servers, and says to which addresses they may go (`network`).
+
+    `report` receives each operation, by the client library's name, and its outcome: `ok`, the outcome of an error
+    class, or `cancelled` if the caller stopped waiting.
     """
 
-    def __init__(self, report: Callable[[str, str], None] = lambda _operation, _outcome: None) -> None:
+    def __init__(
+        self,
+        report: Callable[[str, str], None] = lambda _operation, _outcome: None,
+        *,
+        network: NetworkPolicy = UNCONFIGURED,
+    ) -> None:
         self._report = report
+        self.network = network
         self.total = 0
 
     @contextlib.contextmanager
@@ -175,7 +194,12 @@ class KubeApi:
 
     async def __aenter__(self) -> Self:
         context = tls_context(self.server, self._certificate)
-        session = open_session(tls=context, connections=1, connect_timeout=self._timeout)
+        session = open_session(
+            tls=context,
+            connections=1,
+            connect_timeout=self._timeout * CONNECT_SHARE,
+            network=self._requests.network,
+        )
         self._rest = _Rest(session, self.server, self._timeout)
         configuration = Configuration(host=self.server.url)
         client = _Client(configuration, self._rest)
@@ -191,15 +215,24 @@ class KubeApi:
         if self._rest is not None:
             await self._rest.close()
 
+    @property
+    def server_time(self) -> datetime | None:
+        """The time by the API server's clock, as its last answer said (whole seconds); None if none said it."""
+        return self._rest.server_time if self._rest is not None else None
+
     async def call(
         self, what: str, operation: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         """Make one call and return the decoded object. `what` names it in errors. Raises KubeError."""
         with self._requests.counted(operation.__name__):
             reply: Reply = await operation(*args, _preload_content=False, **kwargs)
+            if "Warning" in reply.headers:
+                _warnings.log(self.server.url, reply, token=self._token)
             if not 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP
                 may_lack = operation.__name__ == TOKEN_REQUEST or getattr(operation, "__self__", None) is self.rbac
                 raise error_of(what, reply, token=self._token, may_lack=may_lack)
+            if reply.body.count(b",") + reply.body.count(b"[") + reply.body.count(b"{") > MOST_VALUES:
+                raise Malformed(f"{what}: the answer holds more than {MOST_VALUES} values")
             try:
                 document = orjson.loads(reply.body)
             except orjson.JSONDecodeError:
@@ -218,15 +251,17 @@ def _parts(credential: Credential) -> tuple[ClientCertificate | None, Secret | N
     return credential, None
 
 
-def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
+def tls_context(server: Server, credential: Credential, *, any_anchor: bool = False) -> ssl.SSLContext:
     """Trust for one cluster, with the client certificate if there is one. Raises KubeconfigError.
 
+    It verifies as Node does, and so Backstage: a chain ends at a root. With `any_anchor` it verifies as Go does, and so
+    kubectl: any certificate of the CA will do, even an intermediate one.
     Without a CA the system's trust is used. That context is shared, because loading it takes 20 ms and 0.8 MB.
     """
     if server.ca_data is None:
         if not isinstance(credential, ClientCertificate):
-            return trusting(None)
-        context = system_trust()  # its own, because it gets a client certificate
+            return reader_trust()
+        context = reader_rules(system_trust())  # its own, because it gets a client certificate
     else:
         try:
             pem = base64.b64decode(server.ca_data).decode("ascii")
@@ -235,8 +270,8 @@ def tls_context(server: Server, credential: Credential) -> ssl.SSLContext:
             context = trusting(pem)
         except ValueError:
             raise KubeconfigError(Reason.BAD_CA, "the cluster's CA is not a valid certificate") from None
-    # As in Go, and so in every Kubernetes client: any certificate of the file is an anchor, even an intermediate one.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if any_anchor:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if isinstance(credential, ClientCertificate):
         if problem := certificates_problem(credential.certificate):

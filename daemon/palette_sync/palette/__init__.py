@@ -2,8 +2,9 @@
 
 from palette_sync.palette.assets import admin_kubeconfig, kubeconfig, oidc_spec
 from palette_sync.palette.client import PaletteClient, Recorder, Timing
-from palette_sync.palette.discovery import api_key_expiry, discover, user_info
+from palette_sync.palette.discovery import api_key_expiry, discover, permission_names, user_info
 from palette_sync.palette.errors import (
+    FileTooLarge,
     IncompleteListing,
     Malformed,
     NotFound,
@@ -25,6 +26,7 @@ from palette_sync.palette.rows import ApiKeyInfo, OidcSpec, UserInfo
 __all__ = [
     "DOCUMENTED_RATES",
     "ApiKeyInfo",
+    "FileTooLarge",
     "IncompleteListing",
     "Limits",
     "Malformed",
@@ -51,5 +53,6 @@ __all__ = [
     "discover",
     "kubeconfig",
     "oidc_spec",
+    "permission_names",
     "user_info",
 ]

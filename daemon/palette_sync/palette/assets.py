@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from palette_sync.core.model import Scope, Secret
-from palette_sync.palette.errors import NotFound
+from palette_sync.palette.errors import NotFound, Rejected
 from palette_sync.palette.rows import OidcSpec, read_oidc
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 ADMIN_KUBECONFIG = "/v1/spectroclusters/{uid}/assets/adminKubeconfig"
 KUBECONFIG = "/v1/spectroclusters/{uid}/assets/kubeconfig"
+KUBECONFIG_CLIENT = "/v1/spectroclusters/{uid}/assets/kubeconfigclient"
 OIDC = "/v1/spectroclusters/{uid}/oidc"
 
+_WITHOUT_PATH = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
 _MAPPING = re.compile(r'^(?:[A-Za-z"\'][\w"\' -]*:(?:\s|$)|\{)', re.MULTILINE)
 
 
@@ -36,9 +39,15 @@ async def admin_kubeconfig(client: PaletteClient, cluster: Cluster) -> Secret:
 async def kubeconfig(client: PaletteClient, cluster: Cluster, *, frp: bool) -> Secret:
     """Download the kubeconfig for users. With `frp` it names the reverse proxy's address if the cluster has one.
 
-    Raises NotFound (not ready, or no OIDC configured), NotPermitted, and other PaletteErrors.
+    A Palette without that path has `kubeconfigclient`, which knows no `frp`: the vendor's SDK deprecates the former in
+    favour of the latter. Raises NotFound (not ready, or no OIDC configured), NotPermitted, and other PaletteErrors.
     """
-    return await _file(client, KUBECONFIG, cluster, {"frp": "true" if frp else "false"})
+    try:
+        return await _file(client, KUBECONFIG, cluster, {"frp": "true" if frp else "false"})
+    except (NotFound, Rejected) as error:
+        if error.status not in _WITHOUT_PATH or error.code == "ResourceNotFound":
+            raise
+    return await _file(client, KUBECONFIG_CLIENT, cluster)
 
 
 async def oidc_spec(client: PaletteClient, cluster: Cluster) -> OidcSpec | None:

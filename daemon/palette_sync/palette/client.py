@@ -23,6 +23,7 @@ from yarl import URL
 from palette_sync.core.api_key import api_key_problem
 from palette_sync.http import Cause, RequestOutcome, TransportError, http_date, open_session, request
 from palette_sync.palette.errors import (
+    FileTooLarge,
     Malformed,
     PaletteError,
     ServerFailure,
@@ -45,11 +46,16 @@ if TYPE_CHECKING:
     from palette_sync.http import Reply
     from palette_sync.palette.limits import Limits
 
-JSON_LIMIT = 32 * 1024 * 1024
+JSON_LIMIT = 4 * 1024 * 1024  # a page of 50 rows has 200 kB
+# Values in one answer: decoding millions of empty lists holds the event loop for seconds and takes much memory.
+# A page of 50 rows has some 10,000.
+MOST_VALUES = 100_000
 FILE_LIMIT = 1024 * 1024
 _JSON = "application/json"
 _FILE = "application/octet-stream"
-_UNREPEATABLE = frozenset({Cause.TLS, Cause.TOO_LARGE})
+_UNREPEATABLE = frozenset(
+    {Cause.TLS, Cause.HANDSHAKE, Cause.TLS_VERSION, Cause.PLAIN_HTTP, Cause.TOO_LARGE, Cause.PROXY}
+)
 
 
 class Recorder(Protocol):
@@ -206,6 +212,7 @@ class PaletteClient:
             body=body,
             max_body=max_body,
             ends_at=time.monotonic() + self._timing.deadline,
+            is_file=accept == _FILE,
         )
         failures: list[BaseException | None] = []
 
@@ -230,7 +237,7 @@ class PaletteClient:
             if failures and failures[-1] is not None:
                 raise failures[-1] from None
             text = f"{call.what}: no answer within {timing.deadline:g} s, including the wait for the rate limit"
-            raise Unreachable(text, retryable=True) from None
+            raise Unreachable(text, retryable=True, cause=Cause.TIMEOUT) from None
 
     async def _attempt(self, call: _Call) -> bytes:
         await self._limits.acquire(call.path)
@@ -270,7 +277,9 @@ class PaletteClient:
             )
         except TransportError as error:
             text = self.redact(f"{call.what}: {error}")
-            raise Unreachable(text, retryable=error.cause not in _UNREPEATABLE) from None
+            if error.cause is Cause.TOO_LARGE and call.is_file:
+                raise FileTooLarge(text) from None
+            raise Unreachable(text, retryable=error.cause not in _UNREPEATABLE, cause=error.cause) from None
 
     def _headers(self, project: str | None, accept: str, *, has_body: bool) -> dict[str, str]:
         headers = {"ApiKey": self._key.reveal(), "Accept": accept}
@@ -308,6 +317,7 @@ class _Call:
     body: bytes | None
     max_body: int
     ends_at: float
+    is_file: bool
 
     def __repr__(self) -> str:
         return f"_Call({self.what})"
@@ -318,6 +328,8 @@ class _Call:
 
 
 def _decode(api: str, body: bytes) -> object:
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
+        raise Malformed(f"{api}: the answer holds more than {MOST_VALUES} values")
     try:
         document: object = orjson.loads(body)
     except orjson.JSONDecodeError:

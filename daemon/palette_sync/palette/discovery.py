@@ -23,12 +23,13 @@ from palette_sync.palette.errors import (
     TenantMismatch,
     Unauthorized,
 )
-from palette_sync.palette.listing import read_listing
+from palette_sync.palette.listing import Room, read_listing
 from palette_sync.palette.rows import (
     ApiKeyInfo,
     UserInfo,
     read_api_key,
     read_cluster,
+    read_permissions,
     read_project,
     read_user_info,
 )
@@ -45,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 USER_INFO = "/v1/users/info"
 API_KEYS = "/v1/apiKeys"
+PERMISSIONS = "/v1/permissions"
 PROJECTS = "/v1/dashboard/projects"
 SEARCH = "/v1/dashboard/spectroclusters/search"
 
@@ -63,11 +65,13 @@ async def discover(
     include_virtual: bool,
     tenant: str | None = None,
     listing_timeout: float = LISTING_TIMEOUT,
+    on_error: Callable[[str, Exception], None] = lambda _scope, _error: None,
 ) -> Discovery:
     """Discover an instance: the key's user, all projects, and the clusters of the projects that `choose` accepts.
 
     `tenant` is the name of the organisation that the key must belong to (None = any). `listing_timeout` is in seconds,
-    for each project. Raises PaletteError if the key could not be checked; every later failure is part of the result.
+    for each project. Raises PaletteError if the key could not be checked; every later failure is part of the result,
+    and `on_error` receives it with its scope (`projects` for the list of projects).
     """
     user = await user_info(client)
     if tenant is not None and user.org_name.casefold() != tenant.casefold():
@@ -76,6 +80,7 @@ async def discover(
     try:
         found = await read_listing(client, PROJECTS, {"filter": {}, "sort": _OLDEST_FIRST}, read_project)
     except PaletteError as error:
+        on_error("projects", error)
         return Discovery(
             user.tenant_uid,
             user.org_name,
@@ -88,6 +93,7 @@ async def discover(
         {project.uid: project for project in found.rows},
         include_virtual=include_virtual,
         listing_timeout=listing_timeout,
+        on_error=on_error,
     )
     listings = await walk.list_all([project for project in found.rows if choose(project)], tenant_scope=tenant_scope)
     return Discovery(
@@ -124,6 +130,14 @@ async def api_key_expiry(client: PaletteClient, name: str) -> ApiKeyInfo | None:
     return read_api_key(await client.get_json(API_KEYS), name, user_uid=user.user_uid)
 
 
+async def permission_names(client: PaletteClient) -> frozenset[str]:
+    """The permissions that exist in this version of Palette, whether the key's user has them or not.
+
+    Raises PaletteError.
+    """
+    return read_permissions(await client.get_json(PERMISSIONS))
+
+
 class _Walk:
     """Reads the cluster listings of one instance."""
 
@@ -134,12 +148,15 @@ class _Walk:
         *,
         include_virtual: bool,
         listing_timeout: float,
+        on_error: Callable[[str, Exception], None],
     ) -> None:
         self._client = client
         self._known = known
         self._include_virtual = include_virtual
         self._timeout = listing_timeout
+        self._on_error = on_error
         self._body = search_body(include_virtual=include_virtual)
+        self._room = Room()
 
     async def list_all(self, projects: list[Project], *, tenant_scope: bool) -> tuple[Listing, ...]:
         """List the projects, and the tenant scope if wanted, concurrently. Each cluster is in one listing only."""
@@ -160,7 +177,7 @@ class _Walk:
 
     async def _rows(self, project: Project | None) -> Found[Cluster]:
         scope = project.uid if project is not None else None
-        return await read_listing(self._client, SEARCH, self._body, read_cluster, project=scope)
+        return await read_listing(self._client, SEARCH, self._body, read_cluster, project=scope, room=self._room)
 
     def _project_listing(self, outcome: Outcome[Project | None, Found[Cluster]]) -> Listing:
         """A row that names no project belongs to the project whose listing holds it."""
@@ -207,6 +224,8 @@ class _Walk:
         return row if row.project == known else replace(row, project=known)
 
     def _explain(self, error: Exception | None, scope: str) -> str:
+        if error is not None:
+            self._on_error(scope, error)
         if isinstance(error, PaletteError):
             return str(error)
         if isinstance(error, TimeoutError):

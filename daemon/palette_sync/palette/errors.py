@@ -20,6 +20,8 @@ from palette_sync.http import RequestOutcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from palette_sync.http import Cause
+
 MESSAGE_LENGTH = 200
 _CODE_LENGTH = 64
 _ENVELOPE_SIZE = 64 * 1024
@@ -111,13 +113,20 @@ class ServerFailure(PaletteError):
 
 
 class Unreachable(PaletteError):
-    """No complete answer arrived. The cause decides whether a retry may help."""
+    """No complete answer arrived. `cause` says why, and decides whether a retry may help."""
 
     outcome = RequestOutcome.UNREACHABLE
 
-    def __init__(self, message: str, *, retryable: bool) -> None:
+    def __init__(self, message: str, *, retryable: bool, cause: Cause | None = None) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.cause = cause
+
+
+class FileTooLarge(PaletteError):
+    """Palette did answer, but the cluster's file is larger than what is read."""
+
+    outcome = RequestOutcome.MALFORMED
 
 
 class Malformed(PaletteError):

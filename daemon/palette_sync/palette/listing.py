@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 50
 HARD_CAP = 1000
+# Of all listings of one instance together, in one pass; the tenant's listing repeats the rows of all projects.
+# docs/capacity.md is measured to 10,000 clusters.
+MOST_ROWS = 30_000
 _READINGS = 2
 
 
@@ -33,6 +36,19 @@ class Row(Protocol):
 
     @property
     def uid(self) -> str: ...
+
+
+@dataclass
+class Room:
+    """How many rows may still be read. A Palette that sends rows without end must not fill the memory."""
+
+    left: int = MOST_ROWS
+
+    def take(self, rows: int, api: str) -> None:
+        """Raises IncompleteListing."""
+        if rows > self.left:
+            raise IncompleteListing(f"{api}: the instance has more than {MOST_ROWS} rows, which are not read")
+        self.left -= rows
 
 
 R = TypeVar("R", bound=Row)
@@ -53,15 +69,19 @@ async def read_listing(
     read: Callable[[object], R],
     *,
     project: str | None = None,
+    room: Room | None = None,
 ) -> Found[R]:
     """Read all pages of a POST search.
 
     A listing that changed while it was read, or holds fewer rows than announced, is read a second time; if that does
-    not help, it is short. Raises IncompleteListing for a listing that does not end, and other PaletteErrors.
+    not help, it is short. `room` bounds the rows of several listings together. Raises IncompleteListing for a listing
+    that does not end or for which there is no room, and other PaletteErrors.
     """
-    walk = _Walk[R](api)
+    room = room or Room()
+    walk = _Walk[R](api, room)
     for _ in range(_READINGS):
-        walk = _Walk[R](api)
+        room.left += len(walk.rows)
+        walk = _Walk[R](api, room)
         while walk.more:
             walk.take(*await fetch_page(client, api, body, read, token=walk.following, project=project))
         if not walk.problem:
@@ -94,6 +114,7 @@ class _Walk(Generic[R]):
     """The pages read so far. Raises IncompleteListing when further pages cannot complete the listing."""
 
     api: str
+    room: Room
     rows: dict[str, R] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
     counts: list[int] = field(default_factory=list)
@@ -105,6 +126,7 @@ class _Walk(Generic[R]):
         before = len(self.rows)
         for row in rows:
             self.rows.setdefault(row.uid, row)
+        self.room.take(len(self.rows) - before, self.api)
         self.counts.append(page.count)
         self.following = page.following
         self.more = bool(page.following)

@@ -3,20 +3,22 @@
 They are written by hand for speed: a pass may read ten thousand rows, and uses a few fields of each. Palette sends null
 for empty arrays and objects, and the year 1 for "no time". A row without uid or name makes the whole document
 `Malformed`: skipping it would make an incomplete listing look complete. Error texts never repeat a value from Palette.
+
+Every value has a length, because Palette's users choose many of them and all are kept in memory and published. What is
+longer is cut if people read it, and refused if programs do. Characters that are not printable are replaced.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from palette_sync.core.model import VIRTUAL_CLOUD_TYPE, YEARS, Cluster, Location, Project, Scope
-from palette_sync.core.text import visible
+from palette_sync.core.model import UID, VIRTUAL_CLOUD_TYPE, YEARS, Cluster, Location, Project, Scope
+from palette_sync.core.text import label
 from palette_sync.palette.errors import Malformed
 
 if TYPE_CHECKING:
@@ -26,10 +28,19 @@ T = TypeVar("T")
 
 PLAIN_TAG = "spectro__tag"
 _PAUSED = frozenset({"Paused", "Pausing", "Resuming"})
-# Usually 24 hexadecimal characters; the uid of an agent-mode edge host is its name. Uids become part of paths and
-# headers.
-_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+MOST_ROWS = 1000  # on one page; asked for are 50
+MOST_ANNOUNCED = 1_000_000
+LONGEST_TOKEN = 4096  # characters of a continue token
+LONGEST_NAME = 253  # of a cluster, a project or a tenant
+LONGEST_WORD = 64  # of a state, a health, a kind of cloud or a part of a location
+LONGEST_TAG = 128
+MOST_TAGS = 64
+MOST_TAG_CHARACTERS = 2048  # of one cluster, together
+LONGEST_CA = 64 * 1024
+# The permission that is looked for. The others of a row are not kept: each row may list thousands.
+ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
+_LONGEST_PERMISSIONS = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +88,14 @@ def read_page(document: object) -> Page:
     if not isinstance(meta, dict):
         raise Malformed("the listing has no listmeta")
     count = meta.get("count")
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise Malformed("the listing's listmeta has no count")
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_ANNOUNCED:
+        raise Malformed("the listing's listmeta has no count, or one that cannot be")
     if "items" not in page:
         raise Malformed("the listing has no items")
-    return Page(tuple(_array(page["items"], "items")), _text(meta, "continue", "listmeta"), count)
+    items = _array(page["items"], "items")
+    if len(items) > MOST_ROWS:
+        raise Malformed(f"a page of the listing has more than {MOST_ROWS} rows")
+    return Page(tuple(items), _limited(meta, "continue", "listmeta", LONGEST_TOKEN), count)
 
 
 def read_project(row: object) -> Project:
@@ -103,15 +117,15 @@ def read_cluster(row: object) -> Cluster:
     summary = _part(document, "specSummary", what)
     status = _part(document, "status", what)
     virtual = _part(status, "virtual", what)
-    cloud_type = _text(_part(summary, "cloudConfig", what), "cloudType", what)
+    cloud_type = _line(_part(summary, "cloudConfig", what), "cloudType", what)
     scope = Scope.TENANT if _text(annotations, "scope", what) == Scope.TENANT else Scope.PROJECT
     return Cluster(
         uid=_uid(metadata, what),
         name=_name(metadata, what),
         scope=scope,
         project=None if scope is Scope.TENANT else _project(annotations, _part(summary, "projectMeta", what)),
-        state=_text(status, "state", what) or "Unknown",
-        health=_text(_part(status, "health", what), "state", what),
+        state=_line(status, "state", what) or "Unknown",
+        health=_line(_part(status, "health", what), "state", what),
         cloud_type=cloud_type,
         created_at=read_time(metadata.get("creationTimestamp")),
         modified_at=read_time(metadata.get("lastModifiedTimestamp")),
@@ -128,10 +142,12 @@ def read_user_info(document: object) -> UserInfo:
     """Parse a `v1UserInfo`. Raises Malformed."""
     what = "the user's information"
     info = _object(document, what)
-    tenant_uid = _text(info, "tenantUid", what)
+    tenant_uid = _limited(info, "tenantUid", what, LONGEST_NAME)
     if not tenant_uid:
         raise Malformed(f"{what} has no tenant")
-    return UserInfo(_text(info, "orgName", what), tenant_uid, _text(info, "userUid", what))
+    return UserInfo(
+        _line(info, "orgName", what, LONGEST_NAME), tenant_uid, _limited(info, "userUid", what, LONGEST_NAME)
+    )
 
 
 def read_api_key(document: object, name: str, *, user_uid: str) -> ApiKeyInfo | None:
@@ -150,8 +166,15 @@ def read_api_key(document: object, name: str, *, user_uid: str) -> ApiKeyInfo | 
         expiry = read_time(spec.get("expiry"))
         foreign = _text(_part(spec, "user", what), "uid", what) != user_uid
         never = datetime.max.replace(tzinfo=UTC)
-        found.append((foreign, expiry or never, ApiKeyInfo(_text(metadata, "name", what), expiry)))
+        found.append((foreign, expiry or never, ApiKeyInfo(_line(metadata, "name", what, LONGEST_NAME), expiry)))
     return min(found, key=lambda entry: entry[:2])[2] if found else None
+
+
+def read_permissions(document: object) -> frozenset[str]:
+    """Parse a `v1Permissions`: the names of all permissions. Raises Malformed."""
+    what = "a permission"
+    groups = [_object(one, what) for one in _array(document, "the list of permissions")]
+    return frozenset(str(name) for group in groups for name in _array(group.get("permissions"), "permissions"))
 
 
 def read_oidc(document: object) -> OidcSpec | None:
@@ -190,10 +213,19 @@ def read_rows(rows: tuple[object, ...], read: Callable[[object], T]) -> list[T]:
 
 
 def _project(annotations: dict[str, object], meta: dict[str, object]) -> Project | None:
-    named, uid = _text(annotations, "projectUid", "a cluster"), _text(meta, "uid", "a cluster")
+    what = "a cluster"
+    named, uid = _project_uid(annotations, "projectUid"), _project_uid(meta, "uid")
     if not named:
-        return Project(uid, _line(meta, "name", "a cluster")) if uid else None
-    return Project(named, _line(meta, "name", "a cluster") if uid == named else "")
+        return Project(uid, _line(meta, "name", what, LONGEST_NAME)) if uid else None
+    return Project(named, _line(meta, "name", what, LONGEST_NAME) if uid == named else "")
+
+
+def _project_uid(document: dict[str, object], key: str) -> str:
+    """The uid of a cluster's project; empty if absent. It becomes a header of requests."""
+    uid = _text(document, key, "a cluster")
+    if uid and not UID.fullmatch(uid):
+        raise Malformed("a cluster's project has an invalid uid")
+    return uid
 
 
 def _imported(summary: dict[str, object], cluster_import: dict[str, object]) -> bool:
@@ -204,32 +236,42 @@ def _imported(summary: dict[str, object], cluster_import: dict[str, object]) -> 
 
 
 def _tags(labels: dict[str, object]) -> tuple[str, ...]:
-    tags = []
+    tags: list[str] = []
     for key in labels:
         value = _text(labels, key, "a cluster's labels")
-        tags.append(key if value in {"", PLAIN_TAG} else f"{key}:{value}")
-    return tuple(sorted(tags))
+        tag = key if value in {"", PLAIN_TAG} else f"{key[:LONGEST_TAG]}:{value[:LONGEST_TAG]}"
+        tags.append(label(tag, LONGEST_TAG))
+    left, kept = MOST_TAG_CHARACTERS, []
+    for tag in sorted(tags)[:MOST_TAGS]:
+        left -= len(tag)
+        if left < 0:
+            break
+        kept.append(tag)
+    return tuple(kept)
 
 
 def _permissions(annotations: dict[str, object]) -> frozenset[str] | None:
-    if annotations.get("permissions") is None:
+    """Which permissions of interest the row lists; None if it lists none at all, or more than is read."""
+    listed = annotations.get("permissions")
+    if listed is None:
         return None
-    return _words(_text(annotations, "permissions", "a cluster"))
+    text = _text(annotations, "permissions", "a cluster")
+    return None if len(text) > _LONGEST_PERMISSIONS else _words(text)
 
 
 @lru_cache(maxsize=256)
 def _words(listed: str) -> frozenset[str]:
-    """Split a list of permissions. Most rows repeat the same few lists, so the sets are cached and shared."""
-    return frozenset(word for entry in listed.split(",") if (word := entry.strip()))
+    """Look for the permissions of interest. Most rows repeat the same few lists, so the answers are cached."""
+    return frozenset({ADMIN_PERMISSION} & {entry.strip() for entry in listed.split(",")})
 
 
 def _location(location: dict[str, object]) -> Location:
     what = "a cluster's location"
     return Location(
-        country_code=_text(location, "countryCode", what),
-        country_name=_text(location, "countryName", what),
-        region_code=_text(location, "regionCode", what),
-        region_name=_text(location, "regionName", what),
+        country_code=_line(location, "countryCode", what),
+        country_name=_line(location, "countryName", what),
+        region_code=_line(location, "regionCode", what),
+        region_name=_line(location, "regionName", what),
     )
 
 
@@ -237,6 +279,8 @@ def _ca(encoded: str) -> str | None:
     """Return the CA as PEM. Palette sends base64 of PEM; plain PEM is accepted too."""
     if not encoded.strip():
         return None
+    if len(encoded) > LONGEST_CA:
+        raise Malformed(f"the issuer's CA in the OIDC configuration is longer than {LONGEST_CA} characters")
     if _CERTIFICATE in encoded:
         return encoded
     try:
@@ -252,13 +296,13 @@ def _uid(metadata: dict[str, object], what: str) -> str:
     uid = _text(metadata, "uid", what)
     if not uid:
         raise Malformed(f"{what} has no uid")
-    if not _UID.fullmatch(uid):
+    if not UID.fullmatch(uid):
         raise Malformed(f"{what} has an invalid uid")
     return uid
 
 
 def _name(metadata: dict[str, object], what: str) -> str:
-    name = _line(metadata, "name", what)
+    name = _line(metadata, "name", what, LONGEST_NAME)
     if not name.strip():
         raise Malformed(f"{what} has no name")
     return name
@@ -299,6 +343,14 @@ def _text(document: dict[str, object], key: str, what: str) -> str:
     return value
 
 
-def _line(document: dict[str, object], key: str, what: str) -> str:
-    """Return a string for people to read, without control characters and line breaks."""
-    return visible(_text(document, key, what))
+def _limited(document: dict[str, object], key: str, what: str, longest: int) -> str:
+    """Return a string that programs read; empty if it is null or absent. Raises Malformed for a longer one."""
+    value = _text(document, key, what)
+    if len(value) > longest:
+        raise Malformed(f"{key} of {what} is longer than {longest} characters")
+    return value
+
+
+def _line(document: dict[str, object], key: str, what: str, longest: int = LONGEST_WORD) -> str:
+    """Return a string for people to read, cut, without control characters and line breaks."""
+    return label(_text(document, key, what), longest)

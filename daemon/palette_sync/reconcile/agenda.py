@@ -104,6 +104,7 @@ async def find_due(
 
 def _opened(context: PassContext, candidate: Candidate, due: Due) -> DueCluster:
     token = None
-    if candidate.credential is not None:
-        token = context.ports.open_token(candidate.cluster.uid, candidate.credential.sealed)
+    record = candidate.record
+    if candidate.credential is not None and record is not None and record.server is not None:
+        token = context.ports.open_token(record, candidate.credential)
     return DueCluster(candidate, due, token)

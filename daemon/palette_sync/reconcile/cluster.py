@@ -15,31 +15,39 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from palette_sync import kube, oidc, palette
-from palette_sync.core.due import has_access
+from palette_sync import cloud, kube, oidc, palette
+from palette_sync.core.due import asks_again, has_access
 from palette_sync.core.fold import AccessFailed, AccessGained, Verdict
+from palette_sync.core.issuers import issuer_problem
 from palette_sync.core.model import AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.plan import TokenNeed
 from palette_sync.core.reasons import Reason
+from palette_sync.core.ways import Way, to_remember, ways
 from palette_sync.reconcile import access
+from palette_sync.reconcile.explain import IssuerNotAllowed, OidcNotConfigured, explain, token_lives
+from palette_sync.reconcile.server_ways import FIRST_FOR_USERS, AdminWays, server_for_users
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from palette_sync.core.due import Candidate, Due
-    from palette_sync.core.model import Credential, RetiredSecret, Secret, Server
+    from palette_sync.core.model import ClusterRecord, Credential, RetiredSecret, Secret, Server
     from palette_sync.core.plan import Action
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.issuers import Issuers
 
 T = TypeVar("T")
 
-LARGE_FILE = 16 * 1024  # characters of a kubeconfig that is parsed off the event loop
 log = structlog.get_logger(__name__)
 
-ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
+# What one way to a cluster may fail with while another may work.
+_FILE_UNUSABLE = (palette.NotFound, palette.NotPermitted, kube.KubeconfigError, cloud.CloudError)
+_WAY_FAILED = (
+    *(kube.Unreachable, kube.ChainIncomplete, kube.AdminCredentialRefused, kube.KubeconfigError),
+    *(cloud.CloudError, TimeoutError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +64,17 @@ class DueCluster:
 
 @dataclass(frozen=True, slots=True)
 class ClusterResult:
-    """The result for a cluster. `credential`: a new one to publish; `revoked`: the published one is to be removed."""
+    """The result for a cluster. `credential`: a new one to publish; `revoked`: the published one is to be removed.
+
+    `left` says that a token of a cluster that turned to OIDC lives on, and until when; "" where none does.
+    """
 
     verdict: Verdict
     credential: Credential | None = None
     revoked: bool = False
     actions: tuple[Action, ...] = ()
     duration_s: float = 0.0
+    left: str = ""
 
 
 class IssuingSuspended(Exception):
@@ -79,6 +91,7 @@ class ClusterWorker:
         *,
         policy: InstancePolicy,
         client: palette.PaletteClient,
+        cloud: cloud.CloudTokens,
         issuers: Issuers,
         slots: AbstractAsyncContextManager[None],
         may_issue: Callable[[], bool],
@@ -89,6 +102,7 @@ class ClusterWorker:
     ) -> None:
         self._policy = policy
         self._client = client
+        self._cloud = cloud
         self._issuers = issuers
         self._slots = slots
         self._may_issue = may_issue
@@ -107,6 +121,9 @@ class ClusterWorker:
             verdict = explain(error, self._policy)
             if verdict is None:
                 raise
+            if detail := getattr(error, "detail", ""):
+                key = item.candidate.key
+                log.info("cluster_not_reached", instance=key.instance, cluster=key.uid, reason=detail)
             worked = ClusterResult(verdict)
             record = item.candidate.record
             if item.due.reason is Reason.ISSUER_DUE and record is not None and isinstance(record.auth, OidcAuth):
@@ -128,7 +145,7 @@ class ClusterWorker:
         """
         try:
             return await self._oidc(item)
-        except (palette.NotFound, palette.NotPermitted, OidcNotConfigured, kube.KubeconfigError):
+        except (palette.NotFound, palette.NotPermitted, OidcNotConfigured, IssuerNotAllowed, kube.KubeconfigError):
             return await self._service_account(item)
         except (palette.PaletteError, oidc.IssuerError):
             record = item.candidate.record
@@ -143,65 +160,157 @@ class ClusterWorker:
         spec = await palette.oidc_spec(self._client, cluster)
         if spec is None:
             raise OidcNotConfigured
-        text = await palette.kubeconfig(self._client, cluster, frp=policy.oidc.spectro_proxy)
-        server = await _off_loop(text, partial(kube.parse_server_only, text, ca_pem=item.candidate.ca_pem))
-        await self._issuers.get(spec.issuer_url, spec.ca_pem)
-        async with self._slots:
-            version = await kube.probe_version(
-                server, timeout=policy.cluster_timeout.total_seconds(), requests=self._requests
-            )
+        if problem := issuer_problem(spec.issuer_url, spec.client_id):
+            raise oidc.IssuerRefused(problem)
+        if not policy.oidc.issuers.allows(spec.issuer_url, spec.client_id):
+            raise IssuerNotAllowed(spec.issuer_url, spec.client_id)
+        timeout = policy.cluster_timeout.total_seconds()
+
+        async def probe(server: Server) -> tuple[Server, str | None]:
+            return server, await kube.probe_version(server, timeout=timeout, requests=self._requests)
+
+        async def use(server: Server) -> tuple[Server, str | None]:
+            await self._issuers.get(spec.issuer_url, spec.ca_pem)
+            async with self._slots:
+                return await kube.as_reader(server, probe, timeout=timeout, network=self._requests.network)
+
+        (server, version), way = await server_for_users(item.candidate, policy, self._client, use)
         record = item.candidate.record
+        leaves = record is not None and isinstance(record.auth, ServiceAccountAuth)
+        left = await self.leave(item.candidate) if leaves else ""
         return ClusterResult(
             AccessGained(
                 server=server,
                 auth=OidcAuth(policy.oidc.provider, spec.issuer_url, spec.client_id),
                 kubernetes_version=version,
-                desired=policy.fingerprint(AuthMode.OIDC, item.candidate.ca_pem),
+                desired=self._fingerprint(item, AuthMode.OIDC),
+                way=to_remember(way, first=FIRST_FOR_USERS),
             ),
-            revoked=record is not None and isinstance(record.auth, ServiceAccountAuth),
+            revoked=leaves,
+            left=left,
         )
+
+    async def leave(self, candidate: Candidate) -> str:
+        """Revoke the tokens of a cluster that is not served with a service account any more; return why not, or ""."""
+        if self._dry_run:
+            return ""
+        policy = self._policy
+        timeout = policy.cluster_timeout.total_seconds()
+
+        async def revoke(admin: kube.AdminAccess, _way: Way) -> tuple[str, ...]:
+            async with self._slots, asyncio.timeout(timeout):
+                return await access.revoke(
+                    admin, policy.desired, memory=candidate.memory, timeout=timeout, requests=self._requests
+                )
+
+        try:
+            await self._as_admin(candidate, revoke)
+        except Exception as error:
+            failed = explain(error, policy)
+            if failed is None:
+                raise
+            return token_lives(candidate, policy, failed.message)
+        return ""
 
     async def _service_account(self, item: DueCluster) -> ClusterResult:
         """Verify the published token if that is enough; else repair or issue with the admin kubeconfig."""
         record = item.candidate.record
-        need = TokenNeed(issue=item.due.issue or item.token is None, reason=item.due.reason)
-        if item.token is not None and not need.issue and not item.due.needs_admin:
+        bound = kube.bound_to(item.token) if item.token is not None else None
+        need = TokenNeed(issue=item.due.issue or item.token is None, reason=item.due.reason, bound=bound)
+        if item.token is not None and not need.issue and not item.due.needs_admin and _is_known(record):
             assert record is not None
             assert record.server is not None
             try:
                 async with self._slots:
-                    checked = await self._check(item, record.server, item.token)
-            except kube.Unreachable as error:
-                # The record's address may be old: compare it with Palette's current file.
-                admin = await self._admin(item)
-                if admin.server == record.server:
-                    raise
-                log.info("server_moved", cluster=item.candidate.key.uid, reason=str(error))
+                    checked = await self._check(item, record.server, item.token, kube.Patience.TOKEN)
+            except (kube.Unreachable, TimeoutError) as error:
+                # The record's address or CA may be old: look for others in Palette's current files.
+                refused = isinstance(error, kube.Unreachable) and error.reason is Reason.CERTIFICATE_REFUSED
+                work = partial(self._grant, item, need=need)
+                return await self._as_admin(item.candidate, work, dead=None if refused else record.server, before=error)
             else:
                 if checked.healthy:
-                    memory = item.candidate.memory
-                    return ClusterResult(
-                        self._gained(
-                            item,
-                            record.server,
-                            checked.kubernetes_version,
-                            # If this token may not read Secrets, what was seen of them before stays true.
-                            legacy=memory.legacy if checked.legacy is None else checked.legacy,
-                            generation=memory.generation,
-                            retired=checked.retired,
-                        )
-                    )
+                    return await self._healthy(item, record.server, checked)
                 if checked.dead:
                     need = TokenNeed(issue=True, reason=Reason.TOKEN_DEAD)
-                admin = await self._admin(item)
-            return await self._grant(item, admin, need)
+            return await self._as_admin(item.candidate, partial(self._grant, item, need=need))
         try:
-            return await self._grant(item, await self._admin(item), need)
+            return await self._as_admin(item.candidate, partial(self._grant, item, need=need))
         except Exception as error:
             # The published token stays in use, so find out whether it still works.
             if explain(error, self._policy) is not None and not self._dry_run:
                 await self._look_whether_it_lives(item)
             raise
+
+    async def _as_admin(
+        self,
+        candidate: Candidate,
+        work: Callable[[kube.AdminAccess, Way], Awaitable[T]],
+        *,
+        dead: Server | None = None,
+        before: Exception | None = None,
+    ) -> T:
+        """Work on a cluster as its administrator, by the first way that works.
+
+        `dead` is a server that did not answer, with the error `before`; it is not tried again. Raises what the first
+        way failed with if none works.
+        """
+        opening = AdminWays(candidate, self._policy, self._client, self._cloud)
+        tried: list[tuple[Server, kube.Credential]] = []
+        failure: Exception | None = None
+        for way in ways(self._policy.spectro_proxy, first=Way.DIRECT, remembered=candidate.memory.way):
+            try:
+                admin = await opening.open(way)
+                if dead is not None and _same_place(admin.server, dead):
+                    failure = failure or before
+                elif (admin.server, admin.credential) not in tried:
+                    tried.append((admin.server, admin.credential))
+                    return await self._with_token_if_refused(opening, admin, way, work)
+            except (*_FILE_UNUSABLE, *_WAY_FAILED) as error:
+                log.debug("way_failed", cluster=candidate.key.uid, way=way.value, reason=str(error))
+                failure = failure or error
+        assert failure is not None
+        raise failure
+
+    async def _with_token_if_refused(
+        self,
+        opening: AdminWays,
+        admin: kube.AdminAccess,
+        way: Way,
+        work: Callable[[kube.AdminAccess, Way], Awaitable[T]],
+    ) -> T:
+        """Do the work; if the credential of the file is refused, again with a token of the cluster's cloud."""
+        try:
+            return await work(admin, way)
+        except kube.AdminCredentialRefused:
+            with_token = await opening.with_token(admin)
+            if with_token is None:
+                raise
+        return await work(with_token, way)
+
+    async def _healthy(self, item: DueCluster, server: Server, checked: access.Checked) -> ClusterResult:
+        """The result of a verification without objections. The token may not be allowed to read Secrets."""
+        memory = item.candidate.memory
+        if checked.legacy is None and memory.legacy:
+            # Only the admin sees whether the legacy Secret is still there; without the admin it counts as there.
+            try:
+                need = TokenNeed(issue=False, reason=item.due.reason)
+                return await self._as_admin(item.candidate, partial(self._grant, item, need=need))
+            except Exception as error:
+                if explain(error, self._policy) is None:
+                    raise
+        return ClusterResult(
+            self._gained(
+                item,
+                server,
+                checked.kubernetes_version,
+                legacy=memory.legacy if checked.legacy is None else checked.legacy,
+                generation=memory.generation,
+                retired=checked.retired,
+                way=memory.way,
+                recheck=asks_again(item.due, secrets_seen=checked.secrets_seen),
+            )
+        )
 
     async def _look_whether_it_lives(self, item: DueCluster) -> None:
         """Note a published token that the API server refuses. Other failures say nothing about the token."""
@@ -212,18 +321,18 @@ class ClusterWorker:
             return
         try:
             async with self._slots:
-                await self._check(item, record.server, item.token)
+                await self._check(item, record.server, item.token, kube.Patience.TOKEN)
         except Exception as error:
             if explain(error, self._policy) is None:
                 raise
 
-    async def _grant(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> ClusterResult:
+    async def _grant(self, item: DueCluster, admin: kube.AdminAccess, way: Way, *, need: TokenNeed) -> ClusterResult:
         """Repair, and issue if needed. A token that is kept is verified after the repair, and replaced if dead."""
         async with self._slots, asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
             granted = await self._grant_once(item, admin, need)
             actions = granted.actions
             if granted.credential is None and item.token is not None and not self._dry_run:
-                checked = await self._check(item, granted.server, item.token)
+                checked = await self._check(item, granted.server, item.token, kube.Patience.ALL)
                 if checked.dead:
                     granted = await self._grant_once(item, admin, TokenNeed(issue=True, reason=Reason.TOKEN_DEAD))
                     actions += granted.actions
@@ -239,27 +348,36 @@ class ClusterWorker:
             legacy=granted.legacy,
             generation=granted.generation,
             retired=granted.retired,
+            way=to_remember(way, first=Way.DIRECT),
+            issued=granted.credential is not None,
         )
         return ClusterResult(verdict, credential=granted.credential, actions=actions)
 
     async def _grant_once(self, item: DueCluster, admin: kube.AdminAccess, need: TokenNeed) -> access.Granted:
+        """A token goes only to the server for which it was issued: another server gets one of its own."""
         # Only looking at the cluster shows whether a token is issued; so nothing is started.
         if not self._dry_run and not self._may_issue():
             raise IssuingSuspended
         policy, candidate = self._policy, item.candidate
-        return await access.grant(
-            admin,
-            policy.desired,
-            need=need,
-            memory=candidate.memory,
-            key=candidate.key,
-            # The life of a token starts when it is issued; in a long pass that is later than the start of the pass.
-            now=self._now + timedelta(seconds=int(time.monotonic() - self._begun)),
-            token_policy=policy.token,
-            timeout=policy.cluster_timeout.total_seconds(),
-            requests=self._requests,
-            dry_run=self._dry_run,
-        )
+        timeout = policy.cluster_timeout.total_seconds()
+
+        async def work(server: Server) -> access.Granted:
+            moved = candidate.record is None or server != candidate.record.server
+            return await access.grant(
+                replace(admin, server=server),
+                policy.desired,
+                need=TokenNeed(issue=True, reason=Reason.SERVER_REPLACED) if moved and not need.issue else need,
+                memory=candidate.memory,
+                key=candidate.key,
+                # The life of a token starts when it is issued; in a long pass that is later than the start of the pass.
+                now=self._now + timedelta(seconds=int(time.monotonic() - self._begun)),
+                token_policy=policy.token,
+                timeout=timeout,
+                requests=self._requests,
+                dry_run=self._dry_run,
+            )
+
+        return await kube.as_reader(admin.server, work, timeout=timeout, network=self._requests.network)
 
     def _gained(
         self,
@@ -270,22 +388,27 @@ class ClusterWorker:
         legacy: bool,
         generation: str | None,
         retired: tuple[RetiredSecret, ...],
+        way: Way | None,
+        issued: bool = False,
+        recheck: bool = False,
     ) -> AccessGained:
         return AccessGained(
             server=server,
             auth=ServiceAccountAuth(),
             kubernetes_version=kubernetes_version,
-            desired=self._policy.fingerprint(AuthMode.SERVICE_ACCOUNT, item.candidate.ca_pem),
+            desired=self._fingerprint(item, AuthMode.SERVICE_ACCOUNT),
             generation=generation,
             retired=retired,
             legacy=legacy,
+            way=way,
+            validity=self._policy.token.validity if issued else item.candidate.memory.validity,
+            recheck=recheck,
         )
 
-    async def _admin(self, item: DueCluster) -> kube.AdminAccess:
-        text = await palette.admin_kubeconfig(self._client, item.candidate.cluster)
-        return await _off_loop(text, partial(kube.parse, text, ca_pem=item.candidate.ca_pem))
+    def _fingerprint(self, item: DueCluster, mode: AuthMode) -> str:
+        return self._policy.fingerprint(mode, item.candidate.ca_pem, auto=item.candidate.auto)
 
-    async def _check(self, item: DueCluster, server: Server, token: Secret) -> access.Checked:
+    async def _check(self, item: DueCluster, server: Server, token: Secret, patience: kube.Patience) -> access.Checked:
         async with asyncio.timeout(self._policy.cluster_timeout.total_seconds()):
             checked = await access.check(
                 server,
@@ -294,6 +417,7 @@ class ClusterWorker:
                 memory=item.candidate.memory,
                 now=self._now,
                 token_policy=self._policy.token,
+                patience=kube.Patience.NONE if self._dry_run else patience,
                 timeout=self._policy.cluster_timeout.total_seconds(),
                 requests=self._requests,
             )
@@ -302,40 +426,10 @@ class ClusterWorker:
         return checked
 
 
-async def _off_loop(text: Secret, parse: Callable[[], T]) -> T:
-    """Parse a kubeconfig, a large one in a thread, so that it does not block the event loop."""
-    return parse() if len(text.reveal()) < LARGE_FILE else await asyncio.to_thread(parse)
+def _is_known(record: ClusterRecord | None) -> bool:
+    """Whether a record holds all that a reader needs. One without a CA was verified with this host's trust only."""
+    return record is not None and record.server is not None and record.server.ca_data is not None
 
 
-class OidcNotConfigured(Exception):
-    """Palette names no issuer or no client for the cluster."""
-
-
-def explain(error: Exception, policy: InstancePolicy) -> AccessFailed | None:
-    """Turn an error of a cluster, Palette or an issuer into a verdict; None for any other error."""
-    match error:
-        case palette.NotFound():
-            return AccessFailed(
-                Reason.KUBECONFIG_NOT_READY, "Palette has no kubeconfig for this cluster yet", pending=True
-            )
-        case palette.NotPermitted():
-            return AccessFailed(
-                Reason.KUBECONFIG_FORBIDDEN,
-                f"Palette refuses the kubeconfig; the API key's user needs {ADMIN_PERMISSION} "
-                "(for OIDC clusters cluster.get) in this project",
-            )
-        case palette.ProjectUnavailable():
-            return AccessFailed(Reason.PROJECT_UNAVAILABLE, str(error))
-        case palette.PaletteError():
-            return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))
-        case OidcNotConfigured():
-            return AccessFailed(Reason.OIDC_NOT_CONFIGURED, "Palette names no OIDC issuer and client for this cluster")
-        case oidc.IssuerError():
-            return AccessFailed(Reason.ISSUER_UNAVAILABLE, str(error))
-        case kube.KubeconfigError() | kube.Blocked() | kube.KubeError():
-            return AccessFailed(error.reason, str(error))
-        case TimeoutError():
-            return AccessFailed(
-                Reason.UNREACHABLE, f"the cluster did not answer within {policy.cluster_timeout.total_seconds():g} s"
-            )
-    return None
+def _same_place(one: Server, other: Server) -> bool:
+    return (one.url, one.tls_server_name) == (other.url, other.tls_server_name)

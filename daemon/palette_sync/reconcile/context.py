@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from palette_sync import kube
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.ports import PassOptions, Ports, Rows
+    from palette_sync.store.owner import Owner
+
+
+def with_owner(policy: InstancePolicy, owner: Owner) -> InstancePolicy:
+    return replace(policy, desired=replace(policy.desired, owner=owner.id, former_owners=owner.former))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class PassContext:
             rows=rows,
             now=now,
             started=time.monotonic(),
-            requests=kube.Requests(ports.kube_recorder),
+            requests=kube.Requests(ports.kube_recorder, network=ports.network),
             publishing=publishing,
             ongoing=ports.ongoing or Ongoing.of_one_pass(ports.concurrency),
             ledger=Ledger(instance, pass_id, dry_run=publishing is None),
@@ -67,6 +72,11 @@ class PassContext:
     @property
     def dry_run(self) -> bool:
         return self.publishing is None
+
+    async def owned_policy(self) -> InstancePolicy:
+        """The policy with the owner ids of this installation, which Redis holds. Raises StoreError."""
+        owner = await self.ports.store.owner(self.ports.owner, write=not self.dry_run)
+        return with_owner(self.policy, owner)
 
     def may_issue(self) -> bool:
         """Whether a token that is issued now could be published (invariant 3, docs/architecture.md)."""

@@ -10,6 +10,7 @@ from palette_sync.core.model import OidcAuth
 from palette_sync.core.prune import absences_to_dict
 from palette_sync.core.scopes import scopes_after, whole
 from palette_sync.core.select import unmatched
+from palette_sync.core.text import one_line
 from palette_sync.reconcile.publish import FinalWrite
 from palette_sync.reconcile.report import PassReport
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from palette_sync.reconcile.context import PassContext
     from palette_sync.reconcile.fold import PassResult
     from palette_sync.reconcile.issuers import Issuers
+
+MOST_PROBLEMS, LONGEST_PROBLEM = 1000, 2048  # in the status document
 
 
 def final_write(
@@ -72,7 +75,7 @@ def _status(
         "duration_s": round(report.duration_s, 3),
         "due": report.due,
         "error": report.error or "",
-        "problems": list(report.problems),
+        "problems": [one_line(problem, LONGEST_PROBLEM) for problem in report.problems[:MOST_PROBLEMS]],
     }
     return {
         "pass": this_pass if context.options.lists else before.state.status.get("pass", this_pass),

@@ -105,7 +105,8 @@ class Folding:
             candidate.memory,
             verdict,
             key=candidate.key,
-            desired=candidate.desired,
+            # By the new record: a cluster that waits for a token of a cloud from now on is not due because of that.
+            desired=self._context.policy.with_cloud(candidate.desired, candidate.cluster, record),
             now=self._context.now,
             expires_at=candidate.credential.expires_at if candidate.credential and not revoked else None,
             hung=outcome.hung,

@@ -6,7 +6,10 @@ import asyncio
 from collections import defaultdict
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
+
+import structlog
 
 from palette_sync.core.model import IssuerMetadata
 from palette_sync.oidc import IssuerError, fetch_issuer
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from palette_sync.core.network import NetworkPolicy
+    from palette_sync.core.policy import OidcPolicy
+
+log = structlog.get_logger(__name__)
 
 RETRY = timedelta(minutes=5)
 
@@ -22,10 +29,13 @@ RETRY = timedelta(minutes=5)
 class Issuers:
     """`known` comes from the store; `changed` holds what must be written back."""
 
-    def __init__(self, known: Mapping[str, IssuerMetadata], *, now: datetime, refresh_interval: timedelta) -> None:
+    def __init__(
+        self, known: Mapping[str, IssuerMetadata], *, now: datetime, policy: OidcPolicy, network: NetworkPolicy
+    ) -> None:
         self._known = dict(known)
         self._now = now
-        self._refresh_interval = refresh_interval
+        self._policy = policy
+        self._network = network
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tried: dict[str, IssuerError] = {}
         self.changed: dict[str, IssuerMetadata] = {}
@@ -42,9 +52,16 @@ class Issuers:
             if issuer not in self._tried:
                 try:
                     fetched = await fetch_issuer(
-                        issuer, ca_pem=ca_pem, now=self._now, refresh_interval=self._refresh_interval
+                        issuer,
+                        ca_pem=ca_pem,
+                        now=self._now,
+                        refresh_interval=self._policy.refresh_interval,
+                        network=self._network,
+                        keys_allowed=partial(self._policy.issuers.allows_keys, issuer=issuer),
                     )
                 except IssuerError as error:
+                    if error.detail:
+                        log.info("issuer_not_reached", issuer=issuer, reason=error.detail)
                     self._tried[issuer] = error
                     # The old metadata stays in use; the next attempt comes after a pause.
                     again = self._now + RETRY if known is not None and known.fetched_at is not None else None

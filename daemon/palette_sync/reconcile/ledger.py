@@ -47,6 +47,7 @@ class Ledger:
         change = change_of(before, after, worked=worked, due=item.due, dry_run=self._dry_run)
         if change is not None:
             self.changed(change)
+        self.left(after, worked.left)
         if worked.credential is not None:
             self._log.info(
                 "token_issued",
@@ -55,6 +56,18 @@ class Ledger:
                 reason=item.due.reason,
                 expires_at=_time(worked.credential.expires_at),
                 renew_at=_time(worked.credential.renew_at),
+            )
+
+    def left(self, record: ClusterRecord, message: str) -> None:
+        """A token of a cluster that is not served with a service account any more lives on, as `message` says."""
+        if message:
+            self._log.warning(
+                "token_left",
+                project=project_of(record),
+                cluster=record.uid,
+                name=record.name,
+                reason=Reason.TOKEN_LEFT,
+                message=message,
             )
 
     def changed(self, change: Change) -> None:

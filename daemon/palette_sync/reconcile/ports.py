@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Discovery, Secret
+    from palette_sync.cloud import CloudTokens
+    from palette_sync.core.model import ClusterMemory, ClusterRecord, Credential, Discovery, SealedCredential, Secret
+    from palette_sync.core.network import NetworkPolicy
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.names import NameBook
@@ -44,22 +46,27 @@ class Stop:
 class Ports:
     """What a pass over one instance works with. `publisher` is None for a pass that must write nothing (a plan).
 
-    `open_token` returns the token of a sealed credential, or None where no key opens it. `concurrency` bounds the
-    clusters in flight. `facts` go into the status document. `kube_recorder` receives each request to a cluster: its
-    operation and its outcome. Once `stopping` is set no more clusters are admitted; once `late` is set those still at
-    work are cancelled. Either way what was issued is published before the pass ends; if the store fails, `keep`
-    receives the rest. `seen` receives each discovery that listed Palette. `ongoing`: what the passes of a daemon share;
-    None for a single pass.
+    `cloud` gets tokens of clouds for the clusters that need one.
+
+    `open_token` returns the token of a cluster's credential, or None where it does not open. `concurrency` bounds the
+    clusters in flight. `owner` is the configured owner id, "" = the one that Redis holds. `network` says to which
+    addresses of clusters and issuers they may connect. `facts` go into the status document. `kube_recorder` receives
+    each request to a cluster: its operation and its outcome. Once `stopping` is set no more clusters are admitted; once
+    `late` is set those still at work are cancelled. Either way what was issued is published before the pass ends; if
+    the store fails, `keep` receives the rest. `seen` receives each discovery that listed Palette. `ongoing`: what the
+    passes of a daemon share; None for a single pass.
     """
 
     policy: InstancePolicy
     client: PaletteClient
     store: Store
     publisher: Publisher | None
-    open_token: Callable[[str, str], Secret | None]
+    open_token: Callable[[ClusterRecord, SealedCredential], Secret | None]
     names: NameBook
+    cloud: CloudTokens
     clock: Callable[[], datetime]
     concurrency: int
+    network: NetworkPolicy
     may_issue: Callable[[], bool] = lambda: True
     facts: Callable[[], Mapping[str, object]] = dict
     kube_recorder: Callable[[str, str], None] = lambda _api, _outcome: None
@@ -67,6 +74,7 @@ class Ports:
     late: asyncio.Event | None = None
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
     keep: Callable[[Unpublished], None] = lambda _unpublished: None
+    owner: str = ""
     ongoing: Ongoing | None = None
     seen: Callable[[Discovery], None] = lambda _discovery: None
 

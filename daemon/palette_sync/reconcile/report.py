@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import format_time
 from palette_sync.core.fold import AccessFailed
+from palette_sync.core.model import AccessState
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -79,6 +80,17 @@ class PassReport:
     error: str | None = None
 
     @property
+    def all_well(self) -> bool:
+        """Whether this pass failed nowhere, and leaves no cluster without access and no prune held."""
+        lacking = self.access.get(AccessState.FAILED, 0) + self.access.get(AccessState.DEGRADED, 0)
+        return not (self.failed or self.held or lacking)
+
+    @property
+    def changed(self) -> int:
+        """Clusters whose record or credential changed; what failed or is held back is no change."""
+        return sum(bool(set(one.effects) - {Effect.FAILED, Effect.HELD}) for one in self.changes)
+
+    @property
     def failed(self) -> bool:
         return bool(self.error or self.problems or self.skipped) or any(
             Effect.FAILED in change.effects for change in self.changes
@@ -104,13 +116,16 @@ def change_of(
     if not effects:
         return None
     failed = worked.verdict if isinstance(worked.verdict, AccessFailed) else None
+    reason, message = (failed.reason, failed.message) if failed else (due.reason, due.message)
+    if worked.left:
+        reason, message = Reason.TOKEN_LEFT, worked.left
     return Change(
         uid=after.uid,
         name=after.name,
         project=project_of(after),
         effects=tuple(effects),
-        reason=failed.reason if failed else due.reason,
-        message=failed.message if failed else due.message,
+        reason=reason,
+        message=message,
         actions=worked.actions,
         duration_s=worked.duration_s,
     )
@@ -150,16 +165,18 @@ def joined(first: PassReport, second: PassReport) -> PassReport:
     )
 
 
-def drop_of(record: ClusterRecord, reason: Reason) -> Change:
-    return Change(record.uid, record.name, project_of(record), (Effect.DROPPED,), reason, _DROPPED.get(reason, ""))
+def drop_of(record: ClusterRecord, reason: Reason, *, left: str = "") -> Change:
+    """`left` says that a token of the cluster lives on; "" where none does."""
+    message = "; ".join(filter(None, (_DROPPED.get(reason, ""), left)))
+    return Change(record.uid, record.name, project_of(record), (Effect.DROPPED,), reason, message)
 
 
 def absence_of(record: ClusterRecord, absence: Absence) -> Change:
     """The record stays for the time being although Palette does not list its cluster."""
-    if absence.since is None:
-        when = "a scheduled listing has to see that too"
+    when = f"since {format_time(absence.since)}"
+    if absence.counted_from is None:
+        when += ", to be confirmed by scheduled listings"
     else:
-        when = f"since {format_time(absence.since)}"
         when += f", dropped from {format_time(absence.until)}" if absence.until else ", never dropped by itself"
     message = f"{absence.message}; {when}; --allow-prune drops it now"
     return Change(record.uid, record.name, project_of(record), (Effect.HELD,), absence.reason, message)

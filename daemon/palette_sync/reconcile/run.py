@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from palette_sync import palette
 from palette_sync.core.model import Discovery
 from palette_sync.core.prune import absences_of, prune
-from palette_sync.core.scopes import whole
+from palette_sync.core.scopes import access_reduced, whole
 from palette_sync.core.select import select
 from palette_sync.events import unless
 from palette_sync.reconcile.agenda import find_due, load
@@ -20,6 +20,7 @@ from palette_sync.reconcile.context import PassContext
 from palette_sync.reconcile.finish import final_write, report_of
 from palette_sync.reconcile.fold import Folding
 from palette_sync.reconcile.issuers import Issuers
+from palette_sync.reconcile.leave import leave
 from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.report import drop_of
 from palette_sync.reconcile.work import work_on
@@ -44,6 +45,8 @@ async def run_pass(
     context = PassContext.begin(ports, pass_id, options or PassOptions(), rows or {})
     before = await load(context)
     discovery = await discover(context)
+    if context.ports.publisher is not None and not context.options.known_only:
+        context.ports.publisher.listing_tried([one.uid for part in discovery.listings for one in part.clusters])
     selection = select(discovery, before.records, context.policy.filters)
     if context.options.known_only:
         selection = with_unpublished(context, before, selection)
@@ -54,17 +57,20 @@ async def run_pass(
         now=context.now,
         guard=context.policy.guard,
         scheduled=context.options.scheduled,
+        access_reduced=access_reduced(before.state.scopes, discovery),
         allow=context.options.allow_prune,
     )
     names = await assign_names(context, before, selection, pruning)
     agenda = await find_due(context, before, discovery, selection, pruning)
     folding = Folding(context, before, selection, pruning, names)
-    issuers = Issuers(before.state.issuers, now=context.now, refresh_interval=context.policy.oidc.refresh_interval)
+    issuers = Issuers(before.state.issuers, now=context.now, policy=context.policy.oidc, network=ports.network)
     try:
         await work_on(context, before, agenda, issuers, folding)
         await folding.fold_untouched(agenda)
+        left = {one.uid: one.message for one in await leave(context, before, pruning.drop, issuers)}
         for uid, reason in pruning.drop.items():
-            context.ledger.changed(drop_of(before.records[uid], reason))
+            context.ledger.changed(drop_of(before.records[uid], reason, left=left.get(uid, "")))
+            context.ledger.left(before.records[uid], left.get(uid, ""))
         if context.options.lists:
             context.ledger.absent(before.records, pruning)
         result = folding.result(agenda)

@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from palette_sync.core.ways import Way
 from palette_sync.reconcile.cluster import ClusterWorker
 from palette_sync.reconcile.ongoing import uid_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
 
+    from palette_sync.core.policy import InstancePolicy
     from palette_sync.fanout import Outcome
     from palette_sync.reconcile.agenda import Agenda, Before
     from palette_sync.reconcile.cluster import ClusterResult, DueCluster
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from palette_sync.reconcile.fold import Folding
     from palette_sync.reconcile.issuers import Issuers
 
-UNIT_TIMEOUT = 130.0  # seconds that Palette's two calls for one cluster may take, waiting for its limits included
+# Seconds that Palette's calls and a token of a cloud may take for one cluster, waiting for Palette's limits included.
+UNIT_TIMEOUT = 150.0
 SHORTEST_ROUND = 5.0  # seconds of work before a pass ends early, because something else is wanted
 
 
@@ -42,15 +46,16 @@ async def work_on(context: PassContext, before: Before, agenda: Agenda, issuers:
     fold_earlier(context, before, agenda, folding)
     if not due and not folding.worked:
         return
+    worker = worker_of(context, issuers, context.ongoing.proven_dead, await context.owned_policy(), slots=lanes)
     ports.progress("working on clusters", 0, len(due))
     async with _first_error(), asyncio.TaskGroup() as group:
         if context.publishing is not None:
             group.create_task(context.publishing.run(), name=f"publish:{context.instance}")
         work = lanes.run(
             due,
-            _worker(context, issuers),
+            worker,
             slow=lambda item: item.candidate.memory.hung,
-            timeout=UNIT_TIMEOUT + context.policy.cluster_timeout.total_seconds(),
+            timeout=UNIT_TIMEOUT + len(Way) * context.policy.cluster_timeout.total_seconds(),
             stopping=ports.stopping,
             yields=_yields(context, folding),
             done=on_done,
@@ -98,16 +103,24 @@ def _yields(context: PassContext, folding: Folding) -> Callable[[], bool]:
     return yields
 
 
-def _worker(context: PassContext, issuers: Issuers) -> ClusterWorker:
+def worker_of(
+    context: PassContext,
+    issuers: Issuers,
+    proven_dead: set[str],
+    policy: InstancePolicy,
+    *,
+    slots: AbstractAsyncContextManager[None],
+) -> ClusterWorker:
     return ClusterWorker(
-        policy=context.policy,
+        policy=policy,
         client=context.ports.client,
+        cloud=context.ports.cloud,
         issuers=issuers,
-        slots=context.ongoing.lanes,
+        slots=slots,
         may_issue=context.may_issue,
         now=context.now,
         requests=context.requests,
-        proven_dead=context.ongoing.proven_dead,
+        proven_dead=proven_dead,
         dry_run=context.dry_run,
     )
 

@@ -63,6 +63,10 @@ class Observer(Protocol):
         """A pass ended without a report."""
         ...
 
+    def store_failed(self, instance: str) -> None:
+        """Redis could not be used."""
+        ...
+
     def status_changed(self, runner: Runner) -> None: ...
 
 
@@ -115,6 +119,11 @@ class Runner:
             self.mailbox.put(PassRequest(listing=True, key=True))
 
     @property
+    def last_state(self) -> InstanceState | None:
+        """What is published, as far as this process has read or written it; None before that."""
+        return self._last_published.state
+
+    @property
     def filters(self) -> Filters:
         """The filters in force."""
         return self._runtime.policy.filters
@@ -161,6 +170,7 @@ class Runner:
                 ttl=runtime.lease_ttl,
                 holder=runtime.holder,
                 former=self._former_lease,
+                sealer=runtime.sealer,
             )
             self._former_lease = lease
             async with lease:
@@ -208,6 +218,7 @@ class Runner:
         """Redis fails: log it once, keep what is known, and try again after a pause that grows."""
         pause = STORE_PAUSES[min(self._store_failures, len(STORE_PAUSES) - 1)]
         self._store_failures += 1
+        self._observer.store_failed(self.instance)
         if self._store_failures == 1:
             log.warning("store_away", instance=self.instance, reason=str(error))
         self._set_state(RunnerState.STORELESS, str(error))
@@ -239,7 +250,9 @@ class Runner:
         Raises Interrupted, StoreError; VersionConflict if a new epoch is needed.
         """
         runtime = self._runtime
-        reading = runtime.store.publisher(self.instance, epoch=lease.epoch, writer=runtime.holder)
+        reading = runtime.store.publisher(
+            self.instance, epoch=lease.epoch, writer=runtime.holder, life=self._last_published.life
+        )
         publisher = await unless(self._stopping, reading, name=f"read:{self.instance}")
         await self._last_published.restore(publisher, epoch=lease.epoch, sealer=runtime.sealer, now=self._clock())
         self._publisher = publisher
@@ -267,7 +280,7 @@ class Runner:
         except Exception as error:  # a bug in a pass must not end the daemon
             log.exception("pass_failed", instance=self.instance, reason=Reason.INTERNAL_ERROR)
             self._publisher = None
-            self.status.error = f"{type(error).__name__}; the log has the traceback"
+            self.status.fail(f"{type(error).__name__}; the log has the traceback", now=self._clock())
             self._observer.pass_failed(self.instance, Reason.INTERNAL_ERROR)
             for answer in request.answers:
                 answer.cancel()
@@ -344,9 +357,11 @@ class Runner:
     async def _look(self, request: PassRequest) -> PassOptions | None:
         """Return the options of the pass that the request asks for; None if there is nothing to do.
 
-        A peek that found nothing costs one request to Palette, and no pass.
+        A peek that found nothing costs one request to Palette, and no pass. The first pass of a life is a listing.
         """
         options = request.options
+        if options is not None and not self._last_published.life.listed:
+            return replace(options, known_only=False)
         if not request.peek or (options is not None and options.lists):
             return options
         filters = self._runtime.policy.filters
@@ -360,7 +375,7 @@ class Runner:
             found = await unless(self._stopping, look, name=f"peek:{self.instance}")
         if found is None:
             return options
-        return PassOptions(peeked=found)
+        return PassOptions(peeked=found) if self._last_published.life.listed else PassOptions()
 
     async def _run_pass(
         self, client: PaletteClient, publisher: Publisher, options: PassOptions, lease: Lease
@@ -383,7 +398,10 @@ class Runner:
             report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows)
         finally:
             self._last_published.remember(publisher)  # also what was published before the pass failed
-            self._last_published.add_unpublished(unpublished, epoch=lease.epoch, sealer=runtime.sealer)
+            self._last_published.add_unpublished(
+                unpublished, prefix=runtime.store.keys.prefix, epoch=lease.epoch, sealer=runtime.sealer
+            )
+        await self._last_published.reseal(publisher, sealer=runtime.sealer, now=self._clock())
         return report
 
     def _note_discovery(self, discovery: Discovery) -> None:
@@ -394,9 +412,9 @@ class Runner:
         status = self.status
         status.passes += 1
         if self._retries:
-            status.error = None  # passes work again
+            status.fail(None, now=self._clock())  # passes work again
         if listed:
-            status.error = report.error
+            status.fail(report.error, now=report.started_at)
             if report.error is None:
                 status.succeeded_at = self._clock()
         self._pause = SHORTEST_PAUSE if listed or report.due else min(2 * self._pause, LONGEST_PAUSE)
@@ -434,7 +452,7 @@ class Runner:
     # -- waiting ----------------------------------------------------------------------------------------------------
 
     def _set_state(self, state: RunnerState, detail: str = "") -> None:
-        self.status.state, self.status.detail = state, detail
+        self.status.enter(state, detail, now=self._clock())
         self._observer.status_changed(self)
 
     async def _rest(self, seconds: float) -> None:

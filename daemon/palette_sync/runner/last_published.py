@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from palette_sync.runner.refill import joined, lost_something, lost_versions, refill, reseal
+from palette_sync.store.life import Life
 from palette_sync.store.redis import VersionConflict
 
 if TYPE_CHECKING:
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
 
 
 class LastPublished:
-    """`state` is what this process last published or read, with what it could not publish; None before that."""
+    """`state` is what this process last published or read, with what it could not publish; None before that.
+
+    `life` is what it has confirmed since it began to lead without a gap.
+    """
 
     def __init__(self, instance: str) -> None:
         self.state: InstanceState | None = None
         self._instance = instance
         self._sealer: Sealer | None = None
+        self.life = Life()
         # Epochs whose head does not hold all of `state`: it was being published when the store failed.
         self._incomplete_epochs: set[int] = set()
+        self._own_epochs: set[int] = set()
 
     def remember(self, publisher: Publisher) -> None:
         """Keep what the publisher read or published, unless it does not verify."""
@@ -33,18 +39,21 @@ class LastPublished:
         if state.head is not None and state.trusted:
             self.state = state
 
-    def add_unpublished(self, unpublished: Sequence[Unpublished], *, epoch: int, sealer: Sealer) -> None:
+    def add_unpublished(self, unpublished: Sequence[Unpublished], *, prefix: str, epoch: int, sealer: Sealer) -> None:
         """Add what the store did not take, so that nothing of it is issued again."""
         if not unpublished or self.state is None or self.state.head is None:
             return
         self._incomplete_epochs |= {self.state.head.epoch, epoch}
         for rest in unpublished:
-            self.state = joined(self.state, rest, instance=self._instance, sealer=sealer)
+            self.state = joined(self.state, rest, prefix=prefix, sealer=sealer)
 
     async def restore(self, publisher: Publisher, *, epoch: int, sealer: Sealer, now: datetime) -> None:
         """Publish `state` again if the store lost part of it; then seal with `sealer` what an older key sealed.
 
-        `epoch` is that of the lease. Raises StoreError, and VersionConflict if a new epoch is needed.
+        If the store holds something newer, another process led meanwhile, and this one's life begins anew. Nothing is
+        sealed again before a listing was tried in this life. `epoch` is that of the lease.
+
+        Raises StoreError, and VersionConflict if a new epoch is needed.
         """
         # A reload may have replaced the keys outright, so what the former ones sealed is opened with them.
         sealers = (sealer,) if self._sealer is None else (sealer, self._sealer)
@@ -55,7 +64,22 @@ class LastPublished:
                 raise VersionConflict(f"{self._instance}: Redis holds less than was published under this lease")
             self._incomplete_epochs.add(epoch)
             await refill(publisher, self.state, instance=self._instance, sealers=sealers, now=now)
+        elif self._another_led(publisher.state):
+            self.life.begin()
+        self._own_epochs.add(epoch)
         self._incomplete_epochs.clear()
-        if sealer is not self._sealer:
-            await reseal(publisher, instance=self._instance, sealers=sealers, now=now)
-            self._sealer = sealer
+        await self.reseal(publisher, sealer=sealer, now=now)
+
+    def _another_led(self, found: InstanceState) -> bool:
+        """Whether another process published since this one did."""
+        if self.state is None or found.head is None or not lost_something(self.state, found):
+            return False
+        return found.head.epoch not in self._own_epochs
+
+    async def reseal(self, publisher: Publisher, *, sealer: Sealer, now: datetime) -> None:
+        """Seal with `sealer` what an older key sealed, once a listing was tried in this life. Raises StoreError."""
+        if sealer is self._sealer or not self.life.listed:
+            return
+        sealers = (sealer,) if self._sealer is None else (sealer, self._sealer)
+        await reseal(publisher, instance=self._instance, sealers=sealers, now=now)
+        self._sealer = sealer

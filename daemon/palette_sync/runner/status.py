@@ -33,9 +33,11 @@ class RunnerState(StrEnum):
 class RunnerStatus:
     """What is known of one instance.
 
-    `read`: a snapshot was published or read, so readers have something. `busy_since`: when the current work began.
+    `state_since`: when the present `state` began. `read`: a snapshot was published or read, so readers have something.
+    `busy_since`: when the current work began.
     `attempted_at`, `succeeded_at`: the start of the last pass that listed Palette, and the end of the last such pass
-    that did not fail as a whole. `access`: published clusters by state. `reasons`: the same by state and reason.
+    that did not fail as a whole. `failing_since`: when the first of the passes began that have failed since then.
+    `access`: published clusters by state. `reasons`: the same by state and reason.
     `held`: records that the prune guard holds, `held_since` and `held_until`: the first of their times, `held_why`: why
     one of them is held. `first_lapse`: when the first published token expires.
     `renewals_failing`: tokens that are due for renewal, and whose last renewal failed. `wakes_at`: when a known cluster
@@ -44,11 +46,13 @@ class RunnerStatus:
 
     state: RunnerState = RunnerState.STARTING
     detail: str = ""
+    state_since: datetime | None = None
     read: bool = False
     busy_since: datetime | None = None
     attempted_at: datetime | None = None
     succeeded_at: datetime | None = None
     error: str | None = None
+    failing_since: datetime | None = None
     passes: int = 0
     version: int = 0
     complete: bool = False
@@ -65,6 +69,17 @@ class RunnerStatus:
     key_name: str | None = None
     key_expires_at: datetime | None = None
 
+    def enter(self, state: RunnerState, detail: str = "", *, now: datetime) -> None:
+        """Take a state. `state_since` moves only when the state changes."""
+        if state is not self.state or self.state_since is None:
+            self.state_since = now
+        self.state, self.detail = state, detail
+
+    def fail(self, error: str | None, *, now: datetime) -> None:
+        """Note why the last pass failed; None: it did not."""
+        self.error = error
+        self.failing_since = None if error is None else self.failing_since or now
+
     def take_over(self, state: InstanceState, *, now: datetime) -> None:
         """Update everything that follows from the published `state`."""
         if state.head is None:
@@ -77,7 +92,7 @@ class RunnerStatus:
         self.scopes_failing = {one.name: one.error for one in state.scopes.values() if one.error}
         held = [one for uid, one in absences_of(state.status).items() if one.held and uid in state.records]
         self.held = len(held)
-        self.held_since = min((one.since for one in held if one.since), default=None)
+        self.held_since = min((one.since for one in held), default=None)
         self.held_until = min((one.until for one in held if one.until), default=None)
         self.held_why = f"{held[0].reason}: {held[0].message}" if held else ""
         ends = [one.expires_at for uid, one in state.credentials.items() if uid in state.records]

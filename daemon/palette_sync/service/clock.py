@@ -116,6 +116,11 @@ class Clock:
         """Stop ticking; a drain has begun."""
         self._scheduler.pause()
 
+    def next_run(self, name: str) -> datetime | None:
+        """When a job ticks next; None if there is no such job, or it does not tick any more."""
+        job = self._scheduler.get_job(name)
+        return getattr(job, "next_run_time", None)
+
     def next_runs(self) -> dict[str, str]:
         """When each job ticks next, for the dump of the state."""
         return {job.id: str(job.next_run_time) for job in self._scheduler.get_jobs()}

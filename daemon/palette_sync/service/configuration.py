@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
 from palette_sync.config.load import EXPOSED
-from palette_sync.store.redis import StoreError
+from palette_sync.store.redis import StoreError, StoreTooMuch
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,14 +23,15 @@ log = structlog.get_logger(__name__)
 class ActiveConfiguration:
     """What is in force now. A reload replaces `shared` as a whole.
 
-    `rejected`: the problems of the last reload, if it was rejected. `orphaned`: instances that are published, but not
-    configured any more.
+    `rejected`: the problems of the last reload, if it was rejected, and `rejected_at` when. `orphaned`: instances that
+    are published, but not configured any more.
     """
 
     path: Path
     shared: Shared
     loaded_at: datetime
     rejected: list[str] = field(default_factory=list)
+    rejected_at: datetime | None = None
     orphaned: tuple[str, ...] = ()
 
     def log_exposed_secrets(self) -> None:
@@ -41,8 +41,13 @@ class ActiveConfiguration:
 
     async def find_orphaned(self) -> None:
         """Look for orphaned instances and log them. Their records stay in Redis: nobody asked to drop them."""
-        with suppress(StoreError):
+        try:
             found = await self.shared.store.instances() - self.shared.settings.instances.keys()
-            if tuple(sorted(found)) != self.orphaned:
-                self.orphaned = tuple(sorted(found))
-                log.info("instances_orphaned", names=self.orphaned, reason="published, but not configured any more")
+        except StoreTooMuch as error:
+            log.warning("orphaned_unknown", reason=str(error))
+            found = set()
+        except StoreError:
+            return
+        if tuple(sorted(found)) != self.orphaned:
+            self.orphaned = tuple(sorted(found))
+            log.info("instances_orphaned", names=self.orphaned, reason="published, but not configured any more")

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+ORPHANED_CHECK = 600.0  # seconds between two looks for orphaned instances
+
 
 class Outcome(Enum):
     """How a run ended: `STOPPED` on request, `CRASHED` by a bug. In both cases what still ran was drained."""
@@ -98,9 +100,9 @@ class Daemon:
         return Outcome.CRASHED if crashed else Outcome.STOPPED
 
     async def _open_endpoint(self, stack: AsyncExitStack) -> None:
-        listen = self.shared.settings.http.listen
-        if listen:
-            endpoint = await stack.enter_async_context(Endpoint(listen, self._health))
+        http = self.shared.settings.http
+        if http.listen:
+            endpoint = await stack.enter_async_context(Endpoint(http.listen, self._health, hosts=http.hosts))
             log.info("endpoint_open", url=endpoint.url)
 
     def _start_side_tasks(self) -> list[asyncio.Task[None]]:
@@ -114,8 +116,11 @@ class Daemon:
         return [self._tasks.start(one, name=name) for name, one in work.items()]
 
     async def _become_ready(self) -> None:
+        """Announce it, then look for orphaned instances from time to time: their keys may be deleted at any time."""
         await self._supervisor.announce_ready()
-        await self._configuration.find_orphaned()
+        while True:
+            await self._configuration.find_orphaned()
+            await asyncio.sleep(ORPHANED_CHECK)
 
     async def _drain(self, side_tasks: list[asyncio.Task[None]], set_deadline: Callable[[float], None]) -> None:
         """Admit nothing more, finish what was admitted within `grace`, cancel the rest, publish what was issued."""

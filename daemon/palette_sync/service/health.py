@@ -10,13 +10,17 @@ import structlog
 from palette_sync import __version__
 from palette_sync.assembly.store import utc_now
 from palette_sync.core.documents import format_time
+from palette_sync.core.problems import find_problems, is_wrong, problem_document
+from palette_sync.core.reasons import Reason
 from palette_sync.service import signals
 from palette_sync.telemetry.status import instance_document
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
+    from datetime import datetime
 
+    from palette_sync.core.problems import Problem
     from palette_sync.service.clock import Clock
     from palette_sync.service.configuration import ActiveConfiguration
     from palette_sync.service.runners import Runners
@@ -55,30 +59,49 @@ class Health:
         return [f"the runner of {name} has ended" for name in self._runners.ended()]
 
     def not_ready(self) -> list[str]:
-        statuses = self._runners.statuses()
-        if not statuses:
-            return ["Redis has not answered yet"]
-        return [
-            f"{name}: no snapshot was published or read yet ({one.detail or 'starting'})"
-            for name, one in statuses.items()
-            if not one.read
-        ]
+        now = utc_now()
+        waiting = not self._runners.statuses()
+        keeps = {Reason.NOTHING_PUBLISHED, *([Reason.STORE_UNAVAILABLE] if waiting else [])}
+        found = find_problems(self._document(now), {}, now=now)
+        return [_line(problem) for problem in found if problem.reason in keeps]
 
     def metrics(self) -> tuple[bytes, str]:
+        configuration = self._configuration
+        self._metrics.configuration(
+            rejected=bool(configuration.rejected),
+            loaded_at=configuration.loaded_at,
+            orphaned=len(configuration.orphaned),
+        )
         return self._metrics.render()
 
     def status(self) -> Mapping[str, object]:
-        now, configuration = utc_now(), self._configuration
-        state = "stopping" if self._stopping.is_set() else "ready" if self._supervisor.ready else "starting"
+        now = utc_now()
+        document = self._document(now)
+        problems = find_problems(document, self._runners.states(), now=now)
+        found = [problem_document(problem) for problem in problems]
+        return {**document, "ok": not is_wrong(problems), "problems": found}
+
+    def _document(self, now: datetime) -> dict[str, object]:
+        """The status document without its problems."""
+        configuration = self._configuration
+        state = "stopping" if self._stopping.is_set() else "running" if self._supervisor.ready else "starting"
+        config = {
+            "loaded_at": format_time(configuration.loaded_at),
+            "rejected": configuration.rejected,
+            **({"rejected_at": format_time(configuration.rejected_at)} if configuration.rejected_at else {}),
+        }
         return {
             "version": __version__,
             "pid": os.getpid(),
             "started_at": format_time(self._started_at),
             "now": format_time(now),
             "state": state,
-            "config": {"loaded_at": format_time(configuration.loaded_at), "rejected": configuration.rejected},
+            "config": config,
             "orphaned": list(configuration.orphaned),
-            "instances": {name: instance_document(one, now) for name, one in self._runners.statuses().items()},
+            "instances": {
+                name: instance_document(one, now, next_listing=self._clock.next_run(f"discover:{name}"))
+                for name, one in self._runners.statuses().items()
+            },
         }
 
     def dump(self) -> None:
@@ -96,3 +119,7 @@ class Health:
             )
         for name, where in signals.tasks():
             log.info("state_dump_task", task=name, where=where)
+
+
+def _line(problem: Problem) -> str:
+    return f"{problem.instance}: {problem.text}" if problem.instance else problem.text

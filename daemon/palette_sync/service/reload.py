@@ -85,11 +85,13 @@ class Reloader:
             log.exception("unexpected_error", error=type(error).__name__)
             configuration.rejected = [f"{configuration.path}: {type(error).__name__}; the log has the traceback"]
         if configuration.rejected:
+            configuration.rejected_at = configuration.rejected_at or utc_now()
             log.error("config_rejected", problems=configuration.rejected, reason="the running configuration stays")
         else:
             if self._notes:
                 log.warning("filters_match_nothing", patterns=self._notes)
             self._apply(shared, runtimes)
+            configuration.rejected_at = None
             await configuration.find_orphaned()
 
     def _apply(self, shared: Shared, runtimes: Mapping[str, InstanceRuntime]) -> None:

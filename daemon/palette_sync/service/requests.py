@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from palette_sync.reconcile.report import Effect
 from palette_sync.store.control import Answer, AnswerStatus, Request, RequestReader, Verb, answer
 from palette_sync.store.redis import StoreError
 
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from palette_sync.assembly.instance import Shared
-    from palette_sync.reconcile.report import PassReport
+    from palette_sync.reconcile.report import Change, PassReport
     from palette_sync.runner.mailbox import ReportFuture
     from palette_sync.service.reload import Reloaded
 
 log = structlog.get_logger(__name__)
 
+NAMED, LISTED = 5, 100  # failed clusters that an answer names for people, and lists for programs
 PAUSE = 2.0  # seconds before Redis is read again after an error, or before looking again for a led instance
 
 
@@ -100,7 +102,8 @@ async def _resync(daemon: Commands, request: Request) -> Answer:
     if report_future.cancelled():
         return Answer(AnswerStatus.FAILED, "the pass could not be run; see the daemon's log")
     report = report_future.result()
-    return Answer(AnswerStatus.FAILED if report.failed else AnswerStatus.DONE, summary(report), document(report))
+    status = AnswerStatus.DONE if report.all_well else AnswerStatus.FAILED
+    return Answer(status, summary(report), document(report))
 
 
 async def _answer(daemon: Commands, request: Request, given: Answer) -> None:
@@ -112,8 +115,17 @@ def summary(report: PassReport) -> str:
     """One line for people."""
     access = ", ".join(f"{count} {state}" for state, count in report.access.items()) or "no clusters"
     problems = "; ".join(filter(None, (report.error, *report.problems)))
-    text = f"{access}; version {report.version}; {report.due} worked on, {len(report.changes)} changed"
+    text = f"{access}; version {report.version}; {report.due} worked on, {report.changed} changed"
+    if report.held:
+        text += f", {report.held} held (`palette-sync resync --allow-prune` drops them)"
+    if failed := _failed(report):
+        names = ", ".join(f"{one.name} ({one.reason})" for one in failed[:NAMED])
+        text += f"; failed: {names}{' ...' if len(failed) > NAMED else ''}"
     return f"{text}; {problems}" if problems else text
+
+
+def _failed(report: PassReport) -> list[Change]:
+    return sorted((one for one in report.changes if Effect.FAILED in one.effects), key=lambda one: one.name)
 
 
 def document(report: PassReport) -> dict[str, object]:
@@ -123,7 +135,10 @@ def document(report: PassReport) -> dict[str, object]:
         "version": report.version,
         "access": dict(report.access),
         "due": report.due,
-        "changed": len(report.changes),
+        "changed": report.changed,
+        "failed": [
+            {"name": one.name, "reason": one.reason.value, "message": one.message} for one in _failed(report)[:LISTED]
+        ],
         "held": report.held,
         "skipped": report.skipped,
         "duration_s": round(report.duration_s, 3),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.instance import Shared
     from palette_sync.config import InstanceSettings
+    from palette_sync.core.model import InstanceState
     from palette_sync.core.prune import FilterReview
     from palette_sync.core.reasons import Reason
     from palette_sync.reconcile.report import PassReport
@@ -67,6 +68,10 @@ class Runners:
 
     def statuses(self) -> dict[str, RunnerStatus]:
         return {name: one.runner.status for name, one in self._running.items()}
+
+    def states(self) -> dict[str, InstanceState]:
+        """The last known snapshot of each instance that has one."""
+        return {name: state for name, one in self._running.items() if (state := one.runner.last_state) is not None}
 
     def leading(self) -> list[str]:
         """The instances whose lease this process holds."""
@@ -164,6 +169,9 @@ class Runners:
     def pass_failed(self, instance: str, reason: Reason) -> None:
         self._metrics.observe_failure(instance, reason)
 
+    def store_failed(self, instance: str) -> None:
+        self._metrics.store_failed(instance)
+
     def status_changed(self, runner: Runner) -> None:
         """Wake the runner when something will be due, update its metrics, and collect garbage once all are idle."""
         name, status = runner.instance, runner.status
@@ -177,7 +185,9 @@ class Runners:
         if leading or status.state is RunnerState.STORELESS:
             self._metrics.attempted(name, status.attempted_at)
             self._metrics.first_lapse(name, status.first_lapse, renewals_failing=status.renewals_failing)
-            self._metrics.clusters_by_reason(name, status.reasons)
+            if status.read:
+                self._metrics.clusters(name, status.access, status.reasons)
+                self._metrics.scopes_failing(name, len(status.scopes_failing))
             self._metrics.held(name, status.held, since=status.held_since, until=status.held_until)
             self._metrics.api_key(name, status.key_expires_at)
         self.changed.set()

@@ -55,10 +55,15 @@ class SharedKeys:
 
 
 class Authority:
-    """A certificate authority whose key and certificate are created on first use."""
+    """A certificate authority whose key and certificate are created on first use.
 
-    def __init__(self, common_name: str) -> None:
+    With `issuer` it is an intermediate one. Its servers then present it too, and the root if `presents_root`.
+    """
+
+    def __init__(self, common_name: str, *, issuer: Authority | None = None, presents_root: bool = False) -> None:
         self._name = _name(common_name)
+        self._issuer = issuer
+        self._presents_root = presents_root
 
     @cached_property
     def _key(self) -> ec.EllipticCurvePrivateKey:
@@ -68,23 +73,31 @@ class Authority:
     def _certificate(self) -> x509.Certificate:
         now = datetime.now(UTC)
         identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        signer = self if self._issuer is None else self._issuer
         return (
             x509.CertificateBuilder()
             .subject_name(self._name)
-            .issuer_name(self._name)
+            .issuer_name(signer._name)  # noqa: SLF001
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _LEEWAY)
             .not_valid_after(now + _CA_LIFE)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_usage(authority=True), critical=True)
             .add_extension(identifier, critical=False)
-            .sign(self._key, hashes.SHA256())
+            .sign(signer._key, hashes.SHA256())  # noqa: SLF001
         )
 
     @cached_property
     def pem(self) -> str:
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    @property
+    def presented(self) -> str:
+        """The certificates (PEM) that a server presents after its own."""
+        if self._issuer is None:
+            return ""
+        return self.pem + (self._issuer.pem if self._presents_root else "")
 
     def server_certificate(self, key: ec.EllipticCurvePrivateKey, *, host: str) -> bytes:
         """Issue a server certificate (PEM) for `host`, 127.0.0.1, localhost and the names of an API server."""
@@ -159,8 +172,10 @@ def server_context(authority: Authority, keys: SharedKeys, *, ask_client: bool, 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.num_tickets = 0
-    _load_chain(context, authority.server_certificate(keys.server, host=host) + key_pem(keys.server))
+    chain = authority.server_certificate(keys.server, host=host) + authority.presented.encode()
+    _load_chain(context, chain + key_pem(keys.server))
     if ask_client:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as Go: an intermediate authority is an anchor too
         context.verify_mode = ssl.CERT_OPTIONAL
         context.load_verify_locations(cadata=authority.pem)
     return context

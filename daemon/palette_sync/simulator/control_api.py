@@ -54,10 +54,11 @@ from palette_sync.simulator.write_config import describe, describe_cluster
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from palette_sync.simulator.cluster import SimCluster
     from palette_sync.simulator.exchange import Json
     from palette_sync.simulator.faults import FaultBook
     from palette_sync.simulator.request_log import RequestLog
-    from palette_sync.simulator.world import SimCluster, World
+    from palette_sync.simulator.world import World
 
 _HOST = "127.0.0.1"
 _FAULT_FIELDS = frozenset(field.name for field in fields(Fault))

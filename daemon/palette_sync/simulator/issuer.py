@@ -11,8 +11,8 @@ from joserfc.jwk import RSAKey
 from palette_sync.simulator.exchange import Answer, answer_json
 
 if TYPE_CHECKING:
+    from palette_sync.simulator.cluster import SimInstance
     from palette_sync.simulator.exchange import Json
-    from palette_sync.simulator.world import SimInstance
 
 MAX_AGE = 900
 _BITS = 2048

@@ -28,15 +28,25 @@ _PAGE_MARK = "sim:"
 
 
 class KubeApi:
-    """Serves the objects of a store. `/version` returns `version`; every TokenRequest reads `token_cap` (seconds)."""
+    """Serves the objects of a store. `/version` returns `version`; every TokenRequest reads `token_cap` (seconds).
+
+    `foreign` returns the user of a token that is not the cluster's own, or None.
+    """
 
     def __init__(
-        self, store: KubeStore, tokens: TokenAuthority, *, version: str, token_cap: Callable[[], float | None]
+        self,
+        store: KubeStore,
+        tokens: TokenAuthority,
+        *,
+        version: str,
+        token_cap: Callable[[], float | None],
+        foreign: Callable[[str], User | None] = lambda _token: None,
     ) -> None:
         self._store = store
         self._tokens = tokens
         self._version = version
         self._token_cap = token_cap
+        self._foreign = foreign
 
     def answer(self, call: Call) -> Answer:
         try:
@@ -55,7 +65,9 @@ class KubeApi:
         scheme, _, token = call.headers.get("Authorization", "").partition(" ")
         if not scheme:
             return ANONYMOUS
-        user = self._tokens.authenticate(self._store, token.strip()) if scheme.lower() == "bearer" else None
+        user = None
+        if scheme.lower() == "bearer":
+            user = self._tokens.authenticate(self._store, token.strip()) or self._foreign(token.strip())
         if user is None:
             raise errors.unauthorized()
         return user
@@ -128,8 +140,9 @@ class KubeApi:
         if resource is resources.SERVICE_ACCOUNTS and target.subresource == "token":
             if call.method != "POST":
                 raise errors.method_not_allowed()
-            granted = self._tokens.grant(self._store, found, _body(call), self._token_cap())
-            return answer_json(granted, 201)
+            body = _body(call)
+            granted = self._tokens.grant(self._store, found, body, self._token_cap())
+            return answer_json(granted, 201, headers=_shortened(body, granted))
         if resource is resources.PODS and target.subresource == "log" and call.method == "GET":
             return Answer(200, f"{target.name} started\n{target.name} is serving\n".encode(), TEXT)
         if target.subresource == "status" and call.method == "GET":
@@ -148,6 +161,14 @@ class KubeApi:
         if verdict.reason:
             status["reason"] = verdict.reason
         return answer_json({**_review(resource, body), "spec": body.get("spec"), "status": status}, 201)
+
+
+def _shortened(body: Json, granted: Json) -> dict[str, str]:
+    """The warning of an API server that grants a shorter life than was asked for."""
+    asked, seconds = (body.get("spec") or {}).get("expirationSeconds"), granted["spec"]["expirationSeconds"]
+    if asked is None or asked <= seconds:
+        return {}
+    return {"Warning": f'299 - "requested expiration of {asked} seconds shortened to {seconds} seconds"'}
 
 
 def _verb(call: Call, target: Target) -> str:

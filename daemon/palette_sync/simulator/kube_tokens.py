@@ -1,7 +1,7 @@
 """Service-account tokens of one simulated cluster: signed JWTs, and the checks that an API server makes.
 
 A token is valid as long as its signature is valid, it is not expired, and its service account and bound object still
-exist with the same uid. There is no token cache, so deleting a Secret invalidates its tokens immediately.
+exist with the same uid. Without `cache_seconds`, deleting a Secret invalidates its tokens immediately.
 """
 
 from __future__ import annotations
@@ -57,10 +57,15 @@ def service_account_user(namespace: str, name: str, uid: str) -> User:
 
 
 class TokenAuthority:
-    """Issues and checks the tokens of one cluster. `issued` counts the tokens granted by TokenRequest."""
+    """Issues and checks the tokens of one cluster. `issued` counts the tokens granted by TokenRequest.
+
+    A token that was accepted is accepted for `cache_seconds` more, as by an API server with its cache of 10 s.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.issued = 0
+        self.cache_seconds = 0.0
+        self._accepted: dict[str, tuple[float, User]] = {}
         self._clock = clock
         self._revoked_before = 0
         self._serial = 0
@@ -128,6 +133,16 @@ class TokenAuthority:
 
     def authenticate(self, store: KubeStore, token: str) -> User | None:
         """Return the user of a token, or None if it is not valid."""
+        if self.cache_seconds <= 0:
+            return self._user(store, token)
+        until, user = self._accepted.get(token, (0.0, None))
+        if user is None or until <= self._clock():
+            user = self._user(store, token)
+            if user is not None:
+                self._accepted[token] = (self._clock() + self.cache_seconds, user)
+        return user
+
+    def _user(self, store: KubeStore, token: str) -> User | None:
         claims = self._claims(token)
         if claims is None or claims["serial"] <= self._revoked_before:
             return None

@@ -21,9 +21,10 @@ from palette_sync.simulator.search_filter import InvalidFilterError, compile_fil
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
     from palette_sync.simulator.faults import Target
+    from palette_sync.simulator.inventory import SimProject
     from palette_sync.simulator.request_log import CredentialKind
-    from palette_sync.simulator.world import SimCluster, SimInstance, SimProject
 
 _PROJECT_HEADER = "ProjectUid"
 
@@ -265,15 +266,20 @@ class PaletteApi:
             raise _forbidden(documents.admin_permission(self._instance))
         if not cluster.has_kubeconfig:
             raise PaletteError(404, "ResourceNotFound", f"Resource kubeconfig of '{uid}' not found")
-        return kubeconfig_files.download(cluster, kubeconfig_files.admin_kubeconfig(cluster))
+        return _file(cluster, kubeconfig_files.admin_kubeconfig(cluster))
 
     def _kubeconfig(self, call: Call, uid: str) -> Answer:
         cluster = self._cluster(call, uid)
-        if not cluster.has_kubeconfig or not cluster.oidc:
+        if not cluster.has_kubeconfig:
             raise PaletteError(404, "ResourceNotFound", f"Resource kubeconfig of '{uid}' not found")
         frp = call.path.endswith("/kubeconfig") and call.query.get("frp", "true") == "true"
-        proxied = frp and cluster.proxied
-        return kubeconfig_files.download(cluster, kubeconfig_files.oidc_kubeconfig(cluster, proxied=proxied))
+        return _file(cluster, kubeconfig_files.user_kubeconfig(cluster, frp=frp))
+
+
+def _file(cluster: SimCluster, text: str | None) -> Answer:
+    if text is None:
+        raise PaletteError(404, "ResourceNotFound", f"Resource kubeconfig of '{cluster.uid}' not found")
+    return kubeconfig_files.download(cluster, text)
 
 
 def _refuse(error: PaletteError) -> Answer:

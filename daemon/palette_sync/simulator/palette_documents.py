@@ -13,8 +13,9 @@ from palette_sync.simulator.search_filter import PROPERTIES, labels_of
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
     from palette_sync.simulator.exchange import Json
-    from palette_sync.simulator.world import SimCluster, SimInstance, SimProject
+    from palette_sync.simulator.inventory import SimProject
 
 ZERO_TIME = "0001-01-01T00:00:00.000Z"
 STATES = ("Pending", "Provisioning", "Running", "Deleting", "Deleted", "Error", "Importing")

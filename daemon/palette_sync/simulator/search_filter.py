@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from palette_sync.simulator.cluster import SimCluster
     from palette_sync.simulator.exchange import Json
-    from palette_sync.simulator.world import SimCluster
 
 Value = str | bool | datetime | dict[str, str]
 

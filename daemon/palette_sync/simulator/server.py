@@ -12,20 +12,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from palette_sync.simulator.certificates import LOOPBACK, Authority, ContextCache, SharedKeys, server_context
+from palette_sync.simulator.cluster import SimInstance
 from palette_sync.simulator.control_api import ControlApi
 from palette_sync.simulator.faults import FaultBook
 from palette_sync.simulator.listener import Frontend
+from palette_sync.simulator.mix import MIX, make
 from palette_sync.simulator.palette_api import PaletteApi
 from palette_sync.simulator.rate_limit import RateLimiter
 from palette_sync.simulator.request_log import RequestLog
-from palette_sync.simulator.world import SimInstance, World
+from palette_sync.simulator.world import World
 from palette_sync.simulator.write_config import write_config
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
     from types import TracebackType
 
-    from palette_sync.simulator.world import SimCluster
+    from palette_sync.simulator.cluster import SimCluster
 
 INSTANCE_NAMES = (
     *("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india"),
@@ -47,7 +50,8 @@ class SimulatorOptions:
 
     `tenant_scoped` is the number of clusters per instance, out of the total, that belong to no project; an instance
     with fewer than four clusters has none. `token_cap` (seconds) limits the life of tokens. `listen` is the IPv4
-    address that Palette and the API servers bind; `host` is the name or address in URLs and certificates.
+    address that Palette and the API servers bind; `host` is the name or address in URLs and certificates. `mix`: the
+    clusters are of every kind in `mix.MIX` in turn, and `oidc_share` does not count.
     """
 
     instances: int = 2
@@ -61,6 +65,7 @@ class SimulatorOptions:
     tenant_scoped: int = 1
     listen: str = LOOPBACK
     host: str = LOOPBACK
+    mix: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.instances <= len(INSTANCE_NAMES):
@@ -86,7 +91,12 @@ class Simulator:
         self.options = options or SimulatorOptions()
         self.faults = FaultBook()
         self.requests = RequestLog()
-        self.world = World(seed=self.options.seed, token_cap=self.options.token_cap, start_listener=self._start_cluster)
+        self.world = World(
+            seed=self.options.seed,
+            token_cap=self.options.token_cap,
+            start_listener=self._start_cluster,
+            start_proxy=self._start_proxy,
+        )
         self._keys = SharedKeys.new()
         self._contexts = ContextCache()
         self._frontend: Frontend | None = None
@@ -123,7 +133,7 @@ class Simulator:
         """All long-lived secrets of the world, for tests that search for leaks. Tokens are not included."""
         found = {s for i in self.world.instances.values() for s in (i.api_key, i.oidc_client_secret)}
         keys = {c.admin_key.decode() for c in self.world.clusters.values()}
-        return tuple(sorted(found | keys))
+        return tuple(sorted(found | keys | {key.secret for key in self.world.accounts.aws_keys.values()}))
 
     def write_config(self, directory: Path, *, seal_keys_line: str, redis_url: str) -> None:
         """Write a configuration for every command of palette-sync into `directory` (see `write_config`)."""
@@ -180,10 +190,17 @@ class Simulator:
         project = None if index < tenant_scoped or not projects else projects[index % len(projects)]
         stage = _STAGES[self.world.random.randrange(len(_STAGES))]
         owner = project.name if project is not None else "shared"
-        name = f"{owner}-{stage}-{index + 1:02}"
-        await self.world.add_cluster(
-            home, project.uid if project is not None else None, name, oidc=oidc, tags=(f"stage:{stage}", "simulated")
+        kind = MIX[number % len(MIX)] if options.mix else None
+        name = f"{owner}-{kind.name if kind else stage}-{index + 1:02}"
+        cluster = await self.world.add_cluster(
+            home,
+            project.uid if project is not None else None,
+            name,
+            oidc=kind.oidc if kind else oidc,
+            tags=(f"stage:{stage}", "simulated"),
         )
+        if kind is not None:
+            await make(self.world, cluster, kind)
 
     async def _add_instance(self, name: str) -> SimInstance:
         world = self.world
@@ -195,6 +212,7 @@ class Simulator:
             user_uid=world.new_uid(),
             org_name=f"{name}-org",
             authority=Authority(f"simulated-palette-{name}"),
+            proxy_authority=Authority(f"simulated-proxy-{name}"),
             limiter=RateLimiter(time.monotonic),
             oidc_client_secret=f"canary-oidc-client-secret-{name}-{world.new_uid()}",
             rate_limits=self.options.rate_limits,
@@ -205,12 +223,26 @@ class Simulator:
         return instance
 
     async def _start_cluster(self, cluster: SimCluster) -> None:
-        cluster.listener = await self._running.open(
-            cluster,
-            lambda: self._contexts.get(
-                f"{cluster.uid}/{cluster.trust_generation}",
-                lambda: server_context(cluster.authority, self._keys, ask_client=True, host=self.options.host),
-            ),
+        cluster.listener = await self._running.open(cluster, lambda: self._context_of(cluster))
+
+    async def _start_proxy(self, cluster: SimCluster) -> None:
+        authority = cluster.instance.proxy_authority
+
+        def find() -> ssl.SSLContext:
+            if not cluster.managed:
+                return self._context_of(cluster)
+            return self._contexts.get(
+                f"proxy/{cluster.instance_name}",
+                lambda: server_context(authority, self._keys, ask_client=False, host=self.options.host),
+            )
+
+        cluster.proxy_listener = await self._running.open(cluster, find)
+
+    def _context_of(self, cluster: SimCluster) -> ssl.SSLContext:
+        host = cluster.host or self.options.host
+        return self._contexts.get(
+            f"{cluster.uid}/{cluster.trust_generation}/{host}",
+            lambda: server_context(cluster.authority, self._keys, ask_client=True, host=host),
         )
 
 

@@ -1,6 +1,7 @@
 """The simulated world: Palette instances with their projects and clusters, and all changes to them.
 
-Changes take effect with the next answer. Only adding a cluster is asynchronous, because its API server needs a port.
+Changes take effect with the next answer. Only adding a cluster, and putting Spectro Proxy before one, is asynchronous,
+because a server needs a port.
 """
 
 from __future__ import annotations
@@ -8,239 +9,21 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from palette_sync.simulator import kube_seed
-from palette_sync.simulator.certificates import Authority, SharedKeys, key_pem
-from palette_sync.simulator.kube_api import KubeApi
-from palette_sync.simulator.kube_store import KubeStore
-from palette_sync.simulator.kube_tokens import TokenAuthority
-from palette_sync.simulator.palette_behaviour import Behaviour
+from palette_sync.simulator.certificates import SharedKeys
+from palette_sync.simulator.cloud_accounts import CloudAccounts
+from palette_sync.simulator.cluster import SimCluster, Surroundings
+from palette_sync.simulator.inventory import CLOUDS, EPOCH, PLACES, SimProject
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from palette_sync.simulator.exchange import Answer, Call
-    from palette_sync.simulator.faults import Target
-    from palette_sync.simulator.listener import Listener
-    from palette_sync.simulator.rate_limit import RateLimiter
-    from palette_sync.simulator.request_log import CredentialKind
+    from palette_sync.simulator.cluster import AdminFile, SimInstance
+    from palette_sync.simulator.inventory import KeyPermission
 
-KeyPermission = Literal["tenant", "project"]
-# The rights of the key's user, as far as the simulated requests need them.
-ALL_RIGHTS = frozenset(
-    {
-        "project.list",
-        "project.get",
-        "cluster.list",
-        "cluster.get",
-        "cluster.adminKubeconfigDownload",
-        "virtualCluster.list",
-        "virtualCluster.get",
-    }
-)
-ADMIN_USER = "kubernetes-admin"
-ADMIN_GROUP = "system:masters"
-WITHOUT_KUBECONFIG = frozenset({"Pending", "Provisioning", "Importing", "Deleted"})
 OIDC_TAG = "auth:oidc"
-EPOCH = datetime(2026, 1, 15, 8, tzinfo=UTC)
-_VERSIONS = ("v1.31.9", "v1.32.6", "v1.33.4", "v1.34.1")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The location of a cluster, as Palette reports it."""
-
-    country_code: str
-    country_name: str
-    region_code: str
-    region_name: str
-    coordinates: tuple[float, float]
-
-
-@dataclass(slots=True)
-class SimProject:
-    uid: str
-    name: str
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Keys and clock, which all clusters of a simulator share."""
-
-    keys: SharedKeys
-    clock: Callable[[], float]
-
-
-class SimCluster:
-    """One cluster: its row in Palette, and its API server (`kube`, `tokens`, `ca_pem`), created on first use."""
-
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        instance: SimInstance,
-        uid: str,
-        name: str,
-        project_uid: str | None,
-        *,
-        created_at: datetime,
-        cloud_type: str,
-        place: Place,
-    ) -> None:
-        self.uid = uid
-        self.name: str = name
-        self.instance = instance
-        self.project_uid: str | None = project_uid
-        self.created_at: datetime = created_at
-        self.modified_at: datetime = created_at
-        self.cloud_type: str = cloud_type
-        self.place = place
-        self.state: str = "Running"
-        self.health: str = "Healthy"
-        self.tags: list[str] = []
-        self.oidc = False
-        self.oidc_client_id = f"palette-{uid[:8]}"
-        self.virtual = False
-        self.imported = False
-        self.import_mode: Literal["", "read-only"] = ""
-        self.paused = False
-        self.proxied = False
-        self.admin_download = True
-        self.admin_group = ADMIN_GROUP
-        self.skips_verification = False
-        self.token_cap: float | None = None
-        self.version = _VERSIONS[int(uid[:4], 16) % len(_VERSIONS)]
-        self.listener: Listener | None = None
-        self.trust_generation = 0
-        self._surroundings = surroundings
-
-    @property
-    def url(self) -> str:
-        """The URL of the API server. Raises RuntimeError before it listens."""
-        if self.listener is None:
-            raise RuntimeError(f"the API server of {self.name} is not listening")
-        return self.listener.url
-
-    @property
-    def scope(self) -> str:
-        return "project" if self.project_uid is not None else "tenant"
-
-    @property
-    def has_kubeconfig(self) -> bool:
-        return self.state not in WITHOUT_KUBECONFIG and not self.imported
-
-    @cached_property
-    def authority(self) -> Authority:
-        return Authority(f"kubernetes-{self.uid[:8]}")
-
-    @property
-    def ca_pem(self) -> str:
-        return self.authority.pem
-
-    @cached_property
-    def admin_certificate(self) -> bytes:
-        return self.authority.client_certificate(self._surroundings.keys.client, ADMIN_USER, self.admin_group)
-
-    @property
-    def admin_key(self) -> bytes:
-        return key_pem(self._surroundings.keys.client)
-
-    def renew_authority(self) -> None:
-        """Replace the cluster's CA. Clients with older kubeconfigs do not trust the server, nor the server them."""
-        self.trust_generation += 1
-        for cached in ("authority", "admin_certificate"):
-            self.__dict__.pop(cached, None)
-
-    @cached_property
-    def tokens(self) -> TokenAuthority:
-        return TokenAuthority(self._surroundings.clock)
-
-    @cached_property
-    def kube(self) -> KubeStore:
-        return KubeStore(
-            seed=lambda resource: kube_seed.seed(self.uid, resource),
-            clock=self._surroundings.clock,
-            generator=random.Random(self.uid),
-            ca_pem=lambda: self.ca_pem,
-            make_token=self.tokens.for_secret,
-        )
-
-    @cached_property
-    def _api(self) -> KubeApi:
-        return KubeApi(self.kube, self.tokens, version=self.version, token_cap=lambda: self.token_cap)
-
-    # The site of a listener.
-
-    @property
-    def instance_name(self) -> str:
-        return self.instance.name
-
-    @property
-    def cluster_uid(self) -> str | None:
-        return self.uid
-
-    def target_of(self, path: str) -> Target:  # noqa: ARG002 - part of the protocol
-        return "kube"
-
-    def credential_of(self, call: Call) -> CredentialKind:
-        if call.client_subject is not None:
-            return "client-certificate"
-        return "bearer" if call.headers.get("Authorization") else "anonymous"
-
-    def answer(self, call: Call) -> Answer:
-        return self._api.answer(call)
-
-
-@dataclass(slots=True, kw_only=True)
-class SimInstance:
-    """One Palette. With `key_permission` `tenant` its API key sees everything; `project` requires the project header.
-
-    `key_projects` limits a `project` key to some projects (None = all), and `key_rights` is what the key's user may do.
-    `behaviour` is how it answers where versions of Palette differ, or answer wrongly.
-    """
-
-    name: str
-    api_key: str = field(repr=False)
-    api_key_name: str
-    tenant_uid: str
-    user_uid: str
-    org_name: str
-    authority: Authority = field(repr=False)
-    limiter: RateLimiter = field(repr=False)
-    oidc_client_secret: str = field(repr=False)
-    projects: dict[str, SimProject] = field(default_factory=dict)
-    clusters: dict[str, SimCluster] = field(default_factory=dict)
-    key_permission: KeyPermission = "tenant"
-    key_projects: frozenset[str] | None = None
-    key_rights: frozenset[str] = ALL_RIGHTS
-    key_expires_at: datetime = EPOCH + timedelta(days=3650)
-    key_active: bool = True
-    rate_limits: bool = True
-    behaviour: Behaviour = field(default_factory=Behaviour)
-    listener: Listener | None = field(default=None, repr=False)
-
-    @property
-    def url(self) -> str:
-        """The URL of this Palette. Raises RuntimeError before it listens."""
-        if self.listener is None:
-            raise RuntimeError(f"the Palette instance {self.name} is not listening")
-        return self.listener.url
-
-    @property
-    def ca_pem(self) -> str:
-        return self.authority.pem
-
-    @property
-    def issuer_url(self) -> str:
-        return f"{self.url}/v1/oidc/tenant/{self.tenant_uid}"
-
-    def sees(self, project_uid: str) -> bool:
-        """Return whether the API key has access to a project."""
-        return self.key_permission == "tenant" or self.key_projects is None or project_uid in self.key_projects
 
 
 class World:
@@ -250,15 +33,22 @@ class World:
     """
 
     def __init__(
-        self, *, seed: int, token_cap: float | None, start_listener: Callable[[SimCluster], Awaitable[None]]
+        self,
+        *,
+        seed: int,
+        token_cap: float | None,
+        start_listener: Callable[[SimCluster], Awaitable[None]],
+        start_proxy: Callable[[SimCluster], Awaitable[None]],
     ) -> None:
         self.instances: dict[str, SimInstance] = {}
         self.token_cap = token_cap
         self.random = random.Random(seed)
         self._start_listener = start_listener
+        self._start_proxy = start_proxy
         self.built = False
         self._skew = 0.0
-        self._surroundings = Surroundings(SharedKeys.new(), self.now)
+        self.accounts = CloudAccounts(self.now, random.Random(seed))
+        self._surroundings = Surroundings(SharedKeys.new(), self.now, self.accounts)
 
     # Reading.
 
@@ -344,8 +134,8 @@ class World:
             created_at=datetime.fromtimestamp(self.now(), UTC)
             if self.built
             else EPOCH + timedelta(minutes=10 * number, milliseconds=int(uid[:2], 16)),
-            cloud_type="nested" if virtual else _CLOUDS[int(uid[4:8], 16) % len(_CLOUDS)],
-            place=_PLACES[int(uid[8:12], 16) % len(_PLACES)],
+            cloud_type="nested" if virtual else CLOUDS[int(uid[4:8], 16) % len(CLOUDS)],
+            place=PLACES[int(uid[8:12], 16) % len(PLACES)],
         )
         cluster.oidc = oidc
         cluster.virtual = virtual
@@ -361,8 +151,32 @@ class World:
         """Remove a cluster from Palette and stop its API server."""
         cluster = self.cluster(uid)
         del cluster.instance.clusters[uid]
-        if cluster.listener is not None:
-            cluster.listener.close()
+        for listener in (cluster.listener, cluster.proxy_listener):
+            if listener is not None:
+                listener.close()
+
+    async def put_proxy_before(self, uid: str) -> None:
+        """Put Spectro Proxy before a cluster, as a server of its own. It reaches the cluster even if nobody else does.
+
+        Before a cluster that Palette deployed it only passes TLS on. Before one that a cloud manages it has a
+        certificate of its own CA, and its kubeconfig has a token.
+        """
+        cluster = self.cluster(uid)
+        cluster.proxied = True
+        await self._start_proxy(cluster)
+
+    def set_admin_file(self, uid: str, kind: AdminFile, *, cloud_address: bool = False) -> None:
+        """Set what the admin kubeconfig holds, and the type of cloud that belongs to it.
+
+        `cloud_address`: its server has a host name of the cloud, which only a resolver of a test knows.
+        """
+        cluster = self.cluster(uid)
+        cluster.admin_file = kind
+        cloud, _, _ = kind.partition("-")
+        cluster.cloud_type = cloud if kind not in {"kubeadm", "none"} else cluster.cloud_type
+        if cloud_address:
+            cluster.use_cloud_address()
+        self._touch(cluster)
 
     def shut_api_server(self, uid: str) -> None:
         """Stop a cluster's API server permanently. Palette still lists the cluster."""
@@ -456,12 +270,3 @@ class World:
 def stable_fraction(word: str) -> float:
     """Return a number in [0, 1) that depends only on `word`."""
     return int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big") / 2**32
-
-
-_CLOUDS = ("eks", "aks", "vsphere", "maas", "edge-native", "aws")
-_PLACES = (
-    Place("DE", "Germany", "eu-central-1", "Europe (Frankfurt)", (50.11, 8.68)),
-    Place("US", "United States", "us-east-1", "US East (N. Virginia)", (38.95, -77.45)),
-    Place("SG", "Singapore", "ap-southeast-1", "Asia Pacific (Singapore)", (1.35, 103.82)),
-    Place("", "", "", "", (0.0, 0.0)),
-)

@@ -11,8 +11,9 @@ import orjson
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from palette_sync.simulator.cluster import SimCluster, SimInstance
     from palette_sync.simulator.exchange import Json
-    from palette_sync.simulator.world import SimCluster, SimInstance, World
+    from palette_sync.simulator.world import World
 
 _PRIVATE = 0o600
 _PUBLIC = 0o644
@@ -32,6 +33,8 @@ def write_config(world: World, control_url: str, directory: Path, *, seal_keys_l
         _write(ca_file, instance.ca_pem, _PUBLIC)
         sections.append(_section(instance, key_file, ca_file))
     sections.append(f"[redis]\nurl = {_quoted(redis_url)}\n")
+    # Everything that is simulated is on loopback, where no cluster of anybody else is.
+    sections.append('[network]\nallow = ["127.0.0.0/8", "::1/128"]\n')
     sections.append(f"[seal]\nkeys_file = {_quoted(str(directory / 'seal.keys'))}\n")
     _write(directory / "seal.keys", f"{seal_keys_line.rstrip()}\n", _PRIVATE)
     _write(directory / "config.toml", "\n".join(sections), _PUBLIC)
@@ -51,6 +54,7 @@ def describe_cluster(cluster: SimCluster) -> Json:
         "project": cluster.project_uid,
         "url": cluster.url,
         "oidc": cluster.oidc,
+        "admin_file": cluster.admin_file,
         "state": cluster.state,
         "health": cluster.health,
         "tags": cluster.tags,
@@ -73,6 +77,8 @@ def _section(instance: SimInstance, key_file: Path, ca_file: Path) -> str:
         f"[instances.{instance.name}.auth]\n"
         'mode = "service-account"\n'
         'rules = [{ tag = "auth:oidc", mode = "oidc" }]\n'
+        # Tokens may be made to live for seconds here, so that renewal can be watched.
+        f'[instances.{instance.name}.token]\nshortest = "1s"\n'
     )
 
 

@@ -22,7 +22,9 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from palette_sync.store.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from palette_sync.store.bounded_parser import ReplyTooLarge, parser
+from palette_sync.store.bounds import BOUNDS
+from palette_sync.store.errors import StoreDenied, StoreError, StoreMisconfigured, StoreTooMuch, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -139,7 +141,9 @@ class Link:
     `timeout`: seconds that an answer may take.
     """
 
-    def __init__(self, address: Address, *, tls: Tls, connect_timeout: float, timeout: float) -> None:
+    def __init__(
+        self, address: Address, *, tls: Tls, connect_timeout: float, timeout: float, most: int = BOUNDS.reply
+    ) -> None:
         """Raise StoreMisconfigured for a TLS file that cannot be used."""
         self.label = address.label
         self.timeout = timeout
@@ -154,21 +158,26 @@ class Link:
             "driver_info": None,  # the ACL would have to grant CLIENT SETINFO too
         }
         security = _tls_options(tls) if address.tls else {}
+        bounded = {"parser_class": parser(most)}
         login = {"db": address.database, "username": address.username, "password": address.password}
         if address.path is not None:
             self.client = _client(
-                connection_class=aioredis.UnixDomainSocketConnection, path=address.path, **options, **login
+                connection_class=aioredis.UnixDomainSocketConnection, path=address.path, **options, **bounded, **login
             )
             return
         options["socket_keepalive"] = True
         if address.service is None:
             host, port = address.hosts[0]
             kind = aioredis.SSLConnection if address.tls else aioredis.Connection
-            self.client = _client(connection_class=kind, host=host, port=port, **options, **security, **login)
+            self.client = _client(
+                connection_class=kind, host=host, port=port, **options, **bounded, **security, **login
+            )
             return
         over_tls = {"ssl": True, **security} if address.tls else {}
         sentinel: Any = Sentinel
-        self._sentinel = sentinel(address.hosts, sentinel_kwargs=options | over_tls, **options, **over_tls, **login)
+        self._sentinel = sentinel(
+            address.hosts, sentinel_kwargs=options | over_tls, **options, **bounded, **over_tls, **login
+        )
         self.client = self._sentinel.master_for(address.service)
 
     async def close(self) -> None:
@@ -186,6 +195,9 @@ class Link:
         asked = task.cancelling() if task else 0
         try:
             return await command()
+        except ReplyTooLarge:
+            where = f"{what}: Redis at {self.label}"
+            raise StoreTooMuch(f"{where} holds more than palette-sync reads; somebody else writes to it") from None
         except (exceptions.RedisError, OSError) as error:
             raise self._translated(what, error) from None
         finally:
@@ -220,7 +232,7 @@ class Link:
         if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
             return StoreError(f"{place} refuses the login; see user and password in redis.url")
         if isinstance(error, exceptions.NoPermissionError) or "ACL failure in script" in str(error):
-            return StoreError(f"{place} does not permit it (NOPERM); `palette-sync check` lists what the user lacks")
+            return StoreDenied(f"{place} does not permit it (NOPERM); `palette-sync check` lists what the user lacks")
         if isinstance(error, exceptions.BusyLoadingError):
             return StoreUnavailable(f"{place} is loading its data")
         if isinstance(error, exceptions.TimeoutError):

@@ -8,7 +8,7 @@ not agree. The daemon that leads the instance answers on the same stream: first 
 
 from __future__ import annotations
 
-import hashlib
+import re
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from palette_sync.store.errors import StoreError, StoreUnavailable
+from palette_sync.core.mac_texts import answer_text, request_text
+from palette_sync.store.errors import StoreError, StoreTooMuch, StoreUnavailable
 from palette_sync.store.streams import append, read_on
 
 if TYPE_CHECKING:
@@ -30,8 +31,13 @@ if TYPE_CHECKING:
 BLOCK = 4.0  # seconds that one read of requests waits at most
 ANSWER_BLOCK = 1.0  # seconds that one read of answers waits at most
 FRESH_MS = 60_000  # a request is accepted for this long
+CLAIM_MS = 180_000  # a claim outlives every moment at which its request would be accepted
+MOST_ENTRIES = 200  # of each stream, per read
+LONGEST_SENDER = 200  # characters of `by`
 KEEP = 200  # entries of the stream
 MOST_MACS = 16  # macs of a request that are checked
+_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_AT = re.compile(r"[1-9][0-9]{0,14}", re.ASCII)
 
 
 class Verb(StrEnum):
@@ -77,14 +83,15 @@ async def ask(
     Ends after an answer that is not `accepted`. It never gives up, so the caller limits the time. Raises StoreError.
     """
     key = keys.control(instance)
-    request = Request(instance, secrets.token_hex(8), verb, await link.server_time(), by)
-    fields = {"id": request.id, "request": verb.value, "at": str(request.at), "by": by}
-    last = await append(link, key, {**fields, "mac": _mac(sealer, request)}, keep=KEEP)
+    request = Request(instance, secrets.token_hex(8), verb, await link.server_time(), by[:LONGEST_SENDER])
+    fields = {"id": request.id, "request": verb.value, "at": str(request.at), "by": request.by}
+    macs = " ".join(sealer.macs(_text(keys, request)))
+    last = await append(link, key, {**fields, "mac": macs}, keep=KEEP)
     while True:
         entries = await read_on(link, {key: last}, wait=ANSWER_BLOCK)
         for entry in entries:
             last = entry.id
-            found = _answer(entry.fields, sealer, request)
+            found = _answer(entry.fields, sealer, keys, request)
             if found is not None:
                 yield found
                 if found.word is not AnswerStatus.ACCEPTED:
@@ -97,7 +104,7 @@ async def answer(link: Link, keys: Keys, sealer: Sealer, request: Request, given
     """Answer a request. Raises StoreError."""
     document = orjson.dumps(given.document).decode()
     fields = {"answer": request.id, "word": given.word.value, "text": given.text[:1000], "document": document}
-    mac = sealer.mac(request.instance, 0, 0, _answer_digest(fields))
+    mac = sealer.mac(_answer_text(keys, request.instance, fields))
     await append(link, keys.control(request.instance), {**fields, "mac": mac}, keep=KEEP)
 
 
@@ -111,35 +118,43 @@ class RequestReader:
         self._link = link
         self._keys = keys
         self._last: dict[str, str] = {}  # by instance: the id of the last entry that was read
-        self._seen: dict[str, int] = {}  # by request id: the time of its entry
         self.unreadable_streams: dict[str, str] = {}
 
     async def wait(self, instances: Collection[str], sealer: Callable[[], Sealer]) -> list[Request]:
-        """Wait some seconds for requests, and return those that are authentic and fresh. Raises StoreError.
+        """Wait some seconds for requests; return those that are authentic, fresh and claimed now. Raises StoreError.
 
         `sealer` is called after the wait, because a reload may have changed the keys meanwhile.
         """
         await self._follow(instances)
         entries = await self._read()
-        keys = sealer()
-        answered = {
-            entry.fields["answer"]
-            for instance, entry in entries
-            if "answer" in entry.fields and _completes(entry.fields, keys, instance)
-        }
+        if not entries:
+            return []
+        now, key = await self._link.server_time(), sealer()
         found = []
         for instance, entry in entries:
             self._last[instance] = entry.id
-            written = int(entry.id.partition("-")[0])
             request = _request(instance, entry.fields)
-            if request is None or request.id in answered or request.id in self._seen:
+            if request is None or not _fresh(request, entry, now):
                 continue
-            if abs(written - request.at) <= FRESH_MS and _authentic(keys, request, entry.fields.get("mac", "")):
-                self._seen[request.id] = written
+            if self._authentic(key, request, entry.fields.get("mac", "")) and await self._claim(request):
                 found.append(request)
-        newest = max(self._seen.values(), default=0)
-        self._seen = {one: at for one, at in self._seen.items() if at > newest - 3 * FRESH_MS}
         return found
+
+    def _authentic(self, sealer: Sealer, request: Request, macs: str) -> bool:
+        text = _text(self._keys, request)
+        return any(sealer.mac_matches(text, mac) for mac in macs.split(" ", MOST_MACS)[:MOST_MACS])
+
+    async def _claim(self, request: Request) -> bool:
+        """Whether this process is to carry the request out: nobody else has claimed it.
+
+        A claim whose answer is lost is not repeated: the request counts as claimed, and whoever asked may ask again.
+        """
+        key = self._keys.request(request.instance, request.id)
+
+        async def claim() -> object:
+            return await self._link.client.execute_command("SET", key, "1", "NX", "PX", CLAIM_MS)
+
+        return bool(await self._link.once(f"claim a request of {request.instance}", claim))
 
     async def _follow(self, instances: Collection[str]) -> None:
         """Read these instances from now on. Fresh requests that were sent while nobody led an instance count."""
@@ -171,6 +186,10 @@ class RequestReader:
                 self.unreadable_streams.pop(instance, None)
             except StoreUnavailable:
                 raise
+            except StoreTooMuch as error:
+                # What is there cannot be read, so its ids are unknown: continue behind it.
+                self._last[instance] = f"{await self._link.server_time()}-0"
+                self.unreadable_streams[instance] = str(error)
             except StoreError as error:
                 self.unreadable_streams[instance] = str(error)
         return entries
@@ -178,55 +197,56 @@ class RequestReader:
     async def _read_on(self, instances: Iterable[str], *, wait: float) -> list[tuple[str, Entry]]:
         of_key = {self._keys.control(instance): instance for instance in instances}
         after = {key: self._last[instance] for key, instance in of_key.items()}
-        return [(of_key[entry.key], entry) for entry in await read_on(self._link, after, wait=wait)]
+        return [(of_key[entry.key], entry) for entry in await read_on(self._link, after, wait=wait, most=MOST_ENTRIES)]
 
 
 def _request(instance: str, fields: Mapping[str, str]) -> Request | None:
+    request_id, at, by = fields.get("id", ""), fields.get("at", ""), fields.get("by", "")
     try:
-        return Request(instance, fields["id"], Verb(fields["request"]), int(fields["at"]), fields.get("by", "")[:200])
-    except (KeyError, ValueError):
+        verb = Verb(fields.get("request", ""))
+    except ValueError:
         return None
+    if not _ID.fullmatch(request_id) or not _AT.fullmatch(at) or len(by) > LONGEST_SENDER:
+        return None
+    return Request(instance, request_id, verb, int(at), by)
 
 
-def _answer(fields: Mapping[str, str], sealer: Sealer, request: Request) -> Answer | None:
-    if fields.get("answer") != request.id or not _authentic_answer(fields, sealer, request.instance):
+def _fresh(request: Request, entry: Entry, now: int) -> bool:
+    """Whether the time that the sender signed is near the server's time, and near that of the entry."""
+    written = int(entry.id.partition("-")[0])
+    return abs(now - request.at) <= FRESH_MS and abs(written - request.at) <= FRESH_MS
+
+
+def _answer(fields: Mapping[str, str], sealer: Sealer, keys: Keys, request: Request) -> Answer | None:
+    if fields.get("answer") != request.id:
         return None
-    found = _answer_fields(fields)
+    found = {name: fields.get(name, "") for name in ("answer", "word", "text", "document")}
     try:
-        return Answer(AnswerStatus(found["word"]), found["text"], orjson.loads(found["document"]))
+        word = AnswerStatus(found["word"])
+        if not sealer.mac_matches(_answer_text(keys, request.instance, found), fields.get("mac", "")):
+            return None
+        return Answer(word, found["text"], orjson.loads(found["document"]))
     except ValueError:
         return None
 
 
-def _completes(fields: Mapping[str, str], sealer: Sealer, instance: str) -> bool:
-    """Whether an answer ends its request. A request that was only accepted before a restart must be read again."""
-    return fields.get("word") in {AnswerStatus.DONE, AnswerStatus.FAILED} and _authentic_answer(
-        fields, sealer, instance
+def _text(keys: Keys, request: Request) -> str:
+    return request_text(
+        keys.prefix,
+        request.instance,
+        request_id=request.id,
+        verb=request.verb.value,
+        at=request.at,
+        by=request.by,
     )
 
 
-def _authentic_answer(fields: Mapping[str, str], sealer: Sealer, instance: str) -> bool:
-    return sealer.mac_matches(instance, 0, 0, _answer_digest(_answer_fields(fields)), fields.get("mac", ""))
-
-
-def _answer_fields(fields: Mapping[str, str]) -> dict[str, str]:
-    return {name: fields.get(name, "") for name in ("answer", "word", "text", "document")}
-
-
-def _mac(sealer: Sealer, request: Request) -> str:
-    return " ".join(sealer.macs(request.instance, 0, 0, _digest(request)))
-
-
-def _authentic(sealer: Sealer, request: Request, macs: str) -> bool:
-    digest = _digest(request)
-    return any(sealer.mac_matches(request.instance, 0, 0, digest, mac) for mac in macs.split(" ")[:MOST_MACS])
-
-
-def _digest(request: Request) -> str:
-    """Hash a request. No snapshot has such a digest (or epoch 0), so a mac of one kind never fits the other."""
-    text = f"{request.id}\n{request.verb.value}\n{request.at}\n{request.by}"
-    return "control:" + hashlib.sha256(text.encode()).hexdigest()
-
-
-def _answer_digest(fields: Mapping[str, str]) -> str:
-    return "answer:" + hashlib.sha256("\n".join(fields.values()).encode()).hexdigest()
+def _answer_text(keys: Keys, instance: str, fields: Mapping[str, str]) -> str:
+    return answer_text(
+        keys.prefix,
+        instance,
+        request_id=fields["answer"],
+        word=fields["word"],
+        text=fields["text"],
+        document=fields["document"],
+    )

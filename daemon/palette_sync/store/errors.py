@@ -19,6 +19,14 @@ class StoreMisconfigured(StoreError):
     reason = Reason.STORE_MISCONFIGURED
 
 
+class StoreTooMuch(StoreError):
+    """A key holds more than is read (`Bounds`): somebody else writes to Redis."""
+
+
+class StoreDenied(StoreError):
+    """The Redis user may not run this command, or may not touch this key."""
+
+
 class StoreUnavailable(StoreError):
     """Redis cannot be reached or written at present. The same call may be repeated later."""
 

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from palette_sync.core.documents import format_time
+from palette_sync.core.mac_texts import check_text, history_text
 from palette_sync.core.model import SCHEMA, Head
-from palette_sync.core.snapshot_codec import digest, record_hash, record_in_history
+from palette_sync.core.snapshot_codec import (
+    digest,
+    encode_unconfirmed,
+    record_hash,
+    record_in_history,
+    text_of_version,
+)
 from palette_sync.store.batches import (
     MOST_CHANGES,
     Batch,
@@ -26,7 +33,9 @@ from palette_sync.store.batches import (
 )
 from palette_sync.store.errors import Fenced, StoreError, StoreUnavailable, VersionConflict
 from palette_sync.store.mirror import Mirror
+from palette_sync.store.position import Position, edited, with_deletions
 from palette_sync.store.scripts import Script
+from palette_sync.store.signed_value import ValueSigner
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,30 +44,17 @@ if TYPE_CHECKING:
     from palette_sync.core.model import InstanceState
     from palette_sync.store.connect import Link
     from palette_sync.store.keys import Keys
+    from palette_sync.store.life import Life
     from palette_sync.store.read import Loaded
     from palette_sync.store.seal import Sealer
 
 CHANGES_LENGTH = 10_000
-LONGEST_VERSION = 16  # digits; no publisher writes a longer one
+LONGEST_VERSION = 14  # digits of a version that is counted on from; a reader accepts 15
+
+_VERSIONED = frozenset({"clusters", "credentials"})  # keys that only a version changes
+_SETTLING = ("epoch", "version", "digest", "credentials_digest", "mac")
 
 _PUBLISH_SCRIPT = Script.load("publish.lua")
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """The snapshot in Redis as this writer left or found it.
-
-    `version` is the head's text ("" = nothing published), `hashes` are the hashes of the records' bytes. `unverified`
-    are the uids of records that cannot be decoded, or that were found in a snapshot that failed verification; while
-    there are any, versions carry no mac. `signed`: the head carries the mac that this writer would write.
-    """
-
-    version: str
-    digest: str
-    hashes: dict[str, str]
-    unverified: frozenset[str]
-    signed: bool
-    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,37 +81,51 @@ class FencedWriter:
         epoch: int,
         writer: str,
         history: int,
+        life: Life,
     ) -> None:
         self.instance = instance
+        self.prefix = keys.prefix
         self._link = link
         self._keys = keys
         self._sealer = sealer
+        self.signer = ValueSigner(sealer, keys.prefix, instance)
         self.epoch = epoch
+        self.life = life
         self._writer = writer
         self._history = history
         self._announced = False
         self._uncertain: _Version | None = None  # sent, but no answer came
         head, state = loaded.state.head, loaded.state
-        self._mirror = Mirror(state, published=bool(loaded.version))
+        self.mirror = Mirror(state, published=bool(loaded.version))
+        self.older_macs = loaded.older_macs
         self.position = Position(
             version=loaded.version,
-            digest=head.digest if head else "",
+            digest=head.digest if head and state.trusted else "",
+            credentials_digest=head.credentials_digest if head and state.trusted else "",
             hashes=dict(loaded.record_hashes),
+            credential_hashes=dict(loaded.credential_hashes),
             unverified=frozenset(loaded.record_hashes) if not state.trusted else loaded.unreadable,
-            signed=state.trusted and (head is None or head.mac == self._mac(head.epoch, head.version, head.digest)),
+            signed=state.trusted and (head is None or head.mac == sealer.mac(self._text(head))),
             complete=bool(head and head.complete),
+            unconfirmed=frozenset(head.unconfirmed if head else ()),
+            intruders=loaded.intruders,
+            refused=loaded.refused,
         )
 
     @property
     def version(self) -> int:
         """The version last written or found; 0 before the first."""
         text = self.position.version
-        return int(text) if text.isascii() and text.isdecimal() and len(text) < LONGEST_VERSION else 0
+        return int(text) if text.isascii() and text.isdecimal() and len(text) <= LONGEST_VERSION else 0
 
     @property
     def state(self) -> InstanceState:
         """What the store holds: as it was found, with all that was written since."""
-        return self._mirror.state
+        return self.mirror.state
+
+    def unconfirmed(self) -> set[str]:
+        """The uids of published records that are not confirmed in this life."""
+        return self.life.unconfirmed(self.position.hashes)
 
     def vouch_for(self, uids: Collection[str]) -> None:
         """Accept records whose bytes are those that this writer would write."""
@@ -140,77 +150,114 @@ class FencedWriter:
     ) -> None:
         """Write the next version. `complete` None keeps the present value."""
         was = await self._history_entry(batch, now)
-        hashes = self.position.hashes | {uid: record_hash(raw) for uid, raw in batch.put.items()}
-        for uid in batch.drop:
-            hashes.pop(uid, None)
-        unverified = self.position.unverified - batch.put.keys() - set(batch.drop)
-        version, fingerprint = self.version + 1, digest(hashes)
-        mac = "" if unverified else self._mac(self.epoch, version, fingerprint)
-        arguments: list[Any] = [
-            *self._fence(now), "version", SCHEMA, version, fingerprint, mac,
-            "" if complete is None else int(complete), self._writer, CHANGES_LENGTH, self._history,
-            uid_list(batch.put), uid_list(batch.drop), uid_list(batch.rotated), was,
-            *edit_arguments({**batch.put, **dict.fromkeys(batch.drop)}),
-            *edit_arguments({**batch.rotated, **dict.fromkeys(batch.drop)}),
-            *unversioned_arguments(edits, dropped=batch.drop),
-        ]  # fmt: skip
-        in_force = self.position.complete if complete is None else complete
+        before = self.position
+        hashes = edited(before.hashes, batch.put, batch.drop)
+        credential_hashes = edited(before.credential_hashes, batch.rotated, batch.drop)
+        unverified = before.unverified - batch.put.keys() - set(batch.drop)
         stamp = now.replace(microsecond=0)
         head = Head(
             schema=SCHEMA,
             epoch=self.epoch,
-            version=version,
-            digest=fingerprint,
-            mac=mac,
+            version=self.version + 1,
+            digest=digest(hashes) if batch.put or batch.drop or not before.digest else before.digest,
+            credentials_digest=(
+                digest(credential_hashes)
+                if batch.rotated or batch.drop or not before.credentials_digest
+                else before.credentials_digest
+            ),
+            mac="",
             clusters=len(hashes),
-            complete=in_force,
+            complete=before.complete if complete is None else complete,
             changed_at=stamp,
             checked_at=stamp,
+            checked_mac="",
             writer=self._writer,
+            unconfirmed=tuple(sorted(self.life.unconfirmed(hashes.keys()) - batch.confirmed)),
         )
+        signed = not (unverified or credential_hashes.keys() - hashes.keys())
+        if not signed and self._sealer.authenticates:
+            head = replace(head, checked_at=None)  # no reader accepts it without a mac
+        if signed:
+            head = replace(head, mac=self._sealer.mac(self._text(head)), checked_mac=self._check_mac(head, now))
+        was_mac = self._sealer.mac(history_text(self.prefix, self.instance, head.version, was)) if was else ""
+        arguments: list[Any] = [
+            *self._fence(now), "version", SCHEMA, head.version, head.digest, head.credentials_digest, head.mac,
+            head.clusters, int(head.complete), encode_unconfirmed(head.unconfirmed), head.checked_mac, self._writer,
+            CHANGES_LENGTH, self._history,
+            uid_list(batch.put), uid_list(batch.drop), uid_list(batch.rotated), was, was_mac,
+            *edit_arguments(with_deletions(batch.put, batch.drop, before.intruders.clusters)),
+            *edit_arguments(with_deletions(batch.rotated, batch.drop, before.intruders.credentials)),
+            *unversioned_arguments(edits, dropped=batch.drop),
+        ]  # fmt: skip
         position = Position(
-            str(version), fingerprint, hashes, unverified=unverified, signed=not unverified, complete=in_force
+            version=str(head.version),
+            digest=head.digest,
+            credentials_digest=head.credentials_digest,
+            hashes=hashes,
+            credential_hashes=credential_hashes,
+            unverified=unverified,
+            signed=signed,
+            complete=head.complete,
+            unconfirmed=frozenset(head.unconfirmed),
         )
         await self._send(arguments, _Version(position, head, batch, edits))
 
     async def write_unversioned(self, edits: UnversionedEdits, now: datetime) -> None:
-        """Write documents without a version, and move the head's `checked_at`."""
-        await self._send([*self._fence(now), "unversioned", *unversioned_arguments(edits)], None)
-        self._mirror.apply_unversioned(edits, now.replace(microsecond=0))
+        """Write documents without a version, and move the head's `checked_at`.
+
+        It stays where it is while the snapshot does not verify, and until a listing was tried in this life: until then
+        nobody knows whether the snapshot is the newest.
+        """
+        head = self.mirror.head
+        moves = head is not None and self.mirror.trusted and self.life.listed
+        mac = self._check_mac(head, now) if moves and head is not None else ""
+        await self._send(
+            [*self._fence(now, unversioned=True), "unversioned", int(moves), mac, *unversioned_arguments(edits)], None
+        )
+        self.position = replace(self.position, refused=self.position.refused & _VERSIONED)
+        self.mirror.apply_unversioned(edits, checked_at=now.replace(microsecond=0) if moves else None, checked_mac=mac)
 
     async def settle(self) -> bool:
         """Find out whether a version whose answer was lost has arrived. Returns True if it has.
 
-        The digest does not cover credentials, so the head alone cannot tell this write from an earlier attempt that
-        arrived late. The sealed tokens can: no two seals of a token are the same.
+        The head tells this write from an earlier attempt that arrived late: no two seals of a token are the same, and
+        both digests are in the head.
         """
         if self._uncertain is None:
             return False
-        names, rotated = self._keys, self._uncertain.batch.rotated
+        names = self._keys
 
         async def read() -> Any:
             pipe = self._link.client.pipeline(transaction=True)
-            pipe.execute_command("HMGET", names.head(self.instance), "epoch", "version", "digest")
+            pipe.execute_command("HMGET", names.head(self.instance), *_SETTLING)
             pipe.execute_command("GET", names.epoch(self.instance))
-            if rotated:
-                pipe.execute_command("HMGET", names.credentials(self.instance), *rotated)
             return await pipe.execute()
 
-        head, epoch, *credentials = await self._link.run(f"read {self.instance}", read)
+        found, epoch = await self._link.run(f"read {self.instance}", read)
         sent, self._uncertain = self._uncertain, None
-        position, own_epoch = sent.position, str(self.epoch).encode()
-        sealed_match = not rotated or credentials == [list(rotated.values())]
-        written = [own_epoch, position.version.encode(), position.digest.encode()]
-        if sealed_match and head == written and epoch == own_epoch:
+        head = sent.head
+        expected = (self.epoch, head.version, head.digest, head.credentials_digest, head.mac)
+        if found == [str(one).encode() for one in expected] and epoch == str(self.epoch).encode():
             self._arrived(sent)
             return True
         return False
 
-    def _mac(self, epoch: int, version: int, fingerprint: str) -> str:
-        return self._sealer.mac(self.instance, epoch, version, fingerprint)
+    def _text(self, head: Head) -> str:
+        return text_of_version(self.prefix, self.instance, head)
 
-    def _fence(self, now: datetime) -> tuple[object, ...]:
-        return self.epoch, self.position.version, len(self.position.hashes), format_time(now)
+    def _check_mac(self, head: Head, now: datetime) -> str:
+        moment = format_time(now)
+        return self._sealer.mac(
+            check_text(self.prefix, self.instance, epoch=head.epoch, version=head.version, checked_at=moment)
+        )
+
+    def _fence(self, now: datetime, *, unversioned: bool = False) -> tuple[object, ...]:
+        """What every write begins with. A key that is refused has any number of fields."""
+        position = self.position
+        refused = position.refused - _VERSIONED if unversioned else position.refused
+        return (
+            self.epoch, position.version, *position.fields, format_time(now), " ".join(sorted(refused)),
+        )  # fmt: skip
 
     async def _send(self, arguments: list[Any], version: _Version | None) -> None:
         """Run the script. It is repeated while Redis is unavailable; the expected version makes that safe."""
@@ -241,7 +288,9 @@ class FencedWriter:
 
     def _arrived(self, version: _Version) -> None:
         self.position = version.position
-        self._mirror.apply_version(version.head, version.batch, version.edits, signed=version.position.signed)
+        self.life.confirm(version.batch.confirmed)
+        self.life.forget(version.batch.drop)
+        self.mirror.apply_version(version.head, version.batch, version.edits, signed=version.position.signed)
 
     def _raise_refusal(self, word: str, detail: str) -> None:
         if word == "FENCED":
@@ -272,9 +321,10 @@ class FencedWriter:
         """Read fields of a hash. Without a head they count as absent: the first version deletes what is there."""
         if not self.position.version:
             return dict.fromkeys(fields)
-        found: dict[str, bytes | None] = {}
-        for start in range(0, len(fields), MOST_CHANGES):
-            part = fields[start : start + MOST_CHANGES]
+        found: dict[str, bytes | None] = dict.fromkeys(fields)
+        ours = self.position.readable(key.rpartition(":")[2], fields)
+        for start in range(0, len(ours), MOST_CHANGES):
+            part = ours[start : start + MOST_CHANGES]
             command = partial(self._link.client.execute_command, "HMGET", key, *part)
             found.update(zip(part, await self._link.run(f"read {self.instance}", command), strict=True))
         return found

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 ALGORITHM, ENCRYPTION = "dir", "A256GCM"
 _REGISTRY = jwe.JWERegistry(
     header_registry={
-        "instance": HeaderParameter("the Palette instance", "str", required=True),
-        "uid": HeaderParameter("the cluster's uid", "str", required=True),
+        name: HeaderParameter("what the token is bound to", "str", required=True)
+        for name in ("prefix", "instance", "uid", "server", "issued_at", "expires_at")
     },
     algorithms=[ALGORITHM, ENCRYPTION],
 )

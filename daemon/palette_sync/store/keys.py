@@ -22,6 +22,10 @@ class Keys:
     def instances(self) -> str:
         return f"{self.prefix}:instances"
 
+    @property
+    def owner(self) -> str:
+        return f"{self.prefix}:owner"
+
     def of(self, instance: str, what: str) -> str:
         return f"{{{self.prefix}:{instance}}}:{what}"
 
@@ -60,3 +64,7 @@ class Keys:
 
     def control(self, instance: str) -> str:
         return self.of(instance, "control")
+
+    def request(self, instance: str, request_id: str) -> str:
+        """Set for some minutes once a request is claimed, so that nobody carries it out twice."""
+        return self.of(instance, f"request:{request_id}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from palette_sync.core.documents import DocumentError, decode_object, encode_document, format_time
+from palette_sync.core.snapshot_codec import HEAD_FIELDS, head_from_fields, text_of_version
 from palette_sync.store.connect import milliseconds
 from palette_sync.store.errors import LeaseHeld, LeaseLost, StoreError, StoreUnavailable
 from palette_sync.store.scripts import Script
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
     from palette_sync.store.connect import Link
     from palette_sync.store.keys import Keys
+    from palette_sync.store.seal import Sealer
 
 log = structlog.get_logger(__name__)
 
+EPOCH_AHEAD_MS = 24 * 3600 * 1000
 RENEWALS = 3  # per time to live
 RETRY = 0.2  # of the time between two renewals, after a failed one
 
@@ -59,27 +62,42 @@ class Lease:
 
     @classmethod
     async def acquire(
-        cls, link: Link, keys: Keys, instance: str, *, ttl: float, holder: str, former: Lease | None = None
+        cls,
+        link: Link,
+        keys: Keys,
+        instance: str,
+        *,
+        ttl: float,
+        holder: str,
+        former: Lease | None = None,
+        sealer: Sealer | None = None,
     ) -> Lease:
         """Take the lease for `ttl` seconds. `holder`, as `host:pid`, is reported to other processes that ask for it.
 
-        `former` is a lease that this process held before: it is replaced even if it has not expired.
+        `former` is a lease that this process held before: it is replaced even if it has not expired. `sealer` tells an
+        authentic head from a forged one; without it, no epoch far ahead of the server's time counts.
 
         Raises LeaseHeld, StoreUnavailable, StoreError.
         """
         since = format_time(datetime.now(UTC))
         value = encode_document("lease", {"holder": holder, "id": secrets.token_hex(8), "since": since})
         names = [keys.lease(instance), keys.epoch(instance), keys.head(instance)]
-        arguments = [value, milliseconds(ttl), former.value if former else b""]
+        published = await _authentic_epoch(link, keys, instance, sealer) if sealer is not None else ""
+        arguments = [value, milliseconds(ttl), former.value if former else b"", published, EPOCH_AHEAD_MS]
         asked = time.monotonic()
         try:
-            word, detail = await link.run(_what(instance), lambda: _ACQUIRE_SCRIPT(link.client, names, arguments))
+            word, detail, *ignored = await link.run(
+                _what(instance), lambda: _ACQUIRE_SCRIPT(link.client, names, arguments)
+            )
         except asyncio.CancelledError:
             with suppress(StoreError):  # it may have been taken; the next process should not have to wait for its end
                 await _release(link, keys, instance, value)
             raise
         if word == b"HELD":
             raise _held(instance, detail)
+        if ignored == [b"1"]:
+            reason = "far ahead of the Redis server's time, and no authentic head carries it; somebody else wrote it"
+            log.warning("epoch_ignored", instance=instance, reason=reason)
         return cls(link, keys, instance, value=value, ttl=ttl, epoch=int(detail), expires=asked + ttl)
 
     @property
@@ -158,6 +176,21 @@ class Lease:
             if isinstance(value, bytes) and value != self.value:
                 return f"another palette-sync is at work, {_held(self._instance, value)}"
         return "its epoch is not in force any more"
+
+
+async def _authentic_epoch(link: Link, keys: Keys, instance: str, sealer: Sealer) -> str:
+    """Return the epoch of the published head if its mac is good, else ""."""
+    if not sealer.authenticates:
+        return ""
+    command = ("HMGET", keys.head(instance), *HEAD_FIELDS)
+    values = await link.command(_what(instance), *command)
+    try:
+        fields = {name: value.decode() for name, value in zip(HEAD_FIELDS, values, strict=True) if value is not None}
+        head = head_from_fields(fields)
+        good = sealer.mac_matches(text_of_version(keys.prefix, instance, head), head.mac)
+    except (DocumentError, UnicodeDecodeError):
+        return ""
+    return str(head.epoch) if good else ""
 
 
 def _what(instance: str) -> str:

@@ -13,13 +13,14 @@ from palette_sync.core.documents import decode_object
 from palette_sync.core.memory_codec import decode_issuer, decode_memory, decode_scope
 from palette_sync.core.model import InstanceState
 from palette_sync.core.snapshot_codec import decode_credential, decode_record
+from palette_sync.store.signed_value import content_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
     from typing import TypeVar
 
-    from palette_sync.core.model import Head
+    from palette_sync.core.model import ClusterRecord, Head
     from palette_sync.store.batches import Batch, UnversionedEdits
 
     T = TypeVar("T")
@@ -63,18 +64,29 @@ class Mirror:
         _edit(self._credentials, {**batch.rotated, **dict.fromkeys(batch.drop)}, decode_credential)
         self._apply(edits, dropped=batch.drop)
 
-    def apply_unversioned(self, edits: UnversionedEdits, now: datetime) -> None:
-        """Apply a write without a version that arrived."""
-        if self._head is not None:
-            self._head = replace(self._head, checked_at=now)
+    @property
+    def head(self) -> Head | None:
+        return self._head
+
+    @property
+    def trusted(self) -> bool:
+        return self._trusted
+
+    def record(self, uid: str) -> ClusterRecord | None:
+        return self._records.get(uid)
+
+    def apply_unversioned(self, edits: UnversionedEdits, *, checked_at: datetime | None, checked_mac: str) -> None:
+        """Apply a write without a version that arrived. `checked_at` None: it left that field alone."""
+        if self._head is not None and checked_at is not None:
+            self._head = replace(self._head, checked_at=checked_at, checked_mac=checked_mac)
         self._apply(edits)
 
     def _apply(self, edits: UnversionedEdits, *, dropped: Iterable[str] = ()) -> None:
-        _edit(self._memory, {**dict.fromkeys(dropped), **edits.memory}, decode_memory)
-        _edit(self._scopes, edits.scopes, decode_scope)
-        _edit(self._issuers, edits.issuers, decode_issuer)
+        _edit(self._memory, {**dict.fromkeys(dropped), **edits.memory}, lambda raw: decode_memory(content_of(raw)))
+        _edit(self._scopes, edits.scopes, lambda raw: decode_scope(content_of(raw)))
+        _edit(self._issuers, edits.issuers, lambda raw: decode_issuer(content_of(raw)))
         if edits.status:
-            self._status = decode_object("status", edits.status)
+            self._status = decode_object("status", content_of(edits.status))
 
 
 def _edit(members: dict[str, T], edits: Mapping[str, bytes | None], decode: Callable[[bytes], T]) -> None:

@@ -1,10 +1,12 @@
 -- One write to an instance: a version with documents that have no version, or such documents alone. All or nothing.
 --
 -- KEYS  head clusters credentials changes history work scopes issuers status epoch
--- ARGV  epoch, expected version, expected number of clusters, time, "version" or "unversioned";
---       for "version" next: schema, version, digest, mac, complete ("" = unchanged), writer, length of changes, length of
---       history, uids put, dropped and rotated (JSON lists), former records ("" = none), edits of clusters, edits of
---       credentials;
+-- ARGV  epoch, expected version, expected number of clusters and of credentials ("" = any), time, keys to empty first
+--       (words separated by spaces), "version" or "unversioned";
+--       for "version" next: schema, version, digest of records, digest of credentials, mac, number of clusters,
+--       complete, uids unconfirmed, mac of the check, writer, length of changes, length of history, uids put, dropped and
+--       rotated (JSON lists), former records ("" = none), their mac, edits of clusters, edits of credentials;
+--       for "unversioned" next: "1" to move the time of the check or "0" to leave it, mac of the check;
 --       always last: edits of work, scopes and issuers, status ("" = unchanged).
 --       Edits are: the number of fields to set, then each with its value; the number of fields to delete, then each.
 -- Reply {"OK", version} or {"FENCED", epoch in force} or {"CONFLICT", version in force} or {"WRONGTYPE", key}
@@ -45,7 +47,8 @@ local function append(key, id, length, ...)
   return nil
 end
 
-local writer_epoch, expected, count, now, mode = take(), take(), tonumber(take()), take(), take()
+local writer_epoch, expected, count, credentials_count = take(), take(), tonumber(take()), tonumber(take())
+local now, emptied, mode = take(), take(), take()
 
 local kinds = {'hash', 'hash', 'hash', 'stream', 'stream', 'hash', 'hash', 'hash', 'string', 'string'}
 for i, kind in ipairs(kinds) do
@@ -61,8 +64,18 @@ if in_force ~= writer_epoch then
 end
 
 local current = redis.call('HGET', head, 'version') or ''
-if current ~= expected or (current ~= '' and redis.call('HLEN', clusters) ~= count) then
+local function differs(key, number)
+  return number and current ~= '' and redis.call('HLEN', key) ~= number
+end
+if current ~= expected or differs(clusters, count) or differs(credentials, credentials_count) then
   return {'CONFLICT', current}
+end
+
+local named = {clusters = clusters, credentials = credentials, work = work, scopes = scopes, issuers = issuers}
+local function empty()
+  for word in string.gmatch(emptied, '%a+') do
+    redis.call('DEL', named[word])
+  end
 end
 
 local version = expected
@@ -70,28 +83,33 @@ if mode == 'version' then
   if current == '' then
     redis.call('DEL', head, clusters, credentials, changes, history)
   end
-  local schema, digest, mac, complete, writer, changes_length, history_length
-  schema, version, digest, mac, complete, writer = take(), take(), take(), take(), take(), take()
-  changes_length, history_length = take(), take()
-  local put, drop, rotated, was = take(), take(), take(), take()
+  local schema, digest, credentials_digest, mac, clusters_after, complete, unconfirmed, checked_mac, writer
+  schema, version, digest, credentials_digest, mac = take(), take(), take(), take(), take()
+  clusters_after, complete, unconfirmed, checked_mac, writer = take(), take(), take(), take(), take()
+  local changes_length, history_length = take(), take()
+  local put, drop, rotated, was, was_mac = take(), take(), take(), take(), take()
   local id = version .. '-0'
-  local failed = append(changes, id, changes_length, 'epoch', writer_epoch, 'digest', digest, 'mac', mac, 'at', now,
-    'put', put, 'drop', drop, 'rotated', rotated)
+  local failed = append(changes, id, changes_length, 'epoch', writer_epoch, 'digest', digest,
+    'credentials_digest', credentials_digest, 'mac', mac, 'clusters', clusters_after, 'complete', complete,
+    'unconfirmed', unconfirmed, 'at', now, 'put', put, 'drop', drop, 'rotated', rotated)
   if not failed and was ~= '' then
-    failed = append(history, id, history_length, 'at', now, 'was', was)
+    failed = append(history, id, history_length, 'at', now, 'was', was, 'mac', was_mac)
   end
   if failed then
     return failed
   end
+  empty()
   edit(clusters)
   edit(credentials)
-  if complete == '' then
-    complete = redis.call('HGET', head, 'complete') or '0'
+  redis.call('HSET', head, 'schema', schema, 'epoch', writer_epoch, 'version', version, 'digest', digest,
+    'credentials_digest', credentials_digest, 'mac', mac, 'clusters', clusters_after, 'complete', complete,
+    'unconfirmed', unconfirmed, 'changed_at', now, 'checked_at', now, 'checked_mac', checked_mac, 'writer', writer)
+else
+  empty()
+  local moves, checked_mac = take(), take()
+  if moves == '1' and current ~= '' then
+    redis.call('HSET', head, 'checked_at', now, 'checked_mac', checked_mac)
   end
-  redis.call('HSET', head, 'schema', schema, 'epoch', writer_epoch, 'version', version, 'digest', digest, 'mac', mac,
-    'clusters', redis.call('HLEN', clusters), 'complete', complete, 'changed_at', now, 'checked_at', now, 'writer', writer)
-elseif current ~= '' then
-  redis.call('HSET', head, 'checked_at', now)
 end
 
 edit(work)

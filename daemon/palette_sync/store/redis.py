@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
+import structlog
 
 from palette_sync.core.model import ClusterKey
+from palette_sync.core.snapshot_codec import HEAD_FIELDS
 from palette_sync.events import in_turns
+from palette_sync.store.bounds import BOUNDS, INSTANCE
 from palette_sync.store.connect import Link, Tls, parse_url
 from palette_sync.store.errors import (
     Fenced,
     LeaseHeld,
     LeaseLost,
     StoreError,
+    StoreTooMuch,
     StoreUnavailable,
     VersionConflict,
 )
 from palette_sync.store.fenced_writer import FencedWriter
 from palette_sync.store.keys import Keys
+from palette_sync.store.life import Life
+from palette_sync.store.owner import OwnerBook, place_of
 from palette_sync.store.publisher import Publisher
-from palette_sync.store.read import NOTHING, Loaded, Stored, read
+from palette_sync.store.read import HASHES, NOTHING, Loaded, Stored, read
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
     from palette_sync.core.model import InstanceState
+    from palette_sync.store.bounds import Bounds
+    from palette_sync.store.owner import Owner
     from palette_sync.store.seal import Sealer
 
 __all__ = [
@@ -38,9 +47,12 @@ __all__ = [
     "Publisher",
     "Store",
     "StoreError",
+    "StoreTooMuch",
     "StoreUnavailable",
     "VersionConflict",
 ]
+
+log = structlog.get_logger(__name__)
 
 
 class Store:
@@ -49,12 +61,27 @@ class Store:
     `link` and `keys` are for `Lease`, `control` and `server`.
     """
 
-    def __init__(self, link: Link, *, prefix: str, sealer: Sealer, history: int) -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        prefix: str,
+        sealer: Sealer,
+        history: int,
+        place: str = "",
+        bounds: Bounds = BOUNDS,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.keys = Keys(prefix)
         self.link = link
+        self._owner = OwnerBook(link, self.keys, place)
         self._sealer = sealer
         self._history = history
+        self._bounds = bounds
+        self._clock = clock
         self._last: dict[str, Loaded] = {}
+        self._written: set[str] = set()  # the instances that this process has opened a writer for
+        self._said: set[tuple[str, str]] = set()
 
     @classmethod
     def open(
@@ -69,14 +96,15 @@ class Store:
         key_file: Path | None = None,
         connect_timeout: float = 5.0,
         timeout: float = 10.0,
+        bounds: Bounds = BOUNDS,
     ) -> Store:
         """Parse the URL and load TLS files, without connecting. Raises StoreMisconfigured.
 
         `history`: how many former versions stay readable, 0 = none. Timeouts are in seconds.
         """
         tls = Tls(ca_file, cert_file, key_file)
-        link = Link(parse_url(url), tls=tls, connect_timeout=connect_timeout, timeout=timeout)
-        return cls(link, prefix=prefix, sealer=sealer, history=history)
+        link = Link(parse_url(url), tls=tls, connect_timeout=connect_timeout, timeout=timeout, most=bounds.reply)
+        return cls(link, prefix=prefix, sealer=sealer, history=history, place=place_of(url), bounds=bounds)
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,9 +122,19 @@ class Store:
         await self.link.command("ping", "PING")
 
     async def instances(self) -> set[str]:
-        """Return the names of all instances that were ever published under this prefix. Raises as `ping`."""
-        names = await self.link.command("list", "SMEMBERS", self.keys.instances)
-        return {name.decode(errors="replace") for name in names}
+        """Return the names of all instances that were ever published under this prefix. Names of others are left out.
+
+        Raises as `ping`, and StoreTooMuch where there are more names than palette-sync reads.
+        """
+        key = self.keys.instances
+        number = await self.link.command("list", "SCARD", key)
+        if number > self._bounds.instances:
+            raise StoreTooMuch(
+                f"{key} in Redis holds {number} names, and at most {self._bounds.instances} are read; somebody else "
+                f"writes to Redis. Delete the key: each daemon adds its instances again"
+            )
+        names = await self.link.command("list", "SMEMBERS", key)
+        return {text for name in names if INSTANCE.fullmatch(text := name.decode("ascii", errors="replace"))}
 
     async def load(self, instance: str) -> InstanceState:
         """Return everything that the store holds about an instance, verified. Raises StoreUnavailable, StoreError."""
@@ -104,39 +142,121 @@ class Store:
 
     async def read(self, instance: str) -> Loaded:
         """Like `load`, with what a writer continues from."""
+        stored = await self._stored(instance)
+        last = self._last.get(instance, NOTHING)
+        loaded = await read(
+            self.keys.prefix, instance, stored, self._sealer, now=self._clock(), last=last, bounds=self._bounds
+        )
+        self._last[instance] = loaded
+        for what, number in loaded.unauthentic.items():
+            key = self.keys.of(instance, what)
+            if self._is_new("not_authentic", key):
+                log.warning("not_authentic", key=key, reason=f"{number} documents; they count as absent")
+        for what, reason in stored.refused.items():
+            self._say_too_much(self.keys.of(instance, what), reason)
+        return loaded
 
-        async def read_all() -> Any:
-            pipe = self.link.client.pipeline(transaction=True)
-            for name in (
-                self.keys.head,
-                self.keys.clusters,
-                self.keys.credentials,
-                self.keys.work,
-                self.keys.scopes,
-                self.keys.issuers,
-            ):
-                pipe.execute_command("HGETALL", name(instance))
-            pipe.execute_command("GET", self.keys.status(instance))
+    async def _stored(self, instance: str) -> Stored:
+        """Read all keys of an instance in one transaction, except those that hold more than is read."""
+        refused = await self._beyond(instance)
+        try:
+            return await self._read_keys(instance, refused)
+        except StoreTooMuch:
+            # Together they are too much, or one value is. Each key by itself shows which.
+            for what in HASHES:
+                if what not in refused:
+                    try:
+                        await self.link.command(f"read {instance}", "HGETALL", self.keys.of(instance, what))
+                    except StoreTooMuch:
+                        refused[what] = f"{what} holds more than {self._bounds.reply} bytes, which is not read"
+            return await self._read_keys(instance, refused)
+
+    async def _beyond(self, instance: str) -> dict[str, str]:
+        """Look before reading: the keys that hold more than is read, with the reason."""
+
+        async def look() -> Any:
+            pipe = self.link.client.pipeline(transaction=False)
+            for what in HASHES:
+                pipe.execute_command("HLEN", self.keys.of(instance, what))
+            pipe.execute_command("STRLEN", self.keys.status(instance))
             return await pipe.execute()
 
-        stored = Stored(*await self.link.run(f"read {instance}", read_all))
-        last = self._last.get(instance, NOTHING)
-        self._last[instance] = loaded = await read(instance, stored, self._sealer, last=last)
-        return loaded
+        *lengths, size = await self.link.run(f"read {instance}", look)
+        most = self._bounds.fields
+        found = {
+            what: f"{what} holds {length} fields, and at most {most} are read"
+            for what, length in zip(HASHES, lengths, strict=True)
+            if length > most
+        }
+        if size > self._bounds.status:
+            found["status"] = f"status holds {size} bytes, and at most {self._bounds.status} are read"
+        return found
+
+    async def _read_keys(self, instance: str, refused: Mapping[str, str]) -> Stored:
+        async def read_all() -> Any:
+            pipe = self.link.client.pipeline(transaction=True)
+            pipe.execute_command("HMGET", self.keys.head(instance), *HEAD_FIELDS)
+            for what in wanted:
+                pipe.execute_command("HGETALL", self.keys.of(instance, what))
+            if "status" not in refused:
+                pipe.execute_command("GET", self.keys.status(instance))
+            return await pipe.execute()
+
+        wanted = [what for what in HASHES if what not in refused]
+        head, *found = await self.link.run(f"read {instance}", read_all)
+        status = found.pop() if "status" not in refused else None
+        fields = {name.encode(): value for name, value in zip(HEAD_FIELDS, head, strict=True) if value is not None}
+        return Stored(head=fields, **dict(zip(wanted, found, strict=True)), status=status, refused=refused)
+
+    def _say_too_much(self, key: str, reason: str) -> None:
+        if self._is_new("too_much_in_redis", key):
+            log.warning("too_much_in_redis", key=key, reason=reason)
+
+    def _is_new(self, event: str, key: str) -> bool:
+        """Each event is logged once per process and key."""
+        if (event, key) in self._said:
+            return False
+        self._said.add((event, key))
+        return True
+
+    async def owner(self, configured: str, *, write: bool) -> Owner:
+        """Return the owner ids of this installation. `write`: keep them in Redis. Raises as `ping`."""
+        return await self._owner.read(self._sealer, configured, write=write)
 
     async def names(self, *, except_instance: str) -> Mapping[str, ClusterKey]:
         """Return the published names of all other instances. Raises as `ping`."""
         found: dict[str, ClusterKey] = {}
-        for instance in sorted(await self.instances() - {except_instance}):
-            records = await self.link.command("read names", "HGETALL", self.keys.clusters(instance))
-            async for uid, raw in in_turns(records.items()):
+        try:
+            instances = await self.instances()
+        except StoreTooMuch as error:
+            self._say_too_much(self.keys.instances, str(error))
+            instances = self._written
+        for instance in sorted(instances - {except_instance}):
+            async for uid, raw in in_turns((await self._records_of(instance)).items()):
                 with suppress(orjson.JSONDecodeError, KeyError, TypeError):
                     found[str(orjson.loads(raw)["name"])] = ClusterKey(instance, uid.decode(errors="replace"))
         return found
 
-    async def publisher(self, instance: str, *, epoch: int, writer: str) -> Publisher:
-        """Open the writer of an instance for the holder of its lease (`epoch`). Raises StoreUnavailable, StoreError."""
+    async def _records_of(self, instance: str) -> Mapping[bytes, bytes]:
+        """Return another instance's records, or none where there is more than is read."""
+        key, most = self.keys.clusters(instance), self._bounds.fields
+        try:
+            if await self.link.command("read names", "HLEN", key) <= most:
+                found: Mapping[bytes, bytes] = await self.link.command("read names", "HGETALL", key)
+                return found
+            reason = f"more than {most} fields; no name in it counts"
+        except StoreTooMuch as error:
+            reason = str(error)
+        self._say_too_much(key, reason)
+        return {}
+
+    async def publisher(self, instance: str, *, epoch: int, writer: str, life: Life | None = None) -> Publisher:
+        """Open the writer of an instance for the holder of its lease (`epoch`). Raises StoreUnavailable, StoreError.
+
+        `life`: what this process knows of the instance; without it, everything that was read counts as confirmed.
+        """
         sealer = self._sealer
+        self._written.add(instance)
         fenced_writer = FencedWriter(
             self.link,
             self.keys,
@@ -146,9 +266,11 @@ class Store:
             epoch=epoch,
             writer=writer,
             history=self._history,
+            life=life or Life(everything=True),
         )
         return Publisher(fenced_writer, sealer)
 
     def use(self, sealer: Sealer) -> None:
         """Use other seal keys from now on; publishers keep the keys that they were opened with."""
         self._sealer = sealer
+        self._last.clear()  # what the former keys authenticated is verified anew

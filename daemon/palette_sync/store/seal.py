@@ -1,7 +1,7 @@
 """Sealing: Redis holds tokens only encrypted, and what readers act on is authenticated.
 
-A sealed token is a JWE (compact, `alg: dir`, `enc: A256GCM`) whose protected header names instance and cluster, so
-that it opens for that cluster only. The `mac` of a snapshot is an HMAC with a key derived (HKDF-SHA256) from the seal
+A sealed token is a JWE (compact, `alg: dir`, `enc: A256GCM`) whose protected header names the cluster, its server and
+the token's times, so that it opens for nothing else. A mac is an HMAC with a key derived (HKDF-SHA256) from the seal
 key: somebody who can write to Redis but holds no key cannot make a reader send tokens to another server. Every
 configured key opens and verifies, and the first one seals, so that keys are replaced without downtime.
 docs/redis-contract.md gives the exact bytes.
@@ -11,25 +11,28 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
 import re
 import secrets
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-from palette_sync.core.model import SCHEMA, Secret
+from palette_sync.core.model import Secret
 
 if TYPE_CHECKING:
+    from palette_sync.core.snapshot_codec import SealedFor
     from palette_sync.store.jwe import JweKey
 
 KEY_BYTES = 32
 MAC_INFO = b"palette-sync/mac/1"
 BARE = "none:"
 _KID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BINDINGS = {
+    "for another cluster": ("prefix", "instance", "uid"),
+    "for another server": ("server",),
+    "with other times": ("issued_at", "expires_at"),
+}
 _REMEDY = "make one with `palette-sync seal-key`"
 
 
@@ -42,11 +45,14 @@ class SealError(Exception):
 
 
 class Sealer(Protocol):
-    """Seals tokens and authenticates snapshots. `Unsealed` does neither, for `seal = "none"`."""
+    """Seals tokens and authenticates texts. `Unsealed` does neither, for `seal = "none"`."""
 
-    def seal(self, instance: str, uid: str, token: Secret) -> str: ...
+    @property
+    def authenticates(self) -> bool: ...
 
-    def open(self, instance: str, uid: str, sealed: str) -> Secret:
+    def seal(self, target: SealedFor, token: Secret) -> str: ...
+
+    def open(self, target: SealedFor, sealed: str) -> Secret:
         """Raises SealError."""
         ...
 
@@ -54,13 +60,15 @@ class Sealer(Protocol):
         """Whether it is sealed with the key that seals at present."""
         ...
 
-    def mac(self, instance: str, epoch: int, version: int, digest: str) -> str: ...
+    def mac(self, text: str) -> str:
+        """The mac of one of the texts of `core.mac_texts`, with the key that seals at present."""
+        ...
 
-    def macs(self, instance: str, epoch: int, version: int, digest: str) -> list[str]:
+    def macs(self, text: str) -> list[str]:
         """One mac per key, the sealing key first, for a receiver that has not loaded that key yet."""
         ...
 
-    def mac_matches(self, instance: str, epoch: int, version: int, digest: str, mac: str) -> bool: ...
+    def mac_matches(self, text: str, mac: str) -> bool: ...
 
 
 class SealKeys:
@@ -105,11 +113,14 @@ class SealKeys:
         key = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode().rstrip("=")
         return f"{name} {key}"
 
-    def seal(self, instance: str, uid: str, token: Secret) -> str:
-        header = {"kid": self._sealing, "instance": instance, "uid": uid}
-        return self._jwe_key(self._sealing).encrypt(header, token.reveal())
+    @property
+    def authenticates(self) -> bool:
+        return True
 
-    def open(self, instance: str, uid: str, sealed: str) -> Secret:
+    def seal(self, target: SealedFor, token: Secret) -> str:
+        return self._jwe_key(self._sealing).encrypt({"kid": self._sealing, **asdict(target)}, token.reveal())
+
+    def open(self, target: SealedFor, sealed: str) -> Secret:
         header = _header(sealed)
         kid = header.get("kid")
         if not isinstance(kid, str) or kid not in self._keys:
@@ -117,8 +128,9 @@ class SealKeys:
             raise SealError(f"{named} is not among the seal keys ({', '.join(self._keys)})")
         if header.get("alg") != "dir" or header.get("enc") != "A256GCM":
             raise SealError("it is not sealed with dir and A256GCM")
-        if header.get("instance") != instance or header.get("uid") != uid:
-            raise SealError("it was sealed for another cluster")
+        for why, names in _BINDINGS.items():
+            if any(header.get(name) != getattr(target, name) for name in names):
+                raise SealError(f"it was sealed {why}")
         from palette_sync.store.jwe import WrongKey  # noqa: PLC0415 - see its docstring
 
         try:
@@ -140,28 +152,29 @@ class SealKeys:
         except SealError:
             return False
 
-    def mac(self, instance: str, epoch: int, version: int, digest: str) -> str:
-        return _mac(self._mac_keys[self._sealing], instance, epoch, version, digest)
+    def mac(self, text: str) -> str:
+        return _mac(self._mac_keys[self._sealing], text)
 
-    def macs(self, instance: str, epoch: int, version: int, digest: str) -> list[str]:
-        return [_mac(key, instance, epoch, version, digest) for key in self._mac_keys.values()]
+    def macs(self, text: str) -> list[str]:
+        return [_mac(key, text) for key in self._mac_keys.values()]
 
-    def mac_matches(self, instance: str, epoch: int, version: int, digest: str, mac: str) -> bool:
-        given = mac.encode()
-        fits = [
-            hmac.compare_digest(_mac(key, instance, epoch, version, digest).encode(), given)
-            for key in self._mac_keys.values()
-        ]
+    def mac_matches(self, text: str, mac: str) -> bool:
+        given = mac.encode(errors="replace")
+        fits = [hmac.compare_digest(_mac(key, text).encode(), given) for key in self._mac_keys.values()]
         return any(fits)
 
 
 class Unsealed:
     """For `seal = "none"`: tokens are stored unencrypted, and nothing is authenticated."""
 
-    def seal(self, instance: str, uid: str, token: Secret) -> str:  # noqa: ARG002 - the Sealer protocol
+    @property
+    def authenticates(self) -> bool:
+        return False
+
+    def seal(self, target: SealedFor, token: Secret) -> str:  # noqa: ARG002 - the Sealer protocol
         return BARE + token.reveal()
 
-    def open(self, instance: str, uid: str, sealed: str) -> Secret:  # noqa: ARG002 - the Sealer protocol
+    def open(self, target: SealedFor, sealed: str) -> Secret:  # noqa: ARG002 - the Sealer protocol
         if not sealed.startswith(BARE):
             raise SealError('it is sealed, but with seal = "none" there is no key')
         return Secret(sealed.removeprefix(BARE))
@@ -169,13 +182,13 @@ class Unsealed:
     def current(self, sealed: str) -> bool:
         return sealed.startswith(BARE)
 
-    def mac(self, instance: str, epoch: int, version: int, digest: str) -> str:  # noqa: ARG002 - the Sealer protocol
+    def mac(self, text: str) -> str:  # noqa: ARG002 - the Sealer protocol
         return ""
 
-    def macs(self, instance: str, epoch: int, version: int, digest: str) -> list[str]:
-        return [self.mac(instance, epoch, version, digest)]
+    def macs(self, text: str) -> list[str]:
+        return [self.mac(text)]
 
-    def mac_matches(self, instance: str, epoch: int, version: int, digest: str, mac: str) -> bool:  # noqa: ARG002 - the Sealer protocol
+    def mac_matches(self, text: str, mac: str) -> bool:  # noqa: ARG002 - the Sealer protocol
         return True
 
 
@@ -211,9 +224,9 @@ def _header(sealed: str) -> dict[str, Any]:
 
 
 def _mac_key(key: bytes) -> bytes:
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=MAC_INFO).derive(key)
+    """HKDF (RFC 5869) with SHA-256, without salt: extract, and the one block of expand."""
+    return hmac.digest(hmac.digest(bytes(KEY_BYTES), key, "sha256"), MAC_INFO + b"\x01", "sha256")
 
 
-def _mac(key: bytes, instance: str, epoch: int, version: int, digest: str) -> str:
-    text = f"{SCHEMA}|{instance}|{epoch}|{version}|{digest}"
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+def _mac(key: bytes, text: str) -> str:
+    return hmac.digest(key, text.encode(), "sha256").hex()

@@ -67,7 +67,7 @@ async def foreign_keys(link: Link, keys: Keys, instances: Iterable[str]) -> dict
     """Return the keys of these instances that have another type than ours, with that type: another program's keys."""
     ours = {keys.of(instance, what): kind for instance in instances for what, kind in TYPES.items()}
     found: dict[str, str] = {}
-    for key, kind in {keys.instances: "set", **ours}.items():
+    for key, kind in {keys.instances: "set", keys.owner: "string", **ours}.items():
         answer = await _answer(link, "TYPE", key)
         if isinstance(answer, bytes) and answer.decode() not in (kind, "none"):
             found[key] = answer.decode()
@@ -93,6 +93,9 @@ def _needed_commands(keys: Keys) -> list[tuple[str, ...]]:
     return [
         ("SADD", keys.instances, some),
         ("SMEMBERS", keys.instances),
+        ("GET", keys.owner),
+        ("SET", keys.owner, some),
+        ("SCARD", keys.instances),
         ("EVALSHA", "0" * 40, "1", of(some, "head")),
         ("EVAL", "return 1", "1", of(some, "head")),
         ("MULTI",),
@@ -105,6 +108,8 @@ def _needed_commands(keys: Keys) -> list[tuple[str, ...]]:
         *(("HLEN", key) for key in hashes),
         *(("XADD", of(some, what), "1-0", some, some) for what in ("changes", "history")),
         *(("GET", of(some, what)) for what in ("status", "epoch", "lease")),
+        ("STRLEN", of(some, "status")),
+        ("SET", keys.request(some, "0" * 16), "1", "NX", "PX", "1"),
         *(("SET", of(some, what), some) for what in ("status", "epoch", "lease")),
         *(("TYPE", key) for key in hashes),
         ("HGET", of(some, "head"), "version"),

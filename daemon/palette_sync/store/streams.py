@@ -35,17 +35,20 @@ async def append(link: Link, key: str, fields: Mapping[str, str], *, keep: int) 
     return (await link.once(f"append to {key}", add)).decode()
 
 
-async def read_on(link: Link, after: Mapping[str, str], *, wait: float) -> list[Entry]:
+async def read_on(link: Link, after: Mapping[str, str], *, wait: float, most: int = 100) -> list[Entry]:
     """Return the entries after the given id of each key, and wait for the first one if there are none.
 
-    Waits up to `wait` seconds, or half of the connection's timeout if that is less.
+    At most `most` entries of each key are read at once. Waits up to `wait` seconds, or half of the connection's timeout
+    if that is less.
 
     Raises StoreUnavailable, StoreError.
     """
     block = milliseconds(min(wait, link.timeout / 2))
 
     async def read() -> object:
-        return await link.client.execute_command("XREAD", "BLOCK", block, "STREAMS", *after, *after.values())
+        return await link.client.execute_command(
+            "XREAD", "COUNT", most, "BLOCK", block, "STREAMS", *after, *after.values()
+        )
 
     return _entries(await link.once("read requests", read))
 

@@ -1,22 +1,30 @@
-"""Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`, `/status.json`. Read-only and free of secrets."""
+"""Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`, `/status.json`. Read-only and free of secrets.
+
+A request must name a host by which the endpoint can be meant. Otherwise a web page in an operator's browser could read
+the endpoint on loopback, through a name of its own that resolves to 127.0.0.1 (DNS rebinding).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 from collections import deque
+from fnmatch import fnmatchcase
+from http import HTTPStatus
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol, Self
 
 import orjson
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
     from types import TracebackType
 
 # Clients of the endpoint must not use up the file descriptors that the daemon's own connections need. The oldest
 # connection is closed for a new one, so that a client that holds connections open cannot keep probes out.
 MAX_CONNECTIONS = 64
+MISDIRECTED = "the Host header names another host; if it is right, add it to [http] hosts\n"
 INDEX = "palette-sync: /livez /readyz /metrics /status.json\n"
 
 
@@ -39,21 +47,25 @@ class EndpointError(Exception):
 
 
 class Endpoint:
-    """Listens at `host:port` (`[host]:port` for IPv6) while its context is open. Port 0 takes a free one, see `url`."""
+    """Listens at `host:port` (`[host]:port` for IPv6) while its context is open. Port 0 takes a free one, see `url`.
 
-    def __init__(self, listen: str, probes: Probes) -> None:
+    `hosts` are globs of names that the Host header may have besides addresses and names without a dot.
+    """
+
+    def __init__(self, listen: str, probes: Probes, *, hosts: Collection[str] = ()) -> None:
         host, _, port = listen.rpartition(":")
         self.url = ""
         self._listen = listen
         self._host, self._port = host.strip("[]"), int(port)
         self._probes = probes
+        self._hosts = hosts
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._connections: deque[web.RequestHandler] = deque()
 
     async def __aenter__(self) -> Self:
         """Raises EndpointError."""
-        app = web.Application()
+        app = web.Application(middlewares=[self._check_host])
         app.add_routes(
             [
                 web.get("/", self._index),
@@ -98,6 +110,14 @@ class Endpoint:
         self._connections.append(connection)
         return connection
 
+    @web.middleware
+    async def _check_host(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if not host_is_meant(request.headers.get("Host"), self._hosts):
+            return web.Response(status=HTTPStatus.MISDIRECTED_REQUEST, text=MISDIRECTED)
+        return await handler(request)
+
     async def _index(self, _: web.Request) -> web.Response:
         return web.Response(text=INDEX)
 
@@ -113,6 +133,26 @@ class Endpoint:
 
     async def _status(self, _: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(self._probes.status()), content_type="application/json")
+
+
+def host_is_meant(header: str | None, hosts: Collection[str]) -> bool:
+    """Whether a request with this Host header may be meant for the endpoint.
+
+    No web page can make a browser send an address or a name without a dot that is not its own. A browser always sends
+    the header.
+    """
+    if header is None:
+        return True
+    name = header.strip().lower()
+    if name.startswith("["):
+        name = name[1:].partition("]")[0]
+    elif name.count(":") <= 1:
+        name = name.partition(":")[0]
+    try:
+        ip_address(name)
+    except ValueError:
+        return bool(name) and ("." not in name or any(fnmatchcase(name, one.lower()) for one in hosts))
+    return True
 
 
 def _reason(error: OSError | OverflowError) -> str:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 LONGEST_VALUE = 2000
 Format = Literal["auto", "json", "console"]
 # These libraries log warnings only: their debug lines hold headers and bodies.
-_LIBRARIES = ("aiohttp", "apscheduler", "asyncio", "kubernetes_asyncio", "redis", "tenacity", "urllib3")
+_LIBRARIES = (
+    *("aiohttp", "apscheduler", "asyncio", "azure", "botocore", "google", "kubernetes_asyncio", "msal", "redis"),
+    *("requests", "tenacity", "urllib3"),
+)
 _DOTTED = re.compile(r"[A-Za-z0-9_.-]{12,}")
 _TOKEN_BEGINS, _SHORTEST_HEADER = "eyJ", 11
 _SECRET_SHAPES = re.compile(

@@ -8,15 +8,17 @@ daemon that hangs.
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
+from palette_sync import __version__
 from palette_sync.core.model import AccessState
 from palette_sync.core.reasons import Reason
 from palette_sync.reconcile.report import Effect, PassReport
@@ -98,11 +100,38 @@ class Metrics:
         self._scopes = self._gauge("scopes_failing", "Parts of the inventory that could not be listed, and are stale.")
         self._key = self._gauge("api_key_expiry_timestamp_seconds", "When the Palette API key expires.")
         self._unexpected = self._counter("unexpected_errors_total", "Errors that only a bug explains.")
+        self._store_errors = self._counter("store_errors_total", "Attempts to use Redis that failed.")
         self._log_lines_dropped = Counter(
             "palette_sync_log_lines_dropped_total",
             "Log lines that were dropped because nobody read them.",
             registry=self._registry,
         )
+        self._reload_success = Gauge(
+            "palette_sync_config_last_reload_successful",
+            "1 if the configuration in force is the one that was read last, 0 if a reload was rejected.",
+            registry=self._registry,
+        )
+        self._loaded = Gauge(
+            "palette_sync_config_loaded_timestamp_seconds",
+            "When the configuration in force was read.",
+            registry=self._registry,
+        )
+        self._orphaned = Gauge(
+            "palette_sync_orphaned_instances",
+            "Instances that are published, but no longer configured.",
+            registry=self._registry,
+        )
+        self._build = Gauge(
+            "palette_sync_build_info",
+            "1; the labels say which palette-sync and which Python run.",
+            ["version", "python"],
+            registry=self._registry,
+        )
+        self._build.labels(__version__, platform.python_version()).set(1)
+        self.of_process = (
+            self._log_lines_dropped, self._reload_success, self._loaded, self._orphaned, self._build,
+        )  # fmt: skip
+        ProcessCollector(registry=self._registry)
 
     def observe(self, report: PassReport, *, listed: bool = True) -> None:
         """Count what a pass did. A pass over known clusters (`listed` is False) knows nothing of the listing, so it
@@ -113,8 +142,6 @@ class Metrics:
         outcomes = self._children(self._passes, name, OUTCOMES)
         outcomes["failed" if report.error else "partial" if report.failed else "ok"].inc()
         self._version.labels(name).set(report.version)
-        for state in AccessState:
-            self._clusters.labels(name, state.value).set(report.access.get(state.value, 0))
         effects = self._children(self._changes, name, Effect)
         for change in report.changes:
             for effect in change.effects:
@@ -125,8 +152,6 @@ class Metrics:
 
     def _observe_listing(self, report: PassReport) -> None:
         name, ended_at = report.instance, report.started_at + timedelta(seconds=report.duration_s)
-        # A pass that could not even list the projects has no single problems to count.
-        self._scopes.labels(name).set(len(report.problems) or (1 if report.error else 0))
         if report.error is not None:
             return
         self._success.labels(name).set(ended_at.timestamp())
@@ -154,11 +179,32 @@ class Metrics:
         self._failures.labels(instance, reason.value).inc()
         self._unexpected.labels(instance).inc(reason is Reason.INTERNAL_ERROR)
 
-    def clusters_by_reason(self, instance: str, counts: Mapping[tuple[str, str], int]) -> None:
-        """How many published clusters have which state and reason. A pair that `counts` lacks loses its series."""
+    def clusters(self, instance: str, by_state: Mapping[str, int], by_reason: Mapping[tuple[str, str], int]) -> None:
+        """How many published clusters have which state, and which reason of it.
+
+        Every state has a series. A pair that `by_reason` lacks loses its series.
+        """
+        for state in AccessState:
+            self._clusters.labels(instance, state.value).set(by_state.get(state.value, 0))
         self._by_reason.remove_by_labels({_INSTANCE: instance})
-        for (state, reason), count in counts.items():
-            self._by_reason.labels(instance, state, reason).set(count)
+        for (name, reason), count in by_reason.items():
+            self._by_reason.labels(instance, name, reason).set(count)
+
+    def scopes_failing(self, instance: str, count: int) -> None:
+        """How many projects could not be listed last time, or the tenant."""
+        self._scopes.labels(instance).set(count)
+
+    def store_failed(self, instance: str) -> None:
+        """Count one attempt to use Redis that failed."""
+        self._store_errors.labels(instance).inc()
+
+    def configuration(self, *, rejected: bool, loaded_at: datetime, orphaned: int) -> None:
+        """Whether the last reload was rejected, when the configuration in force was read, and how many instances are
+        published although they are not configured.
+        """
+        self._reload_success.set(not rejected)
+        self._loaded.set(loaded_at.timestamp())
+        self._orphaned.set(orphaned)
 
     def held(self, instance: str, count: int, *, since: datetime | None, until: datetime | None) -> None:
         """How many records the prune guard holds, and the first of their times."""

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import format_time
 from palette_sync.core.expiry import warning_due
+from palette_sync.core.problems import UNLED
 from palette_sync.runner.status import RunnerState, RunnerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
+    from palette_sync.core.model import InstanceState
+
+SILENT = timedelta(hours=1)
 SERVED = frozenset({RunnerState.LEADING, RunnerState.STANDBY})
 
 
-def instance_document(status: RunnerStatus, now: datetime) -> dict[str, object]:
-    """What one runner knows of its instance, without what it does not know. Times are RFC 3339, ages in seconds."""
+def instance_document(
+    status: RunnerStatus, now: datetime, *, next_listing: datetime | None = None
+) -> dict[str, object]:
+    """What one runner knows of its instance, without what it does not know. Times are RFC 3339, ages in seconds.
+
+    `next_listing`: when Palette is listed next.
+    """
     document: dict[str, object | None] = {
         "state": status.state.value,
         "detail": status.detail or None,
+        "state_since": _time(status.state_since),
         "ready": status.read,
         "version": status.version or None,
         "complete": status.complete,
@@ -31,6 +42,7 @@ def instance_document(status: RunnerStatus, now: datetime) -> dict[str, object]:
         "succeeded_at": _time(status.succeeded_at),
         "success_age_s": _seconds(now - status.succeeded_at) if status.succeeded_at else None,
         "error": status.error,
+        "failing_since": _time(status.failing_since),
         "scopes_failing": dict(status.scopes_failing) or None,
         "prune_held": status.held,
         "prune_held_since": _time(status.held_since),
@@ -40,10 +52,42 @@ def instance_document(status: RunnerStatus, now: datetime) -> dict[str, object]:
         "first_lapse_s": _seconds(status.first_lapse - now) if status.first_lapse else None,
         "renewals_failing": status.renewals_failing,
         "wakes_at": _time(status.wakes_at),
+        "next_listing_at": _time(next_listing),
         "api_key_name": status.key_name,
         "api_key_expires_at": _time(status.key_expires_at),
     }
     return {name: value for name, value in document.items() if value is not None}
+
+
+def stored_document(
+    state: InstanceState, now: datetime, *, holder: str | None, since: datetime | None, lease_known: bool
+) -> dict[str, object]:
+    """The same as far as Redis alone has it. `holder` leads `since` then; without one, and `lease_known`, nobody does.
+
+    Who may not see the lease takes a snapshot for `unled` that nobody has confirmed for longer than `SILENT`.
+    """
+    status = RunnerStatus()
+    status.take_over(state, now=now)
+    document = instance_document(status, now)
+    head, last_pass, key = state.head, state.status.get("pass"), state.status.get("api_key")
+    checked_at = head.checked_at if head else None
+    silent = checked_at is not None and now - checked_at > SILENT
+    unled = holder is None and (lease_known or silent)
+    found: dict[str, object | None] = {
+        "state": UNLED if unled else "led" if holder else "unknown",
+        "holder": holder,
+        "state_since": _time(checked_at if unled else since),
+        "detail": "nothing is in Redis" if head is None else None,
+        "checked_at": _time(checked_at),
+        "checked_age_s": _seconds(now - checked_at) if checked_at else None,
+    }
+    if isinstance(last_pass, dict) and last_pass.get("error"):
+        found |= {"error": str(last_pass["error"]), "failing_since": last_pass.get("started_at")}
+    if isinstance(key, dict):
+        found |= {"api_key_name": key.get("name"), "api_key_expires_at": key.get("expires_at")}
+    document.update({name: value for name, value in found.items() if value is not None})
+    document.pop("passes", None)  # nobody counts them here
+    return document
 
 
 def status_line(statuses: Mapping[str, RunnerStatus], now: datetime) -> str:

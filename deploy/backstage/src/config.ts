@@ -5,6 +5,7 @@ import type { Filter } from './filter';
 import { parseRedisUrl, type RedisAddress } from './redis/address';
 import type { RedisTls } from './redis/connection';
 import { type Sealer, SealKeys, Unsealed } from './seal';
+import { isInstanceName } from './snapshot/keys';
 import { ROOT, SettingsError, Values } from './values';
 
 export { ROOT, SettingsError, typeProblem } from './values';
@@ -107,11 +108,11 @@ class Reader {
   settings(): Settings {
     this.#refuseUnknownKeys();
     const instances = this.#values.texts('instances');
-    const bad = instances?.filter(name => !/^[a-z][a-z0-9_]*$/.test(name)) ?? [];
+    const bad = instances?.filter(name => !isInstanceName(name)) ?? [];
     if (bad.length > 0) {
       this.#values.wrong(
         'instances',
-        `${bad.map(name => JSON.stringify(name)).join(', ')}: names are [a-z][a-z0-9_]*, as in the daemon's [instances.NAME]`,
+        `${bad.map(name => JSON.stringify(name)).join(', ')}: names are [a-z][a-z0-9_]*, at most 64 characters, as in the daemon's [instances.NAME]`,
       );
     }
     const systems = this.#values.optionalFlag('locator.systems');

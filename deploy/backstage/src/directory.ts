@@ -75,7 +75,7 @@ export class Directory {
       for (const { details, expiresAt } of view.offered) {
         if (expiresAt !== undefined && now >= expiresAt) {
           const message = `its token expired at ${new Date(expiresAt).toISOString()} and no newer one was published; check the daemon`;
-          found.push({ instance, cluster: details.name, reason: 'CredentialExpired', message });
+          found.push({ instance, cluster: details.name, reason: 'TokenLapsed', message });
         }
       }
     }
@@ -91,7 +91,7 @@ export class Directory {
     const offered = view?.offered ?? [];
     const expired = offered.filter(({ expiresAt }) => expiresAt !== undefined && now >= expiresAt).length;
     if (expired > 0) {
-      withheld.CredentialExpired = expired;
+      withheld.TokenLapsed = expired;
     }
     return { served: offered.length - expired, withheld };
   }

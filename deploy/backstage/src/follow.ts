@@ -1,9 +1,10 @@
 import type { LoggerService } from '@backstage/backend-plugin-api';
 import type { Settings } from './config';
 import { RedisConnection, RedisUnavailable } from './redis/connection';
+import type { InstanceState } from './snapshot/follower';
 import { Keys } from './snapshot/keys';
 import { SnapshotReader } from './snapshot/reader';
-import { type InstanceState, SnapshotTail } from './snapshot/tail';
+import { SnapshotTail } from './snapshot/tail';
 
 /**
  * Builds the follower of the snapshots that `settings` describe, not started yet. Each module has its own. With

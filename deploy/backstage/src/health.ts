@@ -4,7 +4,8 @@ import type { ExtensionPointState } from './extensionPoints';
 import type { OpenCircuit } from './fetching/fetcher';
 import type { LocatorCounts } from './locator/locator';
 import type { LeftOutCount } from './oidc/leftOut';
-import type { InstanceState, LinkState } from './snapshot/tail';
+import type { InstanceState } from './snapshot/follower';
+import type { LinkState } from './snapshot/tail';
 
 /** The answer of the health route. Holds names, reasons and the daemon's messages (which may name a host), and no token. */
 export interface Health {
@@ -80,7 +81,7 @@ export function healthOf(sources: HealthSources): Health {
     ...(withheld.some(({ reason }) => reason === 'SealKeyUnknown')
       ? ['some tokens are sealed with a key that is not configured here; see withheld, and add the key']
       : []),
-    ...(withheld.some(({ reason }) => reason === 'CredentialExpired')
+    ...(withheld.some(({ reason }) => reason === 'TokenLapsed')
       ? ['some tokens have expired and were not replaced; see withheld, and check whether the daemon runs']
       : []),
   ];
@@ -160,6 +161,12 @@ function instanceProblems(state: InstanceState, maxAgeMs: number, now: number): 
   const problems: string[] = [];
   if (state.refusal !== undefined) {
     problems.push(`${state.name}: ${state.refusal.message}`);
+  }
+  if (state.snapshot !== undefined && state.checkedAt === undefined) {
+    problems.push(
+      `${state.name}: Redis holds no authentic time of the daemon's last check, or one that is more than 5 min ahead; check ` +
+        'whether the daemon runs, compare its clock with the one here, and find out who else writes to Redis',
+    );
   }
   const age = ageOf(state, now);
   if (age !== undefined && age > maxAgeMs) {

@@ -15,7 +15,7 @@ export type WithheldReason =
   | 'Unreachable'
   | 'NoServer'
   | 'NoCredential'
-  | 'CredentialExpired'
+  | 'TokenLapsed'
   | 'SealKeyUnknown'
   | 'SealBroken'
   | 'OidcProviderNotConfigured'

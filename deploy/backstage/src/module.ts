@@ -76,7 +76,7 @@ export const kubernetesModulePaletteSync = createBackendModule({
         });
         const health = (): Health =>
           healthOf({
-            setupProblems: [...extensions.problems, ...(visibility?.problem ? [visibility.problem] : [])],
+            setupProblems: [extensions.problems, visibility?.problem ?? [], tail.problem ?? []].flat(),
             link: tail.link,
             directory,
             instances: tail.instances,

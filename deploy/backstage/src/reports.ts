@@ -2,7 +2,7 @@ import type { LoggerService } from '@backstage/backend-plugin-api';
 import type { Directory } from './directory';
 import { ageOf } from './health';
 import type { Sealer } from './seal';
-import type { InstanceState } from './snapshot/tail';
+import type { InstanceState } from './snapshot/follower';
 
 /** Logs changes that concern an operator, once each: counts, unknown seal keys, a daemon that stopped reading Palette. */
 export class Reports {

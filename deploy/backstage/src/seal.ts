@@ -1,14 +1,25 @@
-import { createHmac, createSecretKey, hkdfSync, type KeyObject, timingSafeEqual } from 'node:crypto';
-import { compactDecrypt, decodeProtectedHeader } from 'jose';
-import { SCHEMA } from './snapshot/decode';
+import { createDecipheriv, createHmac, createSecretKey, hkdfSync, type KeyObject, timingSafeEqual } from 'node:crypto';
 
 const KEY_BYTES = 32;
 const MAC_INFO = 'palette-sync/mac/1';
 const BARE = 'none:';
+const TAG_BYTES = 16;
+// Header, no encrypted key, 12 bytes of initialization vector, text, 16 bytes of tag; all of them base64url.
+const SEALED = /^[\w-]+\.\.[\w-]{16}\.[\w-]+\.[\w-]{22}$/;
 const KID = /^[A-Za-z0-9._-]{1,64}$/;
 // What an HTTP header can hold: a token with a line break would make Backstage answer 500 for every cluster.
 const TOKEN = /^[\x21-\x7e]+$/;
 const REMEDY = 'make one with `palette-sync seal-key`, or copy the line that the daemon uses';
+
+/** What it means if a member of a sealed token's header is not the one of the place where the token was found. */
+const ELSEWHERE: readonly (readonly [keyof SealedFor, string])[] = [
+  ['prefix', 'it was sealed for another prefix; somebody copied it in Redis'],
+  ['instance', 'it was sealed for another instance; somebody copied it in Redis'],
+  ['uid', 'it was sealed for another cluster; somebody moved it in Redis'],
+  ['server', "it was sealed for another API server than the record's; it must not be sent there"],
+  ['issued_at', 'it was sealed with another issued_at than the one beside it; somebody changed that in Redis'],
+  ['expires_at', 'it was sealed with another expires_at than the one beside it; somebody changed that in Redis'],
+];
 
 /** Why a sealed token was not opened. `kid` is the id of the missing key, if that is the reason. */
 export interface NotOpened {
@@ -19,12 +30,25 @@ export interface NotOpened {
 
 export type Opened = { readonly token: string } | { readonly refused: NotOpened };
 
+/** What a token was sealed for, as the header of the sealed token has it. A token opens only where all of it matches. */
+export interface SealedFor {
+  readonly prefix: string;
+  readonly instance: string;
+  readonly uid: string;
+  /** The hash of the API server in the cluster's record (`serverHash`). */
+  readonly server: string;
+  /** The times of the credential document, as texts; `expires_at` is empty if the token does not expire. */
+  readonly issued_at: string;
+  readonly expires_at: string;
+}
+
 /** Opens tokens, and checks that the writer of a snapshot has a seal key. */
 export interface Sealer {
   /** The ids of the keys, for messages. */
   readonly keys: string;
-  open(instance: string, uid: string, sealed: string): Promise<Opened>;
-  macMatches(instance: string, epoch: number, version: number, digest: string, mac: string): boolean;
+  open(wanted: SealedFor, sealed: string): Opened;
+  /** Whether `mac` is the hex HMAC of `text` with one of the keys. */
+  isAuthentic(text: string, mac: string): boolean;
 }
 
 /** The configured keys. Each of them may open a token or verify a snapshot; the daemon decides which one seals. */
@@ -63,7 +87,7 @@ export class SealKeys implements Sealer {
     return [...this.#keys.keys()].join(', ');
   }
 
-  async open(instance: string, uid: string, sealed: string): Promise<Opened> {
+  open(wanted: SealedFor, sealed: string): Opened {
     const header = headerOf(sealed);
     if (header === undefined) {
       return broken('it is not a sealed token (not a JWE); the daemon may run with seal = "none"');
@@ -73,23 +97,19 @@ export class SealKeys implements Sealer {
     if (typeof kid !== 'string' || key === undefined) {
       return unknownKey(kid, this.keys);
     }
-    if (header.instance !== instance || header.uid !== uid) {
-      return broken('it was sealed for another cluster; somebody moved it in Redis');
+    for (const [member, message] of ELSEWHERE) {
+      if (header[member] !== wanted[member]) {
+        return broken(message);
+      }
     }
-    try {
-      const { plaintext } = await compactDecrypt(sealed, key.seal, {
-        keyManagementAlgorithms: ['dir'],
-        contentEncryptionAlgorithms: ['A256GCM'],
-      });
-      return checked(new TextDecoder('utf-8', { fatal: true }).decode(plaintext));
-    } catch {
-      return broken(`it does not open with the key ${kid}; the daemon has another key of that id, or it was changed`);
-    }
+    const token = decrypted(sealed, key.seal);
+    return token === undefined
+      ? broken(`it does not open with the key ${kid}; the daemon has another key of that id, or it was changed`)
+      : checked(token);
   }
 
-  macMatches(instance: string, epoch: number, version: number, digest: string, mac: string): boolean {
+  isAuthentic(text: string, mac: string): boolean {
     const given = Buffer.from(mac);
-    const text = `${SCHEMA}|${instance}|${epoch}|${version}|${digest}`;
     let matches = false;
     for (const key of this.#keys.values()) {
       const wanted = Buffer.from(createHmac('sha256', key.mac).update(text).digest('hex'));
@@ -103,7 +123,7 @@ export class SealKeys implements Sealer {
 export class Unsealed implements Sealer {
   readonly keys = 'none';
 
-  async open(_instance: string, _uid: string, sealed: string): Promise<Opened> {
+  open(_wanted: SealedFor, sealed: string): Opened {
     if (!sealed.startsWith(BARE)) {
       const kid = headerOf(sealed)?.kid;
       return unknownKey(kid, 'seal: none is configured, so there is no key');
@@ -111,7 +131,7 @@ export class Unsealed implements Sealer {
     return checked(sealed.slice(BARE.length));
   }
 
-  macMatches(): boolean {
+  isAuthentic(): boolean {
     return true;
   }
 }
@@ -135,9 +155,29 @@ function unknownKey(kid: unknown, known: string): Opened {
   };
 }
 
-function headerOf(sealed: string): Record<string, unknown> | undefined {
+/** The protected header of a sealed token, not authenticated yet. Undefined if it has not the form of one. */
+function headerOf(sealed: string): Readonly<Record<string, unknown>> | undefined {
+  if (!SEALED.test(sealed)) {
+    return undefined;
+  }
   try {
-    return decodeProtectedHeader(sealed);
+    const header = JSON.parse(Buffer.from(sealed.slice(0, sealed.indexOf('.')), 'base64url').toString());
+    return header?.alg === 'dir' && header.enc === 'A256GCM' ? header : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Opens a JWE of the form that `headerOf` has checked. The additional authenticated data are the header as it is encoded
+ * (RFC 7516, section 5.2). Undefined if it is not authentic.
+ */
+function decrypted(sealed: string, key: KeyObject): string | undefined {
+  const [header = '', , iv = '', text = '', tag = ''] = sealed.split('.');
+  try {
+    const opening = createDecipheriv('aes-256-gcm', key, Buffer.from(iv, 'base64url'), { authTagLength: TAG_BYTES });
+    opening.setAAD(Buffer.from(header)).setAuthTag(Buffer.from(tag, 'base64url'));
+    return Buffer.concat([opening.update(Buffer.from(text, 'base64url')), opening.final()]).toString();
   } catch {
     return undefined;
   }

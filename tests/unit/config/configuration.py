@@ -8,11 +8,13 @@ import pytest
 from pydantic import BaseModel
 
 from palette_sync.config import ConfigError, Settings, load
+from palette_sync.config.cloud_settings import AwsSettings, AzureSettings, GoogleSettings
 from palette_sync.config.settings import (
     AuthSettings,
     DefaultsSettings,
     HttpSettings,
     InstanceSettings,
+    NetworkSettings,
     OidcSettings,
     RbacSettings,
     RedisSettings,
@@ -33,6 +35,7 @@ DURATION = 'is not a duration; write for example "90s", "10m" or "1h"'
 UNFIT = "holds characters that no HTTP header can carry"
 PROXY = 'must be "http://HOST:PORT", without path or query'
 LISTEN = 'must be "HOST:PORT", or "" to switch the endpoint off'
+NETWORK = 'has an entry that is not a network; write for example "10.0.0.0/8", "10.1.2.3" or "fd00::/8"'
 NO_SEAL = (
     "FILE: seal: has no key to seal tokens with; create one with `palette-sync seal-key > seal.keys` and set "
     '[seal] keys_file, or write seal = "none" to store tokens in the clear'
@@ -74,6 +77,9 @@ TABLES: dict[str, type[BaseModel]] = {
     "defaults.auth": AuthSettings,
     "defaults.trust": TrustSettings,
     "defaults.oidc": OidcSettings,
+    "defaults.cloud.aws": AwsSettings,
+    "defaults.cloud.google": GoogleSettings,
+    "defaults.cloud.azure": AzureSettings,
     "defaults.rbac": RbacSettings,
     "defaults.token": TokenSettings,
     "instances.prod": InstanceSettings,
@@ -81,6 +87,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "seal": SealSettings,
     "service": ServiceSettings,
     "http": HttpSettings,
+    "network": NetworkSettings,
 }
-SUBTABLES = {"auth", "oidc", "rbac", "token", "trust"}
+SUBTABLES = {"auth", "cloud", "oidc", "rbac", "token", "trust"}
 FILE_KEYS = {("instances.prod", "api_key_file"), ("redis", "url_file"), ("seal", "keys_file")}

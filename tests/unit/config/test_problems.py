@@ -50,6 +50,28 @@ SEAL_SHAPE = 'seal: must be a table with keys or keys_file, or the word "none"'
             "remove one of them",
             id="one instance twice",
         ),
+        pytest.param(
+            MINIMAL + "[instances.prod.cloud.aws]\nrole_arn = 'backstage'",
+            "instances.prod.cloud.aws.role_arn: is not the ARN of a role; "
+            'write for example "arn:aws:iam::123456789012:role/backstage"',
+            id="a role without its ARN",
+        ),
+        pytest.param(
+            MINIMAL + "[instances.prod.cloud.aws]\nenabled = true\nexternal_id = 'x'",
+            "instances.prod.cloud.aws: external_id needs role_arn beside it",
+            id="an external id without a role",
+        ),
+        pytest.param(
+            MINIMAL + "[instances.prod.cloud.google]\nenabled = true",
+            "instances.prod.cloud.google: projects is empty; "
+            "name the Google Cloud projects whose clusters may get a token",
+            id="no project of Google Cloud",
+        ),
+        pytest.param(
+            MINIMAL + "[[instances.prod.cloud.azure.rules]]\n",
+            'needs at least one of project, cluster, tag; cluster = "*" matches every cluster',
+            id="a rule of a cloud without a glob",
+        ),
         pytest.param(INSTANCE, NO_SEAL.removeprefix("FILE: seal: "), id="no seal"),
         pytest.param('seal = "nonsense"\n' + INSTANCE, SEAL_SHAPE, id="a word as seal"),
         pytest.param("seal = 5\n" + INSTANCE, SEAL_SHAPE, id="a number as seal"),

@@ -13,7 +13,18 @@ from palette_sync.config.settings import SHORTEST_VALIDITY, SealSettings
 from palette_sync.config.values import NOT_JSON, parse_duration
 from palette_sync.core.model import Secret
 from palette_sync.palette import Limits, PaletteClient, UnusableSettings
-from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL, NAME, PROXY, UNFIT, ConfigDirectory
+from unit.config.configuration import (
+    DURATION,
+    HTTPS,
+    INSTANCE,
+    LISTEN,
+    MINIMAL,
+    NAME,
+    NETWORK,
+    PROXY,
+    UNFIT,
+    ConfigDirectory,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +47,12 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
             f"refresh_interval = '{'9' * 5000}d'",
             f"instances.prod.refresh_interval: {DURATION}",
             id="longer than a timedelta",
+        ),
+        pytest.param(
+            "prune_hold = 'forever'", f'instances.prod.prune_hold: {DURATION}, or "never"', id="a hold without an end"
+        ),
+        pytest.param(
+            "prune_hold = 0", 'instances.prod.prune_hold: must be longer than zero, or "never"', id="no hold at all"
         ),
         pytest.param("refresh_interval = 0", "instances.prod.refresh_interval: must be longer than zero", id="zero"),
         pytest.param(
@@ -159,6 +176,21 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
             "service: grace must be shorter than deadline",
             id="grace as long as the deadline",
         ),
+        pytest.param(
+            "[network]\nallow = ['10.0.0.1/8']", f"network.allow: {NETWORK}", id="a network with a host in it"
+        ),
+        pytest.param("[network]\ndeny = 'localhost'", f"network.deny: {NETWORK}", id="a name in place of a network"),
+        pytest.param("[network]\ndeny = [7]", f"network.deny: {NETWORK}", id="a number in place of a network"),
+        pytest.param(
+            "[network]\nallow = ['10.0.0.0/8']\ndeny = '10.0.0.0/8'",
+            "network: allow and deny hold the same network; of two networks the smaller one decides",
+            id="a network that is allowed and denied",
+        ),
+        pytest.param(
+            "oidc.issuers = ['login.example']",
+            'instances.prod.oidc.issuers.0.issuer: is not a glob of issuers; write for example "https://login.example.com/*"',
+            id="an issuer without https",
+        ),
         pytest.param("[http]\nlisten = 'localhost'", f"http.listen: {LISTEN}", id="an address without port"),
         pytest.param("[http]\nlisten = '::1:80'", f"http.listen: {LISTEN}", id="a bare IPv6 address"),
         pytest.param("[defaults]\nurl = 'x'", f"defaults.url: {HTTPS}", id="a wrong default"),
@@ -171,6 +203,18 @@ from unit.config.configuration import DURATION, HTTPS, INSTANCE, LISTEN, MINIMAL
 )
 def test_a_wrong_value_is_reported_with_file_key_and_remedy(config: ConfigDirectory, more: str, problem: str) -> None:
     assert config.problems(MINIMAL + more) == [f"FILE: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hold"),
+    [
+        ("'never'", None),
+        ("'30m'", timedelta(minutes=30)),
+        ("90", timedelta(seconds=90)),
+    ],
+)
+def test_a_hold_is_a_duration_or_never(config: ConfigDirectory, text: str, hold: timedelta | None) -> None:
+    assert config.load(f"{MINIMAL}prune_hold = {text}\n").instances["prod"].prune_hold == hold
 
 
 @pytest.mark.parametrize(
@@ -279,3 +323,22 @@ def test_settings_are_frozen(config: ConfigDirectory) -> None:
 
     with pytest.raises(ValidationError):
         settings.redis.prefix = "other"
+
+
+@pytest.mark.parametrize("given", ["['10.0.0.0/8', 'fd00::1']", '\'["10.0.0.0/8", "fd00::1"]\''], ids=["list", "JSON"])
+def test_networks_are_read_with_and_without_a_length(config: ConfigDirectory, given: str) -> None:
+    settings = config.load(MINIMAL + f"[network]\nallow = {given}\n")
+
+    assert [str(one) for one in settings.network.allow] == ["10.0.0.0/8", "fd00::1/128"]
+
+
+def test_issuers_are_globs_or_tables_and_one_alone_needs_no_list(config: ConfigDirectory) -> None:
+    one = config.load(MINIMAL + "oidc.issuers = 'https://a.example/*'\n")
+    two = config.load(
+        MINIMAL + "oidc.issuers = ['https://a.example/*', { issuer = 'https://b.example', clients = ['c'] }]\n"
+    )
+
+    assert [(rule.issuer, rule.clients) for rule in one.instances["prod"].oidc.issuers] == [
+        ("https://a.example/*", ("*",))
+    ]
+    assert two.instances["prod"].oidc.issuers[1].clients == ("c",)

@@ -3,7 +3,7 @@ import type { Entity } from '@backstage/catalog-model';
 import { stringifyError } from '@backstage/errors';
 import type { EntityProvider, EntityProviderConnection } from '@backstage/plugin-catalog-node';
 import type { ClusterRecord } from '../snapshot/decode';
-import type { InstanceState } from '../snapshot/tail';
+import type { InstanceState } from '../snapshot/follower';
 import { entitiesOf } from './entities';
 import type { CatalogSettings } from './settings';
 

@@ -1,3 +1,4 @@
+import type { OnReadOpts, Socket } from 'node:net';
 import { createClient } from '@redis/client';
 import type { RedisAddress } from './address';
 
@@ -25,10 +26,44 @@ export class RedisReplyError extends Error {
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const COMMAND_TIMEOUT_MS = 15_000;
+// Readers ask for sizes first, so more than this comes only from somebody who wrote in between. Without a bound, a field of
+// 512 MiB, which no JavaScript string can hold, would end the process.
+const MOST_RECEIVED_MIB = 160;
+const RECEIVE_BYTES = 64 * 1024;
 // After one of these answers the server recovers by itself, or after a repair by the operator.
 const PASSING = new Set(['LOADING', 'MASTERDOWN', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MISCONF', 'OOM']);
 
 type Client = ReturnType<typeof createClient>;
+
+/** Passes on what a socket receives, and closes the socket if that is too much. */
+class Received {
+  #bytes = 0;
+  readonly onread: OnReadOpts;
+
+  constructor(label: string) {
+    const add = (bytes: number): boolean => {
+      this.#bytes += bytes;
+      return this.#bytes <= MOST_RECEIVED_MIB * 1024 * 1024;
+    };
+    this.onread = {
+      buffer: Buffer.alloc(RECEIVE_BYTES),
+      callback(this: Socket, bytes: number, buffer: Uint8Array): boolean {
+        if (add(bytes)) {
+          this.emit('data', Buffer.from(buffer.subarray(0, bytes)));
+          return true;
+        }
+        const problem = `Redis at ${label} sent more than ${MOST_RECEIVED_MIB} MiB at once; find out who else writes to these keys`;
+        this.destroy(new RedisUnavailable(problem));
+        return false;
+      },
+    };
+  }
+
+  /** Counts from 0 again: everything was answered. */
+  reset(): void {
+    this.#bytes = 0;
+  }
+}
 
 /**
  * One connection, which does not reconnect: its user opens the next one. A command without an answer in time closes it,
@@ -37,10 +72,13 @@ type Client = ReturnType<typeof createClient>;
 export class RedisConnection {
   readonly #client: Client;
   readonly #label: string;
+  readonly #received: Received;
+  #unanswered = 0;
 
-  private constructor(client: Client, label: string) {
+  private constructor(client: Client, label: string, received: Received) {
     this.#client = client;
     this.#label = label;
+    this.#received = received;
   }
 
   /** Throws RedisUnavailable. */
@@ -72,8 +110,10 @@ export class RedisConnection {
       ...(tls.key && { key: tls.key }),
       ...(tls.serverName && { servername: tls.serverName }),
     };
+    const received = new Received(address.label);
     const client = createClient({
       socket: {
+        onread: received.onread,
         ...(address.path !== undefined ? { path: address.path } : host),
         ...secure,
         connectTimeout: CONNECT_TIMEOUT_MS,
@@ -86,7 +126,7 @@ export class RedisConnection {
       disableClientInfo: true, // CLIENT SETINFO would need one more right in the ACL
     });
     client.on('error', () => {}); // every error also rejects a command or the connection attempt
-    const connection = new RedisConnection(client as Client, address.label);
+    const connection = new RedisConnection(client as Client, address.label, received);
     try {
       await connection.#inTime(client.connect(), CONNECT_TIMEOUT_MS * 2);
     } catch (error) {
@@ -119,6 +159,7 @@ export class RedisConnection {
   }
 
   async #inTime<T>(answer: Promise<T>, timeoutMs: number): Promise<T> {
+    this.#unanswered += 1;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
@@ -132,6 +173,10 @@ export class RedisConnection {
       throw this.#meaning(error);
     } finally {
       clearTimeout(timer);
+      this.#unanswered -= 1;
+      if (this.#unanswered === 0) {
+        this.#received.reset();
+      }
     }
   }
 

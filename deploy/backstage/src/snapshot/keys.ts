@@ -1,6 +1,6 @@
 /** The names of the Redis keys that a reader needs. All keys of an instance share one hash tag. */
 export class Keys {
-  constructor(private readonly prefix: string) {}
+  constructor(readonly prefix: string) {}
 
   get instances(): string {
     return `${this.prefix}:instances`;
@@ -29,5 +29,5 @@ export class Keys {
 
 /** Whether palette-sync can have written this name into the set of instances. */
 export function isInstanceName(name: string): boolean {
-  return /^[a-z][a-z0-9_]{0,199}$/.test(name);
+  return /^[a-z][a-z0-9_]{0,63}$/.test(name);
 }

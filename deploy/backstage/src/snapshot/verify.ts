@@ -1,9 +1,20 @@
-import { createHash } from 'node:crypto';
 import type { Sealer } from '../seal';
-import type { Head } from './decode';
+import type { Head } from './head';
+import type { Lines } from './lines';
+import { headText, type Place } from './macs';
 
 /** Why a snapshot is refused as a whole. */
-export type RefusalReason = 'Schema' | 'Head' | 'Missing' | 'Order' | 'Count' | 'Digest' | 'Mac';
+export type RefusalReason =
+  | 'Schema'
+  | 'Head'
+  | 'Missing'
+  | 'TooLarge'
+  | 'Uid'
+  | 'Order'
+  | 'Count'
+  | 'Digest'
+  | 'CredentialsDigest'
+  | 'Mac';
 
 /** A snapshot is refused; the last good one stays. The text says what to do. */
 export class SnapshotRefused extends Error {
@@ -12,63 +23,50 @@ export class SnapshotRefused extends Error {
   constructor(
     readonly reason: RefusalReason,
     message: string,
+    /** With `Order`: it is authentic and was written later than the one in use. */
+    readonly isLater: boolean = false,
   ) {
     super(message);
   }
 }
 
-/** Hex SHA-256 of a record's bytes as stored in Redis. */
-export function recordHash(raw: string): string {
-  return createHash('sha256').update(raw).digest('hex');
+/** The lines of all records and all credentials of a snapshot. */
+export interface Hashes {
+  readonly records: Lines;
+  /** Absent if the credentials were not read; then the head's digest of them is taken as given. */
+  readonly credentials?: Lines;
 }
 
-/** Hex SHA-256 over the lines `uid TAB record hash`, sorted bytewise and joined by newlines. */
-export function digestOf(hashes: Iterable<readonly [uid: string, hash: string]>): string {
-  const lines: string[] = [];
-  let ascii = true; // as uids are; for other characters the order by bytes has to be computed
-  for (const [uid, hash] of hashes) {
-    ascii &&= /^[\w-]*$/.test(uid);
-    lines.push(`${uid}\t${hash}`);
-  }
-  if (ascii) {
-    lines.sort(); // by code unit, which is the order by bytes if everything is ASCII
-  } else {
-    lines.sort((one, other) => Buffer.compare(Buffer.from(one), Buffer.from(other)));
-  }
-  return createHash('sha256').update(lines.join('\n')).digest('hex');
-}
-
-/** Checks the head against the records. Throws SnapshotRefused. */
-export function verify(
-  instance: string,
-  head: Head,
-  hashes: ReadonlyMap<string, { readonly hash: string }>,
-  sealer: Sealer,
-): void {
-  if (head.clusters !== hashes.size) {
+/** Checks the head against the records and the credentials. Throws SnapshotRefused. */
+export function verify(place: Place, head: Head, { records, credentials }: Hashes, sealer: Sealer): void {
+  if (head.clusters !== records.size) {
     throw new SnapshotRefused(
       'Count',
-      `the head counts ${head.clusters} clusters, but Redis holds ${hashes.size}: evicted (see maxmemory-policy) or tampered with`,
+      `the head counts ${head.clusters} clusters, but Redis holds ${records.size}: evicted (see maxmemory-policy) or tampered with`,
     );
   }
-  const digest = digestOf(mapped(hashes));
-  if (head.digest !== digest) {
-    throw new SnapshotRefused(
-      'Digest',
-      'the digest does not match the records: somebody else wrote to these keys in Redis',
-    );
+  checkDigest('Digest', 'records', head.digest, records);
+  if (credentials !== undefined) {
+    checkDigest('CredentialsDigest', 'credentials', head.credentialsDigest, credentials);
+    const stray = credentials.firstNotIn(records);
+    if (stray !== undefined) {
+      throw new SnapshotRefused('CredentialsDigest', `there is a credential of ${stray}, but no record: tampered with`);
+    }
   }
-  if (!sealer.macMatches(instance, head.epoch, head.version, digest, head.mac)) {
+  if (!sealer.isAuthentic(headText(place, head), head.mac)) {
     throw new SnapshotRefused(
       'Mac',
-      `it was not written with one of the seal keys here (${sealer.keys}): compare them with the daemon's, ` +
-        'or find out who else writes to Redis',
+      `it was not written with one of the seal keys here (${sealer.keys}), or for another prefix or instance: compare the ` +
+        "keys with the daemon's, or find out who else writes to Redis",
     );
   }
 }
 
-function* mapped(hashes: ReadonlyMap<string, { readonly hash: string }>): Generator<[string, string]> {
-  for (const [uid, { hash }] of hashes) {
-    yield [uid, hash];
+function checkDigest(reason: RefusalReason, what: string, wanted: string, lines: Lines): void {
+  if (wanted !== lines.digest()) {
+    throw new SnapshotRefused(
+      reason,
+      `the digest does not match the ${what}: somebody else wrote to these keys in Redis`,
+    );
   }
 }

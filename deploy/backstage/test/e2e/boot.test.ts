@@ -340,7 +340,7 @@ test('an expired token is not served, and the health route says so', async () =>
   await until('the snapshot', async () => (await backstage.health<Health>()).body.status === 'degraded');
 
   assert.deepEqual(await backstage.clusters(), []);
-  assert.equal((await backstage.health<Health>()).body.withheld[0]?.reason, 'CredentialExpired');
+  assert.equal((await backstage.health<Health>()).body.withheld[0]?.reason, 'TokenLapsed');
 });
 
 test('a warning is logged once if the daemon has not read Palette for long, and the clusters stay', async () => {

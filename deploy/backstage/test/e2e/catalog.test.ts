@@ -181,7 +181,10 @@ test('a Redis user that may not read credentials is enough: they are never reque
   const daemon = new Publisher(redis, 'alpha', prefix);
   await daemon.publish({ put: [ONE], tokens: { [ONE.uid]: 'canary-token' } });
   const keys = ['head', 'clusters', 'changes'].map(key => `~{${prefix}:alpha}:${key}`);
-  const commands = ['smembers', 'hgetall', 'hmget', 'xread', 'multi', 'exec', 'ping', 'select'].map(name => `+${name}`);
+  const commands = [
+    ...['smembers', 'scard', 'hgetall', 'hmget', 'hlen', 'hstrlen', 'xread', 'memory|usage'],
+    ...['multi', 'exec', 'ping', 'select'],
+  ].map(name => `+${name}`);
   await redis.command([
     'ACL',
     'SETUSER',

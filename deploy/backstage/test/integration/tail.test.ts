@@ -8,7 +8,16 @@ import { RedisConnection } from '../../src/redis/connection';
 import { SealKeys } from '../../src/seal';
 import { Following } from '../support/following';
 import { until, Valkey } from '../support/processes';
-import { cluster, Publisher, randomPrefix, SEAL_LINE, sealed, sealLine } from '../support/published';
+import {
+  checkedMac,
+  cluster,
+  credentialOf,
+  Publisher,
+  randomPrefix,
+  SEAL_LINE,
+  sealedFor,
+  sealLine,
+} from '../support/published';
 import { REPOSITORY } from '../support/repository';
 
 /** The ACL rules of deploy/redis/ for a reader, with the prefix of a test. */
@@ -159,15 +168,28 @@ describe('reading changes', () => {
     assert.equal(reader.state('alpha'), undefined);
   });
 
-  test('checked_at moves without a version', async () => {
+  test('the time of the last check moves without a version, and only if it is authentic and not ahead', async () => {
     await new Publisher(redis, 'alpha', prefix).publish({ put: [ONE], tokens });
     const reader = follow();
     await until('the first version', () => reader.version() === 1);
+    const place = { prefix, instance: 'alpha', epoch: '1800000000000', version: '1' };
+    const first = reader.state()?.checkedAt ?? 0;
+    const at = (ms: number) => `${new Date(first + ms).toISOString().slice(0, 19)}Z`;
+    const write = (checkedAt: string, mac: string) =>
+      redis.command(['HSET', key('alpha', 'head'), 'checked_at', checkedAt, 'checked_mac', mac]);
+    const looks = reader.looks;
 
-    await redis.command(['HSET', key('alpha', 'head'), 'checked_at', '2030-01-01T00:00:00Z']);
+    await write('2099-01-01T00:00:00Z', checkedMac(place, '2099-01-01T00:00:00Z'));
+    await until('a look', () => reader.looks > looks + 1);
+    await write(at(60_000), checkedMac({ ...place, version: '2' }, at(60_000)));
+    const more = reader.looks;
+    await until('another look', () => reader.looks > more + 1);
+    assert.equal(reader.state()?.checkedAt, first);
 
-    await until('the new time', () => reader.state()?.checkedAt === Date.parse('2030-01-01T00:00:00Z'));
+    await write(at(120_000), checkedMac(place, at(120_000)));
+    await until('the new time', () => reader.state()?.checkedAt === first + 120_000);
     assert.equal(reader.state()?.reloads, 1);
+    assert.equal(reader.state()?.refusal, undefined);
   });
 
   test("a reader's ACL user is enough", async () => {
@@ -262,7 +284,7 @@ describe('what is refused', () => {
     const reader = follow();
 
     await until('the refusal', () => reader.state()?.refusal?.reason === 'Mac');
-    assert.match(reader.state()?.refusal?.message ?? '', /compare them with the daemon's/);
+    assert.match(reader.state()?.refusal?.message ?? '', /compare the keys with the daemon's/);
   });
 
   test('the second of several keys verifies and opens', async () => {
@@ -290,10 +312,9 @@ describe('what is refused', () => {
   test('a token moved to another cluster does not open there, and affects that cluster only', async () => {
     const daemon = new Publisher(redis, 'alpha', prefix);
     await daemon.publish({ put: [ONE, TWO], tokens });
-    const moved = await daemon.credential(ONE.uid, 'token-1');
-    await redis.command(['HSET', key('alpha', 'credentials'), TWO.uid, moved]);
+    await daemon.publish({ credentials: { [TWO.uid]: await daemon.credential(ONE.uid, 'token-1') } });
     const reader = follow();
-    await until('the first version', () => reader.version() === 1);
+    await until('the second version', () => reader.version() === 2);
 
     assert.deepEqual(reader.names(), ['alpha-1']);
     assert.equal(reader.directory.withheld(Date.now())[0]?.reason, 'SealBroken');
@@ -302,11 +323,10 @@ describe('what is refused', () => {
   test('a token sealed with an unknown key affects that cluster only', async () => {
     const daemon = new Publisher(redis, 'alpha', prefix);
     await daemon.publish({ put: [ONE, TWO], tokens });
-    const foreign = await sealed('alpha', TWO.uid, 'x', { kid: 'elsewhere', key: randomBytes(32) });
-    const credential = { issued_at: '2027-01-15T07:00:00Z', renew_at: '2027-01-15T20:00:00Z', sealed: foreign };
-    await redis.command(['HSET', key('alpha', 'credentials'), TWO.uid, JSON.stringify(credential)]);
+    const foreign = await credentialOf(sealedFor(TWO, { prefix }), 'x', { kid: 'elsewhere', key: randomBytes(32) });
+    await daemon.publish({ credentials: { [TWO.uid]: foreign } });
     const reader = follow();
-    await until('the first version', () => reader.version() === 1);
+    await until('the second version', () => reader.version() === 2);
 
     assert.deepEqual(reader.names(), ['alpha-1']);
     assert.match(
@@ -346,6 +366,41 @@ describe('what is refused', () => {
     await until('the second version', () => reader.version() === 2);
 
     assert.deepEqual(reader.names(), ['alpha-1', 'alpha-2']);
+  });
+
+  test('a credential that somebody takes away or puts back: the last good snapshot stays', async () => {
+    const daemon = new Publisher(redis, 'alpha', prefix);
+    await daemon.publish({ put: [ONE, TWO], tokens });
+    const reader = follow();
+    await until('the first version', () => reader.version() === 1);
+
+    await daemon.publish({ put: [THREE], tokens });
+    await redis.command(['HDEL', key('alpha', 'credentials'), ONE.uid]);
+    daemon.version += 1; // a gap: everything has to be read again
+    await daemon.publish({ put: [THREE] });
+    await until('the refusal', () => reader.state()?.refusal?.reason === 'CredentialsDigest');
+
+    assert.equal(reader.token('alpha-1'), 'token-1');
+    assert.match(reader.state()?.refusal?.message ?? '', /does not match the credentials/);
+  });
+
+  test('clusters that a starting daemon has not confirmed keep what is known here, until it confirms them', async () => {
+    const daemon = new Publisher(redis, 'alpha', prefix);
+    await daemon.publish({ put: [ONE, TWO], tokens });
+    const reader = follow();
+    await until('the first version', () => reader.version() === 1);
+
+    await redis.command(['DEL', key('alpha', 'changes')]);
+    const next = new Publisher(redis, 'alpha', prefix, daemon.epoch + 1);
+    const old = { ...ONE, server: { url: 'https://old.example' } };
+    await next.publish({ put: [old, TWO], tokens: { ...tokens, [ONE.uid]: 'old' }, unconfirmed: [ONE.uid] });
+    await until('the unconfirmed version', () => reader.state()?.snapshot?.head.epoch === next.epoch);
+    assert.equal(reader.token('alpha-1'), 'token-1');
+    const restarted = follow();
+    await until('its first version', () => restarted.token('alpha-1') === 'old');
+
+    await next.publish({ put: [THREE], tokens: { [THREE.uid]: 'token-3' } });
+    await until('the confirmed version', () => reader.token('alpha-1') === 'old' && reader.names().length === 3);
   });
 
   test('a snapshot that disappears is not an empty snapshot', async () => {

@@ -3,9 +3,10 @@ import type { Policy } from '../../src/mapping';
 import { parseRedisUrl } from '../../src/redis/address';
 import { RedisConnection } from '../../src/redis/connection';
 import { type Sealer, SealKeys } from '../../src/seal';
+import type { InstanceState } from '../../src/snapshot/follower';
 import { Keys } from '../../src/snapshot/keys';
 import { SnapshotReader } from '../../src/snapshot/reader';
-import { type InstanceState, SnapshotTail } from '../../src/snapshot/tail';
+import { SnapshotTail } from '../../src/snapshot/tail';
 import { CapturingLogger } from './logger';
 import { SEAL_LINE } from './published';
 
@@ -22,6 +23,8 @@ export class Following {
   readonly logger = new CapturingLogger();
   readonly directory = new Directory(SERVE_ALL);
   readonly tail: SnapshotTail;
+  /** How many rounds the tail has made. */
+  looks = 0;
 
   constructor(
     url: string,
@@ -39,6 +42,9 @@ export class Following {
         if (snapshot !== undefined) {
           await this.directory.update(name, snapshot);
         }
+      },
+      onRound: () => {
+        this.looks += 1;
       },
     });
     this.tail.start();

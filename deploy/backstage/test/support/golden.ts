@@ -5,6 +5,7 @@ import { REPOSITORY } from './repository';
 /** A golden snapshot, shared with the daemon's tests: an instance as stored in Redis, and what a reader must find. */
 export interface Golden {
   readonly about: string;
+  readonly prefix: string;
   readonly instance: string;
   readonly keys: string[];
   readonly redis: {
@@ -14,8 +15,20 @@ export interface Golden {
     readonly changes: { id: string; fields: Record<string, string> }[];
   };
   readonly expected:
-    | { accepted: false; reason: 'schema' | 'digest' | 'mac' | 'count' }
-    | { accepted: true; epoch: number; version: number; complete: boolean; clusters: Record<string, GoldenCluster> };
+    | {
+        accepted: false;
+        reason: 'schema' | 'head' | 'uid' | 'count' | 'digest' | 'credentials_digest' | 'mac';
+      }
+    | {
+        accepted: true;
+        epoch: number;
+        version: number;
+        complete: boolean;
+        unconfirmed: string[];
+        /** Null: there is no time that counts. */
+        checked_at: string | null;
+        clusters: Record<string, GoldenCluster>;
+      };
 }
 
 export interface GoldenCluster {

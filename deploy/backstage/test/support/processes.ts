@@ -185,6 +185,7 @@ export class Valkey {
       appendonly: 'yes',
       appendfsync: 'always',
       save: '',
+      'auto-aof-rewrite-percentage': '0', // its child process would write on while the folder is removed
       'maxmemory-policy': 'noeviction',
     };
     const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
@@ -290,6 +291,8 @@ export class Daemon {
       PALETTE_SYNC_SERVICE__LOG_FORMAT: 'json',
       // On a busy machine a healthy cluster may take longer than the default and would be withheld.
       PALETTE_SYNC_DEFAULTS__CLUSTER_TIMEOUT: '2m',
+      // A removed cluster goes with the second listing that misses it.
+      PALETTE_SYNC_DEFAULTS__PRUNE_CONFIRM: '1s',
       ...env,
     };
     const { child } = await started(PALETTE_SYNC, ['run', '--config', config], /daemon_ready/, environment, hear);

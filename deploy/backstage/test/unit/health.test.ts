@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { backoffMs } from '../../src/backoff';
 import { type HealthSources, healthOf, withoutNames } from '../../src/health';
-import type { InstanceState } from '../../src/snapshot/tail';
+import type { InstanceState } from '../../src/snapshot/follower';
+import type { Snapshot } from '../../src/snapshot/snapshot';
 
 const HOUR = 3_600_000;
 const NOW = 1_800_000_000_000;
@@ -14,13 +15,16 @@ const HEAD = {
   clusters: 0,
   complete: true,
   changedAt: NOW - HOUR,
-  checkedAt: NOW - 60_000,
+  changedAtText: '',
+  credentialsDigest: '',
+  unconfirmed: '',
 };
+const SNAPSHOT: Snapshot = { head: HEAD, entries: new Map(), kept: new Map() };
 const ALPHA: InstanceState = {
   name: 'alpha',
   reloads: 1,
   checkedAt: NOW - 60_000,
-  snapshot: { head: HEAD, entries: new Map(), kept: new Map() },
+  snapshot: SNAPSHOT,
 };
 const SOURCES: HealthSources = {
   setupProblems: [],
@@ -88,6 +92,12 @@ describe('health', () => {
       { instances: [{ ...ALPHA, refusal: { reason: 'Mac', message: 'compare the keys', since: NOW } }] },
       'degraded',
       /alpha: compare the keys/,
+    ],
+    [
+      'no time of a check that counts',
+      { instances: [{ name: 'alpha', reloads: 1, snapshot: SNAPSHOT }] },
+      'degraded',
+      /alpha: Redis holds no authentic time of the daemon's last check.*compare its clock/,
     ],
     ['nothing published yet', { instances: [] }, 'unavailable', /no instance has been published yet/],
     [

@@ -7,7 +7,7 @@ import type { Credential, Entry } from '../../src/snapshot/snapshot';
 import { SERVE_ALL } from '../support/following';
 import { cluster } from '../support/published';
 
-const CREDENTIAL: Credential = { raw: '{}', token: 'canary-token', expiresAt: 2_000 };
+const CREDENTIAL: Credential = { raw: '{}', hash: '', token: 'canary-token', expiresAt: 2_000 };
 
 function entry(changes: Record<string, unknown> = {}, credential: Credential | undefined = CREDENTIAL): Entry {
   const one = cluster(1, changes);
@@ -100,7 +100,7 @@ describe('what is withheld, and why', () => {
     ['no credential', withoutCredential(), 'NoCredential'],
     [
       'a token that did not open',
-      entry({}, { raw: '', refused: { reason: 'SealKeyUnknown', message: 'no key', kid: 'k' } }),
+      entry({}, { raw: '', hash: '', refused: { reason: 'SealKeyUnknown', message: 'no key', kid: 'k' } }),
       'SealKeyUnknown',
     ],
     ['OIDC of a provider that is not configured', withoutCredential(OIDC), 'OidcProviderNotConfigured'],

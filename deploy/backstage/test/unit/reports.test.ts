@@ -5,17 +5,18 @@ import { Directory } from '../../src/directory';
 import { Reports } from '../../src/reports';
 import { SealKeys } from '../../src/seal';
 import { decodeRecord } from '../../src/snapshot/decode';
+import type { InstanceState } from '../../src/snapshot/follower';
 import type { Credential, Snapshot } from '../../src/snapshot/snapshot';
-import type { InstanceState } from '../../src/snapshot/tail';
 import { SERVE_ALL } from '../support/following';
 import { CapturingLogger } from '../support/logger';
-import { cluster, SEAL_LINE } from '../support/published';
+import { cluster, SEAL_LINE, sealedFor } from '../support/published';
 
 const HOUR = 3_600_000;
 const NOW = 1_800_000_000_000;
 const SEALER = SealKeys.fromLines(SEAL_LINE);
 const FOREIGN: Credential = {
   raw: 'canary-sealed',
+  hash: '',
   refused: { reason: 'SealKeyUnknown', kid: 'elsewhere', message: 'no such key' },
 };
 
@@ -27,7 +28,15 @@ function stateOf(version: number, credentials: Credential[], checkedAt = NOW): I
       return [one.uid, { uid: one.uid, hash: '', record, credential }];
     }),
   );
-  const numbers = { epoch: 1, version, clusters: entries.size, changedAt: NOW, checkedAt };
+  const numbers = {
+    epoch: 1,
+    version,
+    clusters: entries.size,
+    changedAt: NOW,
+    changedAtText: '',
+    credentialsDigest: '',
+    unconfirmed: '',
+  };
   const snapshot = { head: { ...numbers, digest: '', mac: '', complete: true }, entries, kept: new Map() };
   return { name: 'alpha', reloads: 1, checkedAt, snapshot };
 }
@@ -47,14 +56,14 @@ class Reporting {
 
 test('the counts of served and withheld clusters are logged, and again when they change', async () => {
   const reporting = new Reporting();
-  const good: Credential = { raw: 'canary', token: 'canary-token', expiresAt: NOW + HOUR };
+  const good: Credential = { raw: 'canary', hash: '', token: 'canary-token', expiresAt: NOW + HOUR };
 
   assert.deepEqual(await reporting.after(stateOf(1, [good, good])), [
     'info palette-sync: alpha: 2 clusters served (version 1) ""',
   ]);
   assert.deepEqual(await reporting.after(stateOf(2, [good, good])), []);
   assert.deepEqual(await reporting.after(stateOf(2, [good, good]), NOW + HOUR), [
-    'info palette-sync: alpha: 0 clusters served, withheld: 2 CredentialExpired (version 2) ""',
+    'info palette-sync: alpha: 0 clusters served, withheld: 2 TokenLapsed (version 2) ""',
   ]);
 });
 
@@ -75,10 +84,10 @@ test('tokens sealed with an unknown key are logged once, in one line with its id
 test('a token that another key of the same id sealed is withheld, and no unknown key is logged', async () => {
   const reporting = new Reporting();
   const other = SealKeys.fromLines(`tests ${randomBytes(32).toString('base64url')}`);
-  const opened = await other.open('alpha', 'u', 'none:canary');
+  const opened = other.open(sealedFor(cluster(1)), 'none:canary');
   assert('refused' in opened);
 
-  await reporting.after(stateOf(1, [{ raw: 'canary', refused: opened.refused }]));
+  await reporting.after(stateOf(1, [{ raw: 'canary', hash: '', refused: opened.refused }]));
 
   assert.equal(reporting.logger.count(/withheld: 1 SealBroken/), 1);
   assert.equal(reporting.logger.count(/sealed with/), 0);

@@ -20,7 +20,7 @@ function snapshot(numbers: number[], { expiresAt }: { expiresAt?: number } = {},
   for (const number of numbers) {
     const one = cluster(number, { instance });
     const record = decodeRecord(instance, one.uid, JSON.stringify(one));
-    const credential = { raw: '', token: `token-${number}`, ...(expiresAt !== undefined && { expiresAt }) };
+    const credential = { raw: '', hash: '', token: `token-${number}`, ...(expiresAt !== undefined && { expiresAt }) };
     entries.set(one.uid, { uid: one.uid, hash: '', record, credential });
   }
   const head = {
@@ -31,7 +31,9 @@ function snapshot(numbers: number[], { expiresAt }: { expiresAt?: number } = {},
     clusters: numbers.length,
     complete: true,
     changedAt: 0,
-    checkedAt: 0,
+    changedAtText: '',
+    credentialsDigest: '',
+    unconfirmed: '',
   };
   return { head, entries, kept: new Map() };
 }
@@ -170,8 +172,8 @@ describe('the directory', () => {
 
     assert.deepEqual(namesOf(made.clusters(4_999)), ['alpha-1']);
     assert.deepEqual(made.clusters(5_000), []);
-    assert.deepEqual(made.counts('alpha', 5_000), { served: 0, withheld: { CredentialExpired: 1 } });
-    assert.equal(made.withheld(5_000)[0]?.reason, 'CredentialExpired');
+    assert.deepEqual(made.counts('alpha', 5_000), { served: 0, withheld: { TokenLapsed: 1 } });
+    assert.equal(made.withheld(5_000)[0]?.reason, 'TokenLapsed');
   });
 
   test('withholds the second of two clusters of one name, by the order of instances', async () => {
@@ -196,7 +198,7 @@ describe('during a request', () => {
     const entries = new Map<string, Entry>();
     for (const one of [cluster(1), cluster(2, oidc('https://one.example')), cluster(3, oidc('https://two.example'))]) {
       const record = decodeRecord('alpha', one.uid, JSON.stringify(one));
-      entries.set(one.uid, { uid: one.uid, hash: '', record, credential: { raw: '', token: 'token' } });
+      entries.set(one.uid, { uid: one.uid, hash: '', record, credential: { raw: '', hash: '', token: 'token' } });
     }
     await made.update('alpha', { ...snapshot([]), entries });
     const leftOut = new LeftOut();

@@ -17,7 +17,9 @@ const HEAD = {
   clusters: 0,
   complete: true,
   changedAt: 0,
-  checkedAt: 0,
+  changedAtText: '',
+  credentialsDigest: '',
+  unconfirmed: '',
 };
 const READING: Reading = { snapshot: { head: HEAD, entries: new Map(), kept: new Map() }, whole: true };
 
@@ -33,9 +35,18 @@ function connection(command: (args: string[]) => Promise<unknown>): RedisConnect
   return made as unknown as RedisConnection & { closed: boolean };
 }
 
+/** A reader whose looks ask the connection for the head, as the real ones do. */
+function readerOf(read: SnapshotReader['read']): SnapshotReader {
+  const look: SnapshotReader['look'] = async (made, instance) => {
+    const [epoch, version] = (await made.command(['HMGET', `{p:${instance}}:head`])) as unknown[];
+    return { order: `${epoch}/${version}` };
+  };
+  return { look, read } as unknown as SnapshotReader;
+}
+
 function optionsOf(options: Pick<TailOptions, 'connect'> & Partial<TailOptions>): TailOptions {
   return {
-    reader: { read: async () => READING } as unknown as SnapshotReader,
+    reader: readerOf(async () => READING),
     keys: new Keys('p'),
     instances: ['alpha', 'bravo'],
     logger: new CapturingLogger(),
@@ -100,8 +111,8 @@ test('a read that runs when the connection is lost ends before the next one star
       opened.push(made);
       return made;
     },
-    reader: {
-      read: () =>
+    reader: readerOf(
+      () =>
         new Promise<Reading>(resolve => {
           readBeside ||= reading;
           reading = true;
@@ -110,7 +121,7 @@ test('a read that runs when the connection is lost ends before the next one star
             resolve(found);
           };
         }),
-    } as unknown as SnapshotReader,
+    ),
   });
   await until('the loss', () => lost);
   // A failed round closes its connection at once, without a timer in between.
@@ -175,11 +186,9 @@ test('an empty Redis is logged once, with what may be wrong', async () => {
       onRound: () => {
         rounds += 1;
       },
-      reader: {
-        read: async () => {
-          throw new SnapshotRefused('Missing', 'Redis holds no snapshot of it');
-        },
-      } as unknown as SnapshotReader,
+      reader: readerOf(async () => {
+        throw new SnapshotRefused('Missing', 'Redis holds no snapshot of it');
+      }),
     });
     const tail = started({ ...options, ...(instances && { instances }) });
     await until('two rounds', () => rounds >= 2);
