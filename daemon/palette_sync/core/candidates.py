@@ -144,7 +144,7 @@ class Candidates:
             )
             if moment is not None:
                 yield moment, uid
-            if (end := lapses_at(candidate)) is not None:
+            if (end := lapses_at(candidate.record, candidate.credential)) is not None:
                 yield end, uid
             if (issuer := _issuer_of(candidate)) is not None and not self._rests(candidate):
                 issuers.add(issuer)

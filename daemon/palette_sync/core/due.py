@@ -175,9 +175,8 @@ def suspects(since: datetime | None, now: datetime) -> bool:
     return since is None or now >= since + SUSPICION_REST or since > now
 
 
-def lapses_at(candidate: Candidate) -> datetime | None:
+def lapses_at(record: ClusterRecord | None, credential: SealedCredential | None) -> datetime | None:
     """When the token ends that readers use by the record; None = never. The record is not true any more then."""
-    record, credential = candidate.record, candidate.credential
     if record is None or credential is None or record.access.state not in SERVED or isinstance(record.auth, OidcAuth):
         return None
     return credential.expires_at

@@ -27,6 +27,7 @@ V = TypeVar("V")
 
 YIELD_AFTER = 0.25  # seconds; most clusters answer sooner, and 500 that hang cost 32 places only 4 s
 LEAVE_AFTER = 2.0  # seconds; then a unit counts as hanging
+LAG = 0.02  # seconds by which a timer of a busy process is late
 ROOM = 8  # silent units for each place
 
 
@@ -312,13 +313,19 @@ class Lanes(Generic[K, V]):
             self._places.give()
 
     def _listen(self, unit: Unit, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
         # A remainder that is too small to move the clock would make the loop spin.
-        unit.timer = asyncio.get_running_loop().call_later(max(seconds, 0.01), self._look, unit)
+        when = loop.time() + max(seconds, 0.01)
+        unit.timer = loop.call_at(when, self._look, unit, when)
 
-    def _look(self, unit: Unit) -> None:
+    def _look(self, unit: Unit, when: float) -> None:
         """A while has passed since the unit was heard, or since it was looked at."""
-        silence = asyncio.get_running_loop().time() - unit.heard_at
-        if not unit.silent and silence < YIELD_AFTER:
+        now = asyncio.get_running_loop().time()
+        silence = now - unit.heard_at
+        if not unit.silent and now - when > LAG:
+            # This process is busy, and answers may wait to be read. More units at work would make that worse.
+            self._listen(unit, YIELD_AFTER)
+        elif not unit.silent and silence < YIELD_AFTER:
             self._listen(unit, YIELD_AFTER - silence)
         elif not unit.silent:
             if unit.slow or self._has_room():

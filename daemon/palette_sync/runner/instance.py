@@ -133,6 +133,14 @@ class Runner:
         state = self._last_published.state
         return review(filters, state.records if state is not None else {}, self._discovery)
 
+    def settle(self) -> bool:
+        """Take note of tokens that have expired since the status was updated. Returns whether there are any."""
+        now, state = self._clock(), self._publisher.state if self._publisher is not None else self.last_state
+        if state is None or self.status.next_lapse is None or self.status.next_lapse > now:
+            return False
+        self.status.take_over(state, now=now)
+        return True
+
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost if the runner ended at once: it only waits, or only for clusters that hang."""

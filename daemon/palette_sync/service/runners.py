@@ -66,6 +66,12 @@ class Runners:
     def __iter__(self) -> Iterator[Runner]:
         return (one.runner for one in self._running.values())
 
+    def settle(self) -> None:
+        """Bring the counts of clusters up to this second, at which tokens may have expired, whatever a runner does."""
+        for one in self._running.values():
+            if one.runner.settle():
+                self.status_changed(one.runner)
+
     def statuses(self) -> dict[str, RunnerStatus]:
         return {name: one.runner.status for name, one in self._running.items()}
 
