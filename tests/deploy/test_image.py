@@ -50,7 +50,7 @@ def test_nothing_is_installed_without_a_hash_or_from_anywhere_else() -> None:
     runs = [one.rest for stage in stages() for one in stage if one.word == "RUN"]
     installs = [part for run in runs for part in run.split("&&") if re.search(r"\bpip\b.* (install|wheel) ", part)]
 
-    assert len(installs) == 4
+    assert len(installs) == 5
     assert all("--require-hashes" in one or "--no-index" in one for one in installs), installs
     assert all("--no-deps" in one for one in installs), installs
     assert not re.search(r"curl|wget|apt|https?://", " ".join(runs))

@@ -360,7 +360,7 @@ def test_the_demo_tells_its_checks_to_programs() -> None:
     ran = palette_sync("demo", "--json", within=140)
 
     assert ran.code == 0, ran.err
-    assert len(ran.document["checks"]) == 17
+    assert len(ran.document["checks"]) == 18
     assert all(check["holds"] for check in ran.document["checks"])
     assert ran.document["broken"] == []
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builders import token_in
 from palette_sync.assembly.instance import policy_of
 from palette_sync.core.model import AccessState, AuthMode, ServiceAccountAuth, ca_data_of
 from palette_sync.core.reasons import Reason
@@ -518,6 +519,12 @@ async def test_an_api_server_at_a_new_address_is_found_through_the_new_kubeconfi
     assert await stage.pods(cluster.uid) > 0
 
 
+def opened(stage: Stage, state: Any, uid: str) -> str:
+    """The published token of a cluster."""
+    token = token_in(state, uid, sealer=stage.shared.sealer, prefix=stage.shared.store.keys.prefix)
+    return str(token.reveal())
+
+
 @pytest.mark.parametrize("options", [{"resync": True}, {}], ids=["a check fails first", "a repair"])
 async def test_a_token_never_goes_to_another_server_than_its_own(stage_of: Any, options: dict[str, bool]) -> None:
     """Palette names another cluster's server while the published one cannot be reached."""
@@ -527,7 +534,7 @@ async def test_a_token_never_goes_to_another_server_than_its_own(stage_of: Any, 
     before = await stage.state()
     server = before.records[victim.uid].server
     assert server is not None
-    token = stage.shared.sealer.open("alpha", victim.uid, before.credentials[victim.uid].sealed).reveal()
+    token = opened(stage, before, victim.uid)
     sent: list[str] = []
     answer = other.answer
 
@@ -547,7 +554,7 @@ async def test_a_token_never_goes_to_another_server_than_its_own(stage_of: Any, 
     after = await stage.state()
     assert after.records[victim.uid].access.state is AccessState.READY
     assert after.records[victim.uid].server != server
-    renewed = stage.shared.sealer.open("alpha", victim.uid, after.credentials[victim.uid].sealed).reveal()
+    renewed = opened(stage, after, victim.uid)
     assert renewed != token
     assert any(renewed in one for one in sent)
     assert not any(token in one for one in sent)

@@ -115,7 +115,7 @@ async def test_a_way_that_fails_is_left_for_the_other_one(stage_of: Any) -> None
     assert await way_of(stage, cluster) is None
 
 
-async def test_a_published_address_that_dies_is_replaced_by_that_of_spectro_proxy_without_a_new_token(
+async def test_a_published_address_that_dies_is_replaced_by_that_of_spectro_proxy_with_a_token_of_its_own(
     stage_of: Any,
 ) -> None:
     stage, cluster = await one_cluster(stage_of)
@@ -128,7 +128,7 @@ async def test_a_published_address_that_dies_is_replaced_by_that_of_spectro_prox
     record = await stage.record(cluster.uid)
     assert record.server is not None
     assert (record.access.state, record.server.url) == (AccessState.READY, cluster.proxy_server)
-    assert cluster.tokens.issued == issued
+    assert cluster.tokens.issued == issued + 1
     assert await stage.pods(cluster.uid) > 0
 
 

@@ -160,6 +160,11 @@ def test_an_invalid_record_is_refused_with_the_path_and_without_the_value(path: 
         (memory_codec.decode_memory, b'{"failures":0,"retired":[],"validity_s":-1}', "work: validity_s: is negative"),
         (
             memory_codec.decode_memory,
+            b'{"failures":18446744073709551615,"retired":[]}',
+            "work: failures: is above 999999999999999",
+        ),
+        (
+            memory_codec.decode_memory,
             b'{"failures":0,"retired":[],"validity_s":4294967297}',
             "work: validity_s: is too large",
         ),
@@ -303,3 +308,7 @@ def test_history_of_a_record_nested_too_deeply_is_its_hash() -> None:
 
     assert codec.decode_record(raw).uid == "u1"
     assert was == {"unreadable_sha256": hashlib.sha256(raw).hexdigest()}
+
+
+def test_a_record_without_a_server_has_the_hash_of_three_empty_lines() -> None:
+    assert codec.server_hash(None) == hashlib.sha256(b"\n\n").hexdigest()

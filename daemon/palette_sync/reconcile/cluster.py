@@ -267,7 +267,12 @@ class ClusterWorker:
                     tried.append((admin.server, admin.credential))
                     return await self._with_token_if_refused(opening, admin, way, work)
             except (*_FILE_UNUSABLE, *_WAY_FAILED) as error:
-                log.debug("way_failed", cluster=candidate.key.uid, way=way.value, reason=str(error))
+                log.debug(
+                    "way_failed",
+                    cluster=candidate.key.uid,
+                    way=way.value,
+                    reason=getattr(error, "detail", "") or str(error),
+                )
                 failure = failure or error
         assert failure is not None
         raise failure
