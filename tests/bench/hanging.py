@@ -25,7 +25,7 @@ LIFE = 75.0  # seconds of a token
 OBSERVED = 1.2 * LIFE  # seconds
 SETTINGS = {
     "DEFAULTS__CLUSTER_TIMEOUT": "5s",
-    "DEFAULTS__REFRESH_INTERVAL": "20s",
+    "DEFAULTS__REFRESH_INTERVAL": "60s",
     "DEFAULTS__VERIFY_INTERVAL": "30s",
     **UNLIMITED,
 }
@@ -72,8 +72,8 @@ def _observe(lab: Lab, world: World, *, observed: float) -> tuple[float, int, fl
         took = time.monotonic() - begun
         lapsed: set[str] = set()
         least = LIFE
+        lab.say(f"tokens of {LIFE:.0f} s, for {observed:.0f} s")
         while time.monotonic() - begun - took < observed:
-            lab.say(f"tokens of {LIFE:.0f} s: {observed - (time.monotonic() - begun - took):.0f} s to go")
             left = _seconds_left(world)
             lapsed |= {uid for uid, seconds in left.items() if seconds <= 0}
             least = min([least, *left.values()])

@@ -55,6 +55,7 @@ class Clusters:
             "stopping": None,
             "yields": lambda: False,
             "done": self.done,
+            "finished": lambda: None,
             "label": "unit",
         }
         begun = asyncio.get_running_loop().time()
@@ -120,6 +121,27 @@ async def test_a_later_round_takes_what_came_of_a_unit_that_was_left() -> None:
     assert woken == ["x", "x"]
     assert not clusters.lanes.busy
     assert clusters.lanes.take_outcomes() == []
+
+
+async def test_a_round_learns_of_a_unit_that_an_earlier_one_left() -> None:
+    woken: list[str] = []
+    clusters = Clusters(make(1, finished=lambda: woken.append("between")), late=(4.0,), long=(0.2,) * 30)
+    await clusters.run(["late"])
+
+    await clusters.run(["long"], finished=lambda: woken.append("in the round"))
+
+    assert woken == ["in the round"]
+
+
+async def test_an_error_of_the_other_callback_is_raised_too() -> None:
+    clusters = Clusters(make(1), late=(4.0,), long=(0.2,) * 30)
+    await clusters.run(["late"])
+
+    def finished() -> None:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        await clusters.run(["long"], finished=finished)
 
 
 async def test_a_unit_that_answers_again_takes_its_place_back() -> None:

@@ -107,6 +107,18 @@ class Round(Generic[K, V]):
         self.changed = asyncio.Event()
         self.bug: Exception | None = None
 
+    def guarded(self, call: Callable[[], None]) -> Callable[[], None]:
+        """The call, whose error is raised by `Lanes.run`."""
+
+        def made() -> None:
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - raised by `run`
+                self.bug = error
+                self.changed.set()
+
+        return made
+
     def release(self, unit: Unit) -> None:
         self.attached.discard(unit)
         self.changed.set()
@@ -115,9 +127,10 @@ class Round(Generic[K, V]):
 class Lanes(Generic[K, V]):
     """The units at work for one instance; it outlives single rounds.
 
-    `finished` is called when a unit that no round waits for has an outcome. `waits`: every round waits for all of its
-    units, also for those that hang; then no unit needs a later round, and none counts as slow. `name` returns the name
-    of a unit. Inside a unit, `async with lanes` holds a place for a conversation with its cluster.
+    `finished` is called when a unit that no round waits for has an outcome between two rounds. `waits`: every round
+    waits for all of its units, also for those that hang; then no unit needs a later round, and none counts as slow.
+    `name` returns the name of a unit. Inside a unit, `async with lanes` holds a place for a conversation with its
+    cluster.
     """
 
     def __init__(
@@ -129,7 +142,7 @@ class Lanes(Generic[K, V]):
         waits: bool = False,
     ) -> None:
         self._name = name
-        self._finished = finished
+        self._finished = self._between_rounds = finished
         self._waits = waits
         self._concurrency = concurrency
         # Twice the places: half of the units may wait for Palette's rate limit while the others work.
@@ -197,6 +210,7 @@ class Lanes(Generic[K, V]):
         stopping: asyncio.Event | None,
         yields: Callable[[], bool],
         done: Callable[[Outcome[K, V]], None],
+        finished: Callable[[], None],
         label: str,
     ) -> None:
         """Run `work` for every key, in their order, each within `timeout` seconds.
@@ -204,7 +218,8 @@ class Lanes(Generic[K, V]):
         `done` gets the outcome of each unit that ends in this round. Units that are not admitted before `stopping` is
         set are skipped. Once `yields` returns True no more units begin, and they have no outcome. A unit that hung last
         time (`slow`) begins only if a place of that lane is free. Cancelling the caller cancels all units that it waits
-        for. An exception in `done` is a bug and is raised.
+        for. `finished` is called in this round when a unit of an earlier one has an outcome. An exception in `done` or
+        `finished` is a bug and is raised.
         """
         round_ = Round(done)
         for key in keys:
@@ -217,11 +232,13 @@ class Lanes(Generic[K, V]):
                 round_.attached.add(unit)
             one = self._one(key, unit, round_, work, timeout=timeout, stopping=stopping, yields=yields)
             unit.task = asyncio.create_task(one, name=f"{label}:{key}")
+        self._finished = round_.guarded(finished)
         try:
             while round_.attached and round_.bug is None:
                 await round_.changed.wait()
                 round_.changed.clear()
         finally:
+            self._finished = self._between_rounds
             await self._cancel(round_.attached)
         if round_.bug is not None:
             raise round_.bug
@@ -258,10 +275,7 @@ class Lanes(Generic[K, V]):
             self._outcomes[self._name(key)] = outcome
             self._finished()
         elif outcome is not None:
-            try:
-                round_.done(outcome)
-            except Exception as error:  # noqa: BLE001 - raised by `run`
-                round_.bug = error
+            round_.guarded(lambda: round_.done(outcome))()
         round_.release(unit)
 
     async def _attempt(

@@ -59,6 +59,7 @@ async def work_on(context: PassContext, before: Before, agenda: Agenda, issuers:
             stopping=ports.stopping,
             yields=_yields(context, folding),
             done=on_done,
+            finished=lambda: fold_earlier(context, before, agenda, folding),
             label=f"cluster:{context.instance}",
         )
         try:
