@@ -185,12 +185,11 @@ async def test_a_refusal_is_understood_in_every_server_version(answer: str, kind
 
 
 async def test_cluster_mode_is_found_and_named(tmp_path: Path) -> None:
-    with reserved_port() as port:
+    with reserved_port() as port, reserved_port() as bus:
         process = await asyncio.create_subprocess_exec(
             str(get_binary_path()),
             *("--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", ""),
-            *("--cluster-port", "0" if port < 50_000 else str(port - 10_000)),
-            *("--dir", str(tmp_path)),
+            *("--cluster-port", str(bus), "--dir", str(tmp_path)),
             stdout=asyncio.subprocess.DEVNULL,
         )
         try:
