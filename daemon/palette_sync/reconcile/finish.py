@@ -113,6 +113,7 @@ def report_of(
         held=len(pruning.held),
         skipped=result.skipped,
         postponed=tuple(sorted(result.postponed)),
+        silent=result.silent,
         palette_requests=context.ports.client.requests,
         kube_requests=context.requests.total,
         error=discovery.error,

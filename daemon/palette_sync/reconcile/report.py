@@ -56,7 +56,8 @@ class PassReport:
 
     `problems` are failures beside clusters, such as a project's listing; `notes` are no failures. `skipped` clusters
     were due and not worked on, because the process was stopping or nothing could be published. `postponed` are the uids
-    of those that the next pass works on, because something else is wanted first.
+    of those that the next pass works on, because something else is wanted first. `silent` clusters have not answered so
+    far, and the pass did not wait for them.
     """
 
     instance: str
@@ -75,15 +76,16 @@ class PassReport:
     held: int = 0
     skipped: int = 0
     postponed: tuple[str, ...] = ()
+    silent: int = 0
     palette_requests: int = 0
     kube_requests: int = 0
     error: str | None = None
 
     @property
     def all_well(self) -> bool:
-        """Whether this pass failed nowhere, and leaves no cluster without access and no prune held."""
+        """Whether this pass failed nowhere, and leaves no cluster without access or answer, and no prune held."""
         lacking = self.access.get(AccessState.FAILED, 0) + self.access.get(AccessState.DEGRADED, 0)
-        return not (self.failed or self.held or lacking)
+        return not (self.failed or self.held or self.silent or lacking)
 
     @property
     def changed(self) -> int:

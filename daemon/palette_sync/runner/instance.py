@@ -485,6 +485,7 @@ def _log_finished(report: PassReport, *, listed: bool) -> None:
         "access": dict(report.access),
         "skipped": report.skipped,
         "postponed": len(report.postponed),
+        "silent": report.silent,
         "held": report.held,
         "palette_requests": report.palette_requests,
         "kube_requests": report.kube_requests,
