@@ -29,8 +29,8 @@ from palette_sync.reconcile.release import release
 from palette_sync.reconcile.server_ways import FIRST_FOR_USERS, AdminWays, server_for_users
 
 if TYPE_CHECKING:
-    from asyncio import Semaphore
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from palette_sync.core.due import Candidate, Due
@@ -94,7 +94,7 @@ class ClusterWorker:
         client: palette.PaletteClient,
         cloud: cloud.CloudTokens,
         issuers: Issuers,
-        slots: Semaphore,
+        slots: AbstractAsyncContextManager[None],
         may_issue: Callable[[], bool],
         now: datetime,
         requests: kube.Requests,
