@@ -42,7 +42,8 @@ async def release_instance(ports: Ports, uids: Collection[str]) -> list[Released
     context = PassContext.begin(ports, "release", PassOptions(known_only=True), {})
     before = await load(context)
     issuers = Issuers(before.state.issuers, now=context.now, policy=context.policy.oidc, network=ports.network)
-    worker = worker_of(context, issuers, set(), await context.owned_policy())
+    slots = asyncio.Semaphore(ports.concurrency)
+    worker = worker_of(context, issuers, set(), await context.owned_policy(), slots=slots)
 
     async def one(uid: str) -> tuple[Action, ...] | AccessFailed:
         if _is_untouched(before.records[uid], before.state.memory.get(uid)):
@@ -52,7 +53,7 @@ async def release_instance(ports: Ports, uids: Collection[str]) -> list[Released
     outcomes = await fan_out(
         sorted(uids),
         one,
-        limit=asyncio.Semaphore(ports.concurrency),
+        limit=asyncio.Semaphore(2 * ports.concurrency),  # half may wait for Palette while the others work
         timeout=UNIT_TIMEOUT + context.policy.cluster_timeout.total_seconds(),
         stopping=ports.stopping,
         name=f"release:{context.instance}",
