@@ -165,6 +165,43 @@ async def test_objects_of_another_installation_stay(stage_of: Any) -> None:
     assert cluster.kube.get("ClusterRole", None, ROLE) is None
 
 
+async def test_a_credential_that_may_not_list_finds_what_has_the_configured_names(stage_of: Any) -> None:
+    stage, (cluster,) = await world(stage_of)
+    before = objects(cluster)
+    await stage.run()
+    for path in ("/namespaces$", "/clusterroles$", "/clusterrolebindings$"):
+        stage.simulator.faults.add(Fault(target="kube", kind="status", status=403, path=path))
+
+    (result,) = await released(stage)
+
+    assert result.error == ""
+    assert objects(cluster) == before
+
+
+async def test_a_namespace_into_which_nobody_may_look_stays(stage_of: Any) -> None:
+    stage, (cluster,) = await world(stage_of)
+    await stage.run()
+    stage.simulator.faults.add(Fault(target="kube", kind="status", status=403, path="/pods$"))
+
+    (result,) = await released(stage)
+
+    assert cluster.kube.get("Namespace", None, NAMESPACE) is not None
+    assert "may not be listed" in result.actions[-1].message
+    assert cluster.kube.get("ServiceAccount", NAMESPACE, ACCOUNT) is None
+
+
+async def test_an_object_that_changes_meanwhile_is_looked_at_again(stage_of: Any) -> None:
+    stage, (cluster,) = await world(stage_of)
+    before = objects(cluster)
+    await stage.run()
+    stage.simulator.faults.add(Fault(target="kube", kind="status", status=409, path=f"/{ROLE}$", times=1))
+
+    (result,) = await released(stage)
+
+    assert objects(cluster) == before
+    assert len(result.actions) == 5, "each is named once"
+
+
 async def test_only_the_named_clusters_are_left(stage_of: Any) -> None:
     stage, (one, other) = await world(stage_of, clusters=2)
     await stage.run()
