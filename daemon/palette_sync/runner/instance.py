@@ -207,9 +207,11 @@ class Runner:
     async def _finish_ongoing(self, lease: Lease) -> None:
         """End the work on clusters that hang, and publish what came of the others that no pass waited for."""
         lanes = self._ongoing.lanes
-        if lanes.busy:
-            self.status.busy_since = self._clock()
+        self.status.busy_since = self._clock()
+        try:
             await lanes.drain(self._late)
+        finally:
+            self.status.busy_since = None
         if lanes.busy:
             await self._serve(PassRequest(known=True), lease)
 
