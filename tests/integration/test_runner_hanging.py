@@ -12,7 +12,8 @@ from integration.store_builders import until
 from palette_sync.core.due import SUSPICION
 from palette_sync.core.model import AccessState
 from palette_sync.core.reasons import Reason
-from palette_sync.reconcile import lanes, work
+from palette_sync.reconcile import lanes
+from palette_sync.runner import mailbox
 from palette_sync.simulator import Fault
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ async def test_a_cluster_that_hung_rests_and_then_uses_a_place_of_its_own(stage_
 async def test_a_long_pass_ends_early_once_something_else_is_wanted_and_goes_on_by_urgency(
     stage_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "SHORTEST_ROUND", 0.0)
+    monkeypatch.setattr(mailbox, "URGENT_AFTER", 0.0)
     extra = "[service]\nconcurrency = 1\n"
     stage: Stage = await stage_of(clusters=8, oidc_share=0.0, extra=extra, latency=0.02)
     async with running(stage) as one:

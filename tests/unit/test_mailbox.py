@@ -12,6 +12,7 @@ from builders import NOW
 from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.report import PassReport
 from palette_sync.runner import Mailbox, PassRequest
+from palette_sync.runner.mailbox import LOOK_AFTER, URGENT_AFTER
 
 mails = st.builds(
     PassRequest,
@@ -59,6 +60,19 @@ async def test_who_waits_for_a_long_pass_waits_for_its_rest_too() -> None:
     options = both.options
     assert options is not None
     assert (options.lists, options.resync, options.verify) == (True, False, {"a"})
+
+
+async def test_a_pass_lets_a_renewal_through_sooner_than_a_look_at_palette() -> None:
+    box = Mailbox()
+    assert box.patience is None
+    box.tick()
+    box.peek()
+    assert box.patience == LOOK_AFTER
+    box.nudge()
+    assert box.patience == URGENT_AFTER
+    box.take()
+    box.ask()
+    assert box.patience == URGENT_AFTER
 
 
 def test_five_resyncs_become_one_request() -> None:

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Ongoing:
-    """`lanes`: the clusters at work, some of which hang longer than a pass. `wanted`: whether something else is to be
-    done, so that a long pass ends early and leaves the rest to the next one; None = every pass does all of its work.
+    """`lanes`: the clusters at work, some of which hang longer than a pass. `wanted`: something else is to be done after a
+    pass has worked for so many seconds, None = nothing is; a long pass ends early then and leaves the rest to the next
+    one. Without `wanted` every pass does all of its work.
     `proven_dead`: the uids of clusters at work whose API server refused the published token. `suspect_since`: when that
     happened last, as far as it counts. `whole`: the last listing of Palette held everything.
     """
 
     lanes: Lanes[DueCluster, ClusterResult]
-    wanted: Callable[[], bool] | None = None
+    wanted: Callable[[], float | None] | None = None
     proven_dead: set[str] = field(default_factory=set)
     suspect_since: datetime | None = None
     whole: bool = False
@@ -34,7 +35,7 @@ class Ongoing:
         return cls(Lanes(concurrency, name=uid_of, waits=True))
 
     @classmethod
-    def of_daemon(cls, *, wanted: Callable[[], bool], finished: Callable[[], None]) -> Self:
+    def of_daemon(cls, *, wanted: Callable[[], float | None], finished: Callable[[], None]) -> Self:
         """`finished` is called when a cluster that no pass waited for is done; the next pass takes what came of it."""
         return cls(Lanes(1, name=uid_of, finished=finished), wanted)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Seconds that Palette's calls and a token of a cloud may take for one cluster, waiting for Palette's limits included.
 UNIT_TIMEOUT = 150.0
-SHORTEST_ROUND = 5.0  # seconds of work before a pass ends early, because something else is wanted
+SHORTEST_ROUND = 5.0  # seconds of work before a pass ends early for a renewal
 
 
 async def work_on(context: PassContext, before: Before, agenda: Agenda, issuers: Issuers, folding: Folding) -> None:
@@ -96,10 +96,11 @@ def _yields(context: PassContext, folding: Folding) -> Callable[[], bool]:
     begun = loop.time()
 
     def yields() -> bool:
-        if loop.time() - begun < SHORTEST_ROUND:
-            return False
+        worked, patience = loop.time() - begun, wanted()
+        if patience is not None and worked >= patience:
+            return True
         renewal = folding.first_renewal
-        return wanted() or (renewal is not None and renewal <= context.ports.clock())
+        return worked >= SHORTEST_ROUND and renewal is not None and renewal <= context.ports.clock()
 
     return yields
 

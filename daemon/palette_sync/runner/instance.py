@@ -98,7 +98,7 @@ class Runner:
         self._rows: Rows = {}
         self._discovery: Discovery | None = None
         self._peek = Peek()
-        self._ongoing = Ongoing.of_daemon(wanted=self.mailbox.wanted.is_set, finished=self.mailbox.nudge)
+        self._ongoing = Ongoing.of_daemon(wanted=lambda: self.mailbox.patience, finished=self.mailbox.nudge)
         self._clients = LentClients()
         self._former_lease: Lease | None = None
         self._retries = 0

@@ -10,6 +10,10 @@ from palette_sync.reconcile.report import PassReport
 
 ReportFuture = asyncio.Future[PassReport]
 
+# Seconds for which a pass may work although something else is wanted: a renewal or a resync, or only a look at Palette.
+# Each interruption costs about a second, in which nobody asks Palette for a kubeconfig.
+URGENT_AFTER, LOOK_AFTER = 5.0, 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class PassRequest:
@@ -86,6 +90,15 @@ class Mailbox:
     def pending(self) -> PassRequest:
         """The request that waits, without taking it."""
         return self._pending
+
+    @property
+    def patience(self) -> float | None:
+        """How many seconds the present pass may work before what is asked for; None = nothing is asked for."""
+        if not self.wanted.is_set():
+            return None
+        pending = self._pending
+        urgent = pending.known or pending.resync or pending.allow_prune
+        return URGENT_AFTER if urgent else LOOK_AFTER
 
     def tick(self) -> None:
         """Ask for a listing of Palette, because its time has come."""
