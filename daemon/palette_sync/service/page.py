@@ -1,0 +1,77 @@
+"""Where the page finds what it shows: the runners of this process, and Redis for what another process leads."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from palette_sync.assembly.store import utc_now
+from palette_sync.runner import RunnerState
+from palette_sync.store.past import read_changes, read_history
+from palette_sync.store.redis import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from palette_sync.core.history import FormerVersion, VersionChange
+    from palette_sync.core.model import InstanceState
+    from palette_sync.core.objects import Desired
+    from palette_sync.service.configuration import ActiveConfiguration
+    from palette_sync.service.health import Health
+    from palette_sync.service.runners import Runners
+
+KEPT = 10.0  # seconds for which a snapshot that another process publishes is used again
+VERSIONS = 50  # of the history that are read for the page of a cluster
+PATIENCE = 5.0  # seconds that a request waits for Redis
+
+
+class PageSource:
+    """Answers the page (page.routes.Source)."""
+
+    def __init__(self, configuration: ActiveConfiguration, runners: Runners, health: Health) -> None:
+        self._configuration = configuration
+        self._runners = runners
+        self._health = health
+        self._read: dict[str, tuple[datetime, InstanceState]] = {}
+        self._reading = asyncio.Lock()
+
+    def now(self) -> datetime:
+        return utc_now()
+
+    def document(self) -> Mapping[str, Any]:
+        return self._health.document(utc_now())
+
+    async def states(self) -> Mapping[str, InstanceState]:
+        """What Redis does not give keeps what was read last."""
+        statuses = self._runners.statuses()
+        led = {name for name, one in statuses.items() if one.state is not RunnerState.STANDBY}
+        found = {name: state for name, state in self._runners.states().items() if name in led}
+        async with self._reading:
+            for name in statuses.keys() - led:
+                if (state := await self._from_redis(name)) is not None:
+                    found[name] = state
+        return found
+
+    async def _from_redis(self, name: str) -> InstanceState | None:
+        kept = self._read.get(name)
+        if kept is None or (utc_now() - kept[0]).total_seconds() > KEPT:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    kept = self._read[name] = (utc_now(), await self._configuration.shared.store.load(name))
+            except (StoreError, TimeoutError):
+                pass
+        return kept[1] if kept is not None and kept[1].head is not None else None
+
+    def desired(self, instance: str) -> Desired | None:
+        policy = self._configuration.shared.policies.get(instance)
+        return policy.desired if policy is not None else None
+
+    async def history(self, instance: str, version: int) -> tuple[list[FormerVersion], list[VersionChange]] | None:
+        shared, after = self._configuration.shared, max(0, version - VERSIONS)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                entries = await read_history(shared.store, shared.sealer, instance, after=after)
+                return entries, await read_changes(shared.store, instance, after=after)
+        except (StoreError, TimeoutError):
+            return None
