@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from palette_sync.core.documents import DocumentError, Fields
 from palette_sync.core.model import AccessState
 from palette_sync.core.problems import STANDBY, Problem, find_problems, is_wrong
-from palette_sync.core.prune import absences_of
+from palette_sync.core.prune import HELD, absences_of
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rows import Row, rows_of, sorted_rows
 from palette_sync.page.query import PAGE_SIZE, Query, choices
 
@@ -115,6 +116,17 @@ def analyse(document: Mapping[str, Any], states: Mapping[str, InstanceState], *,
 def verdict(problems: tuple[Problem, ...]) -> str:
     """`ok`, `notice` or `problem`."""
     return "problem" if is_wrong(problems) else "notice" if problems else "ok"
+
+
+def clusters_url(problem: Problem) -> str:
+    """Where the clusters that a problem concerns are shown."""
+    if problem.reason in HELD:
+        return "#held-heading"
+    if len(problem.clusters) == 1:
+        return Query(instance=problem.instance, name=problem.clusters[0]).url()
+    if problem.reason in {Reason.TOKEN_LAPSED, Reason.RENEWAL_FAILING}:  # their records may have other reasons
+        return Query(instance=problem.instance, sort="expiry").url()
+    return Query(instance=problem.instance, reason=problem.reason.value).url()
 
 
 def table(rows: tuple[Row, ...], query: Query) -> Table:

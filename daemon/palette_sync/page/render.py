@@ -19,7 +19,7 @@ from palette_sync import __version__
 from palette_sync.core.durations import ago, until
 from palette_sync.core.text import visible
 from palette_sync.page.cluster import token_life
-from palette_sync.page.overview import table, verdict
+from palette_sync.page.overview import clusters_url, table, verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -98,7 +98,7 @@ def _environment() -> Environment:
         "web_link": web_link,
         "code_words": code_words,
     }
-    environment.globals["token_life"] = token_life
+    environment.globals |= {"token_life": token_life, "clusters_url": clusters_url}
     return environment
 
 
