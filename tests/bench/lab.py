@@ -50,8 +50,16 @@ class Lab:
                 process.terminate()
 
     @contextmanager
-    def world(self, clusters: int, *, redis_url: str, latency: float = 0.0, limits: bool = False) -> Iterator[World]:
-        """One simulated Palette with service-account clusters only."""
+    def world(
+        self,
+        clusters: int,
+        *,
+        redis_url: str,
+        latency: float = 0.0,
+        limits: bool = False,
+        token_cap: float | None = None,
+    ) -> Iterator[World]:
+        """One simulated Palette with service-account clusters only. `token_cap`: seconds that tokens live at most."""
         home = self.directory / f"world-{secrets.token_hex(4)}"
         with worker(
             "world",
@@ -62,6 +70,7 @@ class Lab:
             instances=1,
             latency=latency,
             rate_limits=limits,
+            token_cap=token_cap,
         ) as process:
             process.hear()
             yield World(process, home, clusters, redis.Redis.from_url(redis_url))

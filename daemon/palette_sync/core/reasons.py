@@ -494,7 +494,8 @@ class Reason(StrEnum):
         "TokenDead",
         Shown.WORK | Shown.ACTION,
         "The API server refuses the published token.",
-        "It issues a new one.",
+        "It issues a new one, and verifies the tokens of the instance's other clusters within five minutes.",
+        "Run `palette-sync resync` if the tokens of all clusters died, for example with a signing key.",
     )
     SERVER_REPLACED = (
         "ServerReplaced",

@@ -28,8 +28,8 @@ from palette_sync.reconcile.explain import IssuerNotAllowed, OidcNotConfigured, 
 from palette_sync.reconcile.server_ways import FIRST_FOR_USERS, AdminWays, server_for_users
 
 if TYPE_CHECKING:
-    from asyncio import Semaphore
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from palette_sync.core.due import Candidate, Due
@@ -93,7 +93,7 @@ class ClusterWorker:
         client: palette.PaletteClient,
         cloud: cloud.CloudTokens,
         issuers: Issuers,
-        slots: Semaphore,
+        slots: AbstractAsyncContextManager[None],
         may_issue: Callable[[], bool],
         now: datetime,
         requests: kube.Requests,

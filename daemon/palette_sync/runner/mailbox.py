@@ -17,18 +17,21 @@ class PassRequest:
 
     `listing`: list Palette. `scheduled`: because its time has come, so that the listing counts for the prune guard.
     `peek`: look for what changed since the last listing. `known`: work on known clusters that may be due. `resync`:
-    verify every cluster. `allow_prune`: drop without the prune guard. `key`: look up when the API key expires.
-    `answers` get the report.
+    verify every cluster. `verify`: verify these uids, which a pass of a resync left. `allow_prune`: drop without the
+    prune guard. `key`: look up when the API key expires. `answers` get the report; `partial` is that of the passes that
+    left the rest to this request.
     """
 
     listing: bool = False
     scheduled: bool = False
     known: bool = False
     resync: bool = False
+    verify: frozenset[str] = frozenset()
     allow_prune: bool = False
     key: bool = False
     peek: bool = False
     answers: tuple[ReportFuture, ...] = ()
+    partial: PassReport | None = None
 
     @property
     def options(self) -> PassOptions | None:
@@ -37,7 +40,21 @@ class PassRequest:
         if not (lists or self.known):
             return None
         return PassOptions(
-            resync=self.resync, allow_prune=self.allow_prune, known_only=not lists, scheduled=self.scheduled
+            resync=self.resync,
+            verify=self.verify,
+            allow_prune=self.allow_prune,
+            known_only=not lists,
+            scheduled=self.scheduled,
+        )
+
+    def rest(self, report: PassReport) -> PassRequest:
+        """What is left to do after a pass that postponed clusters. `report` is of all passes so far."""
+        postponed = frozenset(report.postponed)
+        return PassRequest(
+            known=True,
+            verify=postponed if self.resync else self.verify & postponed,
+            answers=self.answers,
+            partial=report if self.answers else None,
         )
 
     def join(self, other: PassRequest) -> PassRequest:
@@ -46,10 +63,12 @@ class PassRequest:
             scheduled=self.scheduled or other.scheduled,
             known=self.known or other.known,
             resync=self.resync or other.resync,
+            verify=self.verify | other.verify,
             allow_prune=self.allow_prune or other.allow_prune,
             key=self.key or other.key,
             peek=self.peek or other.peek,
             answers=self.answers + other.answers,
+            partial=self.partial or other.partial,
         )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from palette_sync.core.model import Discovery
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
+    from palette_sync.reconcile.ongoing import Ongoing
     from palette_sync.reconcile.ports import Ports, Stop, Unpublished
     from palette_sync.store.redis import Publisher, Store
     from palette_sync.store.seal import Sealer
@@ -31,6 +32,7 @@ class PortsFactory(Protocol):
         clock: Callable[[], datetime],
         keep: Callable[[Unpublished], None],
         seen: Callable[[Discovery], None],
+        ongoing: Ongoing,
     ) -> Ports: ...
 
 

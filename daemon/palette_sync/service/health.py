@@ -67,6 +67,7 @@ class Health:
 
     def metrics(self) -> tuple[bytes, str]:
         configuration = self._configuration
+        self._runners.settle()
         self._metrics.configuration(
             rejected=bool(configuration.rejected),
             loaded_at=configuration.loaded_at,
@@ -83,6 +84,7 @@ class Health:
 
     def document(self, now: datetime) -> dict[str, object]:
         """The status document without its problems."""
+        self._runners.settle()
         configuration = self._configuration
         state = "stopping" if self._stopping.is_set() else "running" if self._supervisor.ready else "starting"
         config = {
