@@ -40,6 +40,8 @@ class Tab:
                 self._answers.pop(number).set_result(event)
             elif event["method"] == "Page.loadEventFired":
                 self._loaded.set()
+            elif event["params"].get("entry", {}).get("level") == "verbose":
+                continue  # advice to whoever develops a page
             elif event["method"] in {"Runtime.exceptionThrown", "Page.javascriptDialogOpening", "Log.entryAdded"}:
                 self.complaints.append(str(event["params"]))
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from builders import INSTANCE, NOW
-from palette_sync.core.model import InstanceState
+from palette_sync.core.model import InstanceState, Secret
 from palette_sync.page.routes import routes
 from palette_sync.telemetry.endpoint import Endpoint
 
@@ -20,6 +20,8 @@ class Source:
         self.state = state
         self.time = NOW
         self.past: Any = ((), ())
+        self.token: Secret | None = None
+        self.asked: list[tuple[str, bool]] = []
 
     def now(self) -> datetime:
         return self.time
@@ -35,6 +37,10 @@ class Source:
 
     async def history(self, instance: str, version: int) -> Any:
         return self.past
+
+    def resync(self, instance: str, *, allow_prune: bool) -> bool:
+        self.asked.append((instance, allow_prune))
+        return instance == INSTANCE
 
     # What the endpoint itself shows (telemetry.endpoint.Probes).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import urllib.request
 from typing import TYPE_CHECKING
 
 from e2e.daemon import Daemon, ValkeyProcess, daemon, until
@@ -72,3 +73,23 @@ def test_while_redis_is_away_the_page_shows_what_is_known(world_of: Callable[...
         assert "palette-sync check" in words
         assert "3 ready" in words
         assert "Redis does not answer, so the history is unknown." in text(run, f"/clusters/alpha/{uid}")
+
+
+def test_who_has_the_token_starts_a_resync_through_the_page(
+    world_of: Callable[..., World], redis: dict[str, str], tmp_path: Path
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "3")
+    token = tmp_path / "page-token"
+    token.write_text("canary-token-of-the-page\n")
+    token.chmod(0o600)
+    with daemon(world.config, **redis, PALETTE_SYNC_HTTP__TOKEN_FILE=str(token)) as run:
+        run.wait_for("pass_finished", instance="alpha")
+        until(run.idle)
+        assert run.get("/")[0] == 401
+
+        url = f"{run.url}/instances/alpha/resync"
+        headers = {"Authorization": f"Bearer {token.read_text().strip()}"}
+        with urllib.request.urlopen(urllib.request.Request(url, b"", headers)):
+            run.wait_for("request_received", instance="alpha", by="page", allow_prune=False)
+        assert run.wait_for("pass_finished", count=2, instance="alpha")["due"] == 3
+        assert "canary-token" not in run.text

@@ -10,8 +10,8 @@ import pytest
 
 from builders import NOW, by_uid, head, record
 from page_source import Source, served
-from palette_sync.core.model import InstanceState
-from palette_sync.page.routes import from_this_machine
+from palette_sync.core.model import InstanceState, Secret
+from palette_sync.page.guard import from_this_machine
 
 
 def instance_state(**changes: object) -> InstanceState:
@@ -100,3 +100,104 @@ async def test_another_machine_gets_no_page(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_only_loopback_is_this_machine(peer: str | None, *, here: bool) -> None:
     assert from_this_machine(peer) is here
+
+
+# -- with a token -----------------------------------------------------------------------------------------------------
+
+TOKEN = "canary-token-of-the-page"
+
+
+@pytest.fixture
+def guarded() -> Source:
+    source = Source(instance_state())
+    source.token = Secret(TOKEN)
+    return source
+
+
+async def post(session: aiohttp.ClientSession, url: str, path: str, **form: str) -> tuple[int, str]:
+    async with session.post(url + path, data=form, allow_redirects=False) as answer:
+        return answer.status, await answer.text()
+
+
+async def page_key(session: aiohttp.ClientSession, url: str) -> str:
+    """What the forms of the page carry, once somebody is logged in."""
+    async with session.get(url) as answer:
+        found = re.search(r'name="key" value="([0-9a-f]{64})"', await answer.text())
+    assert found is not None
+    return found[1]
+
+
+async def test_with_a_token_nothing_is_shown_without_it(guarded: Source) -> None:
+    async with served(guarded) as url:
+        for path in ("/", "/clusters/alpha/c1"):
+            status, text, headers = await get(url, path)
+            assert (status, "alpha" in text, 'action="/login"' in text) == (401, False, True)
+            assert "default-src 'none'" in headers["Content-Security-Policy"]
+            assert (await get(url, path, Authorization="Bearer wrong"))[0] == 401
+            assert (await get(url, path, Cookie="palette-sync-session=9999999999.00"))[0] == 401
+            status, text, _ = await get(url, path, Authorization=f"Bearer {TOKEN}")
+            assert (status, "alpha-web" in text, '<form method="post"' in text) == (200, True, False)
+        assert (await get(url, "/readyz"))[0] == 200
+
+
+async def test_a_login_gives_a_cookie_that_no_script_and_no_other_site_uses(guarded: Source) -> None:
+    async with served(guarded) as url, aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        status, text = await post(session, url, "/login", token="wrong")
+        assert (status, "not the token" in text, "wrong" in text) == (401, True, False)
+        async with session.post(f"{url}/login", data={"token": TOKEN}, allow_redirects=False) as answer:
+            cookie = answer.headers["Set-Cookie"]
+            assert (answer.status, answer.headers["Location"]) == (303, "/")
+        assert all(part in cookie for part in ("HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=43200"))
+        assert "Secure" not in cookie
+        assert TOKEN not in cookie
+        key = await page_key(session, url)
+
+        assert (await post(session, url, "/logout", key=key))[0] == 303
+        async with session.get(url) as answer:
+            assert answer.status == 401
+
+
+async def test_behind_https_the_cookie_is_for_https(guarded: Source) -> None:
+    headers = {"X-Forwarded-Proto": "https"}
+    async with (
+        served(guarded) as url,
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(f"{url}/login", data={"token": TOKEN}, allow_redirects=False) as answer,
+    ):
+        assert "Secure" in answer.headers["Set-Cookie"]
+
+
+async def test_a_button_asks_for_a_resync_and_no_other_site_can_press_it(guarded: Source) -> None:
+    path = "/instances/alpha/resync"
+    async with served(guarded) as url, aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        assert (await post(session, url, path, allow_prune="yes"))[0] == 401
+        await post(session, url, "/login", token=TOKEN)
+        key = await page_key(session, url)
+        for form in ({}, {"key": ""}, {"key": key[:-1]}, {"key": "0" * 64}):
+            assert (await post(session, url, path, **form, allow_prune="yes"))[0] == 403
+        async with session.post(url + path, json={"key": key}) as answer:
+            assert answer.status == 403
+        async with session.get(url + path) as answer:
+            assert answer.status == 405
+        assert guarded.asked == []
+
+        assert (await post(session, url, path, key=key))[0] == 303
+        assert (await post(session, url, path, key=key, allow_prune="yes"))[0] == 303
+        status, text = await post(session, url, "/instances/other/resync", key=key)
+        assert (status, "does not lead" in text) == (409, True)
+        assert guarded.asked == [("alpha", False), ("alpha", True), ("other", False)]
+
+
+async def test_a_bearer_may_ask_for_a_resync(guarded: Source) -> None:
+    async with served(guarded) as url, aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session:
+        assert (await post(session, url, "/instances/alpha/resync"))[0] == 303
+    assert guarded.asked == [("alpha", False)]
+
+
+async def test_without_a_token_there_are_no_buttons_and_no_login() -> None:
+    source = Source(instance_state())
+    async with served(source) as url, aiohttp.ClientSession() as session:
+        assert '<form method="post"' not in (await get(url, "/"))[1]
+        for path in ("/login", "/logout", "/instances/alpha/resync"):
+            assert (await post(session, url, path, token="", key=""))[0] == 403
+    assert source.asked == []

@@ -9,7 +9,7 @@ import pytest
 from browser import CHROMIUM, tab
 from builders import HOUR, NOW, by_uid, head, record, records, sealed_credential
 from page_source import Source, served
-from palette_sync.core.model import Access, AccessState, InstanceState
+from palette_sync.core.model import Access, AccessState, InstanceState, Secret
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -65,3 +65,21 @@ async def test_the_page_fits_and_shows_foreign_text_as_text(tmp_path: Path, widt
             assert HOSTILE in await page.value("document.body.textContent")
             assert await page.value("document.querySelectorAll('img, body script').length") == 0
         assert page.complaints == []
+
+
+async def test_an_operator_logs_in_and_presses_a_button(tmp_path: Path) -> None:
+    source = Source(InstanceState(head=head(), records=by_uid(record())))
+    source.token = Secret("canary-token-of-the-page")
+    async with served(source) as url, tab(tmp_path / "profile") as page:
+        await page.open(url)
+        assert await page.value("document.querySelector('h1').textContent") == "Log in"
+        await page.value("document.querySelector('[name=token]').value = 'canary-token-of-the-page'")
+        await page.leave_by("document.querySelector('form button').click()")
+        assert await page.value(NAMES) == ["alpha-web"]
+        assert await page.value("document.cookie") == ""
+
+        await page.leave_by("document.querySelector('form[action$=resync] button').click()")
+        assert source.asked == [("alpha", False)]
+        await page.leave_by("document.querySelector('form[action$=logout] button').click()")
+        assert await page.value("document.querySelector('h1').textContent") == "Log in"
+        assert not [one for one in page.complaints if "401" not in one], "a browser notes each 401 by itself"

@@ -51,11 +51,12 @@ def assets() -> dict[str, Asset]:
     return found
 
 
-def render_overview(analysis: Analysis, query: Query, *, now: datetime, state: str) -> str:
-    """`state` is the daemon's: starting, running, stopping."""
+def render_overview(analysis: Analysis, query: Query, *, now: datetime, state: str, form_key: str = "") -> str:
+    """`state` is the daemon's: starting, running, stopping. With a `form_key` the page has buttons."""
     return _render(
         "overview.html",
         now=now,
+        form_key=form_key,
         daemon_state=state,
         analysis=analysis,
         verdict=verdict(analysis.problems),
@@ -64,9 +65,9 @@ def render_overview(analysis: Analysis, query: Query, *, now: datetime, state: s
     )
 
 
-def render_cluster(view: ClusterView, *, now: datetime, remark: str = "") -> str:
+def render_cluster(view: ClusterView, *, now: datetime, remark: str = "", form_key: str = "") -> str:
     """`remark`: what could not be read."""
-    return _render("cluster.html", now=now, view=view, row=view.row, remark=remark)
+    return _render("cluster.html", now=now, form_key=form_key, view=view, row=view.row, remark=remark)
 
 
 def render_message(title: str, text: str, *, now: datetime) -> str:
@@ -74,8 +75,18 @@ def render_message(title: str, text: str, *, now: datetime) -> str:
     return _render("message.html", now=now, title=title, text=text)
 
 
-def _render(template: str, *, now: datetime, **values: Any) -> str:
-    page = {"now": now, "version": __version__, "assets": {kind: one.name for kind, one in assets().items()}}
+def render_login(*, now: datetime, wrong: bool = False) -> str:
+    """The page that asks for the token. `wrong`: the one that was given is not right."""
+    return _render("login.html", now=now, wrong=wrong)
+
+
+def _render(template: str, *, now: datetime, form_key: str = "", **values: Any) -> str:
+    page = {
+        "now": now,
+        "form_key": form_key,
+        "version": __version__,
+        "assets": {kind: one.name for kind, one in assets().items()},
+    }
     return _environment().get_template(template).render(page, **values)
 
 

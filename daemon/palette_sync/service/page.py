@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from palette_sync.assembly.store import utc_now
+from palette_sync.core.model import Secret
 from palette_sync.runner import RunnerState
 from palette_sync.store.past import read_changes, read_history
 from palette_sync.store.redis import StoreError
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from palette_sync.service.health import Health
     from palette_sync.service.runners import Runners
 
+log = structlog.get_logger(__name__)
+
 KEPT = 10.0  # seconds for which a snapshot that another process publishes is used again
 VERSIONS = 50  # of the history that are read for the page of a cluster
 PATIENCE = 5.0  # seconds that a request waits for Redis
@@ -35,6 +40,11 @@ class PageSource:
         self._health = health
         self._read: dict[str, tuple[datetime, InstanceState]] = {}
         self._reading = asyncio.Lock()
+
+    @property
+    def token(self) -> Secret | None:
+        token = self._configuration.shared.settings.http.token
+        return None if token is None else Secret(token.get_secret_value())
 
     def now(self) -> datetime:
         return utc_now()
@@ -66,6 +76,12 @@ class PageSource:
     def desired(self, instance: str) -> Desired | None:
         policy = self._configuration.shared.policies.get(instance)
         return policy.desired if policy is not None else None
+
+    def resync(self, instance: str, *, allow_prune: bool) -> bool:
+        if instance not in self._runners.leading():
+            return False
+        log.info("request_received", instance=instance, action="resync", by="page", allow_prune=allow_prune)
+        return self._runners.ask(instance, allow_prune=allow_prune) is not None
 
     async def history(self, instance: str, version: int) -> tuple[list[FormerVersion], list[VersionChange]] | None:
         shared, after = self._configuration.shared, max(0, version - VERSIONS)

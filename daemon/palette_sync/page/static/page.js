@@ -12,9 +12,10 @@ function inUse() {
 }
 
 async function refresh() {
-  if (document.hidden || inUse()) return;
+  if (!("poll" in live.dataset) || document.hidden || inUse()) return;
   try {
     const answer = await fetch(location.href, { cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(8_000) });
+    if (answer.status === 401) return location.reload(); // the session has ended: this shows the login
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (inUse()) return;
