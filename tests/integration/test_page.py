@@ -75,6 +75,20 @@ async def test_a_web_page_cannot_read_it_through_a_name_of_its_own() -> None:
             assert (status, "alpha" in text) == (421, False)
 
 
+@pytest.mark.parametrize("header", ["Forwarded", "Via", "X-Forwarded-For", "X-Real-IP", "X-Forwarded-Host"])
+async def test_without_a_token_a_proxy_on_this_machine_gets_no_page(header: str) -> None:
+    async with served(Source(instance_state())) as url:
+        assert (await get(url, "/", **{header: "10.0.0.9"}))[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("localhost:9464", 200), ("[::1]:1", 200), ("vm", 403), ("10.0.0.1", 403)]
+)
+async def test_without_a_token_the_page_is_opened_through_localhost(host: str, status: int) -> None:
+    async with served(Source(instance_state())) as url:
+        assert (await get(url, "/", Host=host))[0] == status
+
+
 async def test_another_machine_gets_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiohttp.web.Request, "remote", "10.0.0.9")
     async with served(Source(instance_state())) as url:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.Response]]
 
+_FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+_LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?")
 PATIENCE = 5.0  # seconds for the body of a form
 FORM = "application/x-www-form-urlencoded"
 ELSEWHERE = (
@@ -65,7 +68,7 @@ class Guard:
         """None if he may see nothing."""
         token = self._holder.token
         if token is None:
-            return Visitor() if from_this_machine(request.remote) else None
+            return Visitor() if _is_direct(request) else None
         if bearer_matches(token, request.headers.get("Authorization")):
             return Visitor(may_act=True)
         session = request.cookies.get(COOKIE, "")
@@ -129,6 +132,13 @@ class Guard:
         if self._holder.token is None:
             return html(render_message("Not from here", ELSEWHERE, now=now), status=HTTPStatus.FORBIDDEN)
         return html(render_login(now=now), status=HTTPStatus.UNAUTHORIZED)
+
+
+def _is_direct(request: web.Request) -> bool:
+    """Whether the request comes from this machine, and not through a proxy on it."""
+    host = request.headers.get("Host", "localhost").strip().lower()
+    forwarded = any(name in request.headers for name in _FORWARDED)
+    return from_this_machine(request.remote) and not forwarded and _LOOPBACK.fullmatch(host) is not None
 
 
 async def form_of(request: web.Request) -> dict[str, str]:

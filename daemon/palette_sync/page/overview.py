@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from palette_sync.core.documents import DocumentError, Fields
+from palette_sync.core.documents import time_or_none
 from palette_sync.core.model import AccessState
 from palette_sync.core.problems import STANDBY, Problem, find_problems, is_wrong
 from palette_sync.core.prune import HELD, absences_of
@@ -172,14 +172,14 @@ def _instance(name: str, one: Mapping[str, Any], state: InstanceState | None, ro
         name=name,
         state=str(one.get("state", "unknown")),
         detail=str(one.get("detail", "")),
-        since=time_of(one, "state_since"),
+        since=time_or_none(one, "state_since"),
         version=head.version if head else one.get("version"),
         complete=head.complete if head else bool(one.get("complete")),
-        succeeded_at=time_of(one, "succeeded_at"),
+        succeeded_at=time_or_none(one, "succeeded_at"),
         checked_at=head.checked_at if head else None,
-        next_listing_at=time_of(one, "next_listing_at"),
-        first_lapse_at=time_of(one, "first_lapse_at"),
-        key_expires_at=time_of(one, "api_key_expires_at"),
+        next_listing_at=time_or_none(one, "next_listing_at"),
+        first_lapse_at=time_or_none(one, "first_lapse_at"),
+        key_expires_at=time_or_none(one, "api_key_expires_at"),
         error=str(one.get("error", "")),
         busy="busy_since" in one,
         states=tuple((access, states[access]) for access in WORST_FIRST if states[access]),
@@ -203,11 +203,3 @@ def _held(name: str, state: InstanceState, rows: list[Row]) -> Held | None:
         absences=tuple((row, absences[row.record.uid]) for row in held[:MOST_HELD]),
         command=f"palette-sync resync --allow-prune --instance {name}",
     )
-
-
-def time_of(members: Mapping[str, Any], key: str) -> datetime | None:
-    """A time of the status document; None where it is absent or not a time."""
-    try:
-        return Fields("status", members).maybe_time(key)
-    except DocumentError:
-        return None

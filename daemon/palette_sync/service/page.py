@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from palette_sync.assembly.store import utc_now
-from palette_sync.core.model import Secret
+from palette_sync.core.model import InstanceState, Secret
 from palette_sync.runner import RunnerState
 from palette_sync.store.past import read_changes, read_history
 from palette_sync.store.redis import StoreError
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.history import FormerVersion, VersionChange
-    from palette_sync.core.model import InstanceState
     from palette_sync.core.objects import Desired
     from palette_sync.service.configuration import ActiveConfiguration
     from palette_sync.service.health import Health
@@ -55,23 +54,25 @@ class PageSource:
     async def states(self) -> Mapping[str, InstanceState]:
         """What Redis does not give keeps what was read last."""
         statuses = self._runners.statuses()
-        led = {name for name, one in statuses.items() if one.state is not RunnerState.STANDBY}
-        found = {name: state for name, state in self._runners.states().items() if name in led}
+        standby = {name for name, one in statuses.items() if one.state is RunnerState.STANDBY}
         async with self._reading:
-            for name in statuses.keys() - led:
-                if (state := await self._from_redis(name)) is not None:
-                    found[name] = state
-        return found
+            for name in standby:
+                await self._look(name)
+        read = {name: state for name, (_, state) in self._read.items() if name in statuses and state.head is not None}
+        own = {name: state for name, state in self._runners.states().items() if name not in standby}
+        return {**read, **own}
 
-    async def _from_redis(self, name: str) -> InstanceState | None:
-        kept = self._read.get(name)
-        if kept is None or (utc_now() - kept[0]).total_seconds() > KEPT:
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    kept = self._read[name] = (utc_now(), await self._configuration.shared.store.load(name))
-            except (StoreError, TimeoutError):
-                pass
-        return kept[1] if kept is not None and kept[1].head is not None else None
+    async def _look(self, name: str) -> None:
+        """Read what another process publishes, unless that was tried a moment ago."""
+        at, state = self._read.get(name, (None, InstanceState()))
+        if at is not None and (utc_now() - at).total_seconds() <= KEPT:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                state = await self._configuration.shared.store.load(name)
+        except (StoreError, TimeoutError) as error:
+            log.debug("page_not_read", instance=name, reason=str(error))
+        self._read[name] = (utc_now(), state)
 
     def desired(self, instance: str) -> Desired | None:
         policy = self._configuration.shared.policies.get(instance)
