@@ -127,11 +127,12 @@ class World:
 
     async def change_redis(self, what: str) -> None:
         client = self.stage.shared.store.link.client
+        found = await dump(client, self.stage)
+        if found and (what == "lost" or self.kept):
+            await flush(client, self.stage)
         if what == "lost":
-            self.kept = await dump(client, self.stage)
-            await flush(client, self.stage)
-        elif self.kept:
-            await flush(client, self.stage)
+            self.kept = found or self.kept
+        else:
             await restore(client, self.kept)
 
     # -- the oracle -------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from palette_sync.http import ANSWERED
-from palette_sync.reconcile.lanes import LEAVE_AFTER, ROOM, YIELD_AFTER, Lanes, NoAnswer, Places
+from palette_sync.reconcile.lanes import LEAVE_AFTER, ROOM, YIELD_AFTER, Lanes, NoAnswer
+from palette_sync.reconcile.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

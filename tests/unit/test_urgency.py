@@ -15,17 +15,15 @@ from palette_sync.core.due import (
     SUSPICION,
     SUSPICION_REST,
     Due,
-    Urgency,
     due,
-    order,
     suspects,
-    urgency,
     wakes_at,
 )
 from palette_sync.core.fold import AccessFailed, fold_memory
 from palette_sync.core.model import ClusterKey, ClusterMemory
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import FIRST_BACKOFF, next_verification
+from palette_sync.core.urgency import Urgency, order, urgency
 
 if TYPE_CHECKING:
     from datetime import datetime

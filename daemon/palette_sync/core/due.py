@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from palette_sync.core.model import RUNNING, SERVED, AccessState, AuthMode, OidcAuth, ServiceAccountAuth
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 PATIENCE = timedelta(seconds=30)
 RENEW_AHEAD = timedelta(seconds=60)  # renewals that fall due within this share a pass
-LAST_SHARE = 4  # a token with less than a quarter of its life left is about to lapse
 SUSPICION = timedelta(minutes=5)  # within which all tokens are verified after one was refused
 SUSPICION_REST = timedelta(minutes=30)
 
@@ -70,40 +68,6 @@ class Due:
     issue: bool = False
     urgent: bool = False
     needs_admin: bool = False
-
-
-class Urgency(IntEnum):
-    """How urgent work is, the most urgent first."""
-
-    LAPSING = 0  # a token that works and is about to lapse
-    NEW = 1  # a cluster that readers cannot use yet, or cannot use any more
-    RENEWAL = 2
-    VERIFICATION = 3
-    RETRY = 4  # first access that failed before
-
-
-def urgency(candidate: Candidate, due: Due, now: datetime) -> Urgency:
-    credential = candidate.credential
-    if due.reason in _RENEWALS and credential is not None and credential.alive(now):
-        return Urgency.LAPSING if _about_to_lapse(credential, now) else Urgency.RENEWAL
-    if due.issue:
-        return Urgency.NEW if candidate.memory.failures == 0 else Urgency.RETRY
-    return Urgency.VERIFICATION
-
-
-def order(candidate: Candidate, due: Due, now: datetime) -> tuple[Urgency, float, str]:
-    """Sorts work by urgency; among equals, the token that ends first, then what has not been verified for longest."""
-    rank, credential = urgency(candidate, due, now), candidate.credential
-    moment = candidate.memory.verified_at
-    if rank in {Urgency.LAPSING, Urgency.RENEWAL} and credential is not None:
-        moment = credential.expires_at or credential.renew_at
-    return rank, moment.timestamp() if moment is not None else 0.0, candidate.key.uid
-
-
-def _about_to_lapse(credential: SealedCredential, now: datetime) -> bool:
-    if credential.expires_at is None:
-        return False
-    return credential.expires_at - now < (credential.expires_at - credential.issued_at) / LAST_SHARE
 
 
 def due(
@@ -356,9 +320,6 @@ _CHECKS: tuple[Callable[[Candidate, datetime], Due | None], ...] = (
     _retry,  # the backoff has passed
     _recheck,  # the API server's token cache has passed
 )
-
-
-_RENEWALS = frozenset({Reason.TOKEN_DUE, Reason.TOKEN_LAPSED})
 
 
 def _state(state: str, health: str) -> str:

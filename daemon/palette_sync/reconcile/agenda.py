@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from palette_sync.core.candidates import Candidates
-from palette_sync.core.due import RENEW_AHEAD, order
+from palette_sync.core.due import RENEW_AHEAD
 from palette_sync.core.reasons import Reason
+from palette_sync.core.urgency import order
 from palette_sync.events import in_turns
 from palette_sync.reconcile.cluster import DueCluster
 

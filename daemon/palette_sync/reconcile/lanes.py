@@ -10,13 +10,13 @@ round takes its outcome. Units that hung last time have a few places of their ow
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from palette_sync.fanout import Outcome, attempt
 from palette_sync.http import ANSWERED
+from palette_sync.reconcile.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -33,48 +33,6 @@ ROOM = 8  # silent units for each place
 
 class NoAnswer(TimeoutError):
     """A cluster did not answer for some seconds, and too many others do not answer either."""
-
-
-class Places:
-    """A number of places that are taken in the order of asking."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._free = count
-        self._queue: deque[asyncio.Future[None]] = deque()
-
-    def resize(self, count: int) -> None:
-        self._free += count - self._count
-        self._count = count
-        self._next()
-
-    async def take(self) -> None:
-        if self._free > 0 and not self._queue:
-            self._free -= 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give()  # its turn came together with the cancellation
-            raise
-
-    def retake(self) -> None:
-        """Take a place at once, even if none is free. Nobody else gets one until there are enough again."""
-        self._free -= 1
-
-    def give(self) -> None:
-        self._free += 1
-        self._next()
-
-    def _next(self) -> None:
-        while self._free > 0 and self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():
-                self._free -= 1
-                turn.set_result(None)
 
 
 class Unit:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -26,13 +26,14 @@ from palette_sync.reconcile.report import joined
 from palette_sync.reconcile.run import run_pass
 from palette_sync.runner.api_key import KeyWatch
 from palette_sync.runner.last_published import LastPublished
+from palette_sync.runner.lent_clients import LentClients
 from palette_sync.runner.mailbox import Mailbox, PassRequest
 from palette_sync.runner.status import RunnerState, RunnerStatus
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from palette_sync.core.model import Discovery, InstanceState
     from palette_sync.core.select import Filters
@@ -98,7 +99,7 @@ class Runner:
         self._discovery: Discovery | None = None
         self._peek = Peek()
         self._ongoing = Ongoing.of_daemon(wanted=self.mailbox.wanted.is_set, finished=self.mailbox.nudge)
-        self._closing: set[asyncio.Task[None]] = set()
+        self._clients = LentClients()
         self._former_lease: Lease | None = None
         self._retries = 0
         self._store_failures = 0
@@ -163,8 +164,7 @@ class Runner:
         finally:
             self.mailbox.close()
             self._set_state(RunnerState.STOPPED)
-            if self._closing:
-                await asyncio.wait(self._closing)
+            await self._clients.closed()
 
     # -- the lease --------------------------------------------------------------------------------------------------
 
@@ -207,9 +207,11 @@ class Runner:
     async def _finish_ongoing(self, lease: Lease) -> None:
         """End the work on clusters that hang, and publish what came of the others that no pass waited for."""
         lanes = self._ongoing.lanes
-        if lanes.busy:
-            self.status.busy_since = self._clock()
+        self.status.busy_since = self._clock()
+        try:
             await lanes.drain(self._late)
+        finally:
+            self.status.busy_since = None
         if lanes.busy:
             await self._serve(PassRequest(known=True), lease)
 
@@ -321,7 +323,7 @@ class Runner:
             publisher = await self._open(lease)
         # This write checks the fence: without the lease, no token may be issued, because it could not be published.
         await publisher.write_unversioned(now=self._clock())
-        async with self._open_client() as client:
+        async with self._clients.open(self._runtime.open_client, users=lambda: self._ongoing.lanes.tasks) as client:
             if options is not None:
                 report = await self._run_pass(client, publisher, options, lease)
                 skipped = report.skipped > 0
@@ -348,19 +350,6 @@ class Runner:
         for answer in request.answers:
             if not answer.done():
                 answer.set_result(report)
-
-    @asynccontextmanager
-    async def _open_client(self) -> AsyncIterator[PaletteClient]:
-        """A Palette client, which stays open as long as clusters are at work that the pass did not wait for."""
-        async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(self._runtime.open_client())
-            try:
-                yield client
-            finally:
-                if tasks := self._ongoing.lanes.tasks:
-                    closing = asyncio.create_task(_close_after(tasks, stack.pop_all()), name=f"close:{self.instance}")
-                    self._closing.add(closing)
-                    closing.add_done_callback(self._closing.discard)
 
     async def _look(self, request: PassRequest) -> PassOptions | None:
         """Return the options of the pass that the request asks for; None if there is nothing to do.
@@ -466,11 +455,6 @@ class Runner:
     async def _rest(self, seconds: float) -> None:
         """Sleep. Only `stop` ends it early; requests wait in the mailbox."""
         await wait_any(self._stopping, timeout=seconds)
-
-
-async def _close_after(tasks: set[asyncio.Task[None]], stack: AsyncExitStack) -> None:
-    async with stack:
-        await asyncio.wait(tasks)
 
 
 def _log_finished(report: PassReport, *, listed: bool) -> None:
