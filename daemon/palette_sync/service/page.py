@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -67,11 +68,9 @@ class PageSource:
         at, state = self._read.get(name, (None, InstanceState()))
         if at is not None and (utc_now() - at).total_seconds() <= KEPT:
             return
-        try:
+        with suppress(StoreError, TimeoutError):  # the runner logs that Redis fails
             async with asyncio.timeout(PATIENCE):
                 state = await self._configuration.shared.store.load(name)
-        except (StoreError, TimeoutError) as error:
-            log.debug("page_not_read", instance=name, reason=str(error))
         self._read[name] = (utc_now(), state)
 
     def desired(self, instance: str) -> Desired | None:
