@@ -86,7 +86,7 @@ async def grant(
     ends_at = asyncio.get_running_loop().time() + timeout
     async with kube.KubeApi(admin.server, admin.credential, timeout=timeout, requests=requests) as api:
         while True:
-            async with _refusals_of(admin):
+            async with refusals_of(admin):
                 decided, done = await ensure(
                     api, desired, need=need, memory=memory, now=now, overlap=token_policy.overlap, dry_run=dry_run
                 )
@@ -118,7 +118,7 @@ async def grant(
 
 
 @contextlib.asynccontextmanager
-async def _refusals_of(admin: kube.AdminAccess) -> AsyncIterator[None]:
+async def refusals_of(admin: kube.AdminAccess) -> AsyncIterator[None]:
     """Turn a 401 into an error that names whose credential was refused."""
     try:
         yield
@@ -223,7 +223,7 @@ async def replace_legacy(
 
     async def work(server: Server) -> tuple[str, ...]:
         async with (
-            _refusals_of(admin),
+            refusals_of(admin),
             kube.KubeApi(server, admin.credential, timeout=timeout, requests=requests) as api,
         ):
             actions = plan_replace_legacy(desired, await kube.observe(api, desired))
@@ -250,7 +250,7 @@ async def revoke(
 
     async def work(server: Server) -> tuple[str, ...]:
         async with (
-            _refusals_of(admin),
+            refusals_of(admin),
             kube.KubeApi(server, admin.credential, timeout=timeout, requests=requests) as api,
         ):
             observed = await kube.observe(api, desired)
