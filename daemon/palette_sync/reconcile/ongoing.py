@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Ongoing:
-    """`lanes`: the clusters at work, some of which hang longer than a pass. `wanted`: something else is to be done after a
-    pass has worked for so many seconds, None = nothing is; a long pass ends early then and leaves the rest to the next
-    one. Without `wanted` every pass does all of its work.
+    """`lanes`: the clusters at work, some of which hang longer than a pass. `wanted`: after how many seconds of work a
+    pass ends early, because something else is to be done, and leaves the rest to the next one; None = nothing is.
+    Without `wanted` every pass does all of its work.
     `proven_dead`: the uids of clusters at work whose API server refused the published token. `suspect_since`: when that
     happened last, as far as it counts. `whole`: the last listing of Palette held everything.
     """
