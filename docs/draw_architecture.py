@@ -20,7 +20,7 @@ LAYERS = (
     ("cli", "one file per command"),
     ("service", "the daemon: tasks, signals, schedule, reload"),
     ("assembly", "settings become parts"),
-    ("telemetry | config | simulator", "logs and metrics, settings, simulated Palette and clusters"),
+    ("telemetry | page | config | simulator", "logs, metrics, page, settings, simulated Palette and clusters"),
     ("runner", "one runner per instance: mailbox, lease, passes"),
     ("reconcile", "one pass: where decisions and I/O meet"),
     ("palette | kube | oidc | cloud | store", "one outside system each"),

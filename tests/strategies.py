@@ -82,6 +82,8 @@ memories = st.builds(
     way=st.none() | st.sampled_from(Way),
     validity=st.none() | st.integers(0, 2**32).map(lambda seconds: timedelta(seconds=seconds)),
     recheck_at=st.none() | times,
+    tried_at=st.none() | times,
+    hung=st.booleans(),
 )
 scopes = st.builds(
     ScopeStatus, name=texts, listed_at=st.none() | times, error=st.none() | texts, since=st.none() | times

@@ -19,12 +19,16 @@ class StrayCancellation(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[K, V]):
-    """The result of one unit: a value, an error, or `skipped` because the drain began before it started."""
+    """The result of one unit: a value, an error, or `skipped` because the drain began before it started.
+
+    `hung`: it was still waiting for an answer when it ended (reconcile/lanes.py).
+    """
 
     key: K
     value: V | None = None
     error: Exception | None = None
     skipped: bool = False
+    hung: bool = False
 
 
 async def fan_out(
@@ -47,25 +51,33 @@ async def fan_out(
 
     async def one(key: K) -> Outcome[K, V]:
         async with limit:
-            outcome = await _attempt(key)
+            outcome = await attempt(key, work, timeout=timeout, stopping=stopping)
         if done is not None:
             done(outcome)
         return outcome
 
-    async def _attempt(key: K) -> Outcome[K, V]:
-        if stopping is not None and stopping.is_set():
-            return Outcome(key, skipped=True)
-        try:
-            async with asyncio.timeout(timeout):
-                return Outcome(key, value=await work(key))
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            return Outcome(key, error=StrayCancellation("the unit raised CancelledError without being cancelled"))
-        except Exception as error:  # noqa: BLE001 - the unit boundary: an error becomes a value here
-            return Outcome(key, error=error)
-
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(key), name=f"{name}:{key}") for key in keys]
     return [task.result() for task in tasks]
+
+
+async def attempt(
+    key: K,
+    work: Callable[[K], Awaitable[V]],
+    *,
+    timeout: float,  # noqa: ASYNC109 - of this unit
+    stopping: asyncio.Event | None,
+) -> Outcome[K, V]:
+    """Run one unit, whose error becomes a value. Only a cancellation of the caller is raised."""
+    if stopping is not None and stopping.is_set():
+        return Outcome(key, skipped=True)
+    try:
+        async with asyncio.timeout(timeout):
+            return Outcome(key, value=await work(key))
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return Outcome(key, error=StrayCancellation("the unit raised CancelledError without being cancelled"))
+    except Exception as error:  # noqa: BLE001 - the unit boundary: an error becomes a value here
+        return Outcome(key, error=error)

@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,12 +27,14 @@ from palette_sync import __version__
 from palette_sync.core.network import NetworkPolicy, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from aiohappyeyeballs import AddrInfoType
 
 USER_AGENT = f"palette-sync/{__version__}"
 CHUNK = 64 * 1024
+# Is called whenever a server begins to answer, so that the caller's caller sees who hangs and who is only slow.
+ANSWERED: ContextVar[Callable[[], None]] = ContextVar("ANSWERED", default=lambda: None)
 
 
 class RequestOutcome(StrEnum):
@@ -230,6 +233,7 @@ async def _request(
                 server_hostname=server_hostname,
             ) as response,
         ):
+            ANSWERED.get()()
             return Reply(response.status, response.headers, await _read(response, max_body, host))
     except TimeoutError:
         raise TransportError(Cause.TIMEOUT, f"{host} did not answer within {timeout:g} s") from None

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import adapter, cold, figure, freshness, start_up, steady
+from bench import adapter, cold, figure, freshness, hanging, start_up, steady
 from bench.lab import Lab
 from bench.processes import BenchError
 from bench.rotation import spread_row
@@ -41,6 +41,7 @@ MEASUREMENTS: tuple[tuple[str, Callable[[Lab], list[Row]], float], ...] = (
     ("quiet", steady.quiet, 50),
     ("ten-thousand", steady.ten_thousand, 90),
     ("thousand", cold.thousand, 40),
+    ("hanging", hanging.hanging, 130),
     ("adapter", adapter.adapter, 60),
     ("freshness", freshness.freshness, 160),
     ("limited", cold.limited, 110),

@@ -7,6 +7,7 @@ It answers requests, one JSON object a line:
 - `{"do": "searches"}` returns when clusters were searched for,
 - `{"do": "add", "count": ..., "state": ...}` adds clusters and returns their uids,
 - `{"do": "run", "uid": ...}` makes a cluster Running,
+- `{"do": "break", "hang": ..., "refuse": ...}` lets so many clusters hang, and so many close each connection,
 - `{"do": "tags", "uid": ..., "tags": [...]}` changes a cluster,
 - `{"do": "publish"}` writes the snapshot that a daemon would have left in Redis after work on every cluster.
 
@@ -16,6 +17,7 @@ Listing pages of Palette are cached until something changes, because rendering t
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import sys
 from collections import Counter
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.published import publish_all
-from palette_sync.simulator import Simulator, SimulatorOptions
+from palette_sync.simulator import Fault, Simulator, SimulatorOptions
 from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:
@@ -98,11 +100,20 @@ async def _answer(simulator: Simulator, directory: Path, question: dict[str, Any
             simulator.world.set_state(question["uid"], "Running")
         case "tags":
             simulator.world.set_tags(question["uid"], question["tags"])
+        case "break":
+            _break(simulator, hang=question["hang"], refuse=question["refuse"])
         case "clusters":
             return [cluster.uid for cluster in simulator.world.clusters.values()]
         case "publish":
             await publish_all(simulator, directory / "config.toml")
     return {}
+
+
+def _break(simulator: Simulator, *, hang: int, refuse: int) -> None:
+    """The order has nothing to do with that of Palette's listings."""
+    uids = sorted(simulator.world.clusters, key=lambda uid: hashlib.sha256(uid.encode()).digest())
+    for number, uid in enumerate(uids[: hang + refuse]):
+        simulator.faults.add(Fault(target="kube", kind="hang" if number < hang else "drop", cluster=uid))
 
 
 def _say(document: Any) -> None:

@@ -23,6 +23,7 @@ KINDS = {
     "Service": "V1Service",
     "ConfigMap": "V1ConfigMap",
     "NetworkPolicy": "V1NetworkPolicy",
+    "PodDisruptionBudget": "V1PodDisruptionBudget",
 }
 _CONTAINER = re.compile(r"(list|dict)[\[(](?:str, ?)?([^\])]+)[\])]")
 _PLAIN = {"str": str, "int": int, "bool": bool, "float": float}

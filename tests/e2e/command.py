@@ -39,8 +39,10 @@ def environment(**variables: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     # Coverage of child processes, where the suite runs under it.
     kept |= {name: value for name, value in os.environ.items() if name.startswith(("COV_", "COVERAGE_"))}
-    # A verification is due by each cluster's own hour, which must not come round in the middle of a test.
-    return {**kept, "PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL": "3650d", **variables}
+    # A verification is due by each cluster's own hour, and a peek may come at any time. Neither must happen in the
+    # middle of a test, for example because a fault that is meant for a listing would hit a peek.
+    calm = {"PALETTE_SYNC_DEFAULTS__VERIFY_INTERVAL": "3650d", "PALETTE_SYNC_DEFAULTS__PEEK_INTERVAL": "0"}
+    return {**kept, **calm, **variables}
 
 
 def palette_sync(*arguments: str | Path, within: float = 50, **variables: str) -> Ran:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from builders import token_in
 from loopback import LOOPBACK
 from palette_sync.assembly.instance import open_shared
 from palette_sync.config import load
@@ -31,7 +32,7 @@ class Reader:
         return await self._shared.store.load(instance)
 
     def token(self, state: InstanceState, record: ClusterRecord) -> Secret:
-        return self._shared.sealer.open(record.instance, record.uid, state.credentials[record.uid].sealed)
+        return token_in(state, record.uid, sealer=self._shared.sealer, prefix=self._shared.store.keys.prefix)
 
     async def refused(self, state: InstanceState) -> list[str]:
         """The clusters whose published token is refused; each is tried with the published CA.

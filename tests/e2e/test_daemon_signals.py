@@ -273,7 +273,7 @@ def test_reload_keeps_what_runs_when_the_file_is_broken_and_adds_an_instance_whe
         assert run.stop() == 0
 
     listed = palette_sync("clusters", "--config", world.config, **redis)
-    assert "bravo: version" in listed.out
+    assert "\nbravo: " in listed.out
     assert "orphaned" in listed.out
 
 

@@ -147,7 +147,7 @@ def test_redis_lost_is_told_by_the_daemon_and_by_whoever_asks_redis(
             assert "alpha: StoreUnavailable since 20" in told.out
             assert "Redis cannot be used: " in told.out
             assert "It keeps everything in memory and publishes once Redis is back." in told.out
-            until(lambda: run.metric("palette_sync_store_errors_total")['palette_instance="alpha"'] >= 1)
+            until(lambda: run.metric("palette_sync_store_errors_total").get('palette_instance="alpha"', 0) >= 1)
             away = palette_sync("status", "--from", "redis", "--config", world.config, **redis)
             assert away.code == 1
             assert "Redis cannot be used" in away.err

@@ -11,6 +11,7 @@ import pytest
 
 from palette_sync.assembly.instance import open_shared
 from palette_sync.core.model import AccessState, OidcAuth, ServiceAccountAuth
+from palette_sync.reconcile import lanes
 from palette_sync.reconcile.report import Effect
 from palette_sync.simulator import Fault
 from palette_sync.store.redis import Store
@@ -336,7 +337,10 @@ async def test_plan_reports_what_once_would_do_and_writes_nothing(stage_of: Any)
     assert all(not cluster.tokens.issued for cluster in stage.simulator.world.clusters.values())
 
 
-async def test_clusters_are_worked_on_concurrently_up_to_the_configured_number(stage_of: Any) -> None:
+async def test_clusters_are_worked_on_concurrently_up_to_the_configured_number(
+    stage_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "YIELD_AFTER", 600.0)  # a busy machine looks like clusters that hang
     extra = "[service]\nconcurrency = 4\n"
     stage: Stage = await stage_of(clusters=12, oidc_share=0.0, extra=extra, latency=0.02)
     entries = stage.simulator.requests.entries

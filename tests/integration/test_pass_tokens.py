@@ -199,3 +199,19 @@ async def test_a_cluster_that_was_served_with_such_a_ca_is_withheld_until_a_rule
     assert record.server is not None
     assert record.server.ca_data == base64.b64encode(root.pem.encode()).decode()
     assert (await stage.run()).due == 0
+
+
+async def test_a_dead_token_is_recognised_where_answers_are_slow_and_the_time_is_short(stage_of: Any) -> None:
+    """The proof asks again after a refusal, and the time for the cluster must not be over before it says so."""
+    stage, cluster = await one_cluster(stage_of, '[defaults]\ncluster_timeout = "3s"\n')
+    await stage.run()
+    cluster.tokens.revoke_all()
+    stage.simulator.world.set_admin_download(cluster.uid, allowed=False)
+    stage.simulator.faults.add(Fault(target="kube", kind="latency", path="selfsubjectaccessreviews", seconds=0.9))
+
+    await stage.run(resync=True)
+
+    state = await stage.state()
+    assert state.records[cluster.uid].access.state is AccessState.FAILED
+    assert "refuses the published token" in state.records[cluster.uid].access.message
+    assert cluster.uid not in state.credentials, "a token that is proven dead is not published"

@@ -56,6 +56,15 @@ async def test_former_versions_are_what_was_published(store: Store, seal_keys: S
     assert "ca_data" not in before["u00000"]["server"]
 
 
+async def test_the_newest_versions_are_read_alone(store: Store, seal_keys: SealKeys) -> None:
+    await published(store)
+
+    entries = await read_history(store, seal_keys, "alpha", after=2)
+    changes = await read_changes(store, "alpha", after=2)
+
+    assert ([one.version for one in entries], [one.version for one in changes]) == ([4], [3, 4])
+
+
 async def test_one_version_is_read_by_itself(store: Store, seal_keys: SealKeys) -> None:
     await published(store)
 

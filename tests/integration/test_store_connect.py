@@ -16,7 +16,7 @@ from palette_sync.cli import check
 from palette_sync.simulator.certificates import Authority, SharedKeys, server_context
 from palette_sync.store.connect import Address, parse_url
 from palette_sync.store.embedded import EmbeddedValkey
-from palette_sync.store.errors import StoreMisconfigured
+from palette_sync.store.errors import StoreDenied, StoreMisconfigured
 from palette_sync.store.redis import Store, StoreError, StoreUnavailable
 from palette_sync.store.seal import SealKeys, Unsealed
 from palette_sync.store.server import ServerFacts, server_facts
@@ -158,7 +158,7 @@ IN_SCRIPT = "ERR Error running script (call to f_0123abc): @user_script:27: @use
         pytest.param(f"{IN_SCRIPT}READONLY You can't write.", StoreUnavailable, "is a replica", id="READONLY"),
         pytest.param(f"{IN_SCRIPT}OOM command not allowed", StoreUnavailable, "has reached its maxmemory", id="OOM"),
         pytest.param(f"{IN_SCRIPT}MISCONF Redis is configured", StoreUnavailable, "its disk", id="MISCONF"),
-        pytest.param(f"{IN_SCRIPT}NOPERM this user may not", StoreError, "does not permit it", id="NOPERM"),
+        pytest.param(f"{IN_SCRIPT}NOPERM this user may not", StoreDenied, "does not permit it", id="NOPERM"),
         pytest.param(f"{IN_SCRIPT}WRONGTYPE Operation", StoreError, "another program wrote", id="WRONGTYPE"),
         pytest.param("ERR Error running script: canary", StoreError, "answered ResponseError", id="its own"),
         pytest.param("MOVED 3999 127.0.0.1:1", StoreError, "Redis Cluster, which is not supported", id="MOVED"),
@@ -185,12 +185,11 @@ async def test_a_refusal_is_understood_in_every_server_version(answer: str, kind
 
 
 async def test_cluster_mode_is_found_and_named(tmp_path: Path) -> None:
-    with reserved_port() as port:
+    with reserved_port() as port, reserved_port() as bus:
         process = await asyncio.create_subprocess_exec(
             str(get_binary_path()),
             *("--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", ""),
-            *("--cluster-port", "0" if port < 50_000 else str(port - 10_000)),
-            *("--dir", str(tmp_path)),
+            *("--cluster-port", str(bus), "--dir", str(tmp_path)),
             stdout=asyncio.subprocess.DEVNULL,
         )
         try:

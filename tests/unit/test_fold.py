@@ -377,7 +377,7 @@ def test_a_failure_keeps_the_memory_and_starts_the_backoff() -> None:
 
     after = fold_memory(before, UNREACHABLE, key=KEY, desired="tried", now=NOW)
 
-    assert after == replace(before, failures=1, retry_at=NOW + backoff(1, KEY), desired="tried")
+    assert after == replace(before, failures=1, retry_at=NOW + backoff(1, KEY), desired="tried", tried_at=NOW)
 
 
 def test_a_failure_that_only_a_change_can_end_starts_a_long_wait() -> None:

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import NOW
 from palette_sync.reconcile.ports import PassOptions
+from palette_sync.reconcile.report import PassReport
 from palette_sync.runner import Mailbox, PassRequest
+from palette_sync.runner.mailbox import LOOK_AFTER, URGENT_AFTER
 
 mails = st.builds(
     PassRequest,
@@ -33,6 +36,43 @@ def test_an_empty_box_wants_nothing() -> None:
     assert not box.wanted.is_set()
     assert box.take() == PassRequest()
     assert PassRequest().options is None
+
+
+def test_the_rest_of_a_long_pass_is_a_request_of_its_own() -> None:
+    report = PassReport("alpha", "id", NOW, 1.0, 1, 2, postponed=("a", "b"))
+
+    assert PassRequest(listing=True, scheduled=True).rest(report) == PassRequest(known=True)
+    assert PassRequest(resync=True).rest(report) == PassRequest(known=True, verify=frozenset({"a", "b"}))
+    assert PassRequest(known=True, verify=frozenset({"b", "c"})).rest(report).verify == {"b"}
+
+
+async def test_who_waits_for_a_long_pass_waits_for_its_rest_too() -> None:
+    box = Mailbox()
+    answer = box.ask()
+    report = PassReport("alpha", "id", NOW, 1.0, 1, 2, postponed=("a",))
+
+    rest = box.take().rest(report)
+    box.tick()
+    box.put(rest)
+    both = box.take()
+
+    assert (both.answers, both.partial) == ((answer,), report)
+    options = both.options
+    assert options is not None
+    assert (options.lists, options.resync, options.verify) == (True, False, {"a"})
+
+
+async def test_a_pass_lets_a_renewal_through_sooner_than_a_look_at_palette() -> None:
+    box = Mailbox()
+    assert box.patience is None
+    box.tick()
+    box.peek()
+    assert box.patience == LOOK_AFTER
+    box.nudge()
+    assert box.patience == URGENT_AFTER
+    box.take()
+    box.ask()
+    assert box.patience == URGENT_AFTER
 
 
 def test_five_resyncs_become_one_request() -> None:

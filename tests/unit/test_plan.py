@@ -10,6 +10,7 @@ import pytest
 
 from palette_sync.core.model import ClusterMemory, RetiredSecret
 from palette_sync.core.objects import (
+    ADOPTED_LABEL,
     GENERATION_LABEL,
     LEGACY_LABEL,
     MANAGED_BY_LABEL,
@@ -261,7 +262,7 @@ def test_an_adopted_binding_secret_gets_the_label_of_its_generation() -> None:
     (adopted,) = decide(in_order(secret(labels=UNLABELLED))).actions
 
     assert adopted.wanted is not None
-    assert adopted.wanted.labels == {**OURS, GENERATION_LABEL: "1"}
+    assert adopted.wanted.labels == {**OURS, GENERATION_LABEL: "1", ADOPTED_LABEL: "true"}
     assert adopted.meta == meta("token", UNLABELLED)
 
 

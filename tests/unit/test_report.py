@@ -10,13 +10,13 @@ import pytest
 from builders import NOW, access, record
 from palette_sync.core.model import AccessState, PaletteFacts
 from palette_sync.core.reasons import Reason
-from palette_sync.reconcile.report import Change, Effect, PassReport, palette_change
+from palette_sync.reconcile.report import Change, Effect, PassReport, joined, palette_change
 from palette_sync.service.requests import LISTED, NAMED, document, summary
 
 
 def report(**changes: Any) -> PassReport:
     facts: dict[str, Any] = {"started_at": NOW, "duration_s": 1.0, "version_before": 3, "version": 4, "due": 8}
-    return PassReport("alpha", "id", **(facts | {"access": {"ready": 8}} | changes))
+    return PassReport("alpha", **(facts | {"pass_id": "id", "access": {"ready": 8}} | changes))
 
 
 def change(name: str, *effects: Effect, reason: Reason = Reason.UNREACHABLE) -> Change:
@@ -31,12 +31,34 @@ def change(name: str, *effects: Effect, reason: Reason = Reason.UNREACHABLE) -> 
         pytest.param({"access": {"ready": 7, "failed": 1}}, False, id="one waits for its next attempt"),
         pytest.param({"access": {"ready": 7, "degraded": 1}}, False, id="one cannot be checked"),
         pytest.param({"held": 8}, False, id="drops are held"),
+        pytest.param({"silent": 1}, False, id="one has not answered yet"),
         pytest.param({"error": "401"}, False, id="Palette cannot be listed"),
         pytest.param({"changes": (change("a", Effect.FAILED),)}, False, id="one failed in this pass"),
     ],
 )
 def test_a_pass_after_which_all_is_well(changes: dict[str, Any], *, well: bool) -> None:
     assert report(**changes).all_well is well
+
+
+def test_clusters_that_have_not_answered_are_counted() -> None:
+    assert "8 worked on, 0 changed, 3 not answered yet" in summary(report(silent=3))
+    assert document(report(silent=3))["silent"] == 3
+
+
+def test_the_report_of_passes_that_continue_one_another_counts_each_cluster_once() -> None:
+    first = report(
+        due=8, postponed=("a", "b", "c"), changes=(change("z", Effect.UPDATED),), problems=("p",), kube_requests=7
+    )
+    rest = report(
+        pass_id="later", version_before=4, version=6, due=3, changes=(change("a", Effect.ROTATED),), kube_requests=2
+    )
+
+    both = joined(first, rest)
+
+    assert (both.pass_id, both.due, both.postponed) == ("id", 8, ())
+    assert (both.version_before, both.version, both.duration_s, both.kube_requests) == (3, 6, 2.0, 9)
+    assert [one.name for one in both.changes] == ["z", "a"]
+    assert both.problems == ("p",)
 
 
 def test_what_is_held_or_failed_is_no_change() -> None:

@@ -56,6 +56,26 @@ def test_the_expiry_of_a_key_is_logged_two_weeks_one_week_and_one_day_ahead(left
     assert warning_due(left) == (None if due is None else due * DAY)
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, {("ready", "Verified"): 1}, id="before its end"),
+        pytest.param({"expires_at": NOW}, {("failed", "TokenLapsed"): 1}, id="at its end"),
+        pytest.param({"expires_at": None}, {("ready", "Verified"): 1}, id="without an end"),
+    ],
+)
+def test_a_cluster_counts_as_ready_only_while_its_token_lives(
+    changes: dict[str, Any], expected: dict[tuple[str, str], int]
+) -> None:
+    credential = sealed_credential(**changes)
+    status = status_of(replace(PUBLISHED, records=by_uid(record()), credentials={"c1": credential}))
+
+    assert status.reasons == expected
+    assert status.access == {state: 1 for state, _ in expected}
+    alive = credential.expires_at is not None and credential.expires_at > NOW
+    assert status.next_lapse == (credential.expires_at if alive else None)
+
+
 # -- runner.status -------------------------------------------------------------------------------------------------
 
 

@@ -440,7 +440,8 @@ def test_the_next_events_are_reported_in_order_with_their_clusters() -> None:
 
 
 def test_a_cluster_that_never_wakes_has_no_next_event() -> None:
-    seen = view([cluster(paused=True)], records=by_uid(record()), credentials={"c1": sealed_credential()})
+    paused = record(access=access(AccessState.FAILED, Reason.PAUSED))
+    seen = view([cluster(paused=True)], records=by_uid(paused), credentials={"c1": sealed_credential()})
 
     assert seen.wakes(9) == []
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from palette_sync.config import InstanceSettings, Settings
     from palette_sync.core.model import ClusterRecord, Discovery, SealedCredential
     from palette_sync.core.policy import InstancePolicy
+    from palette_sync.reconcile.ongoing import Ongoing
     from palette_sync.store.redis import Publisher, Store
     from palette_sync.store.seal import Sealer
 
@@ -171,6 +172,7 @@ def ports_of(
     facts: Callable[[], Mapping[str, object]] = dict,
     keep: Callable[[Unpublished], None] = lambda _unpublished: None,
     seen: Callable[[Discovery], None] = lambda _discovery: None,
+    ongoing: Ongoing | None = None,
     kube_recorder: Callable[[str, str], None] = lambda _api, _outcome: None,
 ) -> Ports:
     """Everything that a pass over one instance works with. The parameters are explained at `Ports`."""
@@ -205,4 +207,5 @@ def ports_of(
         keep=keep,
         owner=shared.settings.service.owner or "",
         seen=seen,
+        ongoing=ongoing,
     )

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.cli.console import out, print_json, short_duration, table_of
+from palette_sync.cli.console import out, print_json, table_of
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.styles import ACCESS_STATES
 from palette_sync.core.documents import format_time
+from palette_sync.core.durations import ago, short_duration, until
 from palette_sync.core.model import AccessState
 from palette_sync.core.prune import absences_of, absences_to_dict
 from palette_sync.core.rows import Filter, Row, row_document, rows_of, sorted_rows
@@ -213,14 +214,3 @@ def token_left(row: Row, now: datetime) -> str:
         return "never ends"
     seconds = int((row.expires_at - now).total_seconds())
     return short_duration(seconds) if seconds > 0 else "lapsed"
-
-
-def ago(moment: datetime | None, now: datetime) -> str:
-    return "-" if moment is None else short_duration(max(0, int((now - moment).total_seconds())))
-
-
-def until(moment: datetime | None, now: datetime) -> str:
-    if moment is None:
-        return "-"
-    seconds = int((moment - now).total_seconds())
-    return f"in {short_duration(seconds)}" if seconds > 0 else "now"

@@ -95,14 +95,6 @@ def print_problems(problems: Sequence[str], *, title: str, style: str = "bold re
         console.print(Text(f"  {visible(problem)}"))
 
 
-def short_duration(seconds: int) -> str:
-    """Format seconds in the two largest units: `3d04h`, `2h05m`, `7m03s`, `12s`."""
-    for large, small, unit in ((86400, 3600, "dh"), (3600, 60, "hm"), (60, 1, "ms")):
-        if seconds >= large:
-            return f"{seconds // large}{unit[0]}{seconds % large // small:02}{unit[1]}"
-    return f"{seconds}s"
-
-
 def print_json(value: Any) -> None:
     """Print JSON in ASCII, so that no character of foreign text reaches a terminal, or a program, as it is."""
     plain = json.loads(orjson.dumps(value, default=str))

@@ -54,9 +54,17 @@ def run_diagnosis(where: Where, work: Callable[[Diagnosis], Awaitable[Exit]], *,
 
     async def opened() -> Exit:
         async with open_diagnosis(settings) as diagnosis:
+            shown = _print_remarks(diagnosis.remarks) if remarks else 0
             code = await work(diagnosis)
-            for remark in diagnosis.remarks if remarks else ():
-                err().print(Text(f"palette-sync: {visible(remark)}", style="yellow"))
+            if remarks:
+                _print_remarks(diagnosis.remarks[shown:])  # found on the way
             return code
 
     return run_work(opened)
+
+
+def _print_remarks(remarks: list[str]) -> int:
+    """Print them and return their number."""
+    for remark in remarks:
+        err().print(Text(f"palette-sync: {visible(remark)}", style="yellow"))
+    return len(remarks)

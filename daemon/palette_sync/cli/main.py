@@ -162,6 +162,56 @@ def replace_legacy(
     leave(command.run(config, instance, yes=yes, as_json=as_json))
 
 
+@app.command()
+def release(
+    config: ConfigOption = DEFAULT_CONFIG,
+    instance: InstanceOption = None,
+    cluster: Annotated[
+        list[str] | None, typer.Option("--cluster", help="Only this cluster, by name or uid; can be repeated.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it. Without it the command only shows what it would do.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove every object of ours from clusters, which revokes the tokens, and drop their records."""
+    from palette_sync.cli import release as command
+
+    leave(command.run(config, instance, cluster, yes=yes, as_json=as_json))
+
+
+@app.command()
+def forget(
+    instance: Annotated[str, typer.Argument(metavar="INSTANCE", help="An instance that is not configured any more.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete. Without it the command only shows what is there.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete what Redis holds of one orphaned instance. No cluster is touched: `release` it before."""
+    from palette_sync.cli import forget as command
+    from palette_sync.cli.diagnosis import Where
+
+    leave(command.run(Where(config), instance, yes=yes, as_json=as_json))
+
+
+@app.command("import-backstage")
+def import_backstage(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="APP_CONFIG...", help="As Backstage is given them: later ones win.")
+    ],
+    target: Annotated[Path, typer.Option("--out", help="The configuration to write; it must not exist.")] = Path(
+        "config.toml"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Write our configuration from that of the in-process plugin in app-config.yaml, and show what changes."""
+    from palette_sync.cli import import_backstage as command
+
+    leave(command.run(files, target, as_json=as_json))
+
+
 @app.command("seal-key")
 def seal_key(
     kid: Annotated[str | None, typer.Argument(help="A name for the key.")] = None, as_json: JsonOption = False

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.cli.console import out, print_json, print_problems, short_duration, table_of
+from palette_sync.cli.console import out, print_json, print_problems, table_of
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
+from palette_sync.core.durations import short_duration
 from palette_sync.core.history import (
     Record,
     Transition,

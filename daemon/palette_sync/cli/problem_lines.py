@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.cli.console import short_duration
+from palette_sync.core.durations import short_duration
 from palette_sync.core.text import visible
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.cli.clusters import ago, token_left, until
+from palette_sync.cli.clusters import token_left
 from palette_sync.cli.console import out, print_json, print_problems
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.past import print_transitions, read_transitions
 from palette_sync.cli.styles import ACCESS_STATES
+from palette_sync.core.durations import ago, until
 from palette_sync.core.model import AccessState, OidcAuth
 from palette_sync.core.rows import Row, row_document, rows_of
 from palette_sync.core.text import visible

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from rich.text import Text
 
-from palette_sync.cli.console import out, print_json, print_problems, short_duration, table_of
+from palette_sync.cli.console import out, print_json, print_problems, table_of
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.entry import run_work
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.problem_lines import print_problem_list, verdict
 from palette_sync.cli.styles import RUNNER_STATES
+from palette_sync.core.durations import short_duration
 from palette_sync.core.text import visible
 
 if TYPE_CHECKING:

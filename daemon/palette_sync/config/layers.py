@@ -69,6 +69,7 @@ class Layers:
                 self._read_file_key(instance, "api_key", "instances", name)
         self._read_file_key(document.get("redis"), "url", "redis")
         self._read_file_key(document.get("seal"), "keys", "seal")
+        self._read_file_key(document.get("http"), "token", "http")
         self._check_private_key(document.get("redis"))
         self._check_inline_secrets()
         return document
@@ -189,9 +190,10 @@ class Layers:
         instances = self.file.get("instances")
         tables = [self.file.get("defaults"), *(instances.values() if isinstance(instances, dict) else ())]
         inline = any(isinstance(table, dict) and "api_key" in table for table in tables)
-        seal, redis = self.file.get("seal"), self.file.get("redis")
+        seal, redis, http = self.file.get("seal"), self.file.get("redis"), self.file.get("http")
         inline |= isinstance(seal, dict) and "keys" in seal
         inline |= isinstance(redis, dict) and "@" in str(redis.get("url"))
+        inline |= isinstance(http, dict) and "token" in http
         if inline:
             with suppress(OSError):
                 self._note_if_exposed(self.path, f"{self.path}: holds secrets")

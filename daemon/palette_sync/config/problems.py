@@ -11,6 +11,7 @@ from palette_sync.config.settings import (
     NO_INSTANCE,
     SEAL_SHAPES,
     DefaultsSettings,
+    HttpSettings,
     InstanceSettings,
     RedisSettings,
     SealSettings,
@@ -28,6 +29,7 @@ _SECRET_KEYS: dict[type[BaseModel], str] = {
     InstanceSettings: "api_key",
     RedisSettings: "url",
     SealSettings: "keys",
+    HttpSettings: "token",
 }
 
 

@@ -309,6 +309,14 @@ class NetworkSettings(Section):
 class HttpSettings(Section):
     listen: str = "127.0.0.1:9464"
     hosts: Names = ()
+    token: SecretStr | None = None
+
+    @field_validator("token")
+    @classmethod
+    def _cannot_be_guessed(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[\x21-\x7e]{20,512}", value.get_secret_value()):
+            raise ValueError("must have 20 to 512 characters of ASCII without spaces; `openssl rand -hex 32` makes one")
+        return value
 
     @field_validator("listen")
     @classmethod

@@ -10,7 +10,7 @@ from palette_sync.core.reasons import Reason
 if TYPE_CHECKING:
     from palette_sync.core.objects import Kind, Meta, Wanted
 
-Verb = Literal["create", "update", "replace", "delete", "issue"]
+Verb = Literal["create", "update", "replace", "delete", "hand back", "issue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class TokenNeed:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One write. `meta` holds the preconditions of update, replace and delete.
+    """One write. `meta` holds the preconditions of update, replace, delete and hand back.
 
-    `wanted` is the object to create, update or replace; None for a deletion and for issuing a token.
+    `wanted` is the object to create, update or replace; else None. To hand back an object is to take our labels off.
     """
 
     verb: Verb

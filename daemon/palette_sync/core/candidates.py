@@ -9,7 +9,7 @@ import heapq
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from palette_sync.core.due import PATIENCE, Candidate, Due, due, in_backoff, waits, wakes_at
+from palette_sync.core.due import PATIENCE, Candidate, Due, due, in_backoff, lapses_at, waits, wakes_at
 from palette_sync.core.fold import cluster_of
 from palette_sync.core.model import AuthMode, ClusterKey, ClusterMemory, OidcAuth, ca_pem_of
 from palette_sync.core.policy import plain_fingerprint
@@ -25,17 +25,25 @@ if TYPE_CHECKING:
 
 class Candidates:
     """One instance at `now`. `rows` are the clusters as Palette listed them last, by uid; a process starts without any.
+    `suspect_since`: when an API server last refused a published token.
 
     Credentials of a state that is not trusted are ignored.
     """
 
     def __init__(
-        self, policy: InstancePolicy, state: InstanceState, rows: Mapping[str, Cluster], *, now: datetime
+        self,
+        policy: InstancePolicy,
+        state: InstanceState,
+        rows: Mapping[str, Cluster],
+        *,
+        now: datetime,
+        suspect_since: datetime | None = None,
     ) -> None:
         self._policy = policy
         self._state = state
         self._rows = rows
         self._now = now
+        self._suspect_since = suspect_since
         self._fingerprints = {
             (mode, auto): policy.fingerprint(mode, auto=auto) for mode in AuthMode for auto in (False, True)
         }
@@ -95,7 +103,14 @@ class Candidates:
         return next((rule.pem for rule in self._policy.ca_rules if published.startswith(rule.pem)), None)
 
     def due(self, candidate: Candidate, *, resync: bool, ahead: timedelta) -> Due | None:
-        return due(candidate, now=self._now, verify_interval=self._policy.verify_interval, resync=resync, ahead=ahead)
+        return due(
+            candidate,
+            now=self._now,
+            verify_interval=self._policy.verify_interval,
+            resync=resync,
+            ahead=ahead,
+            suspect_since=self._suspect_since,
+        )
 
     def issuers_due(self, candidates: Iterable[Candidate]) -> dict[str, Due]:
         """For each issuer whose metadata has expired, one cluster by uid: work on it fetches the metadata again."""
@@ -113,16 +128,24 @@ class Candidates:
         return heapq.nsmallest(most, self.all_wakes())
 
     def all_wakes(self) -> Iterator[tuple[datetime, str]]:
-        """Yield when published clusters and issuers will be due by themselves, with the uid or the issuer.
+        """Yield when published clusters and issuers will be due by themselves, or their records change, with the uid or
+        the issuer.
 
         The order is undefined, and a time may be past. Iterating over thousands takes a while.
         """
         issuers: set[str] = set()
         for uid in self._state.records:
             candidate = self.published(uid)
-            moment = wakes_at(candidate, now=self._now, verify_interval=self._policy.verify_interval)
+            moment = wakes_at(
+                candidate,
+                now=self._now,
+                verify_interval=self._policy.verify_interval,
+                suspect_since=self._suspect_since,
+            )
             if moment is not None:
                 yield moment, uid
+            if (end := lapses_at(candidate.record, candidate.credential)) is not None:
+                yield end, uid
             if (issuer := _issuer_of(candidate)) is not None and not self._rests(candidate):
                 issuers.add(issuer)
         for issuer in issuers:

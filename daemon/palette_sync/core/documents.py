@@ -187,3 +187,11 @@ class Fields:
 
     def object(self, key: str) -> Fields:
         return Fields(self._what, self._get(key, dict, "an object"), f"{self._path}{key}.")
+
+
+def time_or_none(members: Mapping[str, Any], key: str) -> datetime | None:
+    """A time of a document; None where it is absent or not a time."""
+    try:
+        return Fields("document", members).maybe_time(key)
+    except DocumentError:
+        return None

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from palette_sync.core.model import RUNNING, AccessState, AuthMode, OidcAuth, ServiceAccountAuth
+from palette_sync.core.model import RUNNING, SERVED, AccessState, AuthMode, OidcAuth, ServiceAccountAuth
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import (
-    CLOCK_TOLERANCE,
-    longest_backoff,
     next_verification,
+    rests,
+    spread,
     token_due,
     verify_due,
 )
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PATIENCE = timedelta(seconds=30)
 RENEW_AHEAD = timedelta(seconds=60)  # renewals that fall due within this share a pass
+SUSPICION = timedelta(minutes=5)  # within which all tokens are verified after one was refused
+SUSPICION_REST = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +77,18 @@ def due(
     verify_interval: timedelta,
     resync: bool = False,
     ahead: timedelta = timedelta(0),
+    suspect_since: datetime | None = None,
 ) -> Due | None:
     """Return why this cluster is worked on in this pass, or None: nothing is due.
 
     `resync`: an operator asked for everything to be verified; backoffs are ignored. `ahead`: tokens whose renewal is
-    due within that time (and within a twelfth of their life) are renewed in this pass too.
+    due within that time (and within a twelfth of their life) are renewed in this pass too. `suspect_since`: when an API
+    server last refused a published token of this instance; all tokens are verified within `SUSPICION` then.
     """
     if waits(candidate):
         return None
     if not resync and in_backoff(candidate, now) and not _changed(candidate):
-        return None
+        return _verification_in_backoff(candidate, now, verify_interval)
     for check in _CHECKS:
         if found := check(candidate, now):
             return found
@@ -93,10 +97,14 @@ def due(
         return Due(Reason.RESYNC, "an operator asked for it", needs_admin=candidate.memory.legacy)
     if verify_due(candidate.key, candidate.memory.verified_at, now, verify_interval):
         return Due(Reason.VERIFY_DUE, "the verification interval has passed")
+    if (suspicion := _suspected_at(candidate, suspect_since)) is not None and suspicion <= now:
+        return Due(Reason.VERIFY_DUE, "the token of another cluster was refused")
     return _token_due_soon(candidate, now, ahead) if ahead else None
 
 
-def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta) -> datetime | None:
+def wakes_at(
+    candidate: Candidate, *, now: datetime, verify_interval: timedelta, suspect_since: datetime | None = None
+) -> datetime | None:
     """When this cluster will be due without a change in Palette; None = never, or it is due already.
 
     A failed cluster that was not retried yet is due now. A renewal is due at its exact time; a verification may be up
@@ -106,7 +114,10 @@ def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta)
         return None
     memory, credential = candidate.memory, candidate.credential
     if in_backoff(candidate, now):
-        return memory.retry_at
+        begun = _verifiable_since(candidate, now)
+        verification = next_verification(candidate.key, begun, verify_interval) if begun is not None else None
+        ends = [memory.retry_at, verification + PATIENCE if verification is not None else None]
+        return min(moment for moment in ends if moment is not None)
     if memory.failures > 0:
         return now  # its backoff is over; it may have ended during a pass
     moments = [secret.delete_at + PATIENCE for secret in memory.retired]
@@ -116,7 +127,33 @@ def wakes_at(candidate: Candidate, *, now: datetime, verify_interval: timedelta)
         moments.append(credential.renew_at)
     if (verification := next_verification(candidate.key, memory.verified_at, verify_interval)) is not None:
         moments.append(verification + PATIENCE)
+    if (suspicion := _suspected_at(candidate, suspect_since)) is not None:
+        moments.append(suspicion)
     return min(moments, default=None)
+
+
+def suspects(since: datetime | None, now: datetime) -> bool:
+    """Whether a token that is refused now makes all others suspect, as one did at `since`. Not before a rest is over,
+    because each time all tokens are verified.
+    """
+    return since is None or now >= since + SUSPICION_REST or since > now
+
+
+def lapses_at(record: ClusterRecord | None, credential: SealedCredential | None) -> datetime | None:
+    """When the token ends that readers use by the record; None = never. The record is not true any more then."""
+    if record is None or credential is None or record.access.state not in SERVED or isinstance(record.auth, OidcAuth):
+        return None
+    return credential.expires_at
+
+
+def _suspected_at(candidate: Candidate, since: datetime | None) -> datetime | None:
+    """When a token is verified because that of another cluster was refused; None = it was verified since, or is new."""
+    record, credential, verified_at = candidate.record, candidate.credential, candidate.memory.verified_at
+    if since is None or record is None or credential is None or isinstance(record.auth, OidcAuth):
+        return None
+    if credential.issued_at >= since or (verified_at is not None and verified_at >= since):
+        return None
+    return since + SUSPICION * spread(candidate.key, "suspicion")
 
 
 def renews_from(credential: SealedCredential, ahead: timedelta = RENEW_AHEAD) -> datetime:
@@ -143,12 +180,28 @@ def has_access(candidate: Candidate) -> bool:
 
 
 def in_backoff(candidate: Candidate, now: datetime) -> bool:
-    memory = candidate.memory
-    if memory.failures == 0 or memory.retry_at is None:
-        return False
-    # An end beyond any possible backoff means that the clock jumped: retry now.
-    longest = longest_backoff(candidate.record.access.reason if candidate.record else None)
-    return now < memory.retry_at <= now + longest + CLOCK_TOLERANCE
+    return rests(candidate.memory, now, candidate.record.access.reason if candidate.record else None)
+
+
+def _verification_in_backoff(candidate: Candidate, now: datetime, interval: timedelta) -> Due | None:
+    """A pause after a failure delays no verification of a token that works, unless the API server hung.
+
+    While a new token is due, the pause counts: every attempt to issue one ends with a look at the token.
+    """
+    begun = _verifiable_since(candidate, now)
+    if begun is None or not verify_due(candidate.key, begun, now, interval):
+        return None
+    return Due(Reason.VERIFY_DUE, "the verification interval has passed")
+
+
+def _verifiable_since(candidate: Candidate, now: datetime) -> datetime | None:
+    """When a token was last looked at that may be verified in the pause after a failure; None = it waits."""
+    memory, record = candidate.memory, candidate.record
+    if memory.hung or memory.tried_at is None or record is None or isinstance(record.auth, OidcAuth):
+        return None
+    if not has_access(candidate) or _token_due(candidate, now):
+        return None
+    return memory.tried_at if memory.verified_at is None else max(memory.verified_at, memory.tried_at)
 
 
 def _changed(candidate: Candidate) -> bool:

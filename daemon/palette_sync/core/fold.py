@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.model import (
     RUNNING,
+    SERVED,
     Access,
     AccessState,
     Auth,
@@ -27,7 +28,7 @@ from palette_sync.core.model import (
     ServiceAccountAuth,
 )
 from palette_sync.core.reasons import Reason
-from palette_sync.core.rotation import backoff
+from palette_sync.core.rotation import backoff, rests
 from palette_sync.core.text import one_line
 
 if TYPE_CHECKING:
@@ -162,11 +163,14 @@ def fold_memory(
     desired: str,
     now: datetime,
     expires_at: datetime | None = None,
+    hung: bool = False,
 ) -> ClusterMemory:
-    """Return the new memory: success clears the failures, a failure starts or extends the backoff.
+    """Return the new memory: success clears the failures, a failure starts a longer backoff.
 
+    A failure within the backoff, after an operator's resync or a verification, does not count and changes no backoff.
     `desired` is the fingerprint that was tried: a changed configuration is tried once and then waits for the backoff.
     `expires_at` is the expiry of the published token: the backoff leaves time for several more attempts before it.
+    `hung`: the API server was silent.
     """
     if isinstance(verdict, AccessGained):
         return ClusterMemory(
@@ -180,12 +184,14 @@ def fold_memory(
             validity=verdict.validity,
             recheck_at=now + TOKEN_CACHE if verdict.recheck else None,
         )
+    if rests(memory, now, verdict.reason):
+        return replace(memory, desired=desired, tried_at=now, hung=hung)
     failures = memory.failures + 1
     pause = backoff(failures, key, verdict.reason)
     if expires_at is not None and expires_at > now:
         pause = max(min(pause, (expires_at - now) / 4), SHORTEST_BACKOFF)
     retry_at = (now + pause).replace(microsecond=0)
-    return replace(memory, failures=failures, retry_at=retry_at, desired=desired)
+    return replace(memory, failures=failures, retry_at=retry_at, desired=desired, tried_at=now, hung=hung)
 
 
 def without_legacy(record: ClusterRecord, memory: ClusterMemory, now: datetime) -> tuple[ClusterRecord, ClusterMemory]:
@@ -214,7 +220,7 @@ def _access(
     if cluster.paused:
         return AccessState.FAILED, Reason.PAUSED, "the virtual cluster is paused in Palette"
     if previous is not None and previous.server is not None:
-        if isinstance(auth, ServiceAccountAuth) and not usable and previous.access.state in _SERVED:
+        if isinstance(auth, ServiceAccountAuth) and not usable and previous.access.state in SERVED:
             return AccessState.FAILED, Reason.TOKEN_LAPSED, "the token expired before it could be renewed"
         return previous.access.state, previous.access.reason, previous.access.message
     if cluster.imported or cluster.state != RUNNING:
@@ -230,9 +236,6 @@ def _not_available(cluster: Cluster) -> tuple[Reason, str]:
         return Reason.IMPORTED, "it was imported into Palette, which offers no kubeconfig of imported clusters"
     state = cluster.state or "no state"
     return Reason.NOT_RUNNING, f"Palette reports {state}; access is given once it reports Running"
-
-
-_SERVED = frozenset({AccessState.READY, AccessState.DEGRADED})
 
 
 def _title(cluster: Cluster, instance_title: str) -> str:

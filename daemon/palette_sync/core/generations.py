@@ -18,6 +18,7 @@ from palette_sync.core.objects import (
     OPAQUE,
     TOKEN_SECRET_TYPE,
     Kind,
+    adopted,
     metadata_drift,
     wanted_legacy_secret,
     wanted_secret,
@@ -118,7 +119,8 @@ def _adopt(desired: Desired, observed: Observed, claim: Claim) -> list[Action]:
     if legacy:
         message = "holds a token that never expires; kept for the tool that made it"
         return [update(wanted_legacy_secret(desired, named.name), named.meta, Reason.LEGACY_TOKEN, message)]
-    return [update(wanted_secret(desired, named.name, 1), named.meta, Reason.ADOPTED, "label it as ours")]
+    wanted = adopted(wanted_secret(desired, named.name, 1))
+    return [update(wanted, named.meta, Reason.ADOPTED, "label it as ours")]
 
 
 def _equal(desired: Desired, secret: ObservedSecret) -> bool:

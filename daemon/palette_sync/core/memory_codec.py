@@ -23,6 +23,8 @@ def encode_memory(memory: ClusterMemory) -> bytes:
             way=memory.way.value if memory.way else None,
             validity_s=int(memory.validity.total_seconds()) if memory.validity is not None else None,
             recheck_at=memory.recheck_at,
+            tried_at=memory.tried_at,
+            hung=memory.hung or None,
         ),
     )
 
@@ -44,6 +46,8 @@ def decode_memory(raw: bytes) -> ClusterMemory:
         way=fields.maybe_word("way", Way),
         validity=fields.maybe_seconds("validity_s"),
         recheck_at=fields.maybe_time("recheck_at"),
+        tried_at=fields.maybe_time("tried_at"),
+        hung=fields.maybe_flag("hung"),
     )
 
 

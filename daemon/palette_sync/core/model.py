@@ -96,6 +96,10 @@ class AccessState(StrEnum):
     PENDING = "pending"
 
 
+# Readers use clusters in these states.
+SERVED = frozenset({AccessState.READY, AccessState.DEGRADED})
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Project:
     uid: str
@@ -271,7 +275,8 @@ class ClusterMemory:
     configuration that the cluster was last brought in line with. `legacy`: a Secret of another tool that holds a
     never-expiring token was in the cluster when it was last looked at with enough rights. `way`: how its API server was
     reached last, None where that is the way that is tried first. `validity`: the life that was requested for the
-    published token. `recheck_at`: when the token is verified again out of turn.
+    published token. `recheck_at`: when the token is verified again out of turn. `tried_at`: when
+    work on the cluster last failed. `hung`: its API server was silent then.
     """
 
     verified_at: datetime | None = None
@@ -284,6 +289,8 @@ class ClusterMemory:
     way: Way | None = None
     validity: timedelta | None = None
     recheck_at: datetime | None = None
+    tried_at: datetime | None = None
+    hung: bool = False
 
 
 @dataclass(frozen=True, slots=True)

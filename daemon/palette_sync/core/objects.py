@@ -10,7 +10,7 @@ difference. So is a service account whose `automountServiceAccountToken` is not 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +26,8 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 GENERATION_LABEL = "palette-sync/generation"
 LEGACY_LABEL = "palette-sync/legacy"
 OWNER_LABEL = "palette-sync.io/owner"
+ADOPTED_LABEL = "palette-sync.io/adopted"
+MARKS = (MANAGED_BY_LABEL, OWNER_LABEL, ADOPTED_LABEL, LEGACY_LABEL, GENERATION_LABEL)  # all labels that we set
 SERVICE_ACCOUNT_ANNOTATION = "kubernetes.io/service-account.name"
 TOKEN_SECRET_TYPE = "kubernetes.io/service-account-token"
 OPAQUE = "Opaque"
@@ -273,6 +275,11 @@ def wanted_secret(desired: Desired, name: str, generation: int) -> Wanted:
 def wanted_legacy_secret(desired: Desired, name: str) -> Wanted:
     """A token Secret of another tool: it is marked as ours and as legacy, and otherwise left as it is."""
     return Wanted(Kind.SECRET, name, desired.namespace, {**_marks(desired), LEGACY_LABEL: "true"})
+
+
+def adopted(wanted: Wanted) -> Wanted:
+    """The same object, marked as one that somebody else made, so that it is handed back and not deleted in the end."""
+    return replace(wanted, labels={**wanted.labels, ADOPTED_LABEL: "true"})
 
 
 def wanted_cluster_role(desired: Desired) -> Wanted:

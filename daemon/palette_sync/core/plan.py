@@ -28,6 +28,7 @@ from palette_sync.core.objects import (
     Observed,
     ObservedObject,
     Wanted,
+    adopted,
     drift,
     meaning_drift,
     metadata_drift,
@@ -177,6 +178,8 @@ def _single(
     if differs.reason is Reason.ROLE_REF_CHANGED:  # a roleRef is immutable: only delete and create can change it
         action = Action("replace", wanted.kind, wanted.name, differs.reason, differs.message, found.meta, wanted)
         return [action]
-    if adopting and differs.reason is Reason.METADATA_DRIFTED:
-        return [update(wanted, found.meta, Reason.ADOPTED, "label it as ours")]
+    if adopting:
+        wanted = adopted(wanted)
+        if differs.reason is Reason.METADATA_DRIFTED:
+            return [update(wanted, found.meta, Reason.ADOPTED, "label it as ours")]
     return [update(wanted, found.meta, differs.reason, differs.message)]

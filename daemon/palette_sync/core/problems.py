@@ -13,7 +13,7 @@ from enum import StrEnum
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from palette_sync.core.documents import DocumentError, Fields, present
+from palette_sync.core.documents import present, time_or_none
 from palette_sync.core.due import renews_from
 from palette_sync.core.expiry import WARN_BEFORE, warning_due
 from palette_sync.core.model import AccessState
@@ -119,7 +119,7 @@ def _of_daemon(document: Mapping[str, Any]) -> Iterable[Problem]:
             Reason.CONFIG_REJECTED,
             "",
             f"the configuration was rejected: {visible(str(rejected[0]))}{more}",
-            since=_time(config, "rejected_at"),
+            since=time_or_none(config, "rejected_at"),
             command="palette-sync check",
         )
     if document.get("state") == STARTING and not document.get("instances"):
@@ -127,7 +127,7 @@ def _of_daemon(document: Mapping[str, Any]) -> Iterable[Problem]:
             Reason.STORE_UNAVAILABLE,
             "",
             "Redis has not answered yet",
-            since=_time(document, "started_at"),
+            since=time_or_none(document, "started_at"),
             command="palette-sync check",
         )
     for name in document.get("orphaned", ()):
@@ -142,7 +142,7 @@ def _of_daemon(document: Mapping[str, Any]) -> Iterable[Problem]:
 
 def _of_runner(name: str, one: Mapping[str, Any], now: datetime) -> Iterable[Problem]:
     """What the process that runs an instance, or the reader of its lease, knows."""
-    state, since = one.get("state"), _time(one, "state_since")
+    state, since = one.get("state"), time_or_none(one, "state_since")
     detail = visible(str(one.get("detail", "")))
     if state == STORELESS:
         text = f"Redis cannot be used: {detail}"
@@ -160,14 +160,14 @@ def _of_runner(name: str, one: Mapping[str, Any], now: datetime) -> Iterable[Pro
             Reason.LISTING_FAILED,
             name,
             f"the last pass failed: {visible(str(error))}",
-            since=_time(one, "failing_since"),
-            next_at=_time(one, "next_listing_at"),
+            since=time_or_none(one, "failing_since"),
+            next_at=time_or_none(one, "next_listing_at"),
             command=_check(name),
         )
-    busy = _time(one, "busy_since")
+    busy = time_or_none(one, "busy_since")
     if busy is not None and now - busy > LONG_PASS:
         yield Problem(Reason.PASS_HANGS, name, "a pass has been at work for longer than an hour", since=busy)
-    yield from _api_key(name, _time(one, "api_key_expires_at"), now)
+    yield from _api_key(name, time_or_none(one, "api_key_expires_at"), now)
 
 
 def _api_key(name: str, expires_at: datetime | None, now: datetime) -> Iterable[Problem]:
@@ -314,11 +314,3 @@ def _check(name: str) -> str:
 
 def _first(moments: Iterable[datetime | None]) -> datetime | None:
     return min((one for one in moments if one is not None), default=None)
-
-
-def _time(members: Mapping[str, Any], key: str) -> datetime | None:
-    """A time of the document; None where it is absent or not a time."""
-    try:
-        return Fields("status", members).maybe_time(key)
-    except DocumentError:
-        return None

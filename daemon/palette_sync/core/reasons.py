@@ -494,7 +494,8 @@ class Reason(StrEnum):
         "TokenDead",
         Shown.WORK | Shown.ACTION,
         "The API server refuses the published token.",
-        "It issues a new one.",
+        "It issues a new one, and verifies the tokens of the instance's other clusters within five minutes.",
+        "Run `palette-sync resync` if the tokens of all clusters died, for example with a signing key.",
     )
     SERVER_REPLACED = (
         "ServerReplaced",
@@ -557,6 +558,18 @@ class Reason(StrEnum):
         Shown.ACTION,
         "The cluster is not served with a service account any more.",
         "It deletes the Secrets behind its tokens, which revokes them.",
+    )
+    RELEASED = (
+        "Released",
+        Shown.ACTION,
+        "`palette-sync release` leaves the cluster, and palette-sync made the object.",
+        "It deletes the object.",
+    )
+    HANDED_BACK = (
+        "HandedBack",
+        Shown.ACTION,
+        "`palette-sync release` leaves the cluster, and the object was there before, or holds what others made.",
+        "It takes its labels off the object.",
     )
     SECRET_MISSING = (
         "SecretMissing",
@@ -682,7 +695,7 @@ class Reason(StrEnum):
         Shown.STATUS,
         "An instance is published, but no longer configured.",
         "It leaves the records in Redis. Nobody renews their tokens, which lapse.",
-        "Configure the instance again, or delete its keys in Redis once nothing reads them (docs/operations.md).",
+        "Configure the instance again, or run `palette-sync forget` once nothing reads it (docs/operations.md).",
     )
     NOTHING_PUBLISHED = (
         "NothingPublished",

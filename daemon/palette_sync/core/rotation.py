@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from palette_sync.core.model import ClusterKey
+    from palette_sync.core.model import ClusterKey, ClusterMemory
 
 FIRST_BACKOFF = timedelta(seconds=30)
 LONGEST_BACKOFF = timedelta(minutes=30)
@@ -81,6 +81,14 @@ def backoff(failures: int, key: ClusterKey, reason: Reason | None = None) -> tim
 def longest_backoff(reason: Reason | None) -> timedelta:
     """The longest pause after a failure with this reason."""
     return SETTLED_BACKOFF if reason in SETTLED else LONGEST_BACKOFF
+
+
+def rests(memory: ClusterMemory, now: datetime, reason: Reason | None) -> bool:
+    """Whether the pause after the last failure is not over yet. `reason` is that of the failure."""
+    if memory.failures == 0 or memory.retry_at is None:
+        return False
+    # An end beyond any possible backoff means that the clock jumped: retry now.
+    return now < memory.retry_at <= now + longest_backoff(reason) + CLOCK_TOLERANCE
 
 
 def next_verification(key: ClusterKey, verified_at: datetime | None, interval: timedelta) -> datetime | None:

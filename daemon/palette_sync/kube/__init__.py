@@ -24,6 +24,7 @@ from palette_sync.kube.kubeconfig import (
     parse,
     parse_server_only,
 )
+from palette_sync.kube.labelled import find_labelled, find_others
 from palette_sync.kube.observe import observe
 from palette_sync.kube.probe import probe_version
 from palette_sync.kube.tokens import Patience, bound_to, kubernetes_version, prove, read_secret_token, request_token
@@ -55,6 +56,8 @@ __all__ = [
     "WritesFenced",
     "as_reader",
     "bound_to",
+    "find_labelled",
+    "find_others",
     "kubernetes_version",
     "observe",
     "parse",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from palette_sync.core.objects import (
+    MARKS,
     SERVICE_ACCOUNT_ANNOTATION,
     Kind,
     Meta,
@@ -196,6 +197,13 @@ def patch_of(action: Action) -> Document:
     elif action.reason is Reason.ACCOUNT_DRIFTED:
         patch["automountServiceAccountToken"] = wanted.automount
     return patch
+
+
+def hand_back_patch_of(action: Action) -> Document:
+    """The merge patch that takes our labels off an object."""
+    assert action.meta is not None
+    labels = {label: None for label in MARKS if label in action.meta.labels}
+    return {"metadata": {"resourceVersion": action.meta.resource_version, "labels": labels}}
 
 
 def preconditions_of(action: Action) -> Document:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 # Seconds. Other API servers and caches may learn of a new token or role a little later.
 PROOF_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
+PROOF_SHARE = 0.8  # of the time for the cluster that is left when the proof begins
 FILL_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 3.0)
 LONGEST_TOKEN = 8 * 1024  # characters; sealed it must fit into the 16 KiB that readers accept
 LONGEST_VERSION = 64
@@ -160,15 +161,21 @@ def _age(created: datetime | None, server_time: datetime) -> timedelta:
     return max(server_time - created, timedelta(0))
 
 
-async def prove(api: KubeApi, probe: AccessProbe, *, user: str, patience: Patience = Patience.ALL) -> None:
+async def prove(
+    api: KubeApi, probe: AccessProbe, *, user: str, within: float, patience: Patience = Patience.ALL
+) -> None:
     """Show that the session's token works and that its rules took effect.
 
-    A refusal for which there is `patience` is retried for about 5 s. Some clusters forbid access reviews to everybody:
-    a 403 that names `user`, whose token it is, proves the token too, because the API server has authenticated it.
-    Raises TokenRejected, AccessDenied, KubeError.
+    A refusal for which there is `patience` is retried for about 5 s, as long as one more answer is likely to come
+    within the caller's time (`within`, seconds): a refusal that was seen must be reported before that is over. Some
+    clusters forbid access reviews to everybody: a 403 that names `user`, whose token it is, proves the token too,
+    because the API server has authenticated it. Raises TokenRejected, AccessDenied, KubeError.
     """
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + within * PROOF_SHARE
     for pause in (*PROOF_PAUSES, None):
         refusal: TokenRejected | AccessDenied
+        asked_at = loop.time()
         try:
             if await review(api, probe):
                 return
@@ -179,7 +186,9 @@ async def prove(api: KubeApi, probe: AccessProbe, *, user: str, patience: Patien
             if error.user == user:
                 return
             raise
-        if pause is None or not patience.covers(refusal):
+        answered_at = loop.time()
+        in_time = pause is not None and answered_at + pause + (answered_at - asked_at) <= ends_at
+        if pause is None or not in_time or not patience.covers(refusal):
             raise refusal
         await asyncio.sleep(pause)
 

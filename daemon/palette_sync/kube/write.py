@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from palette_sync.core.objects import Kind
 from palette_sync.core.rbac import AccessProbe
 from palette_sync.kube.errors import Forbidden, Invalid, KubeError, NotFound
-from palette_sync.kube.objects import body_of, patch_of, preconditions_of
+from palette_sync.kube.objects import body_of, hand_back_patch_of, patch_of, preconditions_of
 from palette_sync.kube.tokens import review
 from palette_sync.kube.transport import MERGE_PATCH
 
@@ -38,6 +38,9 @@ async def write(api: KubeApi, action: Action, *, namespace: str, dry_run: bool =
     if action.verb == "update":
         operation, *where = _patching(api, action, namespace)
         await api.call(what, operation, *where, patch_of(action), _content_type=MERGE_PATCH, **options)
+    if action.verb == "hand back":
+        operation, *where = _patching(api, action, namespace)
+        await api.call(what, operation, *where, hand_back_patch_of(action), _content_type=MERGE_PATCH, **options)
 
 
 async def rehearse(api: KubeApi, actions: Sequence[Action], desired: Desired) -> None:
@@ -117,8 +120,14 @@ def _patching(api: KubeApi, action: Action, namespace: str) -> tuple[Any, ...]:
 
 def _deletion(api: KubeApi, action: Action, namespace: str) -> tuple[Any, ...]:
     match action.kind:
+        case Kind.NAMESPACE:
+            return api.core.delete_namespace, action.name
+        case Kind.SERVICE_ACCOUNT:
+            return api.core.delete_namespaced_service_account, action.name, namespace
         case Kind.SECRET:
             return api.core.delete_namespaced_secret, action.name, namespace
+        case Kind.CLUSTER_ROLE:
+            return api.rbac.delete_cluster_role, action.name
         case Kind.CLUSTER_ROLE_BINDING:
             return api.rbac.delete_cluster_role_binding, action.name
     raise AssertionError(action.kind)

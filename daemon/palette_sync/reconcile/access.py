@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -70,7 +71,7 @@ async def grant(
     key: ClusterKey,
     now: datetime,
     token_policy: TokenPolicy,
-    timeout: float,  # noqa: ASYNC109 - of each request; the caller bounds the whole
+    timeout: float,  # noqa: ASYNC109 - of each request, and of the whole, which the caller bounds
     requests: kube.Requests | None = None,
     dry_run: bool = False,
 ) -> Granted:
@@ -82,9 +83,10 @@ async def grant(
     """
     version = None
     actions: list[Action] = []
+    ends_at = asyncio.get_running_loop().time() + timeout
     async with kube.KubeApi(admin.server, admin.credential, timeout=timeout, requests=requests) as api:
         while True:
-            async with _refusals_of(admin):
+            async with refusals_of(admin):
                 decided, done = await ensure(
                     api, desired, need=need, memory=memory, now=now, overlap=token_policy.overlap, dry_run=dry_run
                 )
@@ -97,7 +99,7 @@ async def grant(
             fresh = not desired.token_in_secret or any(action.kind is Kind.SECRET for action in done)
             patience = kube.Patience.ALL if fresh else kube.Patience.RIGHTS
             try:
-                version = await _prove(admin.server, credential, desired, patience, timeout=timeout, requests=requests)
+                version = await _prove(admin.server, credential, desired, patience, ends_at=ends_at, requests=requests)
             except kube.TokenRejected:
                 if not desired.token_in_secret or decided.secret in need.rejected:
                     raise
@@ -116,7 +118,7 @@ async def grant(
 
 
 @contextlib.asynccontextmanager
-async def _refusals_of(admin: kube.AdminAccess) -> AsyncIterator[None]:
+async def refusals_of(admin: kube.AdminAccess) -> AsyncIterator[None]:
     """Turn a 401 into an error that names whose credential was refused."""
     try:
         yield
@@ -149,12 +151,13 @@ async def _prove(
     desired: Desired,
     patience: kube.Patience,
     *,
-    timeout: float,  # noqa: ASYNC109 - of each request
+    ends_at: float,
     requests: kube.Requests | None,
 ) -> str | None:
-    """Prove a token and return the server's version. Raises KubeError."""
+    """Prove a token before the event loop's time is `ends_at`, and return the server's version. Raises KubeError."""
+    timeout = max(ends_at - asyncio.get_running_loop().time(), 0.1)
     async with kube.KubeApi(server, kube.BearerToken(credential.token), timeout=timeout, requests=requests) as api:
-        await kube.prove(api, probe_of(desired.rules), user=desired.user, patience=patience)
+        await kube.prove(api, probe_of(desired.rules), user=desired.user, within=timeout, patience=patience)
         return await kube.kubernetes_version(api)
 
 
@@ -182,7 +185,7 @@ async def check(
     async with kube.KubeApi(server, kube.BearerToken(token), timeout=timeout, requests=requests) as api:
         denied = False
         try:
-            await kube.prove(api, probe_of(desired.rules), user=desired.user, patience=patience)
+            await kube.prove(api, probe_of(desired.rules), user=desired.user, within=timeout, patience=patience)
         except kube.TokenRejected:
             return Checked(dead=True)
         except kube.AccessDenied:
@@ -220,7 +223,7 @@ async def replace_legacy(
 
     async def work(server: Server) -> tuple[str, ...]:
         async with (
-            _refusals_of(admin),
+            refusals_of(admin),
             kube.KubeApi(server, admin.credential, timeout=timeout, requests=requests) as api,
         ):
             actions = plan_replace_legacy(desired, await kube.observe(api, desired))
@@ -247,7 +250,7 @@ async def revoke(
 
     async def work(server: Server) -> tuple[str, ...]:
         async with (
-            _refusals_of(admin),
+            refusals_of(admin),
             kube.KubeApi(server, admin.credential, timeout=timeout, requests=requests) as api,
         ):
             observed = await kube.observe(api, desired)

@@ -10,6 +10,7 @@ import structlog
 from palette_sync.core.candidates import Candidates
 from palette_sync.core.due import RENEW_AHEAD
 from palette_sync.core.reasons import Reason
+from palette_sync.core.urgency import order
 from palette_sync.events import in_turns
 from palette_sync.reconcile.cluster import DueCluster
 
@@ -40,9 +41,11 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Agenda:
-    """What a pass is going to do. `candidates` are the chosen clusters, by uid; `due` is worked on.
+    """What a pass is going to do. `candidates` are the chosen clusters, by uid; `due` is worked on, the most urgent
+    first.
 
-    `state_changed` are the uids that are due because Palette reports another state.
+    `state_changed` are the uids that are due because Palette reports another state, or may be once the work on them
+    that an earlier pass began has ended.
     """
 
     candidates: Mapping[str, Candidate]
@@ -60,7 +63,10 @@ async def load(context: PassContext) -> Before:
         log.error("snapshot_refused", instance=context.instance, problems=state.problems[:5])
         records = {uid: replace(one, server=None, auth=None) for uid, one in records.items()}
     known = replace(state, records=records)
-    return Before(state, records, Candidates(context.policy, known, context.rows, now=context.now))
+    candidates = Candidates(
+        context.policy, known, context.rows, now=context.now, suspect_since=context.ongoing.suspect_since
+    )
+    return Before(state, records, candidates)
 
 
 async def find_due(
@@ -68,31 +74,32 @@ async def find_due(
 ) -> Agenda:
     """Find the clusters on which something is due, each with its opened token.
 
-    A cluster whose drop waits is worked on like one that is listed: it may well be there.
+    A cluster whose drop waits is worked on like one that is listed: it may well be there. One on which an earlier pass
+    began, and which is still at work, is left alone.
     """
     options, candidates = context.options, before.candidates
+    busy = frozenset(context.ongoing.lanes.busy)
     chosen = [candidates.listed(cluster) async for cluster in in_turns(selection.chosen.values())]
     chosen += [candidates.published(uid) for uid in sorted(pruning.absent.keys() - selection.kept)]
     kept = [candidates.published(uid) for uid in sorted(selection.kept - pruning.drop.keys())]
     if options.known_only:
-        chosen, kept = kept, []
+        chosen, kept = [*chosen, *kept], []
     found = candidates.issuers_due(chosen)
     async for candidate in in_turns(chosen):
-        if one := candidates.due(candidate, resync=options.resync, ahead=RENEW_AHEAD):
+        resync = options.resync or candidate.cluster.uid in options.verify
+        if one := candidates.due(candidate, resync=resync, ahead=RENEW_AHEAD):
             found[candidate.cluster.uid] = one
     if discovery.tenant_uid:  # Palette accepts the API key, so an admin kubeconfig can be fetched
         for candidate in kept:
             one = candidates.due(candidate, resync=options.resync, ahead=RENEW_AHEAD)
             if one is not None and one.urgent:
                 found[candidate.cluster.uid] = one
+    due = [one for one in (*chosen, *kept) if one.cluster.uid in found and one.cluster.uid not in busy]
+    due.sort(key=lambda one: order(one, found[one.cluster.uid], context.now))
     return Agenda(
         candidates={candidate.cluster.uid: candidate for candidate in chosen},
-        due=tuple(
-            _opened(context, candidate, found[candidate.cluster.uid])
-            for candidate in (*chosen, *kept)
-            if candidate.cluster.uid in found
-        ),
-        state_changed=frozenset(uid for uid, one in found.items() if one.reason is Reason.STATE_CHANGED),
+        due=tuple(_opened(context, candidate, found[candidate.cluster.uid]) for candidate in due),
+        state_changed=busy | {uid for uid, one in found.items() if one.reason is Reason.STATE_CHANGED},
     )
 
 

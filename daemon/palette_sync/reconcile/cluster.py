@@ -25,11 +25,12 @@ from palette_sync.core.reasons import Reason
 from palette_sync.core.ways import Way, to_remember, ways
 from palette_sync.reconcile import access
 from palette_sync.reconcile.explain import IssuerNotAllowed, OidcNotConfigured, explain, token_lives
+from palette_sync.reconcile.release import release
 from palette_sync.reconcile.server_ways import FIRST_FOR_USERS, AdminWays, server_for_users
 
 if TYPE_CHECKING:
-    from asyncio import Semaphore
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from palette_sync.core.due import Candidate, Due
@@ -93,7 +94,7 @@ class ClusterWorker:
         client: palette.PaletteClient,
         cloud: cloud.CloudTokens,
         issuers: Issuers,
-        slots: Semaphore,
+        slots: AbstractAsyncContextManager[None],
         may_issue: Callable[[], bool],
         now: datetime,
         requests: kube.Requests,
@@ -211,6 +212,28 @@ class ClusterWorker:
                 raise
             return token_lives(candidate, policy, failed.message)
         return ""
+
+    async def release(self, candidate: Candidate) -> tuple[Action, ...] | AccessFailed:
+        """Delete or hand back every object of ours in a cluster; return what was done, or why it could not be done.
+
+        A dry run returns what would be done.
+        """
+        policy = self._policy
+        timeout = policy.cluster_timeout.total_seconds()
+
+        async def work(admin: kube.AdminAccess, _way: Way) -> tuple[Action, ...]:
+            async with self._slots, asyncio.timeout(timeout):
+                return await release(
+                    admin, policy.desired, timeout=timeout, dry_run=self._dry_run, requests=self._requests
+                )
+
+        try:
+            return await self._as_admin(candidate, work)
+        except Exception as error:
+            failed = explain(error, policy)
+            if failed is None:
+                raise
+            return failed
 
     async def _service_account(self, item: DueCluster) -> ClusterResult:
         """Verify the published token if that is enough; else repair or issue with the admin kubeconfig."""

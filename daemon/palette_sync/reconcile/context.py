@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from palette_sync import kube
 from palette_sync.reconcile.ledger import Ledger
+from palette_sync.reconcile.ongoing import Ongoing
 from palette_sync.reconcile.publish import Publishing
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from palette_sync.core.policy import InstancePolicy
@@ -39,6 +41,7 @@ class PassContext:
     requests: kube.Requests
     publishing: Publishing | None
     ledger: Ledger
+    ongoing: Ongoing
 
     @classmethod
     def begin(cls, ports: Ports, pass_id: str, options: PassOptions, rows: Rows) -> PassContext:
@@ -54,6 +57,7 @@ class PassContext:
             started=time.monotonic(),
             requests=kube.Requests(ports.kube_recorder, network=ports.network, may_write=ports.may_write),
             publishing=publishing,
+            ongoing=ports.ongoing or Ongoing.of_one_pass(ports.concurrency),
             ledger=Ledger(instance, pass_id, dry_run=publishing is None),
         )
 
@@ -78,6 +82,11 @@ class PassContext:
         """Whether a token that is issued now could be published (invariant 3, docs/architecture.md)."""
         away = self.publishing is not None and self.publishing.away
         return not away and self.ports.may_issue()
+
+    def unpublished(self, chosen: Collection[str], published: Collection[str]) -> set[str]:
+        """The listed clusters that are not published yet, by uid. `chosen` are those that this pass saw."""
+        listed = set(chosen) if self.options.lists else {*self.rows, *chosen}
+        return listed - set(published)
 
     def keep_unpublished(self) -> None:
         """Hand what could not be published to the caller, so that nothing of it is issued again."""

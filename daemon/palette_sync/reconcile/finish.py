@@ -41,7 +41,9 @@ def final_write(
     """Return what the end of a pass writes besides clusters."""
     lists, state = context.options.lists, before.state
     living = result.records.keys() | (before.records.keys() - pruning.drop.keys())
-    first_whole = whole(discovery) and not result.skipped and not (state.head and state.head.complete)
+    listed = whole(discovery) if lists else context.ongoing.whole
+    all_published = not context.unpublished(selection.chosen, living)
+    first_whole = listed and all_published and not result.skipped and not (state.head and state.head.complete)
     empty_since = _empty_since(context, before, discovery)
     if empty_since is not None:
         allow = context.options.allow_prune
@@ -129,6 +131,8 @@ def report_of(
         notes=_notes(context, before, discovery, selection, result),
         held=len(pruning.held),
         skipped=result.skipped,
+        postponed=tuple(sorted(result.postponed)),
+        silent=result.silent,
         palette_requests=context.ports.client.requests,
         kube_requests=context.requests.total,
         error=discovery.error,
@@ -152,6 +156,8 @@ def _notes(
     ]
     if selection.unresolved:
         notes.append(f"{len(selection.unresolved)} clusters left alone: their project is unknown")
+    if result.silent:
+        notes.append(f"{result.silent} clusters have not answered; palette-sync goes on asking them")
     if result.skipped:
         notes.append(f"{result.skipped} clusters were due and not worked on; the next pass takes them")
     if not before.state.trusted:

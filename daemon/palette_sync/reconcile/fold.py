@@ -12,10 +12,13 @@ from palette_sync.core.fold import AccessFailed, fold_memory, fold_record, witho
 from palette_sync.core.reasons import Reason
 from palette_sync.events import in_turns
 from palette_sync.reconcile.cluster import ClusterResult, IssuingSuspended
+from palette_sync.reconcile.lanes import NoAnswer
+from palette_sync.reconcile.ongoing import uid_of
 from palette_sync.reconcile.report import palette_change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from palette_sync.core.due import Candidate
     from palette_sync.core.model import ClusterRecord
@@ -33,13 +36,16 @@ log = structlog.get_logger(__name__)
 class PassResult:
     """The records after a pass, by uid. `kept` are those that were not listed now and that nobody worked on.
 
-    `skipped` of the `due` clusters were not worked on.
+    `skipped` of the `due` clusters were not worked on. `postponed` are the uids that the next pass works on, because
+    something else is wanted first. `silent` clusters have not answered yet, or hung last time and wait for a place.
     """
 
     records: Mapping[str, ClusterRecord]
     kept: Mapping[str, ClusterRecord]
     due: int
     skipped: int
+    postponed: frozenset[str] = frozenset()
+    silent: int = 0
 
     @property
     def access(self) -> dict[str, int]:
@@ -49,10 +55,10 @@ class PassResult:
 
 
 class Folding:
-    """Collects the records of a pass. `skipped` counts due clusters that were not worked on.
+    """Collects the records of a pass. `first_renewal`: when the first token that was issued is to be renewed.
 
-    `proven_dead` are the clusters whose API server refused the published token in this pass. Such a token is not
-    published any longer, whatever came of its replacement (invariant 3, docs/architecture.md).
+    A token that the API server refused is not published any longer, whatever came of its replacement (invariant 3,
+    docs/architecture.md).
     """
 
     def __init__(
@@ -63,8 +69,9 @@ class Folding:
         pruning: Pruning,
         names: Mapping[str, str],
     ) -> None:
-        self.skipped = 0
-        self.proven_dead: set[str] = set()
+        self.worked: set[str] = set()
+        self.first_renewal: datetime | None = None
+        self._skipped: set[str] = set()
         self._context = context
         self._before = before
         self._unlisted = (selection.kept | pruning.absent.keys()) - pruning.drop.keys()
@@ -74,12 +81,20 @@ class Folding:
     def fold(self, outcome: Outcome[DueCluster, ClusterResult]) -> None:
         """Take what came of one due cluster."""
         item = outcome.key
-        if outcome.skipped or isinstance(outcome.error, IssuingSuspended):
-            self.skipped += 1
-            return
         candidate, uid = item.candidate, item.candidate.cluster.uid
+        if outcome.skipped or isinstance(outcome.error, IssuingSuspended):
+            self._skipped.add(uid)
+            return
+        self.worked.add(uid)
         result = outcome.value or ClusterResult(self._failure(outcome.error, item))
-        dead = uid in self.proven_dead and result.credential is None
+        ongoing = self._context.ongoing
+        refused = uid in ongoing.proven_dead
+        if refused:
+            ongoing.proven_dead.discard(uid)
+            ongoing.token_refused(self._context.now)
+        if result.credential is not None:
+            self.first_renewal = min(self.first_renewal or result.credential.renew_at, result.credential.renew_at)
+        dead = refused and result.credential is None
         if dead and isinstance(result.verdict, AccessFailed):
             result = replace(result, verdict=without_token(result.verdict))
         verdict = result.verdict
@@ -94,6 +109,7 @@ class Folding:
             desired=self._context.policy.with_cloud(candidate.desired, candidate.cluster, record),
             now=self._context.now,
             expires_at=candidate.credential.expires_at if candidate.credential and not revoked else None,
+            hung=outcome.hung,
         )
         if self._context.publishing is not None:
             self._context.publishing.add(
@@ -102,9 +118,16 @@ class Folding:
         self._context.ledger.worked(item, self._before.records.get(uid), record, result)
 
     async def fold_untouched(self, agenda: Agenda) -> None:
-        """Fold the chosen clusters that nobody worked on: Palette may report other facts of them."""
+        """Fold the chosen clusters that nobody worked on: Palette may report other facts of them.
+
+        Until the first pass over an empty store is complete, a reader keeps what it knows of a cluster that is not
+        listed; so one that the next passes work on is not listed yet.
+        """
+        head = self._before.state.head
+        complete = head is not None and head.complete
+        waiting = ({uid_of(item) for item in agenda.due} | set(self._context.ongoing.lanes.busy)) - self._skipped
         async for uid, candidate in in_turns(agenda.candidates.items()):
-            if uid in self._records:
+            if uid in self._records or (not complete and candidate.record is None and uid in waiting):
                 continue
             record = self._record(candidate, None, alive=self._alive(candidate, None))
             if uid in agenda.state_changed and candidate.record is not None:
@@ -119,9 +142,24 @@ class Folding:
                 self._context.publishing.add(uid, record=record)
             self._context.ledger.changed(palette_change(published, record))
 
-    def result(self, *, due: int) -> PassResult:
+    def result(self, agenda: Agenda) -> PassResult:
         kept = {uid: self._before.records[uid] for uid in self._unlisted if uid not in self._records}
-        return PassResult(self._records, kept, due, self.skipped)
+        busy, stopping = self._context.ongoing.lanes.busy, self._context.ports.stopping
+        due = {uid_of(item): item for item in agenda.due}
+        rest = due.keys() - self.worked - self._skipped
+        skipped, postponed = len(self._skipped), frozenset[str]()
+        if stopping is not None and stopping.is_set():
+            skipped += len(rest)
+        else:
+            postponed = frozenset(uid for uid in rest if uid not in busy and not due[uid].candidate.memory.hung)
+        return PassResult(
+            records=self._records,
+            kept=kept,
+            due=len(due.keys() | self.worked),
+            skipped=skipped,
+            postponed=postponed,
+            silent=len(rest) - len(postponed),
+        )
 
     def _record(self, candidate: Candidate, result: ClusterResult | None, *, alive: bool) -> ClusterRecord:
         previous, uid = candidate.record, candidate.cluster.uid
@@ -147,6 +185,8 @@ class Folding:
         return not revoked and candidate.credential is not None and candidate.credential.alive(self._context.now)
 
     def _failure(self, error: Exception | None, item: DueCluster) -> AccessFailed:
+        if isinstance(error, NoAnswer):
+            return AccessFailed(Reason.UNREACHABLE, f"{error}; many clusters do not answer")
         if isinstance(error, TimeoutError):
             seconds = self._context.policy.cluster_timeout.total_seconds()
             return AccessFailed(Reason.UNREACHABLE, f"no answer within {seconds:g} s")

@@ -54,7 +54,8 @@ async def leave(context: PassContext, before: Before, drop: Mapping[str, Reason]
     ]
     reachable = [uid for uid in leaving if drop[uid] is not Reason.DISAPPEARED]
     if reachable:
-        worker = worker_of(context, issuers, set(), await context.owned_policy())
+        slots = asyncio.Semaphore(context.ports.concurrency)
+        worker = worker_of(context, issuers, set(), await context.owned_policy(), slots=slots)
         said = await _leave_all(context, {uid: leaving[uid] for uid in reachable}, worker.leave)
         late = "the cluster did not answer in time"
         messages = {uid: said.get(uid, token_lives(leaving[uid], policy, late)) for uid in reachable}

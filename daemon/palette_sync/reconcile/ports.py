@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.names import NameBook
+    from palette_sync.reconcile.ongoing import Ongoing
     from palette_sync.store.redis import Publisher, Store
 
 Rows = Mapping[str, Cluster]  # clusters as Palette listed them last, by uid
@@ -53,8 +54,8 @@ class Ports:
     each request to a cluster: its operation and its outcome. Once `stopping` is set no more clusters are admitted; once
     `late` is set those still at work are cancelled. Either way what was issued is published before the pass ends; if
     the store fails, `keep` receives the rest. `may_write` is asked before each write to a cluster; once it says no, or
-    once `lease_lost` is set, the pass ends with LeaseLost. `seen` receives each
-    discovery that listed Palette.
+    once `lease_lost` is set, the pass ends with LeaseLost. `seen` receives each discovery that listed Palette.
+    `ongoing`: what the passes of a daemon share; None for a single pass.
     """
 
     policy: InstancePolicy
@@ -77,12 +78,14 @@ class Ports:
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
     keep: Callable[[Unpublished], None] = lambda _unpublished: None
     owner: str = ""
+    ongoing: Ongoing | None = None
     seen: Callable[[Discovery], None] = lambda _discovery: None
 
 
 @dataclass(frozen=True, slots=True)
 class PassOptions:
-    """Options of a pass. `resync`: verify everything, ignore backoffs. `allow_prune`: skip the prune guard.
+    """Options of a pass. `resync`: verify everything, ignore backoffs. `verify`: the same for these uids only, which an
+    earlier pass of a resync left for this one. `allow_prune`: skip the prune guard.
 
     `known_only`: work on what is due among the published clusters, without listing Palette. `scheduled`: the listing
     counts for the prune guard; one that a person asked for does not. `peeked`: work on these rows, which a peek found,
@@ -90,6 +93,7 @@ class PassOptions:
     """
 
     resync: bool = False
+    verify: frozenset[str] = frozenset()
     allow_prune: bool = False
     known_only: bool = False
     scheduled: bool = False

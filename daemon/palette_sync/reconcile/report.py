@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,9 @@ class PassReport:
     """One pass over one instance. `error` says why the pass as a whole failed; then nothing was pruned.
 
     `problems` are failures beside clusters, such as a project's listing; `notes` are no failures. `skipped` clusters
-    were due and not worked on, because the process was stopping or nothing could be published.
+    were due and not worked on, because the process was stopping or nothing could be published. `postponed` are the uids
+    of those that the next pass works on, because something else is wanted first. `silent` clusters have not answered so
+    far, and the pass did not wait for them.
     """
 
     instance: str
@@ -73,15 +75,17 @@ class PassReport:
     notes: tuple[str, ...] = ()
     held: int = 0
     skipped: int = 0
+    postponed: tuple[str, ...] = ()
+    silent: int = 0
     palette_requests: int = 0
     kube_requests: int = 0
     error: str | None = None
 
     @property
     def all_well(self) -> bool:
-        """Whether this pass failed nowhere, and leaves no cluster without access and no prune held."""
+        """Whether this pass failed nowhere, and leaves no cluster without access or answer, and no prune held."""
         lacking = self.access.get(AccessState.FAILED, 0) + self.access.get(AccessState.DEGRADED, 0)
-        return not (self.failed or self.held or lacking)
+        return not (self.failed or self.held or self.silent or lacking)
 
     @property
     def changed(self) -> int:
@@ -141,6 +145,25 @@ def palette_change(before: ClusterRecord | None, after: ClusterRecord) -> Change
         return Change(after.uid, after.name, project_of(after), (Effect.UPDATED,), access.reason, access.message)
     return Change(
         after.uid, after.name, project_of(after), (Effect.UPDATED,), Reason.PALETTE_CHANGED, _difference(before, after)
+    )
+
+
+def joined(first: PassReport, second: PassReport) -> PassReport:
+    """The report of two passes of which the second did what the first left."""
+    return replace(
+        second,
+        pass_id=first.pass_id,
+        started_at=first.started_at,
+        duration_s=first.duration_s + second.duration_s,
+        version_before=first.version_before,
+        discovered=max(first.discovered, second.discovered),
+        due=first.due - len(first.postponed) + second.due,
+        changes=(*first.changes, *second.changes),
+        problems=tuple(dict.fromkeys((*first.problems, *second.problems))),
+        notes=tuple(dict.fromkeys((*first.notes, *second.notes))),
+        palette_requests=first.palette_requests + second.palette_requests,
+        kube_requests=first.kube_requests + second.kube_requests,
+        error=first.error or second.error,
     )
 
 

@@ -6,12 +6,13 @@ it would have refreshed (invariant 1, docs/architecture.md). Only the end of a p
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from palette_sync import palette
 from palette_sync.core.model import Discovery
 from palette_sync.core.prune import absences_of, prune
-from palette_sync.core.scopes import access_reduced
+from palette_sync.core.scopes import access_reduced, whole
 from palette_sync.core.select import select
 from palette_sync.events import unless
 from palette_sync.reconcile.agenda import find_due, load
@@ -47,6 +48,8 @@ async def run_pass(
     if context.ports.publisher is not None and not context.options.known_only:
         context.ports.publisher.listing_tried([one.uid for part in discovery.listings for one in part.clusters])
     selection = select(discovery, before.records, context.policy.filters)
+    if context.options.known_only:
+        selection = with_unpublished(context, before, selection)
     pruning = prune(
         selection,
         before.records,
@@ -62,7 +65,7 @@ async def run_pass(
     folding = Folding(context, before, selection, pruning, names)
     issuers = Issuers(before.state.issuers, now=context.now, policy=context.policy.oidc, network=ports.network)
     try:
-        await work_on(context, agenda.due, issuers, folding)
+        await work_on(context, before, agenda, issuers, folding)
         await folding.fold_untouched(agenda)
         left = {one.uid: one.message for one in await leave(context, before, pruning.drop, issuers)}
         for uid, reason in pruning.drop.items():
@@ -70,7 +73,7 @@ async def run_pass(
             context.ledger.left(before.records[uid], left.get(uid, ""))
         if context.options.lists:
             context.ledger.absent(before.records, pruning)
-        result = folding.result(due=len(agenda.due))
+        result = folding.result(agenda)
         if context.publishing is not None:
             await context.publishing.finish(
                 final_write(context, before, discovery, selection, pruning, result, issuers)
@@ -106,7 +109,13 @@ async def discover(context: PassContext) -> Discovery:
         return Discovery("", "", projects=None, listings=(), error=str(error))
     if found.projects is not None:
         context.ports.seen(found)
+    context.ongoing.whole = whole(found)
     return found
+
+
+def with_unpublished(context: PassContext, before: Before, selection: Selection) -> Selection:
+    """Choose also the listed clusters that are not published yet: the pass that listed them left them for later."""
+    return replace(selection, chosen={uid: row for uid, row in context.rows.items() if uid not in before.records})
 
 
 async def assign_names(context: PassContext, before: Before, selection: Selection, pruning: Pruning) -> dict[str, str]:
@@ -124,5 +133,8 @@ async def assign_names(context: PassContext, before: Before, selection: Selectio
 
 def rows_after(context: PassContext, selection: Selection, pruning: Pruning) -> Rows:
     """Return the clusters as Palette listed them last, for the next pass."""
+    if not context.options.lists:
+        staying = {uid: row for uid, row in context.rows.items() if uid not in pruning.drop}
+        return {**staying, **selection.chosen}
     kept = {uid: row for uid, row in context.rows.items() if uid in selection.kept or uid in pruning.absent}
     return {**kept, **selection.chosen}

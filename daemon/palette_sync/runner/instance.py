@@ -21,10 +21,13 @@ from palette_sync.core.prune import FilterReview, review
 from palette_sync.core.reasons import Reason
 from palette_sync.events import Interrupted, in_turns, unless, wait_any
 from palette_sync.palette import Peek
+from palette_sync.reconcile.ongoing import Ongoing
 from palette_sync.reconcile.ports import PassOptions, Stop
+from palette_sync.reconcile.report import joined
 from palette_sync.reconcile.run import run_pass
 from palette_sync.runner.api_key import KeyWatch
 from palette_sync.runner.last_published import LastPublished
+from palette_sync.runner.lent_clients import LentClients
 from palette_sync.runner.mailbox import Mailbox, PassRequest
 from palette_sync.runner.status import RunnerState, RunnerStatus
 from palette_sync.store.lease import Lease
@@ -118,6 +121,8 @@ class Runner:
         self._rows: Rows = {}
         self._discovery: Discovery | None = None
         self._peek = Peek()
+        self._ongoing = Ongoing.of_daemon(wanted=lambda: self.mailbox.patience, finished=self.mailbox.nudge)
+        self._clients = LentClients()
         self._former_lease: Lease | None = None
         self._retries = 0
         self._store_failures = 0
@@ -169,6 +174,19 @@ class Runner:
         state = self._last_published.state
         return review(filters, state.records if state is not None else {}, self._discovery)
 
+    def settle(self) -> bool:
+        """Take note of tokens that have expired since the status was updated. Returns whether there are any."""
+        now, state = self._clock(), self._publisher.state if self._publisher is not None else self.last_state
+        if state is None or self.status.next_lapse is None or self.status.next_lapse > now:
+            return False
+        self.status.take_over(state, now=now)
+        return True
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be lost if the runner ended at once: it only waits, or only for clusters that hang."""
+        return self.status.busy_since is None and not self._ongoing.lanes.talking
+
     def stop(self) -> None:
         """Admit no more clusters. `run` returns once those at work are finished and published."""
         self._stopping.set()
@@ -186,6 +204,7 @@ class Runner:
         finally:
             self.mailbox.close()
             self._set_state(RunnerState.STOPPED)
+            await self._clients.closed()
 
     # -- the lease --------------------------------------------------------------------------------------------------
 
@@ -209,10 +228,13 @@ class Runner:
             async with lease:
                 try:
                     await self._lead(lease)
+                    await self._finish_ongoing(lease)
                 except VersionConflict as error:
                     # Redis may have lost versions that readers have seen. A new epoch keeps them from being used twice.
                     log.warning("store_changed", instance=self.instance, reason=str(error))
                     await self._rest(SHORTEST_PAUSE)
+                finally:
+                    await self._ongoing.lanes.drain(self._late)
         except LeaseHeld as error:
             await self._stand_by(str(error), runtime)
         except (LeaseLost, Fenced) as error:
@@ -246,6 +268,17 @@ class Runner:
             return False
         log.info("handed_over", instance=self.instance, reason=_said(decided))
         return True
+
+    async def _finish_ongoing(self, lease: Lease) -> None:
+        """End the work on clusters that hang, and publish what came of the others that no pass waited for."""
+        lanes = self._ongoing.lanes
+        self.status.busy_since = self._clock()
+        try:
+            await lanes.drain(self._late)
+        finally:
+            self.status.busy_since = None
+        if lanes.busy:
+            await self._serve(PassRequest(known=True), lease)
 
     async def _stand_by(self, holder: str, runtime: InstanceRuntime) -> None:
         if self.status.state is not RunnerState.STANDBY:
@@ -367,7 +400,7 @@ class Runner:
             publisher = await self._open(lease)
         # This write checks the fence: without the lease, no token may be issued, because it could not be published.
         await publisher.write_unversioned(now=self._clock())
-        async with self._runtime.open_client() as client:
+        async with self._clients.open(self._runtime.open_client, users=lambda: self._ongoing.lanes.tasks) as client:
             if options is not None:
                 report = await self._run_pass(client, publisher, options, lease)
                 skipped = report.skipped > 0
@@ -375,16 +408,25 @@ class Runner:
                 if options.peeked is not None:
                     self._peek.learn(options.peeked)
                     if request.known:  # that pass did not work on all known clusters
-                        self.mailbox.nudge()
-                for answer in request.answers:
-                    if not answer.done():
-                        answer.set_result(report)
+                        self.mailbox.put(PassRequest(known=True, verify=request.verify))
+                self._answer(request, report)
             if request.key or (self._key.unknown and listing):
                 look = self._key.look(client, self._runtime.api_key_name)
                 await unless(self._stopping, look, name=f"key:{self.instance}")
                 status = {**publisher.state.status, **self._key.facts()}
                 await publisher.write_unversioned(now=self._clock(), status=status)
         return skipped
+
+    def _answer(self, request: PassRequest, report: PassReport) -> None:
+        """Report to whoever asked for the pass, or ask for the rest of it first."""
+        if request.partial is not None:
+            report = joined(request.partial, report)
+        if report.postponed:
+            self.mailbox.put(request.rest(report))
+            return
+        for answer in request.answers:
+            if not answer.done():
+                answer.set_result(report)
 
     async def _look(self, request: PassRequest) -> PassOptions | None:
         """Return the options of the pass that the request asks for; None if there is nothing to do.
@@ -425,7 +467,9 @@ class Runner:
             clock=self._clock,
             keep=unpublished.append,
             seen=self._note_discovery,
+            ongoing=self._ongoing,
         )
+        self._ongoing.lanes.resize(ports.concurrency)
         try:
             report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows)
         finally:
@@ -452,6 +496,8 @@ class Runner:
         self._pause = SHORTEST_PAUSE if listed or report.due else min(2 * self._pause, LONGEST_PAUSE)
         await self._update_status(publisher)
         self.mailbox.forget_nudge()
+        if self._ongoing.lanes.outcomes:
+            self.mailbox.nudge()
         _log_finished(report, listed=listed)
         self._observer.pass_finished(report, listed=listed)
 
@@ -460,12 +506,24 @@ class Runner:
         self._last_published.remember(publisher)
         state, now = publisher.state, self._clock()
         self.status.take_over(state, now=now)
-        wake = min([moment async for moment, _ in in_turns(self._view(state).all_wakes())], default=None)
+        wakes = self._view(state).all_wakes()
+        wake = min([moment async for moment, name in in_turns(wakes) if self._may_begin(state, name)], default=None)
         self.status.wakes_at = None if wake is None else max(wake, now + timedelta(seconds=self._pause))
         self._observer.status_changed(self)
 
     def _view(self, state: InstanceState) -> Candidates:
-        return Candidates(self._runtime.policy, state, self._rows, now=self._clock())
+        return Candidates(
+            self._runtime.policy,
+            state,
+            self._rows,
+            now=self._clock(),
+            suspect_since=self._ongoing.suspect_since,
+        )
+
+    def _may_begin(self, state: InstanceState, uid: str) -> bool:
+        """Whether a pass could begin to work on a cluster. If not, the end of other work wakes the runner."""
+        lanes, memory = self._ongoing.lanes, state.memory.get(uid)
+        return uid not in lanes.busy and (memory is None or not memory.hung or lanes.slow_places > 0)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
@@ -493,6 +551,8 @@ def _log_finished(report: PassReport, *, listed: bool) -> None:
         "changed": len(report.changes),
         "access": dict(report.access),
         "skipped": report.skipped,
+        "postponed": len(report.postponed),
+        "silent": report.silent,
         "held": report.held,
         "palette_requests": report.palette_requests,
         "kube_requests": report.kube_requests,

@@ -10,6 +10,10 @@ from palette_sync.reconcile.report import PassReport
 
 ReportFuture = asyncio.Future[PassReport]
 
+# Seconds for which a pass may work although something else is wanted: a renewal or a resync, or only a look at Palette.
+# Each interruption costs about a second, in which nobody asks Palette for a kubeconfig.
+URGENT_AFTER, LOOK_AFTER = 5.0, 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class PassRequest:
@@ -17,18 +21,21 @@ class PassRequest:
 
     `listing`: list Palette. `scheduled`: because its time has come, so that the listing counts for the prune guard.
     `peek`: look for what changed since the last listing. `known`: work on known clusters that may be due. `resync`:
-    verify every cluster. `allow_prune`: drop without the prune guard. `key`: look up when the API key expires.
-    `answers` get the report.
+    verify every cluster. `verify`: verify these uids, which a pass of a resync left. `allow_prune`: drop without the
+    prune guard. `key`: look up when the API key expires. `answers` get the report; `partial` is that of the passes that
+    left the rest to this request.
     """
 
     listing: bool = False
     scheduled: bool = False
     known: bool = False
     resync: bool = False
+    verify: frozenset[str] = frozenset()
     allow_prune: bool = False
     key: bool = False
     peek: bool = False
     answers: tuple[ReportFuture, ...] = ()
+    partial: PassReport | None = None
 
     @property
     def options(self) -> PassOptions | None:
@@ -37,7 +44,21 @@ class PassRequest:
         if not (lists or self.known):
             return None
         return PassOptions(
-            resync=self.resync, allow_prune=self.allow_prune, known_only=not lists, scheduled=self.scheduled
+            resync=self.resync,
+            verify=self.verify,
+            allow_prune=self.allow_prune,
+            known_only=not lists,
+            scheduled=self.scheduled,
+        )
+
+    def rest(self, report: PassReport) -> PassRequest:
+        """What is left to do after a pass that postponed clusters. `report` is of all passes so far."""
+        postponed = frozenset(report.postponed)
+        return PassRequest(
+            known=True,
+            verify=postponed if self.resync else self.verify & postponed,
+            answers=self.answers,
+            partial=report if self.answers else None,
         )
 
     def join(self, other: PassRequest) -> PassRequest:
@@ -46,10 +67,12 @@ class PassRequest:
             scheduled=self.scheduled or other.scheduled,
             known=self.known or other.known,
             resync=self.resync or other.resync,
+            verify=self.verify | other.verify,
             allow_prune=self.allow_prune or other.allow_prune,
             key=self.key or other.key,
             peek=self.peek or other.peek,
             answers=self.answers + other.answers,
+            partial=self.partial or other.partial,
         )
 
 
@@ -67,6 +90,15 @@ class Mailbox:
     def pending(self) -> PassRequest:
         """The request that waits, without taking it."""
         return self._pending
+
+    @property
+    def patience(self) -> float | None:
+        """How many seconds the present pass may work before what is asked for; None = nothing is asked for."""
+        if not self.wanted.is_set():
+            return None
+        pending = self._pending
+        urgent = pending.known or pending.resync or pending.allow_prune
+        return URGENT_AFTER if urgent else LOOK_AFTER
 
     def tick(self) -> None:
         """Ask for a listing of Palette, because its time has come."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from palette_sync.core.model import Discovery
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.palette import PaletteClient
+    from palette_sync.reconcile.ongoing import Ongoing
     from palette_sync.reconcile.ports import Ports, Stop, Unpublished
     from palette_sync.store.redis import Publisher, Store
     from palette_sync.store.seal import Sealer
@@ -34,6 +35,7 @@ class PortsFactory(Protocol):
         clock: Callable[[], datetime],
         keep: Callable[[Unpublished], None],
         seen: Callable[[Discovery], None],
+        ongoing: Ongoing,
     ) -> Ports: ...
 
 

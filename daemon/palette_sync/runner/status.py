@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from palette_sync.core.due import renews_from
+from palette_sync.core.due import lapses_at, renews_from
+from palette_sync.core.model import AccessState
 from palette_sync.core.prune import absences_of
+from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +41,8 @@ class RunnerStatus:
     that did not fail as a whole. `failing_since`: when the first of the passes began that have failed since then.
     `access`: published clusters by state. `reasons`: the same by state and reason.
     `held`: records that the prune guard holds, `held_since` and `held_until`: the first of their times, `held_why`: why
-    one of them is held. `first_lapse`: when the first published token expires.
+    one of them is held. `first_lapse`: when the first published token expires;
+    `next_lapse`: when `access` and `reasons` change, because a token expires that readers use.
     `renewals_failing`: tokens that are due for renewal, and whose last renewal failed. `wakes_at`: when a known cluster
     becomes due.
     """
@@ -64,6 +67,7 @@ class RunnerStatus:
     held_why: str = ""
     scopes_failing: Mapping[str, str] = field(default_factory=dict)
     first_lapse: datetime | None = None
+    next_lapse: datetime | None = None
     renewals_failing: int = 0
     wakes_at: datetime | None = None
     key_name: str | None = None
@@ -86,9 +90,16 @@ class RunnerStatus:
             return
         self.read = True
         self.version, self.complete = state.head.version, state.head.complete
-        accesses = [record.access for record in state.records.values()]
-        self.access = dict(Counter(one.state.value for one in accesses))
-        self.reasons = dict(Counter((one.state.value, str(one.reason)) for one in accesses))
+        lapses = {uid: lapses_at(record, state.credentials.get(uid)) for uid, record in state.records.items()}
+        accesses = [
+            (AccessState.FAILED, Reason.TOKEN_LAPSED)
+            if (end := lapses[uid]) is not None and end <= now
+            else (record.access.state, record.access.reason)
+            for uid, record in state.records.items()
+        ]
+        self.access = dict(Counter(one.value for one, _ in accesses))
+        self.reasons = dict(Counter((one.value, str(reason)) for one, reason in accesses))
+        self.next_lapse = min((end for end in lapses.values() if end is not None and end > now), default=None)
         self.scopes_failing = {one.name: one.error for one in state.scopes.values() if one.error}
         held = [one for uid, one in absences_of(state.status).items() if one.held and uid in state.records]
         self.held = len(held)

@@ -11,12 +11,14 @@ import structlog
 
 from palette_sync.assembly.store import utc_now
 from palette_sync.events import wait_any
+from palette_sync.page.routes import routes as page_routes
 from palette_sync.service import signals
 from palette_sync.service.clock import Clock
 from palette_sync.service.configuration import ActiveConfiguration
 from palette_sync.service.garbage_collection import IdleCollector
 from palette_sync.service.health import Health
 from palette_sync.service.membership import Membership
+from palette_sync.service.page import PageSource
 from palette_sync.service.reload import Reloader
 from palette_sync.service.requests import serve_requests
 from palette_sync.service.runners import Runners
@@ -105,7 +107,10 @@ class Daemon:
     async def _open_endpoint(self, stack: AsyncExitStack) -> None:
         http = self.shared.settings.http
         if http.listen:
-            endpoint = await stack.enter_async_context(Endpoint(http.listen, self._health, hosts=http.hosts))
+            page = page_routes(PageSource(self._configuration, self._runners, self._health))
+            endpoint = await stack.enter_async_context(
+                Endpoint(http.listen, self._health, hosts=http.hosts, routes=page)
+            )
             log.info("endpoint_open", url=endpoint.url)
 
     def _start_side_tasks(self) -> list[asyncio.Task[None]]:

@@ -62,11 +62,12 @@ class Health:
         now = utc_now()
         waiting = not self._runners.statuses()
         keeps = {Reason.NOTHING_PUBLISHED, *([Reason.STORE_UNAVAILABLE] if waiting else [])}
-        found = find_problems(self._document(now), {}, now=now)
+        found = find_problems(self.document(now), {}, now=now)
         return [_line(problem) for problem in found if problem.reason in keeps]
 
     def metrics(self) -> tuple[bytes, str]:
         configuration = self._configuration
+        self._runners.settle()
         self._metrics.configuration(
             rejected=bool(configuration.rejected),
             loaded_at=configuration.loaded_at,
@@ -76,13 +77,14 @@ class Health:
 
     def status(self) -> Mapping[str, object]:
         now = utc_now()
-        document = self._document(now)
+        document = self.document(now)
         problems = find_problems(document, self._runners.states(), now=now)
         found = [problem_document(problem) for problem in problems]
         return {**document, "ok": not is_wrong(problems), "problems": found}
 
-    def _document(self, now: datetime) -> dict[str, object]:
+    def document(self, now: datetime) -> dict[str, object]:
         """The status document without its problems."""
+        self._runners.settle()
         configuration = self._configuration
         state = "stopping" if self._stopping.is_set() else "running" if self._supervisor.ready else "starting"
         config = {

@@ -118,6 +118,8 @@ def summary(report: PassReport) -> str:
     text = f"{access}; version {report.version}; {report.due} worked on, {report.changed} changed"
     if report.held:
         text += f", {report.held} held (`palette-sync resync --allow-prune` drops them)"
+    if report.silent:
+        text += f", {report.silent} not answered yet (palette-sync goes on asking them)"
     if failed := _failed(report):
         names = ", ".join(f"{one.name} ({one.reason})" for one in failed[:NAMED])
         text += f"; failed: {names}{' ...' if len(failed) > NAMED else ''}"
@@ -141,6 +143,7 @@ def document(report: PassReport) -> dict[str, object]:
         ],
         "held": report.held,
         "skipped": report.skipped,
+        "silent": report.silent,
         "duration_s": round(report.duration_s, 3),
         "error": report.error,
         "problems": list(report.problems),

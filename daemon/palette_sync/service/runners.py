@@ -41,8 +41,8 @@ class _Running:
 
     def stop(self) -> None:
         self.runner.stop()
-        if self.runner.status.busy_since is None:
-            self.task.cancel()  # it only waits, so there is nothing to finish
+        if self.runner.idle:
+            self.task.cancel()
 
 
 class Runners:
@@ -68,6 +68,12 @@ class Runners:
 
     def __iter__(self) -> Iterator[Runner]:
         return (one.runner for one in self._running.values())
+
+    def settle(self) -> None:
+        """Bring the counts of clusters up to this second, at which tokens may have expired, whatever a runner does."""
+        for one in self._running.values():
+            if one.runner.settle():
+                self.status_changed(one.runner)
 
     def statuses(self) -> dict[str, RunnerStatus]:
         return {name: one.runner.status for name, one in self._running.items()}

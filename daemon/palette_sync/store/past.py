@@ -29,20 +29,26 @@ LARGEST = 64 * 1024 * 1024  # bytes of one entry of the history, decompressed
 WAIT = 4.0  # seconds that one look for new changes waits at most
 
 
-async def read_history(store: Store, sealer: Sealer, instance: str) -> list[FormerVersion]:
-    """All authentic entries, in the order of versions. Raises StoreUnavailable, StoreError, StoreDenied."""
+async def read_history(store: Store, sealer: Sealer, instance: str, *, after: int = 0) -> list[FormerVersion]:
+    """All authentic entries of versions beyond `after`, in the order of versions.
+
+    Raises StoreUnavailable, StoreError, StoreDenied.
+    """
     found = []
-    for entry_id, fields in await _all(store, store.keys.history(instance)):
+    for entry_id, fields in await _all(store, store.keys.history(instance), after):
         entry = _former(store, sealer, instance, entry_id, fields)
         if entry is not None:
             found.append(entry)
     return found
 
 
-async def read_changes(store: Store, instance: str) -> list[VersionChange]:
-    """All entries that can be read, in the order of versions. Raises StoreUnavailable, StoreError, StoreDenied."""
+async def read_changes(store: Store, instance: str, *, after: int = 0) -> list[VersionChange]:
+    """All entries of versions beyond `after` that can be read, in the order of versions.
+
+    Raises StoreUnavailable, StoreError, StoreDenied.
+    """
     found = []
-    for entry_id, fields in await _all(store, store.keys.changes(instance)):
+    for entry_id, fields in await _all(store, store.keys.changes(instance), after):
         change = _change(
             entry_id, {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
         )
@@ -89,9 +95,9 @@ class ChangeReader:
         return found
 
 
-async def _all(store: Store, key: str) -> list[tuple[str, Mapping[bytes, bytes]]]:
+async def _all(store: Store, key: str, after: int) -> list[tuple[str, Mapping[bytes, bytes]]]:
     found: list[tuple[str, Mapping[bytes, bytes]]] = []
-    last = "0-0"
+    last = f"{after}-0"
     while page := await _page(store, key, last, PAGE):
         found += page
         last = page[-1][0]

@@ -25,7 +25,7 @@ from palette_sync.store.errors import (
     VersionConflict,
 )
 from palette_sync.store.fenced_writer import FencedWriter
-from palette_sync.store.keys import Keys
+from palette_sync.store.keys import TYPES, Keys
 from palette_sync.store.life import Life
 from palette_sync.store.names import NameClaims
 from palette_sync.store.owner import OwnerBook, place_of
@@ -138,6 +138,12 @@ class Store:
             )
         names = await self.link.command("list", "SMEMBERS", key)
         return {text for name in names if INSTANCE.fullmatch(text := name.decode("ascii", errors="replace"))}
+
+    async def forget(self, instance: str) -> None:
+        """Delete all keys of an instance, and its name. The caller holds its lease. Raises as `ping`."""
+        await self.link.command(f"forget {instance}", "DEL", *(self.keys.of(instance, what) for what in TYPES))
+        await self.link.command(f"forget {instance}", "SREM", self.keys.instances, instance)
+        self._last.pop(instance, None)
 
     async def load(self, instance: str) -> InstanceState:
         """Return everything that the store holds about an instance, verified. Raises StoreUnavailable, StoreError."""

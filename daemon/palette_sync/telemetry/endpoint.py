@@ -1,5 +1,7 @@
 """Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`, `/status.json`. Read-only and free of secrets.
 
+What else the port serves, such as the page at `/`, comes from outside (`routes`).
+
 A request must name a host by which the endpoint can be meant. Otherwise a web page in an operator's browser could read
 the endpoint on loopback, through a name of its own that resolves to 127.0.0.1 (DNS rebinding).
 """
@@ -18,7 +20,7 @@ import orjson
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from types import TracebackType
 
 # Clients of the endpoint must not use up the file descriptors that the daemon's own connections need. The oldest
@@ -50,15 +52,19 @@ class Endpoint:
     """Listens at `host:port` (`[host]:port` for IPv6) while its context is open. Port 0 takes a free one, see `url`.
 
     `hosts` are globs of names that the Host header may have besides addresses and names without a dot.
+    `routes` are served beside those of this module; without any, `/` lists the paths.
     """
 
-    def __init__(self, listen: str, probes: Probes, *, hosts: Collection[str] = ()) -> None:
+    def __init__(
+        self, listen: str, probes: Probes, *, hosts: Collection[str] = (), routes: Sequence[web.RouteDef] = ()
+    ) -> None:
         host, _, port = listen.rpartition(":")
         self.url = ""
         self._listen = listen
         self._host, self._port = host.strip("[]"), int(port)
         self._probes = probes
         self._hosts = hosts
+        self._routes = [*routes] or [web.get("/", self._index)]
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._connections: deque[web.RequestHandler] = deque()
@@ -68,7 +74,7 @@ class Endpoint:
         app = web.Application(middlewares=[self._check_host])
         app.add_routes(
             [
-                web.get("/", self._index),
+                *self._routes,
                 web.get("/livez", self._livez),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),

@@ -90,4 +90,4 @@ TABLES: dict[str, type[BaseModel]] = {
     "network": NetworkSettings,
 }
 SUBTABLES = {"auth", "cloud", "oidc", "rbac", "token", "trust"}
-FILE_KEYS = {("instances.prod", "api_key_file"), ("redis", "url_file"), ("seal", "keys_file")}
+FILE_KEYS = {("instances.prod", "api_key_file"), ("redis", "url_file"), ("seal", "keys_file"), ("http", "token_file")}

@@ -94,7 +94,12 @@ def test_a_default_in_the_example_is_the_real_default(table: str, key: str) -> N
 def test_a_key_that_is_commented_out_has_no_default_and_a_valid_example(table: str, key: str, tmp_path: Path) -> None:
     model, copy = TABLES[table], tmp_path / "config.toml"
     if (table, key) in FILE_KEYS:
-        secret = {"api_key_file": "some-key", "url_file": "redis://127.0.0.1", "keys_file": "k A"}[key]
+        secret = {
+            "api_key_file": "some-key",
+            "url_file": "redis://127.0.0.1",
+            "keys_file": "k A",
+            "token_file": "t" * 20,
+        }[key]
         (tmp_path / "secret").write_text(secret)
         text = re.sub(
             rf"(?m)^{key.removesuffix('_file')} = .*$", "", EXAMPLE.read_text().partition(f"[{table}]")[2], count=1

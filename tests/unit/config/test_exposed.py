@@ -89,8 +89,9 @@ def test_a_file_in_a_secrets_directory_is_looked_at_too(folder: Path) -> None:
         ('keys_file = "seal.keys"', 'keys = "some-secret"'),
         ('url_file = "redis.url"', 'url = "redis://user:some-secret@127.0.0.1:6379/0"'),
         ("[redis]", '[defaults]\napi_key = "some-secret"\n[redis]'),
+        ("[redis]", '[http]\ntoken = "some-secret-of-the-page"\n[redis]'),
     ],
-    ids=["api key", "seal keys", "redis url", "defaults"],
+    ids=["api key", "seal keys", "redis url", "defaults", "token of the page"],
 )
 def test_a_configuration_file_that_holds_secrets_must_be_private_itself(folder: Path, inline: tuple[str, str]) -> None:
     config = folder / "config.toml"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from palette_sync.config.settings import SHORTEST_VALIDITY, SealSettings
+from palette_sync.config.settings import SHORTEST_VALIDITY, HttpSettings, SealSettings
 from palette_sync.config.values import NOT_JSON, parse_duration
 from palette_sync.core.model import Secret
 from palette_sync.palette import Limits, PaletteClient, UnusableSettings
@@ -342,3 +342,19 @@ def test_issuers_are_globs_or_tables_and_one_alone_needs_no_list(config: ConfigD
         ("https://a.example/*", ("*",))
     ]
     assert two.instances["prod"].oidc.issuers[1].clients == ("c",)
+
+
+@pytest.mark.parametrize(
+    "token", ["short", "x" * 19, "x" * 513, "with a space in the middle", "nine-\u00e9-teen-more-or-less", ""]
+)
+def test_a_token_of_the_page_that_could_be_guessed_or_sent_wrongly_is_refused(token: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        HttpSettings.model_validate({"token": token})
+    assert "must have 20 to 512 characters" in str(error.value)
+    assert not token or token not in str(error.value)
+
+
+def test_a_token_of_the_page_is_kept_secret() -> None:
+    settings = HttpSettings.model_validate({"token": "canary-token-of-the-page"})
+    assert "canary" not in repr(settings)
+    assert settings.token == SecretStr("canary-token-of-the-page")

@@ -1,0 +1,139 @@
+"""HTML of the page's values.
+
+Every value is escaped. Names and messages come from Palette and from clusters, so control characters and bidirectional
+marks are removed too, as the commands do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from palette_sync import __version__
+from palette_sync.core.durations import ago, until
+from palette_sync.core.text import visible
+from palette_sync.page.cluster import token_life
+from palette_sync.page.overview import clusters_url, table, verdict
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from palette_sync.page.cluster import ClusterView
+    from palette_sync.page.overview import Analysis
+    from palette_sync.page.query import Query
+
+_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file of the page. Its `name` changes with its content, so that browsers may keep it for ever."""
+
+    name: str
+    content_type: str
+    body: bytes
+
+
+@cache
+def assets() -> dict[str, Asset]:
+    """The files of the page by suffix: `css`, `js`, `svg`."""
+    found = {}
+    for suffix, content_type in _TYPES.items():
+        body = files("palette_sync.page").joinpath("static", f"page.{suffix}").read_bytes()
+        name = f"page-{hashlib.sha256(body).hexdigest()[:16]}.{suffix}"
+        found[suffix] = Asset(name, content_type, body)
+    return found
+
+
+def render_overview(analysis: Analysis, query: Query, *, now: datetime, state: str, form_key: str = "") -> str:
+    """`state` is the daemon's: starting, running, stopping. With a `form_key` the page has buttons."""
+    return _render(
+        "overview.html",
+        now=now,
+        form_key=form_key,
+        daemon_state=state,
+        analysis=analysis,
+        verdict=verdict(analysis.problems),
+        query=query,
+        table=table(analysis.rows, query),
+    )
+
+
+def render_cluster(view: ClusterView, *, now: datetime, remark: str = "", form_key: str = "") -> str:
+    """`remark`: what could not be read."""
+    return _render("cluster.html", now=now, form_key=form_key, view=view, row=view.row, remark=remark)
+
+
+def render_message(title: str, text: str, *, now: datetime) -> str:
+    """A page that says one thing, such as why there is nothing to see."""
+    return _render("message.html", now=now, title=title, text=text)
+
+
+def render_login(*, now: datetime, wrong: bool = False) -> str:
+    """The page that asks for the token. `wrong`: the one that was given is not right."""
+    return _render("login.html", now=now, wrong=wrong)
+
+
+def _render(template: str, *, now: datetime, form_key: str = "", **values: Any) -> str:
+    page = {
+        "now": now,
+        "form_key": form_key,
+        "version": __version__,
+        "assets": {kind: one.name for kind, one in assets().items()},
+    }
+    return _environment().get_template(template).render(page, **values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("palette_sync.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "ago": ago,
+        "until": until,
+        "utc": _utc,
+        "iso": _iso,
+        "web_link": web_link,
+        "code_words": code_words,
+    }
+    environment.globals |= {"token_life": token_life, "clusters_url": clusters_url}
+    return environment
+
+
+def _shown(value: object) -> object:
+    """A value as it is escaped: absent as nothing, foreign text without what is not printable."""
+    if value is None:
+        return ""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def code_words(text: str) -> Markup:
+    """A text of palette-sync in which backquotes mark what is typed as it is."""
+    parts = [escape(visible(part)) for part in text.split("`")]
+    return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
+
+
+def web_link(url: str | None) -> str:
+    """A foreign URL if it may be a link, else "": a `javascript:` URL would run in the page."""
+    return url if url and url.startswith("https://") else ""
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,119 @@
+"""`release` and `forget` as commands: what they print, their exit codes, and what is left in Redis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis import Redis
+
+from e2e.command import palette_sync
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from e2e.conftest import World
+
+
+@pytest.fixture
+def world(world_of: Callable[..., World], redis: dict[str, str]) -> World:
+    made = world_of("--instances", "2", "--projects", "2", "--clusters", "4")
+    made.all_by_token()
+    assert palette_sync("once", "--config", made.config, **redis).code == 0
+    return made
+
+
+@pytest.fixture
+def connection(valkey_url: str) -> Iterator[Any]:
+    with Redis.from_url(valkey_url) as client:
+        yield client
+
+
+def keys(connection: Any, redis: dict[str, str], instance: str) -> set[bytes]:
+    return set(connection.keys(f"{{{redis['PALETTE_SYNC_REDIS__PREFIX']}:{instance}}}:*"))
+
+
+def clusters_of(world: World, instance: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = next(one for one in world.document["instances"] if one["name"] == instance)[
+        "clusters"
+    ]
+    return found
+
+
+def managed(world: World, uid: str) -> list[str]:
+    """The objects of a cluster that carry our default names."""
+    kinds = ("Namespace", "ServiceAccount", "Secret", "ClusterRole", "ClusterRoleBinding")
+    found = [world.control("GET", f"/clusters/{uid}/kube/{kind}") for kind in kinds]
+    return [name for names in found for listed in names.values() for name in listed if name.startswith("backstage-")]
+
+
+def test_one_instance_is_left_and_forgotten(world: World, redis: dict[str, str], connection: Any) -> None:
+    uids = [one["uid"] for one in clusters_of(world, "alpha")]
+    for uid in uids:
+        world.control("PATCH", f"/clusters/{uid}", {"termination_delay": 0})
+    others = {one["uid"]: managed(world, one["uid"]) for one in clusters_of(world, "bravo")}
+
+    shown = palette_sync("release", "--config", world.config, "--instance", "alpha", **redis)
+    assert shown.code == 0, shown.err
+    assert shown.out.count("delete Secret backstage-sa-token: palette-sync made it") == len(uids)
+    assert "Nothing was changed." in shown.out
+    assert all(managed(world, uid) for uid in uids)
+
+    done = palette_sync("release", "--config", world.config, "--instance", "alpha", "--yes", "--json", **redis)
+    assert done.code == 0, done.err
+    assert {one["uid"] for one in done.document["instances"]["alpha"]} == set(uids)
+    assert all(managed(world, uid) == [] for uid in uids)
+    assert {uid: managed(world, uid) for uid in others} == others
+    again = palette_sync("release", "--config", world.config, "--instance", "alpha", **redis)
+    assert "No cluster is published." in again.out
+
+    refused = palette_sync("forget", "alpha", "--config", world.config, "--yes", **redis)
+    assert refused.code == 1
+    assert "is in the configuration" in refused.err
+    text = world.config.read_text()
+    former = world.config.with_name("bravo.toml")
+    former.write_text(text[text.index("[instances.bravo]") :])
+
+    assert "Nothing was deleted." in palette_sync("forget", "alpha", "--config", former, **redis).out
+    assert keys(connection, redis, "alpha")
+    forgotten = palette_sync("forget", "alpha", "--config", former, "--yes", **redis)
+    assert forgotten.code == 0, forgotten.err
+    assert keys(connection, redis, "alpha") == set()
+    assert connection.smembers(f"{redis['PALETTE_SYNC_REDIS__PREFIX']}:instances") == {b"bravo"}
+    assert keys(connection, redis, "bravo")
+
+
+def test_an_instance_that_was_not_left_is_forgotten_with_a_remark(
+    world: World, redis: dict[str, str], connection: Any
+) -> None:
+    text = world.config.read_text()
+    former = world.config.with_name("bravo.toml")
+    former.write_text(text[text.index("[instances.bravo]") :])
+
+    ran = palette_sync("forget", "alpha", "--config", former, "--yes", "--json", **redis)
+    again = palette_sync("forget", "alpha", "--config", former, "--yes", **redis)
+    left = palette_sync("forget", "bravo", "--config", world.config.with_name("absent.toml"), "--yes", **redis)
+
+    number = len(clusters_of(world, "alpha"))
+    assert ran.document == {"instance": "alpha", "clusters": number, "tokens": number, "deleted": True}
+    assert keys(connection, redis, "alpha") == set()
+    assert (again.code, left.code) == (1, 1)
+    assert "is not published; published are bravo" in again.err
+    assert "correct --config" in left.err
+
+
+def test_a_cluster_is_named_and_an_unknown_one_refused(world: World, redis: dict[str, str]) -> None:
+    (one, other) = clusters_of(world, "alpha")[:2]
+    name = f"alpha-{one['name']}"
+
+    unknown = palette_sync("release", "--config", world.config, "--cluster", "nobody", "--yes", **redis)
+    world.control("POST", "/faults", {"target": "kube", "kind": "drop", "cluster": other["uid"]})
+    failed = palette_sync("release", "--config", world.config, "--cluster", other["uid"], "--yes", **redis)
+    named = palette_sync("release", "--config", world.config, "--cluster", name, "--yes", **redis)
+
+    assert unknown.code == failed.code == 1
+    assert "nobody: no published cluster has this name or uid" in unknown.err
+    assert "the records of these clusters stay" in failed.err
+    assert named.code == 0, named.err
+    assert f"alpha: {name}" in named.out
+    assert managed(world, one["uid"]) in ([], ["backstage-system"]), "the namespace may still be ending"

@@ -1,0 +1,64 @@
+"""What the page shows, as a test sets it (page.routes.Source)."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from builders import INSTANCE, NOW
+from palette_sync.core.model import InstanceState, Secret
+from palette_sync.page.routes import routes
+from palette_sync.telemetry.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from datetime import datetime
+
+
+class Source:
+    def __init__(self, state: InstanceState) -> None:
+        self.state = state
+        self.time = NOW
+        self.past: Any = ((), ())
+        self.token: Secret | None = None
+        self.asked: list[tuple[str, bool]] = []
+
+    def now(self) -> datetime:
+        return self.time
+
+    def document(self) -> Mapping[str, Any]:
+        return {"state": "running", "config": {}, "instances": {INSTANCE: {"state": "leading", "ready": True}}}
+
+    async def states(self) -> Mapping[str, InstanceState]:
+        return {INSTANCE: self.state}
+
+    def desired(self, instance: str) -> None:
+        return None
+
+    async def history(self, instance: str, version: int) -> Any:
+        return self.past
+
+    def resync(self, instance: str, *, allow_prune: bool) -> bool:
+        self.asked.append((instance, allow_prune))
+        return instance == INSTANCE
+
+    # What the endpoint itself shows (telemetry.endpoint.Probes).
+
+    def not_live(self) -> list[str]:
+        return []
+
+    def not_ready(self) -> list[str]:
+        return []
+
+    def status(self) -> Mapping[str, object]:
+        return self.document()
+
+    def metrics(self) -> tuple[bytes, str]:
+        return b"", "text/plain"
+
+
+@asynccontextmanager
+async def served(source: Source) -> AsyncIterator[str]:
+    """The URL of an endpoint with the page."""
+    async with Endpoint("127.0.0.1:0", source, routes=routes(source)) as endpoint:
+        yield endpoint.url
