@@ -19,6 +19,7 @@ from palette_sync.runner import Runner, RunnerState
 from palette_sync.service import membership as membership_module
 from palette_sync.service.configuration import ActiveConfiguration
 from palette_sync.service.membership import Membership
+from palette_sync.simulator import Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
@@ -266,8 +267,9 @@ async def test_nothing_is_published_as_complete_at_once_where_palette_lists_noth
     first = (await stage.state()).head
     stage.advance(minutes=9)
     await stage.run()
-    second = (await stage.state()).head
     stage.advance(minutes=2)
+    await stage.run(known_only=True)
+    second = (await stage.state()).head
     await stage.run()
     third = (await stage.state()).head
 
@@ -286,3 +288,12 @@ async def test_an_operator_confirms_that_palette_is_empty(stage_of: Any) -> None
     head = (await stage.state()).head
     assert head is not None
     assert head.complete
+
+
+async def test_a_listing_that_failed_publishes_nothing_where_nothing_is_published(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=2)
+    stage.simulator.faults.add(Fault(target="palette", kind="status", status=401))
+
+    await stage.run()
+
+    assert (await stage.state()).head is None

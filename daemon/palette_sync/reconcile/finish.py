@@ -44,10 +44,10 @@ def final_write(
     listed = whole(discovery) if lists else context.ongoing.whole
     all_published = not context.unpublished(selection.chosen, living)
     first_whole = listed and all_published and not result.skipped and not (state.head and state.head.complete)
-    empty_since = _empty_since(context, before, discovery)
+    empty_since = _empty_since(context, before, discovery, living)
     if empty_since is not None:
         allow = context.options.allow_prune
-        first_whole &= empty_is_confirmed(empty_since, context.now, context.policy.guard, allow=allow)
+        first_whole &= lists and empty_is_confirmed(empty_since, context.now, context.policy.guard, allow=allow)
     auths = [record.auth for uid in living if (record := result.records.get(uid, before.records.get(uid)))]
     return FinalWrite(
         drop=pruning.drop.keys(),
@@ -62,15 +62,16 @@ def final_write(
     )
 
 
-def _empty_since(context: PassContext, before: Before, discovery: Discovery) -> datetime | None:
+def _empty_since(context: PassContext, before: Before, discovery: Discovery, living: set[str]) -> datetime | None:
     """Since when Palette has listed no cluster for a store that holds none either; None where that is not so."""
     head = before.state.head
-    if not context.options.lists or before.records or (head is not None and head.complete):
-        return None
-    if any(listing.clusters for listing in discovery.listings):
+    if living or before.records or (head is not None and head.complete):
         return None
     known = before.state.status.get("empty_since")
-    return datetime.fromisoformat(known) if isinstance(known, str) else context.now
+    since = datetime.fromisoformat(known) if isinstance(known, str) else None
+    if not context.options.lists or not whole(discovery):
+        return since
+    return None if any(listing.clusters for listing in discovery.listings) else since or context.now
 
 
 def _unused(known: Mapping[str, IssuerMetadata], auths: Iterable[Auth | None]) -> dict[str, None]:
