@@ -71,7 +71,7 @@ demo: $(VENV)/.embedded ## show the main job end to end, with simulated Palette,
 
 .PHONY: test
 test: $(VENV)/.dev ## run all tests, with coverage
-	@$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-report=json:.coverage.json -q $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term --cov-report=json:.coverage.json -q $(PYTEST_ARGS)
 	@$(BIN)/python tests/coverage_floor.py .coverage.json
 	@$(if $(PYTEST_ARGS),true,$(MAKE) --no-print-directory test-backstage)
 
