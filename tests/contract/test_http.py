@@ -253,6 +253,7 @@ async def test_a_server_that_speaks_only_old_tls_is_named(session: aiohttp.Clien
         await reader.read(1)
         writer.write(alert)
         await writer.drain()
+        await reader.read()  # the client ends the connection: it must not be reset before it has read the alert
 
     async with raw_server(speak) as url:
         error = await failure(session, url.replace("http:", "https:"))
