@@ -113,6 +113,15 @@ endif
 explore: $(VENV)/.dev ## try each property on 1,500 new examples, and measure how work grows with its input
 	@$(BIN)/python -m pytest -n auto -q --hypothesis-profile=explore -m "hypothesis or explore"
 
+# Each of the four targets takes FUZZ_SECONDS.
+FUZZ_SECONDS ?= 300
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev requirements/fuzz.txt ## fuzz what reads kubeconfigs, bodies and Redis, guided by coverage; Linux and macOS
+	@$(LOCKED) -r requirements/fuzz.txt
+	@for target in kubeconfig palette kubernetes redis; do \
+		PYTHONPATH=tests $(BIN)/python tests/fuzz.py $$target $(FUZZ_SECONDS) build/fuzz || exit 1; done
+
 MINUTES ?= 5
 
 .PHONY: soak
@@ -163,7 +172,7 @@ docs: $(VENV)/.runtime ## write the parts of the documentation that follow from 
 
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
-	@cd requirements && for name in runtime embedded aws google azure dev build; do \
+	@cd requirements && for name in runtime embedded aws google azure dev build fuzz; do \
 		UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt || exit 1; done
 

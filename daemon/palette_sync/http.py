@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -341,8 +342,12 @@ def _tls_failure(host: str, error: aiohttp.ClientSSLError | ssl.SSLError) -> Tra
     return TransportError(Cause.HANDSHAKE, f"TLS with {host} failed: {reason}")
 
 
+@lru_cache(maxsize=64)
 def http_date(text: str) -> datetime | None:
-    """Parse the date in a header (RFC 9110, 5.6.7); None if it is not a date."""
+    """Parse the date in a header (RFC 9110, 5.6.7); None if it is not a date.
+
+    Remembered, because all answers of a second carry the same one.
+    """
     try:
         when = parsedate_to_datetime(text)
     except (ValueError, IndexError, OverflowError):

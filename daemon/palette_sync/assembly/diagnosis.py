@@ -1,4 +1,4 @@
-"""Opens the store for commands that only look at it, with whatever rights and keys whoever runs them has."""
+"""Opens the store for commands that only read it, with the rights and keys that the user has."""
 
 from __future__ import annotations
 

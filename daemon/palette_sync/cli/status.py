@@ -76,7 +76,7 @@ def run(where: Where, options: Options) -> Exit:
 
 
 def _configured_endpoint(where: Where) -> tuple[str, list[str]]:
-    """The URL of the endpoint of this machine's daemon, or "" and why there is none."""
+    """Return the URL of the daemon's endpoint on this machine, or "" and the reason."""
     settings = where.settings()
     wrong = settings.problems.get("http") or settings.problems.get("file")
     if wrong and settings.http == type(settings.http)():

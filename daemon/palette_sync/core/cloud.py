@@ -186,7 +186,7 @@ def _is_aks(server: Server) -> bool:
 
 
 def refusal(cluster: CloudCluster, server: Server) -> str | None:
-    """Why no token may be sent to this server whoever asks; None if it belongs to the cloud.
+    """Why no token may ever be sent to this server; None if it belongs to the cloud.
 
     A server of GKE has no name of its own: Google's API has to name it afterwards.
     """

@@ -155,7 +155,7 @@ def oldest_version(entries: Sequence[FormerVersion], *, newest: int) -> int:
 
 
 def differences(before: Record | None, after: Record | None, path: str = "") -> list[tuple[str, Any, Any]]:
-    """The members that differ: path, value before and after; None where there is none."""
+    """The members that differ: path, value before and after; None for a missing value."""
     if isinstance(before, dict) and isinstance(after, dict):
         found: list[tuple[str, Any, Any]] = []
         for key in sorted({*before, *after}):
@@ -190,7 +190,7 @@ def of_cluster(found: Iterable[Transition], wanted: str) -> list[Transition]:
 
 
 def member(record: Record, name: str) -> Record:
-    """An object inside of a record; empty if there is none. Another version may have written the record."""
+    """An object inside of a record; empty if it is missing. Another version may have written the record."""
     found = record.get(name)
     return found if isinstance(found, dict) else {}
 

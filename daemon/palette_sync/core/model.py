@@ -164,7 +164,7 @@ def ca_data_of(pem: str) -> str:
 
 
 def ca_pem_of(server: Server) -> str:
-    """A published CA as PEM; "" where it cannot be read, or there is none."""
+    """A published CA as PEM; "" if it is missing or cannot be read."""
     try:
         return base64.b64decode(server.ca_data or "").decode()
     except ValueError:

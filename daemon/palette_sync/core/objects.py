@@ -50,7 +50,7 @@ class Desired:
     """What the configuration wants to stand in every cluster of an instance.
 
     `labels` and `annotations` are the operator's own; every object that palette-sync makes carries them. `owner` names
-    this installation on every object; "" = objects are neither marked nor told apart by owner. `former_owners` are ids
+    this installation on every object; "" = objects carry no owner, and none is compared. `former_owners` are ids
     that this installation used before.
     """
 
@@ -82,7 +82,7 @@ class Desired:
         return f"system:serviceaccount:{self.namespace}:{self.service_account}"
 
     def stranger(self, meta: Meta) -> str | None:
-        """The id of the other palette-sync installation that owns an object; None if there is none."""
+        """The id of another palette-sync installation that owns the object; None if no other one does."""
         known = {self.owner, *self.former_owners}
         return meta.owner if self.owner and meta.ours and meta.owner and meta.owner not in known else None
 

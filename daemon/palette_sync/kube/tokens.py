@@ -8,7 +8,7 @@ import binascii
 import contextlib
 import re
 from datetime import UTC, datetime, timedelta
-from enum import Enum
+from enum import Flag, auto
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -48,19 +48,21 @@ LONGEST_VERSION = 64
 VERSION_TIMEOUT = 3.0  # seconds: a /version that hangs must not use up the cluster's time
 
 
-class Patience(Enum):
+class Patience(Flag):
     """Which refusals are asked about again, because other API servers and caches may not know yet what was written.
 
     `ALL`: token and objects are new. `RIGHTS`: only the objects are. `TOKEN`: only the token may be. `NONE`: neither.
     """
 
-    ALL = (TokenRejected, AccessDenied)
-    RIGHTS = (AccessDenied,)
-    TOKEN = (TokenRejected,)
-    NONE = ()
+    NONE = 0
+    TOKEN = auto()
+    RIGHTS = auto()
+    ALL = TOKEN | RIGHTS
 
     def covers(self, refusal: KubeError) -> bool:
-        return isinstance(refusal, self.value)
+        return (Patience.TOKEN in self and isinstance(refusal, TokenRejected)) or (
+            Patience.RIGHTS in self and isinstance(refusal, AccessDenied)
+        )
 
 
 async def request_token(

@@ -1,4 +1,4 @@
-"""Who gets the page. Without a token: this machine, read-only. With one: whoever has it, as a bearer or by a login."""
+"""Who may see the page. Without a token: this machine, read-only. With one: everybody who sends it or logs in."""
 
 from __future__ import annotations
 

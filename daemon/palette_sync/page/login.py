@@ -1,6 +1,6 @@
 """Who may see the page and press its buttons, where a token is configured. Pure.
 
-A session is a cookie that proves that whoever holds it knew the token. Nothing is kept of it here: it survives a
+A session is a cookie, which proves that its holder knew the token. The daemon stores nothing for it: it survives a
 restart, and another token ends it. Every form carries a proof of the session, so that no other site can send one.
 """
 

@@ -65,7 +65,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One page of the clusters that match. `first` and `last` are the numbers of its rows, 0 if there are none."""
+    """One page of the matching clusters. `first` and `last` are the numbers of its rows, 0 on an empty page."""
 
     rows: tuple[Row, ...]
     total: int

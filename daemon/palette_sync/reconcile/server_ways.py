@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Without Spectro Proxy the file for users is the same either way, so one download is enough.
 FIRST_FOR_USERS = Way.PROXY
+# Characters. A usual file has 6,000, and a thread for it costs as much as parsing it.
+SMALL_FILE = 8 * 1024
 
 
 class AdminWays:
@@ -73,19 +75,19 @@ class AdminWays:
         text = await palette.kubeconfig(self._client, self._candidate.cluster, frp=True)
         ca_pem = self._candidate.ca_pem
         try:
-            return await asyncio.to_thread(partial(kube.parse, text, ca_pem=ca_pem))
+            return await _parsed(kube.parse, text, ca_pem)
         except kube.CloudTokenNeeded:
             raise
         except kube.KubeconfigError as error:
             if error.reason not in _WITHOUT_CREDENTIAL:
                 raise
-        server = await asyncio.to_thread(partial(kube.parse_server_only, text, ca_pem=ca_pem))
+        server = await _parsed(kube.parse_server_only, text, ca_pem)
         return kube.AdminAccess(server, (await self._admin_file()).credential)
 
     async def _admin_file(self) -> kube.AdminAccess:
         if self._file is None:
             self._file = await palette.admin_kubeconfig(self._client, self._candidate.cluster)
-        return await asyncio.to_thread(partial(kube.parse, self._file, ca_pem=self._candidate.ca_pem))
+        return await _parsed(kube.parse, self._file, self._candidate.ca_pem)
 
 
 async def server_for_users(
@@ -103,7 +105,7 @@ async def server_for_users(
         server = None
         try:
             text = await palette.kubeconfig(client, candidate.cluster, frp=way is Way.PROXY)
-            server = await asyncio.to_thread(partial(kube.parse_server_only, text, ca_pem=candidate.ca_pem))
+            server = await _parsed(kube.parse_server_only, text, candidate.ca_pem)
             if server not in tried:
                 return await use(server), way
         except (kube.Unreachable, kube.ChainIncomplete, kube.KubeconfigError) as error:
@@ -113,3 +115,10 @@ async def server_for_users(
 
 # A file for users has no credential of an administrator, but its server and CA are good.
 _WITHOUT_CREDENTIAL = frozenset({Reason.EXEC_REFUSED, Reason.AUTH_PROVIDER_REFUSED, Reason.NO_CREDENTIAL})
+
+
+async def _parsed(parse: Callable[..., T], text: Secret, ca_pem: str | None) -> T:
+    """Parse a kubeconfig; a large one in a thread, so that it does not hold the event loop."""
+    if len(text.reveal()) <= SMALL_FILE:
+        return parse(text, ca_pem=ca_pem)
+    return await asyncio.to_thread(partial(parse, text, ca_pem=ca_pem))
