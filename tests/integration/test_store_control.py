@@ -222,7 +222,7 @@ async def test_a_request_is_fresh_by_the_servers_time_whatever_its_entry_says(
     store: Store, seal_keys: SealKeys, raw: Any, age: int
 ) -> None:
     """A daemon that starts later reads it for the first time, and its claim may have expired."""
-    at = await store.link.server_time() - age
+    at = await store.link.server_time(store.keys.control("alpha")) - age
     request = Request("alpha", "0123456789abcdef", Verb.ALLOW_PRUNE, at, "a test")
     text = request_text(
         store.keys.prefix, "alpha", request_id=request.id, verb=request.verb.value, at=at, by=request.by

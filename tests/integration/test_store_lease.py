@@ -143,7 +143,7 @@ async def test_each_epoch_is_larger_even_after_the_server_lost_everything(store:
 
 
 async def test_an_epoch_is_larger_than_any_that_was_published(store: Store, raw: Any) -> None:
-    future = await store.link.server_time() + 3_600_000
+    future = await store.link.server_time(store.keys.head("alpha")) + 3_600_000
     await raw.hset(store.keys.head("alpha"), "epoch", future)
     async with await take(store) as lease:
         assert lease.epoch == future + 1
@@ -156,7 +156,7 @@ async def test_an_epoch_is_larger_than_any_that_was_published(store: Store, raw:
 @pytest.mark.parametrize("key", ["epoch", "head"])
 @pytest.mark.parametrize("forged", [999_999_999_999_999, 99_999_999_999_999_999_999, 9_000_000_000_000])
 async def test_an_epoch_far_ahead_of_the_time_does_not_count(store: Store, raw: Any, key: str, forged: int) -> None:
-    now = await store.link.server_time()
+    now = await store.link.server_time(store.keys.head("alpha"))
     if key == "head":
         await raw.hset(store.keys.head("alpha"), "epoch", forged)
     else:

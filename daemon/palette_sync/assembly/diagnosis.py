@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from palette_sync.assembly.store import StartError, open_store
-from palette_sync.store.errors import StoreTooMuch
-from palette_sync.store.inspect import Unverified
+from palette_sync.store.errors import StoreTooMuch, StoreUnavailable
+from palette_sync.store.inspect import Unverified, inspect
 from palette_sync.store.seal import SealKeyError, SealKeys, Unsealed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from palette_sync.config.partial import PartialSettings
+    from palette_sync.store.inspect import Inspected
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
@@ -45,6 +46,29 @@ class Diagnosis:
                 f"{', '.join(known) or 'none'}"
             )
         return wanted or known, published
+
+    async def inspect(self, names: list[str]) -> tuple[dict[str, Inspected], dict[str, str]]:
+        """Read these instances. Return what was found, and why the others cannot be read.
+
+        In a Redis Cluster the server of one instance may be away while those of others answer. Raises StoreUnavailable
+        if no instance can be read, StoreError.
+        """
+        found: dict[str, Inspected] = {}
+        unread: dict[str, str] = {}
+        for name in names:
+            try:
+                found[name] = await inspect(self.store, self.sealer, name)
+            except StoreUnavailable as error:
+                unread[name] = str(error)
+                if not self.store.link.clustered or len(unread) == len(names):
+                    raise
+        return found, unread
+
+    async def inspect_and_remark(self, names: list[str]) -> dict[str, Inspected]:
+        """The same, with a remark for each instance that cannot be read."""
+        found, unread = await self.inspect(names)
+        self.remarks += [f"{name} is missing below: {reason}" for name, reason in unread.items()]
+        return found
 
 
 @asynccontextmanager

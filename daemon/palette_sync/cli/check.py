@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from palette_sync.palette import Limits, PaletteClient
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
+    from palette_sync.store.server import ServerFacts
 
 STYLES = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
 
@@ -80,9 +81,27 @@ async def _check_redis(settings: Settings, sealer: Sealer, instances: list[str])
 
 
 async def _redis_findings(store: Store, instances: list[str]) -> list[Finding]:
-    from palette_sync.store.server import foreign_keys, server_facts
+    from palette_sync.store.server import ServerFacts, all_server_facts, foreign_keys
 
-    facts = await server_facts(store.link, store.keys)
+    findings, away = [], False
+    for server, facts in (await all_server_facts(store.link, store.keys)).items():
+        found = (
+            _server_findings(facts, clustered=store.link.clustered)
+            if isinstance(facts, ServerFacts)
+            else [Finding(PROBLEM, "redis", str(facts), "start it, or give each server of the cluster a replica")]
+        )
+        where = f"{server}: " if store.link.clustered else ""
+        findings += [replace(one, what=f"{where}{one.what}") for one in found]
+        away = away or not isinstance(facts, ServerFacts)
+    if away:
+        return findings
+    for key, kind in (await foreign_keys(store.link, store.keys, instances)).items():
+        what = f"the key {key} has the type {kind}, so another program wrote it"
+        findings.append(Finding(PROBLEM, "redis", what, "delete it, or choose another [redis] prefix"))
+    return findings
+
+
+def _server_findings(facts: ServerFacts, *, clustered: bool) -> list[Finding]:
     findings = [Finding(OK, "redis", f"{facts.name} {facts.version} answers")]
     if not facts.supported:
         findings.append(
@@ -92,9 +111,10 @@ async def _redis_findings(store: Store, instances: list[str]) -> list[Finding]:
         findings.append(
             Finding(PROBLEM, "redis", "this server is a replica", "set [redis] url to the primary, or use Sentinel")
         )
-    if facts.cluster:
-        what = "this server runs in cluster mode, and Redis Cluster is not supported"
-        findings.append(Finding(PROBLEM, "redis", what, "name a server without cluster mode, or use Sentinel"))
+    if facts.cluster and not clustered:
+        what = "this server is part of a Redis Cluster, and [redis] url names a single server"
+        remedy = "in [redis] url, and in paletteSync.redis.url, write redis+cluster:// instead of redis://"
+        return [*findings, Finding(PROBLEM, "redis", what, remedy)]
     if facts.eviction not in (None, "noeviction"):
         what = f"maxmemory-policy is {facts.eviction}, so Redis can evict records"
         findings.append(Finding(WARNING, "redis", what, "set maxmemory-policy noeviction"))
@@ -112,9 +132,6 @@ async def _redis_findings(store: Store, instances: list[str]) -> list[Finding]:
     elif facts.denied is None:
         what = "the user's rights cannot be read, which needs Redis >= 7, ACL WHOAMI and ACL DRYRUN"
         findings.append(Finding(WARNING, "redis", what, "compare its ACL with deploy/redis/users.acl"))
-    for key, kind in (await foreign_keys(store.link, store.keys, instances)).items():
-        what = f"the key {key} has the type {kind}, so another program wrote it"
-        findings.append(Finding(PROBLEM, "redis", what, "delete it, or choose another [redis] prefix"))
     return findings
 
 

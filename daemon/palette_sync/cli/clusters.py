@@ -49,10 +49,8 @@ def run(where: Where, options: Options) -> Exit:
     """
 
     async def work(diagnosis: Diagnosis) -> Exit:
-        from palette_sync.store.inspect import inspect
-
         names, _ = await diagnosis.instances(options.instances)
-        inspected = {name: await inspect(diagnosis.store, diagnosis.sealer, name) for name in names}
+        inspected = await diagnosis.inspect_and_remark(names)
         now = datetime.now(UTC)
         rows = {
             name: sorted_rows(filter(options.filter.matches, rows_of(one.state, now)), options.sort)

@@ -33,10 +33,8 @@ def run(where: Where, cluster: str, *, instances: list[str] | None, as_json: boo
     """Exit 0: the cluster has access or waits for its first; 1: it has none, or there is no such cluster."""
 
     async def work(diagnosis: Diagnosis) -> Exit:
-        from palette_sync.store.inspect import inspect
-
         names, _ = await diagnosis.instances(instances)
-        inspected = {name: await inspect(diagnosis.store, diagnosis.sealer, name) for name in names}
+        inspected = await diagnosis.inspect_and_remark(names)
         now = datetime.now(UTC)
         rows = [row for one in inspected.values() for row in rows_of(one.state, now)]
         found = [row for row in rows if cluster in (row.record.name, row.record.uid, row.record.title)]

@@ -61,7 +61,7 @@ def run(
 
 def _check_redis_url(url: str) -> None:
     """Reject a URL with a password: config.toml is world-readable, and so is the command line. Raises ValueError."""
-    from palette_sync.store.connect import parse_url
+    from palette_sync.store.address import parse_url
     from palette_sync.store.errors import StoreError
 
     if url.startswith("embedded://"):

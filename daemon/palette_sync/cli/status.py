@@ -166,14 +166,13 @@ async def _from_redis(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return the same document, as far as Redis has it. Raises NoAnswer."""
     from palette_sync.core.documents import format_time
     from palette_sync.core.problems import find_problems, is_wrong, problem_document
-    from palette_sync.store.inspect import inspect
     from palette_sync.store.redis import StoreError
-    from palette_sync.telemetry.status import stored_document
+    from palette_sync.telemetry.status import stored_document, unread_document
 
     now = datetime.now(UTC)
     try:
         names, published = await diagnosis.instances(None)
-        inspected = {name: await inspect(diagnosis.store, diagnosis.sealer, name) for name in names}
+        inspected, unread = await diagnosis.inspect(names)
     except StoreError as error:
         raise NoAnswer("Redis cannot be used", str(error)) from None
     document: dict[str, Any] = {
@@ -190,7 +189,8 @@ async def _from_redis(diagnosis: Diagnosis) -> dict[str, Any]:
                 lease_known="lease" not in one.denied,
             )
             for name, one in inspected.items()
-        },
+        }
+        | {name: unread_document(reason, now) for name, reason in unread.items()},
     }
     if denied := sorted(set().union(*(one.denied for one in inspected.values()))):
         document["remarks"].append(

@@ -223,6 +223,12 @@ class InstanceSettings(InheritedSettings):
     api_key: ApiKey
 
 
+REDIS_SCHEMES = (
+    "redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "redis+cluster://",
+    "rediss+cluster://", "embedded://",
+)  # fmt: skip
+
+
 class RedisSettings(Section):
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     prefix: str = "palette-sync"
@@ -236,9 +242,8 @@ class RedisSettings(Section):
     @field_validator("url")
     @classmethod
     def _is_known(cls, value: SecretStr) -> SecretStr:
-        schemes = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "embedded://")
-        if not value.get_secret_value().startswith(schemes):
-            raise ValueError("must start with one of " + ", ".join(schemes))
+        if not value.get_secret_value().startswith(REDIS_SCHEMES):
+            raise ValueError("must start with one of " + ", ".join(REDIS_SCHEMES))
         return value
 
     @field_validator("prefix")

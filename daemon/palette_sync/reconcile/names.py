@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from palette_sync.core.naming import assign_names
-from palette_sync.store.redis import StoreError
+from palette_sync.store.redis import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -39,8 +39,7 @@ class NameBook:
         """
         if all(cluster.uid in published for cluster in clusters):
             if write:
-                await store.claims.claim(store.sealer, instance, published)
-                await store.claims.sweep(store.sealer, instance, published)
+                await _claim_again(store, instance, published)
             return {cluster.uid: published[cluster.uid] for cluster in clusters}
         claims, sealer = store.claims, store.sealer
         async with self._turn:
@@ -58,3 +57,13 @@ class NameBook:
                     return names
                 taken |= refused
         raise StoreError(f"no free names were found for the new clusters of {instance}")
+
+
+async def _claim_again(store: Store, instance: str, published: Mapping[str, str]) -> None:
+    """Make sure that published names are claimed. In a Redis Cluster the server of the claims may be away."""
+    try:
+        await store.claims.claim(store.sealer, instance, published)
+        await store.claims.sweep(store.sealer, instance, published)
+    except StoreUnavailable:
+        if not store.link.clustered:
+            raise

@@ -20,7 +20,7 @@ from palette_sync.assembly.instance import holder
 from palette_sync.core.leadership import Decision, Member, Share, Standing, Store, decide
 from palette_sync.runner import RunnerState
 from palette_sync.store.members import MemberBook
-from palette_sync.store.redis import StoreError
+from palette_sync.store.redis import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -63,6 +63,7 @@ class Membership:
     id: str = field(default_factory=lambda: f"{holder()}:{secrets.token_hex(4)}")
     _places: dict[str, _Place] = field(default_factory=dict)
     _decisions: dict[str, Decision] = field(default_factory=dict)
+    _away: dict[str, StoreUnavailable] = field(default_factory=dict)  # instances that could not be seen
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _loaded: tuple[datetime, datetime] | None = None  # by the clock of this host, and by the server's
 
@@ -92,6 +93,8 @@ class Membership:
     async def confirm(self, instance: str) -> Decision:
         """Look now, and decide. Raises StoreError."""
         await self.look()
+        if (error := self._away.get(instance)) is not None:
+            raise error
         return self._decisions.get(instance) or Decision(Standing.LEADS)
 
     async def drain(self) -> None:
@@ -118,8 +121,7 @@ class Membership:
             for gone in self._places.keys() - runners.keys():
                 del self._places[gone]
                 self._decisions.pop(gone, None)
-            for name, runner in runners.items():
-                await self._look_at(runner, self._places.setdefault(name, _Place()))
+            await self._look_at_all(runners)
             now = await self._book.server_time()
             company = await self._book.exchange(
                 self.configuration.shared.sealer, self._me(runners, now), life=self.lease_ttl
@@ -130,6 +132,34 @@ class Membership:
                 if decided != self._decisions.get(name):
                     self._decisions[name] = decided
                     runner.reconsider()
+
+    async def _look_at_all(self, runners: dict[str, Runner]) -> None:
+        """Look at each instance. In a Redis Cluster, a server that is away concerns its instances only."""
+        places = {name: self._places.setdefault(name, _Place()) for name in runners}
+        if not self.configuration.shared.store.link.clustered:
+            for name, runner in runners.items():
+                await self._look_at(runner, places[name])
+            return
+        async with asyncio.TaskGroup() as group:
+            looks = {
+                name: group.create_task(self._look_in_time(runner, places[name]), name=f"look:{name}")
+                for name, runner in runners.items()
+            }
+        errors = {name: error for name, look in looks.items() if (error := look.result()) is not None}
+        self._away = {name: one for name, one in errors.items() if isinstance(one, StoreUnavailable)}
+        for name in errors.keys() - self._away.keys():
+            raise errors[name]
+
+    async def _look_in_time(self, runner: Runner, place: _Place) -> StoreError | None:
+        """Look at an instance, but not for so long that the others take this process for dead meanwhile."""
+        try:
+            async with asyncio.timeout(self.lease_ttl.total_seconds() / 2):
+                await self._look_at(runner, place)
+        except TimeoutError:
+            return StoreUnavailable(f"{runner.instance}: its Redis server did not answer in time")
+        except StoreError as error:
+            return error
+        return None
 
     async def _look_at(self, runner: Runner, place: _Place) -> None:
         """See what Redis holds of an instance. A process that does not lead keeps what is newer than it remembers."""

@@ -1,4 +1,4 @@
-"""The connection to Redis: URLs, timeouts, retries, and errors of redis-py translated into errors of the store.
+"""The connection to Redis: timeouts, retries, and errors of redis-py translated into errors of the store.
 
 By default redis-py sends a failed command up to 11 times within a minute, whether it is idempotent or not. Its retries
 are off here: `Link.run` repeats idempotent commands, `Link.once` repeats nothing. The text of a server's error may
@@ -10,11 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import ssl
-from codecs import BOM_UTF8
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis.asyncio as aioredis
 from redis import exceptions
@@ -24,19 +20,20 @@ from redis.backoff import NoBackoff
 
 from palette_sync.store.bounded_parser import ReplyTooLarge, parser
 from palette_sync.store.bounds import BOUNDS
-from palette_sync.store.errors import StoreDenied, StoreError, StoreMisconfigured, StoreTooMuch, StoreUnavailable
+from palette_sync.store.cluster import CONNECTIONS, Cluster, cause_of, is_no_cluster, server_of, unavailable
+from palette_sync.store.errors import StoreDenied, StoreError, StoreTooMuch, StoreUnavailable
+from palette_sync.store.tls_files import tls_options
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from palette_sync.store.address import Address
+    from palette_sync.store.cluster import Ask, Words
+    from palette_sync.store.tls_files import Tls
 
 T = TypeVar("T")
 
 PAUSES = (0.1, 0.5)  # seconds before the second and the third attempt of an idempotent command
-CONNECTIONS = 256
-_SENTINEL_PORT = 26379
-_REDIS_PORT = 6379
-_SENTINEL = {"redis+sentinel": False, "rediss+sentinel": True}
 # A server that answers with one of these recovers by itself or once an operator repairs it; nothing was written.
 _TRANSIENT = frozenset({"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "OOM", "BUSY", "NOREPLICAS", "TRYAGAIN"})
 _NO_DATABASE = "DB index is out of range"
@@ -51,88 +48,6 @@ _BY_CODE: dict[str, type[exceptions.ResponseError]] = {
     "READONLY": exceptions.ReadOnlyError,
 }
 _IN_SCRIPT = re.compile(r"Error running script \(call to \w+\): (?:@user_script: ?[0-9]+: )*-([A-Z][A-Z0-9]{1,30})\b")
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Files for `rediss://`: a CA to trust (None = the system's CAs), and a client certificate if the server asks."""
-
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A parsed URL. `label` holds no secret and may be shown."""
-
-    label: str
-    tls: bool = False
-    path: str | None = None
-    hosts: tuple[tuple[str, int], ...] = ()
-    service: str | None = None
-    database: int = 0
-    username: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-
-
-def parse_url(url: str) -> Address:
-    """Parse redis://, rediss://, unix:// and redis+sentinel://host:port,host2:port/service/db.
-
-    Raises StoreMisconfigured, whose text never quotes the URL, because it may hold a password.
-    """
-    try:
-        return _parse(url)
-    except ValueError:
-        raise StoreMisconfigured(
-            "redis.url cannot be understood; write redis://[user:password@]host[:port][/db], rediss://..., "
-            "unix:///path/to/socket[?db=0] or redis+sentinel://host[:port],host2[:port]/service[/db]"
-        ) from None
-
-
-def _parse(url: str) -> Address:
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        raise ValueError("no scheme")
-    login, _, rest = rest.rpartition("@")
-    user, _, password = login.partition(":")
-    username, secret = unquote(user) or None, unquote(password) or None
-    if scheme == "unix":
-        parts = urlsplit(rest)
-        options = parse_qs(parts.query, strict_parsing=bool(parts.query))
-        if not parts.path or options.keys() - {"db"}:
-            raise ValueError("the path is missing, or an option is unknown")
-        database = int(options["db"][0]) if options else 0
-        path = unquote(parts.path)
-        return Address(path, path=path, database=database, username=username, password=secret)
-    location, *path_parts = rest.removesuffix("/").split("/")
-    if "?" in rest or "#" in rest:
-        raise ValueError("options are not supported")
-    if scheme in _SENTINEL:
-        service, database = "".join(path_parts[:1]), _database(path_parts[1:])
-        hosts = tuple(_host(one, _SENTINEL_PORT) for one in location.split(","))
-        label = f"{service} (by Sentinel at {', '.join(f'{host}:{port}' for host, port in hosts)})"
-        if not service:
-            raise ValueError("no service name")
-        return Address(label, _SENTINEL[scheme], None, hosts, service, database, username, secret)
-    if scheme not in {"redis", "rediss"}:
-        raise ValueError("unknown scheme")
-    host, port = _host(location, _REDIS_PORT)
-    database = _database(path_parts)
-    return Address(f"{host}:{port}", scheme == "rediss", None, ((host, port),), None, database, username, secret)
-
-
-def _host(text: str, default_port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError("no host")
-    return parts.hostname, parts.port or default_port
-
-
-def _database(parts: list[str]) -> int:
-    if len(parts) > 1:
-        raise ValueError("more than a database number")
-    return int(parts[0]) if parts and parts[0] else 0
 
 
 class Link:
@@ -150,6 +65,7 @@ class Link:
         self._hint = "; does it speak TLS on this port?" if address.tls else ""
         self.client: Any  # redis-py's commands are typed for the blocking and the asyncio client at once
         self._sentinel: Any = None
+        self._cluster: Cluster | None = None
         options: dict[str, Any] = {
             "socket_timeout": timeout,
             "socket_connect_timeout": connect_timeout,
@@ -157,9 +73,15 @@ class Link:
             "protocol": 2,
             "driver_info": None,  # the ACL would have to grant CLIENT SETINFO too
         }
-        security = _tls_options(tls) if address.tls else {}
+        security = tls_options(tls) if address.tls else {}
         bounded = {"parser_class": parser(most)}
-        login = {"db": address.database, "username": address.username, "password": address.password}
+        login: dict[str, Any] = {"username": address.username, "password": address.password}
+        over_tls = {"ssl": True, **security} if address.tls else {}
+        if address.cluster:
+            self._cluster = Cluster(address.hosts, **options, **bounded, **over_tls, **login)
+            self.client = self._cluster.client
+            return
+        login["db"] = address.database
         if address.path is not None:
             self.client = _client(
                 connection_class=aioredis.UnixDomainSocketConnection, path=address.path, **options, **bounded, **login
@@ -173,7 +95,6 @@ class Link:
                 connection_class=kind, host=host, port=port, **options, **bounded, **security, **login
             )
             return
-        over_tls = {"ssl": True, **security} if address.tls else {}
         sentinel: Any = Sentinel
         self._sentinel = sentinel(
             address.hosts, sentinel_kwargs=options | over_tls, **options, **bounded, **over_tls, **login
@@ -194,11 +115,13 @@ class Link:
         task = asyncio.current_task()
         asked = task.cancelling() if task else 0
         try:
+            if self._cluster is not None:
+                await self._cluster.ready()
             return await command()
         except ReplyTooLarge:
             where = f"{what}: Redis at {self.label}"
             raise StoreTooMuch(f"{where} holds more than palette-sync reads; somebody else writes to it") from None
-        except (exceptions.RedisError, OSError) as error:
+        except (exceptions.RedisError, exceptions.RedisClusterException, OSError) as error:
             raise self._translated(what, error) from None
         finally:
             if task is not None and task.cancelling() > asked:
@@ -217,13 +140,66 @@ class Link:
         """Run one idempotent command and return redis-py's answer. Raises StoreUnavailable, StoreError."""
         return await self.run(what, lambda: self.client.execute_command(*words))
 
-    async def server_time(self) -> int:
-        """Return the server's time in milliseconds. Raises StoreUnavailable, StoreError."""
-        seconds, micros = await self.command("time", "TIME")
+    async def transaction(self, what: str, *commands: Words) -> list[Any]:
+        """Run idempotent commands in one MULTI and return their answers. All keys are in one slot.
+
+        Raises StoreUnavailable, StoreError.
+        """
+
+        async def send() -> list[Any]:
+            if self._cluster is not None:
+                return await self._cluster.transaction(commands)
+            pipe = self.client.pipeline(transaction=True)
+            for words in commands:
+                pipe.execute_command(*words)
+            answers: list[Any] = await pipe.execute()
+            return answers
+
+        return await self.run(what, send)
+
+    async def send(self, key: str, *words: str | bytes | int) -> Any:
+        """Run a command on the server that has `key`, for commands without a key and for XREAD. Use it in `once`."""
+        if self._cluster is not None:
+            return await self._cluster.send(key, words)
+        return await self.client.execute_command(*words)
+
+    async def server_time(self, key: str) -> int:
+        """Return the time of the server that has `key`, in milliseconds. Raises StoreUnavailable, StoreError."""
+        seconds, micros = await self.run("time", lambda: self.send(key, "TIME"))
         return int(seconds) * 1000 + int(micros) // 1000
 
-    def _translated(self, what: str, error: exceptions.RedisError | OSError) -> StoreError:
-        place = f"{what}: Redis at {self.label}"
+    async def ping(self) -> None:
+        """See that Redis answers; of a cluster, any server. Raises StoreUnavailable, StoreError."""
+        if self._cluster is None:
+            await self.command("ping", "PING")
+        else:
+            await self.run("ping", self._cluster.ready)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether keys are on several servers, of which one may be away while the others answer."""
+        return self._cluster is not None
+
+    def servers(self) -> dict[str, Ask]:
+        """What runs a command on each server that takes writes, by its name. Call `ping` before."""
+        return {self.label: self.client.execute_command} if self._cluster is None else self._cluster.servers()
+
+    def by_slot(self, keys: Iterable[str]) -> list[list[str]]:
+        """The keys in groups that one command may name together."""
+        return [list(keys)] if self._cluster is None else self._cluster.slots(keys)
+
+    def _translated(
+        self, what: str, error: exceptions.RedisError | exceptions.RedisClusterException | OSError
+    ) -> StoreError:
+        place = f"{what}: Redis at {server_of(error) or self.label}"
+        if self._cluster is not None and (reason := unavailable(error)):
+            return StoreUnavailable(f"{what}: the Redis Cluster at {self.label} {reason}")
+        error = cause_of(error)
+        if is_no_cluster(error):
+            return StoreError(f"{place} is no Redis Cluster; in redis.url, write redis:// instead of redis+cluster://")
+        return self._of_server(place, error)
+
+    def _of_server(self, place: str, error: exceptions.RedisError | OSError) -> StoreError:
         error = _of_command_in_script(error)
         if isinstance(error.__context__, exceptions.AuthenticationError):
             error = error.__context__  # while connecting, redis-py wraps it in a ConnectionError
@@ -261,7 +237,9 @@ def _from_code(place: str, error: exceptions.RedisError | OSError) -> StoreError
     if code == "NOAUTH":
         return StoreError(f"{place} asks for a login; put user and password into redis.url")
     if isinstance(error, exceptions.AskError | exceptions.ClusterDownError | exceptions.ClusterCrossSlotError):
-        return StoreError(f"{place} is a Redis Cluster, which is not supported; use a single server, or Sentinel")
+        return StoreError(
+            f"{place} is part of a Redis Cluster; in redis.url, write redis+cluster:// instead of redis://"
+        )
     kind = StoreUnavailable if code in _TRANSIENT else StoreError
     return kind(f"{place} answered {code}{_HINTS.get(code, '')}")
 
@@ -269,43 +247,6 @@ def _from_code(place: str, error: exceptions.RedisError | OSError) -> StoreError
 def _client(**options: Any) -> aioredis.Redis:
     pool = aioredis.ConnectionPool(max_connections=CONNECTIONS, **options)
     return aioredis.Redis.from_pool(pool)
-
-
-def _tls_options(tls: Tls) -> dict[str, Any]:
-    for name, file in (("ca_file", tls.ca_file), ("cert_file", tls.cert_file), ("key_file", tls.key_file)):
-        if file is not None and not file.is_file():
-            raise StoreMisconfigured(f"redis.{name}: {file} is not a file")
-    _check_tls_files(tls)
-    return {
-        "ssl_cert_reqs": "required",
-        "ssl_check_hostname": True,
-        "ssl_ca_data": _ca_text(tls.ca_file) if tls.ca_file else None,
-        "ssl_certfile": str(tls.cert_file) if tls.cert_file else None,
-        "ssl_keyfile": str(tls.key_file) if tls.key_file else None,
-    }
-
-
-def _check_tls_files(tls: Tls) -> None:
-    """Load the files once, because redis-py reports a bad file as a server that cannot be reached."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if tls.ca_file is not None:
-        try:
-            context.load_verify_locations(cadata=_ca_text(tls.ca_file) or " ")
-        except (OSError, ValueError):
-            raise StoreMisconfigured(f"redis.ca_file: {tls.ca_file} does not hold a certificate in PEM form") from None
-    if tls.cert_file is not None:
-        try:
-            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
-        except OSError:
-            raise StoreMisconfigured(
-                f"redis.cert_file: {tls.cert_file} and redis.key_file do not hold a certificate and its unencrypted "
-                "key in PEM form"
-            ) from None
-
-
-def _ca_text(file: Path) -> str:
-    """The text of a CA file. OpenSSL itself would miss a first certificate behind a byte order mark."""
-    return file.read_bytes().removeprefix(BOM_UTF8).decode("ascii")
 
 
 def _cause(error: BaseException) -> str:

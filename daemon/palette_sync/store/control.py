@@ -83,7 +83,7 @@ async def ask(
     Ends after an answer that is not `accepted`. It never gives up, so the caller limits the time. Raises StoreError.
     """
     key = keys.control(instance)
-    request = Request(instance, secrets.token_hex(8), verb, await link.server_time(), by[:LONGEST_SENDER])
+    request = Request(instance, secrets.token_hex(8), verb, await link.server_time(key), by[:LONGEST_SENDER])
     fields = {"id": request.id, "request": verb.value, "at": str(request.at), "by": request.by}
     macs = " ".join(sealer.macs(_text(keys, request)))
     last = await append(link, key, {**fields, "mac": macs}, keep=KEEP)
@@ -129,12 +129,13 @@ class RequestReader:
         entries = await self._read()
         if not entries:
             return []
-        now, key = await self._link.server_time(), sealer()
+        now = {one: await self._time(one) for one in {instance for instance, _ in entries}}
+        key = sealer()
         found = []
         for instance, entry in entries:
             self._last[instance] = entry.id
             request = _request(instance, entry.fields)
-            if request is None or not _fresh(request, entry, now):
+            if request is None or not _fresh(request, entry, now[instance]):
                 continue
             if self._authentic(key, request, entry.fields.get("mac", "")) and await self._claim(request):
                 found.append(request)
@@ -162,7 +163,15 @@ class RequestReader:
             del self._last[gone]
             self.unreadable_streams.pop(gone, None)
         for new in set(instances) - self._last.keys():
-            self._last[new] = f"{max(0, await self._link.server_time() - FRESH_MS)}-0"
+            try:
+                self._last[new] = f"{max(0, await self._time(new) - FRESH_MS)}-0"
+            except StoreUnavailable:
+                if not (self._link.clustered and self._last):
+                    raise  # otherwise the others are read meanwhile
+
+    async def _time(self, instance: str) -> int:
+        """The time, in milliseconds, of the server that has the instance's stream: its clock made the ids in there."""
+        return await self._link.server_time(self._keys.control(instance))
 
     async def _read(self) -> list[tuple[str, Entry]]:
         """Return new entries of all streams, by instance. A stream that cannot be read does not block the others."""
@@ -188,7 +197,7 @@ class RequestReader:
                 raise
             except StoreTooMuch as error:
                 # What is there cannot be read, so its ids are unknown: continue behind it.
-                self._last[instance] = f"{await self._link.server_time()}-0"
+                self._last[instance] = f"{await self._time(instance)}-0"
                 self.unreadable_streams[instance] = str(error)
             except StoreError as error:
                 self.unreadable_streams[instance] = str(error)

@@ -134,9 +134,15 @@ class FencedWriter:
 
     async def announce(self) -> None:
         """Add the instance to the set of instances, once, before its first version."""
-        if not self._announced:
+        if self._announced:
+            return
+        try:
             await self._link.command(f"announce {self.instance}", "SADD", self._keys.instances, self.instance)
-            self._announced = True
+        except StoreUnavailable:
+            if not (self._link.clustered and self.position.version):
+                raise
+            return  # the server of the set is away; whoever wrote the present version announced it
+        self._announced = True
 
     async def records(self, uids: list[str]) -> dict[str, bytes | None]:
         """Read the published records of some clusters, as bytes."""
@@ -240,15 +246,11 @@ class FencedWriter:
 
     async def _has_arrived(self, sent: _Version) -> bool:
         """The head tells this write from any other: no two seals of a token are the same, and it holds both digests."""
-        names = self._keys
-
-        async def read() -> Any:
-            pipe = self._link.client.pipeline(transaction=True)
-            pipe.execute_command("HMGET", names.head(self.instance), *_SETTLING)
-            pipe.execute_command("GET", names.epoch(self.instance))
-            return await pipe.execute()
-
-        found, epoch = await self._link.run(f"read {self.instance}", read)
+        found, epoch = await self._link.transaction(
+            f"read {self.instance}",
+            ("HMGET", self._keys.head(self.instance), *_SETTLING),
+            ("GET", self._keys.epoch(self.instance)),
+        )
         head = sent.head
         expected = (self.epoch, head.version, head.digest, head.credentials_digest, head.mac)
         return bool(found == [str(one).encode() for one in expected] and epoch == str(self.epoch).encode())

@@ -64,16 +64,9 @@ async def inspect(store: Store, sealer: Sealer, instance: str) -> Inspected:
 
 async def _permitted(store: Store, sealer: Sealer, instance: str, denied: set[str]) -> InstanceState:
     link, keys = store.link, store.keys
-
-    async def snapshot() -> Any:
-        pipe = link.client.pipeline(transaction=True)
-        for name in (keys.head, keys.clusters, keys.credentials):
-            pipe.execute_command("HGETALL", name(instance))
-        return await pipe.execute()
-
-    parts: dict[str, Any] = dict(
-        zip(("head", "clusters", "credentials"), await link.run(f"read {instance}", snapshot), strict=True)
-    )
+    names = ("head", "clusters", "credentials")
+    snapshot = await link.transaction(f"read {instance}", *(("HGETALL", keys.of(instance, one)) for one in names))
+    parts: dict[str, Any] = dict(zip(names, snapshot, strict=True))
     for what in (*_OWN, "status"):
         command = "GET" if what == "status" else "HGETALL"
         try:

@@ -66,7 +66,7 @@ class MemberBook:
 
     async def server_time(self) -> datetime:
         """Raises StoreError."""
-        return _EPOCH + await self._link.server_time() * _MILLISECOND
+        return _EPOCH + await self._link.server_time(self._keys.members) * _MILLISECOND
 
     async def exchange(self, sealer: Sealer, me: Member, *, life: timedelta) -> Company:
         """Announce `me` and return who lives, `me` among them. Raises StoreError, and StoreTooMuch for many entries."""
@@ -74,14 +74,7 @@ class MemberBook:
         now = await self.server_time()
         me = replace(me, seen_at=now)
         value = self._signed(sealer, me)
-
-        async def write_and_read() -> Any:
-            pipe = link.client.pipeline(transaction=True)
-            pipe.execute_command("HSET", key, me.id, value)
-            pipe.execute_command("HLEN", key)
-            return await pipe.execute()
-
-        _, number = await link.run("members", write_and_read)
+        _, number = await link.transaction("members", ("HSET", key, me.id, value), ("HLEN", key))
         if number > MOST:
             raise StoreTooMuch(
                 f"{key} in Redis holds {number} entries, and at most {MOST} are read; somebody else writes to Redis. "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from palette_sync.core.mac_texts import name_text
 from palette_sync.core.model import ClusterKey
-from palette_sync.store.errors import StoreError
+from palette_sync.store.errors import StoreError, StoreUnavailable
 from palette_sync.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class NameClaims:
         left = wanted.keys() - known
         if not left:
             return set()
-        now = await self._link.server_time()
+        now = await self._link.server_time(self._keys.names)
         refused: set[str] = set()
         for _ in range(ROUNDS):
             found = await self._read(sealer, left)
@@ -96,7 +96,7 @@ class NameClaims:
 
     async def sweep(self, sealer: Sealer, instance: str, uids: Collection[str]) -> None:
         """Release the claims of an instance for clusters beside `uids`, at most every 10 minutes. Raises StoreError."""
-        now = await self._link.server_time()
+        now = await self._link.server_time(self._keys.names)
         if now - self._swept.get(instance, 0) < SWEEP_MS:
             return
         self._swept[instance] = now
@@ -118,7 +118,12 @@ class NameClaims:
         if now - claim.at < SETTLED_MS:
             return True
         key = self._keys.clusters(claim.owner.instance)
-        return bool(await self._link.command("names", "HSTRLEN", key, claim.owner.uid))
+        try:
+            return bool(await self._link.command("names", "HSTRLEN", key, claim.owner.uid))
+        except StoreUnavailable:
+            if not self._link.clustered:
+                raise
+            return True  # the server of that instance is away, so its record may exist
 
     async def _read(self, sealer: Sealer, names: Collection[str]) -> dict[str, _Claim]:
         found: dict[str, _Claim] = {}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from palette_sync.core.mac_texts import owner_seed, owner_text
+from palette_sync.store.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,19 +43,32 @@ class OwnerBook:
         self._known: tuple[str, ...] = ()
 
     async def read(self, sealer: Sealer, configured: str, *, write: bool) -> Owner:
-        """Return the ids; `configured` goes first if it is not empty. Raises StoreError."""
+        """Return the ids; `configured` goes first if it is not empty. Raises StoreError.
+
+        In a Redis Cluster the server of this key may be away while that of an instance answers: then what was read
+        before counts.
+        """
+        try:
+            return await self._read(sealer, configured, write=write)
+        except StoreUnavailable:
+            if not (self._known and self._link.clustered):
+                raise
+            return _owner(self._known, self._derived(sealer), configured)
+
+    async def _read(self, sealer: Sealer, configured: str, *, write: bool) -> Owner:
         derived = self._derived(sealer)
         stored = self._ids(sealer, await self._raw())
         if not stored and write:
             first = self._known or ((configured,) if configured else derived[:1] or (secrets.token_hex(8),))
             await self._link.command("owner", "SET", self._key, self._signed(sealer, first), "NX")
             stored = self._ids(sealer, await self._raw()) or first
-        ids = tuple(dict.fromkeys([*([configured] if configured else []), *(stored or self._known or derived)]))
+        stored = stored or self._known or derived
+        ids = tuple(dict.fromkeys([*([configured] if configured else []), *stored]))
         signed = self._signed(sealer, ids[:MOST])
         if write and await self._raw() != signed:  # also where the mac is that of a former key
             await self._link.command("owner", "SET", self._key, signed)
         self._known = ids
-        return Owner(ids[0] if ids else "", frozenset({*ids[1:], *derived}) - {*ids[:1]})
+        return _owner(stored, derived, configured)
 
     async def _raw(self) -> str:
         raw = await self._link.command("owner", "GET", self._key)
@@ -73,6 +87,11 @@ class OwnerBook:
     def _derived(self, sealer: Sealer) -> tuple[str, ...]:
         """One id per seal key, so that an id survives the replacement of a key."""
         return tuple(mac[:16] for mac in sealer.macs(owner_seed(self._prefix, self._place)) if mac)
+
+
+def _owner(ids: Iterable[str], derived: Iterable[str], configured: str) -> Owner:
+    first, *others = dict.fromkeys([*([configured] if configured else []), *ids]) or [""]
+    return Owner(first, frozenset({*others, *derived}) - {first})
 
 
 def place_of(url: str) -> str:

@@ -105,7 +105,7 @@ async def _all(store: Store, key: str, after: int) -> list[tuple[str, Mapping[by
 
 
 async def _page(store: Store, key: str, after: str, count: int) -> list[tuple[str, Mapping[bytes, bytes]]]:
-    command = partial(store.link.client.execute_command, "XREAD", "COUNT", count, "STREAMS", key, after)
+    command = partial(store.link.send, key, "XREAD", "COUNT", count, "STREAMS", key, after)
     reply: Any = await store.link.run(f"read {key}", command)
     return [
         (entry_id.decode(errors="replace"), fields or {}) for _, entries in reply or () for entry_id, fields in entries

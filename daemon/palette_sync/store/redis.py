@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import orjson
 import structlog
@@ -13,8 +13,9 @@ from palette_sync.core.documents import DocumentError
 from palette_sync.core.model import ClusterKey
 from palette_sync.core.snapshot_codec import HEAD_FIELDS, UnknownSchemaError, head_from_fields, text_of_version
 from palette_sync.events import in_turns
+from palette_sync.store.address import parse_url
 from palette_sync.store.bounds import BOUNDS, INSTANCE
-from palette_sync.store.connect import Link, Tls, parse_url
+from palette_sync.store.connect import Link
 from palette_sync.store.errors import (
     Fenced,
     LeaseHeld,
@@ -31,6 +32,7 @@ from palette_sync.store.names import NameClaims
 from palette_sync.store.owner import OwnerBook, place_of
 from palette_sync.store.publisher import Publisher
 from palette_sync.store.read import HASHES, NOTHING, Loaded, Stored, read
+from palette_sync.store.tls_files import Tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,7 +124,7 @@ class Store:
 
     async def ping(self) -> None:
         """Raises StoreUnavailable, StoreError."""
-        await self.link.command("ping", "PING")
+        await self.link.ping()
 
     async def instances(self) -> set[str]:
         """Return the names of all instances that were ever published under this prefix. Names of others are left out.
@@ -182,15 +184,10 @@ class Store:
 
     async def _beyond(self, instance: str) -> dict[str, str]:
         """Look before reading: the keys that hold more than is read, with the reason."""
-
-        async def look() -> Any:
-            pipe = self.link.client.pipeline(transaction=False)
-            for what in HASHES:
-                pipe.execute_command("HLEN", self.keys.of(instance, what))
-            pipe.execute_command("STRLEN", self.keys.status(instance))
-            return await pipe.execute()
-
-        *lengths, size = await self.link.run(f"read {instance}", look)
+        lengths_of_hashes = [("HLEN", self.keys.of(instance, what)) for what in HASHES]
+        *lengths, size = await self.link.transaction(
+            f"read {instance}", *lengths_of_hashes, ("STRLEN", self.keys.status(instance))
+        )
         most = self._bounds.fields
         found = {
             what: f"{what} holds {length} fields, and at most {most} are read"
@@ -202,17 +199,13 @@ class Store:
         return found
 
     async def _read_keys(self, instance: str, refused: Mapping[str, str]) -> Stored:
-        async def read_all() -> Any:
-            pipe = self.link.client.pipeline(transaction=True)
-            pipe.execute_command("HMGET", self.keys.head(instance), *HEAD_FIELDS)
-            for what in wanted:
-                pipe.execute_command("HGETALL", self.keys.of(instance, what))
-            if "status" not in refused:
-                pipe.execute_command("GET", self.keys.status(instance))
-            return await pipe.execute()
-
         wanted = [what for what in HASHES if what not in refused]
-        head, *found = await self.link.run(f"read {instance}", read_all)
+        head, *found = await self.link.transaction(
+            f"read {instance}",
+            ("HMGET", self.keys.head(instance), *HEAD_FIELDS),
+            *(("HGETALL", self.keys.of(instance, what)) for what in wanted),
+            *([] if "status" in refused else [("GET", self.keys.status(instance))]),
+        )
         status = found.pop() if "status" not in refused else None
         fields = {name.encode(): value for name, value in zip(HEAD_FIELDS, head, strict=True) if value is not None}
         return Stored(head=fields, **dict(zip(wanted, found, strict=True)), status=status, refused=refused)
@@ -272,6 +265,10 @@ class Store:
             reason = f"more than {most} fields; no name in it counts"
         except StoreTooMuch as error:
             reason = str(error)
+        except StoreUnavailable:
+            if not self.link.clustered:
+                raise
+            return {}  # the server of that instance is away; the claims keep its names from being given again
         self._say_too_much(key, reason)
         return {}
 

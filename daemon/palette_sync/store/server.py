@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
+from palette_sync.store.errors import StoreUnavailable
 from palette_sync.store.keys import TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from palette_sync.store.cluster import Ask
     from palette_sync.store.connect import Link
     from palette_sync.store.keys import Keys
 
@@ -42,14 +45,37 @@ class ServerFacts:
         return not all(part.isdecimal() for part in numbers) or tuple(map(int, numbers)) >= least
 
 
+async def all_server_facts(link: Link, keys: Keys) -> dict[str, ServerFacts | StoreUnavailable]:
+    """Ask the server about itself, or each server of a Redis Cluster that takes writes, by host:port.
+
+    Raises StoreUnavailable if none answers; StoreError for a login that is refused.
+    """
+    await link.ping()
+    found: dict[str, ServerFacts | StoreUnavailable] = {}
+    for name, ask in link.servers().items():
+        try:
+            found[name] = await link.once("check", partial(_facts, ask, keys, clustered=link.clustered))
+        except StoreUnavailable as error:
+            if not link.clustered:
+                raise
+            found[name] = error
+    return found
+
+
 async def server_facts(link: Link, keys: Keys) -> ServerFacts:
-    """Ask the server about itself. Raises StoreUnavailable; StoreError for a login that is refused."""
-    await link.command("ping", "PING")
-    info = await _answer(link, "INFO") or {}
-    user = await _answer(link, "ACL", "WHOAMI")
+    """The same of one server. Raises StoreUnavailable, StoreError."""
+    first = next(iter((await all_server_facts(link, keys)).values()))
+    if isinstance(first, StoreUnavailable):
+        raise first
+    return first
+
+
+async def _facts(ask: Ask, keys: Keys, *, clustered: bool) -> ServerFacts:
+    info = await _answer(ask, "INFO") or {}
+    user = await _answer(ask, "ACL", "WHOAMI")
     name = user.decode(errors="replace") if isinstance(user, bytes) else None
-    denied = await _denied(link, keys, name) if name else None
-    if denied is None and await _answer(link, "EVAL", "return 1", "1", keys.of("check", "head")) is None:
+    denied = await _denied(ask, _needed_commands(keys, clustered=clustered), name) if name else None
+    if denied is None and await _answer(ask, "EVAL", "return 1", "0") is None:
         denied = ("EVAL",)  # nothing can be published without it
     return ServerFacts(
         name=str(info.get("server_name", "redis")),
@@ -64,22 +90,25 @@ async def server_facts(link: Link, keys: Keys) -> ServerFacts:
 
 
 async def foreign_keys(link: Link, keys: Keys, instances: Iterable[str]) -> dict[str, str]:
-    """Return the keys of these instances that have another type than ours, with that type: another program's keys."""
+    """Return the keys of these instances that have another type than ours, with that type: another program's keys.
+
+    Raises StoreUnavailable, StoreError.
+    """
     ours = {keys.of(instance, what): kind for instance in instances for what, kind in TYPES.items()}
     found: dict[str, str] = {}
     kinds = {keys.instances: "set", keys.owner: "string", keys.names: "hash", keys.members: "hash", **ours}
     for key, kind in kinds.items():
-        answer = await _answer(link, "TYPE", key)
+        answer = await link.once("check", partial(_answer, link.client.execute_command, "TYPE", key))
         if isinstance(answer, bytes) and answer.decode() not in (kind, "none"):
             found[key] = answer.decode()
     return found
 
 
-async def _denied(link: Link, keys: Keys, user: str) -> tuple[str, ...] | None:
+async def _denied(ask: Ask, commands: Iterable[tuple[str, ...]], user: str) -> tuple[str, ...] | None:
     """Test every command that the daemon needs against the user's ACL, without running it."""
     denied = set()
-    for command in _needed_commands(keys):
-        answer = await _answer(link, "ACL", "DRYRUN", user, *command)
+    for command in commands:
+        answer = await _answer(ask, "ACL", "DRYRUN", user, *command)
         if answer is None:
             return None
         if answer != b"OK":
@@ -87,7 +116,7 @@ async def _denied(link: Link, keys: Keys, user: str) -> tuple[str, ...] | None:
     return tuple(sorted(denied))
 
 
-def _needed_commands(keys: Keys) -> list[tuple[str, ...]]:
+def _needed_commands(keys: Keys, *, clustered: bool) -> list[tuple[str, ...]]:
     """Return an example of every command that the daemon sends, with the kinds of keys that it sends it for."""
     of, some = keys.of, "check"
     hashes = [of(some, what) for what in ("head", "clusters", "credentials", "work", "scopes", "issuers")]
@@ -125,13 +154,14 @@ def _needed_commands(keys: Keys) -> list[tuple[str, ...]]:
         ("XADD", of(some, "control"), "*", some, some),
         ("XREAD", "STREAMS", of(some, "control"), "0"),
         ("DEL", of(some, "lease")),
+        *([("CLUSTER", "SLOTS"), ("COMMAND",), ("ASKING",)] if clustered else []),
     ]
 
 
-async def _answer(link: Link, *command: str) -> Any:
+async def _answer(ask: Ask, *command: str) -> Any:
     """Run a command; None where the server refuses it."""
     with suppress(exceptions.ResponseError):
-        return await link.client.execute_command(*command)
+        return await ask(*command)
     return None
 
 

@@ -90,6 +90,13 @@ def stored_document(
     return document
 
 
+def unread_document(reason: str, now: datetime) -> dict[str, object]:
+    """The same of an instance that Redis does not show at present."""
+    document = instance_document(RunnerStatus(state=RunnerState.STORELESS, detail=reason), now)
+    document.pop("passes", None)
+    return document
+
+
 def status_line(statuses: Mapping[str, RunnerStatus], now: datetime) -> str:
     """One line for `systemctl status`. It has times and no ages, because it is sent only when it changes."""
     if not statuses:

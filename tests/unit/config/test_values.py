@@ -148,7 +148,7 @@ from unit.config.configuration import (
         pytest.param(
             "[redis]\nurl = 'http://redis'",
             "redis.url: must start with one of redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, "
-            "embedded://",
+            "redis+cluster://, rediss+cluster://, embedded://",
             id="a store of an unknown kind",
         ),
         pytest.param(
