@@ -65,7 +65,12 @@ class Server:
         self.process = await asyncio.create_subprocess_exec(
             str(get_binary_path()), *flags, *self.options, stdout=asyncio.subprocess.DEVNULL
         )
-        await until(self.answers)
+        await until(self._started)
+
+    async def _started(self) -> bool:
+        assert self.process is not None
+        assert self.process.returncode is None, "the server ended during its start"
+        return await self.answers()
 
     async def answers(self) -> bool:
         try:

@@ -67,12 +67,16 @@ class Cluster:
                     raise
                 tried.add(first)
                 self._nodes.move_node_to_end_of_cached_nodes(first)
-        wanted = self._configured | self._nodes.nodes_cache
+        wanted = self._nodes.nodes_cache | self._configured
         if wanted.keys() != self._nodes.startup_nodes.keys():
             self._nodes.startup_nodes = wanted
 
     async def close(self) -> None:
         await self.client.aclose()
+        # After an error the client counts as closed, and leaves connections open.
+        for nodes in ("nodes_cache", "startup_nodes"):
+            with suppress(exceptions.RedisError, OSError):
+                await self._nodes.aclose(nodes)
 
     def slots(self, keys: Iterable[str]) -> list[list[str]]:
         """The keys in groups, each of one slot: a command takes only keys of one slot."""
@@ -99,7 +103,10 @@ class Cluster:
             pipe = self.client.pipeline(transaction=False)
             for words in (("MULTI",), *commands, ("EXEC",)):
                 pipe.execute_command(*words, target_nodes=node)
-            answers = await pipe.execute(raise_on_error=False, allow_redirections=False)
+            try:
+                answers = await pipe.execute(raise_on_error=False, allow_redirections=False)
+            except AWAY as unsent:
+                answers = [unsent]
             error = next((one for one in answers if isinstance(one, Exception)), None)
             if error is None:
                 return [self._converted(words[0], one) for words, one in zip(commands, answers[-1], strict=True)]

@@ -102,7 +102,7 @@ class Link:
         self.client = self._sentinel.master_for(address.service)
 
     async def close(self) -> None:
-        await self.client.aclose()
+        await (self.client.aclose() if self._cluster is None else self._cluster.close())
         if self._sentinel is not None:
             await self._sentinel.aclose()
 
