@@ -1,10 +1,11 @@
 import type { LoggerService } from '@backstage/backend-plugin-api';
 import type { Settings } from './config';
 import { RedisConnection, RedisUnavailable } from './redis/connection';
+import { ClusterTail } from './snapshot/clusterTail';
 import type { InstanceState } from './snapshot/follower';
 import { Keys } from './snapshot/keys';
 import { SnapshotReader } from './snapshot/reader';
-import { SnapshotTail } from './snapshot/tail';
+import { type Following, SnapshotTail } from './snapshot/tail';
 
 /**
  * Builds the follower of the snapshots that `settings` describe, not started yet. Each module has its own. With
@@ -16,9 +17,11 @@ export function follow(
   onChange: (state: InstanceState) => Promise<void>,
   onRound?: () => void,
   { credentials = true }: { credentials?: boolean } = {},
-): SnapshotTail {
+): Following {
   const keys = new Keys(settings.prefix);
-  return new SnapshotTail({
+  // Fixed at the start, also if a file holds the URL.
+  const Tail = address(settings).cluster ? ClusterTail : SnapshotTail;
+  return new Tail({
     connect: () => RedisConnection.open(address(settings), settings.redisTls),
     reader: new SnapshotReader(keys, settings.sealer, { credentials }),
     keys,

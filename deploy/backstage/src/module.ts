@@ -18,7 +18,7 @@ import { reportMetrics } from './metrics';
 import { proxyCallOf } from './oidc/proxyCall';
 import { Reports } from './reports';
 import { catalogFacts, checkedSettings } from './setup';
-import type { SnapshotTail } from './snapshot/tail';
+import type { Following } from './snapshot/tail';
 import { CatalogVisibility } from './visibility';
 
 /**
@@ -121,7 +121,7 @@ function following(
   settings: Settings,
   mixesOidc: boolean,
   logger: LoggerService,
-): { readonly directory: Directory; readonly tail: SnapshotTail } {
+): { readonly directory: Directory; readonly tail: Following } {
   const { oidcTokenProviders } = settings;
   const directory = new Directory({
     chosen: compileFilter(settings.filter),
@@ -131,7 +131,7 @@ function following(
     dashboard: settings.dashboard,
   });
   const reports = new Reports(logger, directory, settings.sealer, settings.maxSnapshotAgeMs);
-  const tail: SnapshotTail = follow(
+  const tail: Following = follow(
     settings,
     logger,
     async ({ name, snapshot }) => {

@@ -3,7 +3,7 @@ import { catalogProcessingExtensionPoint } from '@backstage/plugin-catalog-node'
 import { compileFilter } from '../filter';
 import { follow } from '../follow';
 import { checkedSettings } from '../setup';
-import type { SnapshotTail } from '../snapshot/tail';
+import type { Following } from '../snapshot/tail';
 import { ClusterEntityProvider } from './provider';
 import { readCatalogModuleSettings } from './settings';
 
@@ -32,7 +32,7 @@ export const catalogModulePaletteSync = createBackendModule({
         const chosen = compileFilter(settings.common.filter);
         const provider = new ClusterEntityProvider({ settings: settings.catalog, chosen, logger });
         catalog.addEntityProvider(provider);
-        const tail: SnapshotTail = follow(
+        const tail: Following = follow(
           settings.common,
           logger,
           async () => {},

@@ -4,6 +4,8 @@ export interface RedisAddress {
   readonly tls: boolean;
   /** A unix socket; then `hosts` is empty. */
   readonly path?: string;
+  /** `hosts` are servers of a Redis Cluster. */
+  readonly cluster?: true;
   readonly hosts: readonly { host: string; port: number }[];
   /** The name of the master that the Sentinels at `hosts` know. */
   readonly service?: string;
@@ -14,11 +16,13 @@ export interface RedisAddress {
 
 const REDIS_PORT = 6379;
 const SENTINEL_PORT = 26379;
-const SCHEMES: Record<string, { tls: boolean; sentinel: boolean }> = {
-  redis: { tls: false, sentinel: false },
-  rediss: { tls: true, sentinel: false },
-  'redis+sentinel': { tls: false, sentinel: true },
-  'rediss+sentinel': { tls: true, sentinel: true },
+const SCHEMES: Record<string, { tls: boolean; kind: 'server' | 'sentinel' | 'cluster' }> = {
+  redis: { tls: false, kind: 'server' },
+  rediss: { tls: true, kind: 'server' },
+  'redis+sentinel': { tls: false, kind: 'sentinel' },
+  'rediss+sentinel': { tls: true, kind: 'sentinel' },
+  'redis+cluster': { tls: false, kind: 'cluster' },
+  'rediss+cluster': { tls: true, kind: 'cluster' },
 };
 
 /** Reads the same URLs as the daemon. Throws an Error that never quotes the URL, because it may hold a password. */
@@ -28,7 +32,8 @@ export function parseRedisUrl(url: string): RedisAddress {
   } catch {
     throw new Error(
       'cannot be understood; write redis://[user:password@]host[:port][/db], rediss://..., ' +
-        'unix:///path/to/socket[?db=0] or redis+sentinel://host[:port],host2[:port]/service[/db]',
+        'unix:///path/to/socket[?db=0], redis+sentinel://host[:port],host2[:port]/service[/db] or ' +
+        'redis+cluster://host[:port],host2[:port]',
     );
   }
 }
@@ -41,14 +46,18 @@ function parse(url: string): RedisAddress {
   if (scheme === 'unix') {
     return { ...unixSocket(place), ...login };
   }
-  const kind = SCHEMES[scheme];
-  if (kind === undefined || /[?#]/.test(place)) {
+  const known = SCHEMES[scheme];
+  if (known === undefined || /[?#]/.test(place)) {
     throw new Error('unknown scheme or option');
   }
+  const { tls, kind } = known;
   const [location = '', ...path] = place.split('/');
-  if (!kind.sentinel) {
+  if (kind === 'server') {
     const host = hostOf(location, REDIS_PORT);
-    return { label: labelOf(host), tls: kind.tls, hosts: [host], database: databaseOf(path), ...login };
+    return { label: labelOf(host), tls, hosts: [host], database: databaseOf(path), ...login };
+  }
+  if (kind === 'cluster') {
+    return { ...cluster(location, path), tls, ...login };
   }
   const [service, ...more] = path;
   if (!service) {
@@ -56,7 +65,15 @@ function parse(url: string): RedisAddress {
   }
   const hosts = location.split(',').map(one => hostOf(one, SENTINEL_PORT));
   const label = `${service} (by Sentinel at ${hosts.map(labelOf).join(', ')})`;
-  return { label, tls: kind.tls, hosts, service, database: databaseOf(more), ...login };
+  return { label, tls, hosts, service, database: databaseOf(more), ...login };
+}
+
+function cluster(location: string, path: string[]): Omit<RedisAddress, 'tls'> {
+  if (databaseOf(path) !== 0) {
+    throw new Error('a cluster has no other databases');
+  }
+  const hosts = location.split(',').map(one => hostOf(one, REDIS_PORT));
+  return { label: hosts.map(labelOf).join(', '), hosts, cluster: true, database: 0 };
 }
 
 function unixSocket(place: string): RedisAddress {

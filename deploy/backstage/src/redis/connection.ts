@@ -1,6 +1,7 @@
 import type { OnReadOpts, Socket } from 'node:net';
-import { createClient } from '@redis/client';
+import type { createClient } from '@redis/client';
 import type { RedisAddress } from './address';
+import { clusterSender, type Sender, serverSender } from './sender';
 
 /** PEM texts for rediss://: the trusted authorities (absent = the system's), and a client certificate. */
 export interface RedisTls {
@@ -31,9 +32,11 @@ const COMMAND_TIMEOUT_MS = 15_000;
 const MOST_RECEIVED_MIB = 160;
 const RECEIVE_BYTES = 64 * 1024;
 // After one of these answers the server recovers by itself, or after a repair by the operator.
+// The answers of a Redis Cluster that is moving a slot.
+const MOVING = new Set(['MOVED', 'ASK']);
+const NO_CLUSTER = /cluster support disabled/;
+const NO_SERVER = /reading 'master'/; // what node-redis makes of a slot that no server has
 const PASSING = new Set(['LOADING', 'MASTERDOWN', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MISCONF', 'OOM']);
-
-type Client = ReturnType<typeof createClient>;
 
 /** Passes on what a socket receives, and closes the socket if that is too much. */
 class Received {
@@ -66,18 +69,21 @@ class Received {
 }
 
 /**
- * One connection, which does not reconnect: its user opens the next one. A command without an answer in time closes it,
+ * One connection, which does not reconnect: its user opens the next one. To a Redis Cluster it is one connection to each
+ * server that has a key of a command; a redirection is followed. A command without an answer in time closes it,
  * because on a half-open socket all later commands would get no answer either.
  */
 export class RedisConnection {
-  readonly #client: Client;
+  readonly #sender: Sender;
   readonly #label: string;
+  readonly #isCluster: boolean;
   readonly #received: Received;
   #unanswered = 0;
 
-  private constructor(client: Client, label: string, received: Received) {
-    this.#client = client;
+  private constructor(sender: Sender, { label, cluster }: RedisAddress, received: Received) {
+    this.#sender = sender;
     this.#label = label;
+    this.#isCluster = cluster === true;
     this.#received = received;
   }
 
@@ -111,10 +117,10 @@ export class RedisConnection {
       ...(tls.serverName && { servername: tls.serverName }),
     };
     const received = new Received(address.label);
-    const client = createClient({
+    const options = {
       socket: {
         onread: received.onread,
-        ...(address.path !== undefined ? { path: address.path } : host),
+        ...(address.path !== undefined ? { path: address.path } : address.cluster ? {} : host),
         ...secure,
         connectTimeout: CONNECT_TIMEOUT_MS,
         reconnectStrategy: false,
@@ -124,11 +130,11 @@ export class RedisConnection {
       database: address.database,
       disableOfflineQueue: true,
       disableClientInfo: true, // CLIENT SETINFO would need one more right in the ACL
-    });
-    client.on('error', () => {}); // every error also rejects a command or the connection attempt
-    const connection = new RedisConnection(client as Client, address.label, received);
+    };
+    const sender = address.cluster ? clusterSender(address.hosts, options) : serverSender(options);
+    const connection = new RedisConnection(sender, address, received);
     try {
-      await connection.#inTime(client.connect(), CONNECT_TIMEOUT_MS * 2);
+      await connection.#inTime(sender.connect(), CONNECT_TIMEOUT_MS * (1 + address.hosts.length));
     } catch (error) {
       await connection.close();
       throw error instanceof RedisReplyError ? new RedisUnavailable(refusal(address.label, error.code)) : error;
@@ -138,21 +144,17 @@ export class RedisConnection {
 
   /** Throws RedisUnavailable, RedisReplyError. */
   async command(args: string[], timeoutMs: number = COMMAND_TIMEOUT_MS): Promise<unknown> {
-    return this.#inTime(this.#client.sendCommand(args), timeoutMs);
+    return this.#inTime(this.#sender.send(args), timeoutMs);
   }
 
   /** Runs the commands as one MULTI and returns their replies. Throws RedisUnavailable, RedisReplyError. */
   async transaction(commands: string[][]): Promise<unknown[]> {
-    const multi = this.#client.multi();
-    for (const command of commands) {
-      multi.addCommand(command);
-    }
-    return this.#inTime(multi.exec(), COMMAND_TIMEOUT_MS) as Promise<unknown[]>;
+    return this.#inTime(this.#sender.multi(commands), COMMAND_TIMEOUT_MS);
   }
 
   async close(): Promise<void> {
     try {
-      await this.#client.disconnect();
+      await this.#sender.close();
     } catch {
       // already closed
     }
@@ -185,7 +187,7 @@ export class RedisConnection {
     if (code === 'NOAUTH' || code === 'WRONGPASS') {
       return new RedisUnavailable(refusal(this.#label, code));
     }
-    if (PASSING.has(code)) {
+    if (PASSING.has(code) || (this.#isCluster && MOVING.has(code))) {
       return new RedisUnavailable(`Redis at ${this.#label} is not ready (${code})`);
     }
     return new RedisReplyError(code);
@@ -201,14 +203,25 @@ export class RedisConnection {
       name = '',
       message = '',
       code,
-    } = (failed ?? error ?? {}) as { name?: string; message?: string; code?: string };
+      address,
+      port,
+    } = (failed ?? error ?? {}) as { name?: string; message?: string; code?: string; address?: string; port?: number };
+    if (NO_CLUSTER.test(message)) {
+      const remedy = 'in paletteSync.redis.url, write redis:// instead of redis+cluster://';
+      return new RedisUnavailable(`Redis at ${this.#label} is no Redis Cluster; ${remedy}`);
+    }
+    if (NO_SERVER.test(message)) {
+      return new RedisUnavailable(`the Redis Cluster at ${this.#label} has no server for the slot of a key`);
+    }
     const word = /^[A-Z][A-Z0-9]{1,30}(?=\s|$)/.exec(message)?.[0];
     if (word !== undefined && code === undefined) {
       return this.#replied(word);
     }
     const cause = code ?? (/^\w{1,60}$/.test(name) && name !== 'Error' ? name : (error as Error)?.constructor?.name);
     const hint = /CERT|ALTNAME|SSL|PEM/.test(cause ?? '') ? '; see paletteSync.redis.tls' : '';
-    return new RedisUnavailable(`Redis at ${this.#label} cannot be reached (${cause ?? 'unknown error'})${hint}`);
+    // Of a cluster, the server that the error is about.
+    const place = address !== undefined && port !== undefined ? `${address}:${port}` : this.#label;
+    return new RedisUnavailable(`Redis at ${place} cannot be reached (${cause ?? 'unknown error'})${hint}`);
   }
 }
 

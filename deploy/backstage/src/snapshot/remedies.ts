@@ -17,5 +17,8 @@ export function replyProblem(code: string, name: string): string {
   if (code === 'WRONGTYPE') {
     return `a key of ${name} in Redis is of another type: something else uses the prefix; check paletteSync.redis.prefix`;
   }
+  if (code === 'MOVED' || code === 'CROSSSLOT') {
+    return 'Redis is a Redis Cluster; in paletteSync.redis.url, write redis+cluster:// instead of redis://';
+  }
   return `Redis answered ${code} to reading its keys`;
 }

@@ -6,6 +6,18 @@ import { Follower, type FollowerOptions, type InstanceState } from './follower';
 import { isInstanceName, type Keys } from './keys';
 import { connectionProblem } from './remedies';
 
+/** Follows the published instances until it is stopped. */
+export interface Following {
+  /** The state of the connection to Redis. */
+  readonly link: LinkState;
+  /** What is wrong with the set of instances in Redis, so that new ones are not found. */
+  readonly problem: string | undefined;
+  readonly instances: InstanceState[];
+  start(): void;
+  /** Stops following and closes the connections. */
+  stop(): Promise<void>;
+}
+
 /** The state of the connection to Redis. */
 export interface LinkState {
   readonly connected: boolean;
@@ -18,6 +30,10 @@ export interface TailOptions extends FollowerOptions {
   readonly keys: Keys;
   /** Absent = all published instances. */
   readonly instances?: readonly string[];
+  /** Called with all published names in each round; the instances are not followed here then. */
+  readonly onNames?: (names: ReadonlySet<string>) => void;
+  /** Begins each message about the connection: whose it is, where each instance has one. */
+  readonly whose?: string;
   /** Called after each round, for what depends on time. */
   readonly onRound?: () => void;
   /** The clock. Tests set it. */
@@ -33,7 +49,7 @@ const WAIT_WITHOUT_INSTANCES_MS = 1_000;
  * waits on the streams of changes for at most five seconds. Reading the heads in each round covers half-open sockets,
  * streams that start again and new instances.
  */
-export class SnapshotTail {
+export class SnapshotTail implements Following {
   readonly #options: TailOptions;
   readonly #followed = new Map<string, Follower>();
   readonly #ended = new AbortController();
@@ -129,7 +145,7 @@ export class SnapshotTail {
     }
     if (error !== undefined) {
       this.#options.logger.info(
-        `palette-sync: Redis is back after ${seconds(this.#now() - since)}; the snapshots are read again`,
+        `palette-sync: ${this.#whose}Redis is back after ${seconds(this.#now() - since)}; the snapshots are read again`,
       );
     }
     this.#link = { connected: true, since: this.#now() };
@@ -140,7 +156,9 @@ export class SnapshotTail {
   /** An empty Redis may be all right, but a wrong prefix looks the same, so it is logged once. */
   #reportNothingYet(): void {
     const followed = [...this.#followed.values()];
-    const isNothing = followed.every(({ state }) => !state.snapshot && state.refusal?.reason === 'Missing');
+    const isNothing =
+      this.#options.onNames === undefined &&
+      followed.every(({ state }) => !state.snapshot && state.refusal?.reason === 'Missing');
     if (isNothing && !this.#reportedNothing) {
       this.#reportedNothing = true;
       const { instances, keys, logger } = this.#options;
@@ -163,11 +181,19 @@ export class SnapshotTail {
     if (!this.#logged.has(text)) {
       this.#logged.add(text);
       const held = [...this.#followed.values()].some(one => one.state.snapshot !== undefined);
-      const meanwhile = held ? 'the last snapshot stays in use' : 'there is no snapshot yet';
-      logger.warn(`palette-sync: ${text}; ${meanwhile}; it is tried again every 15 s at the latest`);
+      const meanwhile = this.#options.onNames
+        ? 'new instances are not found meanwhile'
+        : held
+          ? 'the last snapshot stays in use'
+          : 'there is no snapshot yet';
+      logger.warn(`palette-sync: ${this.#whose}${text}; ${meanwhile}; it is tried again every 15 s at the latest`);
     }
     const since = this.#link.error === undefined ? this.#now() : this.#link.since;
-    this.#link = { connected: false, since, error: text };
+    this.#link = { connected: false, since, error: `${this.#whose}${text}` };
+  }
+
+  get #whose(): string {
+    return this.#options.whose === undefined ? '' : `${this.#options.whose}: `;
   }
 
   async #round(connection: RedisConnection): Promise<void> {
@@ -211,7 +237,13 @@ export class SnapshotTail {
     if (problem !== undefined) {
       return;
     }
-    const names = new Set((await connection.command(['SMEMBERS', keys.instances])) as string[]);
+    const names = new Set(
+      ((await connection.command(['SMEMBERS', keys.instances])) as string[]).filter(isInstanceName),
+    );
+    if (this.#options.onNames !== undefined) {
+      this.#options.onNames(names);
+      return;
+    }
     for (const [name, { state }] of this.#followed) {
       // An instance whose clusters are in use is not forgotten: whoever can write to Redis could take them away like that.
       if (!names.has(name) && state.snapshot === undefined) {
@@ -219,7 +251,7 @@ export class SnapshotTail {
       }
     }
     for (const name of names) {
-      if (!this.#followed.has(name) && isInstanceName(name)) {
+      if (!this.#followed.has(name)) {
         this.#follow(name);
       }
     }

@@ -3,10 +3,11 @@ import type { Policy } from '../../src/mapping';
 import { parseRedisUrl } from '../../src/redis/address';
 import { RedisConnection } from '../../src/redis/connection';
 import { type Sealer, SealKeys } from '../../src/seal';
+import { ClusterTail } from '../../src/snapshot/clusterTail';
 import type { InstanceState } from '../../src/snapshot/follower';
 import { Keys } from '../../src/snapshot/keys';
 import { SnapshotReader } from '../../src/snapshot/reader';
-import { SnapshotTail } from '../../src/snapshot/tail';
+import { SnapshotTail, type Following as Tail } from '../../src/snapshot/tail';
 import { CapturingLogger } from './logger';
 import { SEAL_LINE } from './published';
 
@@ -22,7 +23,7 @@ export const SERVE_ALL: Policy = {
 export class Following {
   readonly logger = new CapturingLogger();
   readonly directory = new Directory(SERVE_ALL);
-  readonly tail: SnapshotTail;
+  readonly tail: Tail;
   /** How many rounds the tail has made. */
   looks = 0;
 
@@ -32,7 +33,8 @@ export class Following {
     { sealer = SealKeys.fromLines(SEAL_LINE), instances }: { sealer?: Sealer; instances?: string[] } = {},
   ) {
     const keys = new Keys(prefix);
-    this.tail = new SnapshotTail({
+    const Kind = parseRedisUrl(url).cluster ? ClusterTail : SnapshotTail;
+    this.tail = new Kind({
       connect: () => RedisConnection.open(parseRedisUrl(url), {}),
       reader: new SnapshotReader(keys, sealer),
       keys,

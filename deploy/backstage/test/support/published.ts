@@ -247,8 +247,8 @@ export class Publisher {
     };
     const records = put.flatMap(({ uid }) => [uid, this.#records.get(uid) ?? '']);
     const credentials = rotated.flatMap(uid => [uid, this.#credentials.get(uid) ?? '']);
+    await this.connection.command(['SADD', keys.instances, instance]); // in a cluster it is on another server
     await this.connection.transaction([
-      ['SADD', keys.instances, instance],
       ...(records.length > 0 ? [['HSET', keys.clusters(instance), ...records]] : []),
       ...(credentials.length > 0 ? [['HSET', keys.credentials(instance), ...credentials]] : []),
       ...(drop.length > 0

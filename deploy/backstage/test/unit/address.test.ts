@@ -16,6 +16,11 @@ for (const [url, label, rest] of [
     'main (by Sentinel at a.example:26379, b.example:26380)',
     { service: 'main', database: 1, username: 'u', password: 'p' },
   ],
+  [
+    'rediss+cluster://u:p@a.example,[::1]:7000/',
+    'a.example:6379, [::1]:7000',
+    { tls: true, cluster: true, database: 0, username: 'u', password: 'p' },
+  ],
   ['rediss+sentinel://a/main\n', 'main (by Sentinel at a:26379)', { tls: true }],
 ] as const) {
   test(`${url.trim()} is ${label}`, () => {
@@ -35,6 +40,8 @@ for (const url of [
     'unix://relative',
     'unix:///s?x=1',
     'redis+sentinel://h',
+    'redis+cluster://',
+    'redis+cluster://h/1',
     'redis://u:canary-secret%@h',
     'redis://a b:c:d',
   ],
