@@ -5,8 +5,8 @@ export interface Config {
   paletteSync?: {
     redis: {
       /**
-       * The Redis that the daemon writes to: redis://[user:password@]host[:port][/db], rediss://..., unix:///path or
-       * redis+sentinel://host[:port],host2[:port]/service[/db].
+       * The Redis that the daemon writes to: redis://[user:password@]host[:port][/db], rediss://..., unix:///path,
+       * redis+sentinel://host[:port],host2[:port]/service[/db] or redis+cluster://host[:port],host2[:port].
        * @visibility secret
        */
       url?: string;
@@ -14,7 +14,7 @@ export interface Config {
       urlFile?: string;
       /** The daemon's `redis.prefix`. Default: palette-sync. */
       prefix?: string;
-      /** For rediss:// and rediss+sentinel://. */
+      /** For rediss://, rediss+sentinel:// and rediss+cluster://. */
       tls?: {
         /** The certificate authorities that are trusted. Default: the system's. */
         caFile?: string;

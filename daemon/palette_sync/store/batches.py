@@ -111,12 +111,18 @@ def split(wanted: Batch) -> Iterator[Batch]:
 
 
 def in_parts(edits: UnversionedEdits) -> list[UnversionedEdits]:
-    """Cut large edits, so that no single write blocks the server for long; the last part carries the status."""
+    """Cut large edits, so that no single write blocks the server for long; the last part carries the status.
+
+    With a version, a part stays below 4,000 arguments: Amazon ElastiCache Serverless refuses a command with more
+    (docs.aws.amazon.com/AmazonElastiCache/latest/dg/RedisConfiguration.html).
+    """
     parts = []
-    memory = dict(edits.memory)
+    memory, scopes = dict(edits.memory), dict(edits.scopes)
     while len(memory) > MOST_CHANGES:
         parts.append(UnversionedEdits(memory={uid: memory.pop(uid) for uid in list(memory)[:MOST_CHANGES]}))
-    return [*parts, replace(edits, memory=memory)]
+    while len(scopes) > MOST_CHANGES:
+        parts.append(UnversionedEdits(scopes={name: scopes.pop(name) for name in list(scopes)[:MOST_CHANGES]}))
+    return [*parts, replace(edits, memory=memory, scopes=scopes)]
 
 
 def unversioned_arguments(edits: UnversionedEdits, *, dropped: Collection[str] = ()) -> list[Any]:

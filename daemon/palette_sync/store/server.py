@@ -154,7 +154,7 @@ def _needed_commands(keys: Keys, *, clustered: bool) -> list[tuple[str, ...]]:
         ("XADD", of(some, "control"), "*", some, some),
         ("XREAD", "STREAMS", of(some, "control"), "0"),
         ("DEL", of(some, "lease")),
-        *([("CLUSTER", "SLOTS"), ("COMMAND",), ("ASKING",)] if clustered else []),
+        *([("CLUSTER", "SLOTS"), ("COMMAND",)] if clustered else []),
     ]
 
 

@@ -1,4 +1,4 @@
-import type { RedisConnection } from '../redis/connection';
+import { type RedisConnection, RedisReplyError } from '../redis/connection';
 import type { Keys } from './keys';
 import { SnapshotRefused } from './verify';
 
@@ -87,9 +87,19 @@ async function countOf(connection: Asking, command: 'SCARD' | 'HLEN', key: strin
   return Number(await connection.command([command, key]));
 }
 
-/** What the whole value takes in the server's memory, which is a little more than what it sends. */
+/**
+ * What the whole value takes in the server's memory, which is a little more than what it sends. 0 where the server does not
+ * know the command, as some managed ones: then only the bound on what a connection receives holds.
+ */
 async function bytesOf(connection: Asking, key: string): Promise<number> {
-  return Number(await connection.command(['MEMORY', 'USAGE', key, 'SAMPLES', '0']));
+  try {
+    return Number(await connection.command(['MEMORY', 'USAGE', key, 'SAMPLES', '0']));
+  } catch (error) {
+    if (error instanceof RedisReplyError && error.code === 'ERR') {
+      return 0;
+    }
+    throw error;
+  }
 }
 
 function tooLarge(what: string): SnapshotRefused {
