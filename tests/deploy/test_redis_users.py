@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from redis import exceptions
 
 from builders import NOW, credential, records
+from clusters import clustered
 from deploy.users_server import PLACEHOLDER, READER, USERS, WRITER, serving
 from integration.store_builders import until
 from palette_sync.config.settings import RedisSettings
@@ -28,7 +29,7 @@ from palette_sync.store.inspect import inspect
 from palette_sync.store.lease import Lease
 from palette_sync.store.past import read_changes, read_history
 from palette_sync.store.redis import Store, StoreError
-from palette_sync.store.server import server_facts
+from palette_sync.store.server import ServerFacts, all_server_facts, server_facts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -307,3 +308,35 @@ def test_the_patterns_of_a_user_match_no_key_of_another_prefix(other: str) -> No
 def test_a_prefix_with_a_colon_is_refused(prefix: str) -> None:
     with pytest.raises(ValidationError, match="may contain only"):
         RedisSettings(prefix=prefix)
+
+
+async def test_both_users_can_do_their_work_in_a_cluster(tmp_path: Path, seal_keys: SealKeys) -> None:
+    passwords = {user: secrets.token_hex(16) for user in (WRITER, READER, "admin")}
+    users = f"{USERS.read_text()}\nuser admin on {PLACEHOLDER} ~* &* +@all\n"
+    for user, password in passwords.items():
+        digest = hashlib.sha256(password.encode()).hexdigest()
+        users = users.replace(f"user {user} on {PLACEHOLDER} ", f"user {user} on #{digest} ")
+    (tmp_path / "users.acl").write_text(users)
+    options = ("--aclfile", str(tmp_path / "users.acl"))
+    async with clustered(tmp_path, login=f"admin:{passwords['admin']}@", options=options) as servers:
+        places = ",".join(one.address for one in servers.all)
+
+        def of(user: str) -> Store:
+            url = f"redis+cluster://{user}:{passwords[user]}@{places}"
+            return Store.open(url, prefix=PREFIX, sealer=seal_keys)
+
+        async with of(WRITER) as store:
+            for facts in (await all_server_facts(store.link, store.keys)).values():
+                assert isinstance(facts, ServerFacts)
+                assert facts.denied == ()
+            lease = await Lease.acquire(store.link, store.keys, "alpha", ttl=30, holder="test:1", sealer=seal_keys)
+            publisher = await store.publisher("alpha", epoch=lease.epoch, writer="test:1")
+            assert await publisher.publish(now=NOW, put=records(2), rotated={"u00000": credential()}) == 1
+            await servers.move(store.keys.head("alpha"), to=servers.all[0])
+            await servers.move(store.keys.head("alpha"), to=servers.all[1])
+            assert await publisher.publish(now=NOW, put=records(3)) == 2
+        async with of(READER) as store:
+            assert len((await inspect(store, seal_keys, "alpha")).state.records) == 3
+            assert len(await read_changes(store, "alpha")) == 2
+            with pytest.raises(StoreDenied):
+                await store.link.command("write", "SET", store.keys.status("alpha"), "x")
