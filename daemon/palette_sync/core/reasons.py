@@ -730,7 +730,7 @@ class Reason(StrEnum):
         Shown.STATUS,
         "Palette could not be listed.",
         "It lists again at the next interval. All records stay, and tokens that are due are renewed.",
-        "Run `palette-sync check`: it names what the API key or the network lacks. `palette-sync reload` reads a new key.",
+        "`palette-sync check` names what the API key or the network lacks; `palette-sync reload` reads a new key.",
     )
     SCOPE_STALE = (
         "ScopeStale",
