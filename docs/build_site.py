@@ -1,7 +1,7 @@
 """Build the pages as a site, strictly: a link that leads nowhere is an error. `make site` runs it.
 
-The pages link to each other and to files of the repository, so the site has the repository's folders: every file that git
-knows is copied, except what only machines read.
+The pages link to each other and to files of the repository, so the site has the repository's folders: every file that
+git knows is copied, except what only machines read.
 """
 
 from __future__ import annotations
