@@ -71,6 +71,10 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def lead_to(self, url: str) -> None:
+        """Connect new connections to another server."""
+        self._target = url.removeprefix("unix://")
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._serve, self._path)
         return self

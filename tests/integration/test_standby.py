@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from integration.runners import Watcher, dump, flush, issued, restore, runtime
-from integration.store_builders import until
+from integration.runners import Watcher, dump, flush, issued, restore, runtime, through
+from integration.store_builders import Proxy, until
 from palette_sync.assembly.instance import open_shared
 from palette_sync.assembly.store import utc_now
 from palette_sync.core.leadership import Decision, Standing
-from palette_sync.runner import Runner, RunnerState
+from palette_sync.runner import Runner, RunnerState, instance
 from palette_sync.service import membership as membership_module
 from palette_sync.service.configuration import ActiveConfiguration
 from palette_sync.service.membership import Membership
@@ -24,6 +24,7 @@ from palette_sync.simulator import Fault
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
     from datetime import datetime
+    from pathlib import Path
 
     from integration.stage import Stage
 
@@ -88,6 +89,22 @@ async def leader_and_standby(processes: Collection[Process]) -> tuple[Process, P
     (leader,) = [one for one in processes if one.leads]
     (standby,) = [one for one in processes if not one.leads]
     return leader, standby
+
+
+async def test_a_leader_works_again_as_soon_as_redis_answers(
+    stage_of: Any, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instance, "STORE_PAUSES", (600.0,))
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra=EXTRA)
+    proxy = Proxy(valkey_url, tmp_path)
+    async with await through(stage, proxy) as store:
+        process = Process(replace(stage, shared=replace(stage.shared, store=store)), "a", stage.clock)
+        async with proxy:
+            await until(lambda: process.leads)
+        await until(lambda: process.runner._store_failures > 0)
+        async with Proxy(valkey_url, tmp_path):
+            await until(lambda: process.leads)
+            await process.kill()
 
 
 async def test_a_standby_knows_what_the_leader_publishes(stage_of: Any) -> None:

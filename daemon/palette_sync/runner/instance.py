@@ -31,7 +31,7 @@ from palette_sync.runner.lent_clients import LentClients
 from palette_sync.runner.mailbox import Mailbox, PassRequest
 from palette_sync.runner.status import RunnerState, RunnerStatus
 from palette_sync.store.lease import Lease
-from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, VersionConflict
+from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +114,7 @@ class Runner:
         self._late = late
         self._elections = elections
         self._reconsider = asyncio.Event()
+        self._store_answers = asyncio.Event()
         self._led_since: datetime | None = None
         self._clock = clock
         self._publisher: Publisher | None = None
@@ -163,6 +164,10 @@ class Runner:
     def reconsider(self) -> None:
         """Look at the decision again: another process should lead, or this one."""
         self._reconsider.set()
+
+    def store_answers(self) -> None:
+        """Try again now if Redis could not be reached: it takes writes."""
+        self._store_answers.set()
 
     @property
     def filters(self) -> Filters:
@@ -300,7 +305,9 @@ class Runner:
         if self._store_failures == 1:
             log.warning("store_away", instance=self.instance, reason=str(error))
         self._set_state(RunnerState.STORELESS, str(error))
-        await self._rest(pause)
+        self._store_answers.clear()
+        # An error that somebody has to repair first is not retried more often because Redis answers.
+        await self._rest(pause, *([self._store_answers] if isinstance(error, StoreUnavailable) else []))
 
     def _store_works(self) -> None:
         if self._store_failures:
@@ -531,9 +538,9 @@ class Runner:
         self.status.enter(state, detail, now=self._clock())
         self._observer.status_changed(self)
 
-    async def _rest(self, seconds: float) -> None:
-        """Sleep. Only `stop` ends it early; requests wait in the mailbox."""
-        await wait_any(self._stopping, timeout=seconds)
+    async def _rest(self, seconds: float, *ends: asyncio.Event) -> None:
+        """Sleep. Only `stop` and `ends` end it early; requests wait in the mailbox."""
+        await wait_any(self._stopping, *ends, timeout=seconds)
 
 
 def _said(decided: Decision) -> str:

@@ -119,6 +119,7 @@ class Daemon:
             "ready": self._become_ready(),
             "requests": serve_requests(self),
             "members": self._membership.run(),
+            "master": self.shared.store.link.follow_master(),
             "supervisor": self._supervisor.watch(),
             "reload": self._reload_on_signal(),
         }

@@ -81,6 +81,8 @@ class Membership:
         while True:
             try:
                 await self.look()
+                for runner in self.runners:
+                    runner.store_answers()
             except StoreError as error:
                 log.debug("members_unknown", reason=str(error))  # the runners log that Redis fails
             await asyncio.sleep(min(PACE, self.lease_ttl.total_seconds() / LOOKS))
