@@ -110,6 +110,17 @@ def test_the_daemon_reports(given: dict[str, Any], reason: Reason, since: Any, w
     assert problem.remedy == reason.remedy != ""
 
 
+@pytest.mark.parametrize(
+    ("runner_state", "words"), [("leading", "no other process can take over"), ("standby", "so another one leads")]
+)
+def test_a_process_that_palette_does_not_answer_says_so(runner_state: str, words: str) -> None:
+    until = NOW + HOUR
+    problem = only(runner(state=runner_state, cut_off_since=format_time(NOW), rests_until=format_time(until)))
+
+    assert (problem.reason, problem.since, problem.next_at) == (Reason.CUT_OFF, NOW, until)
+    assert words in problem.text
+
+
 def test_a_listing_that_failed_names_the_next_one() -> None:
     problem = only(runner(error="HTTP 503", next_listing_at=format_time(NOW + MINUTE)))
 

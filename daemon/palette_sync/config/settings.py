@@ -275,6 +275,7 @@ class ServiceSettings(Section):
     grace: Duration = timedelta(seconds=20)
     deadline: Duration = timedelta(seconds=30)
     lease_ttl: Duration = timedelta(seconds=15)
+    step_back: Duration = timedelta(minutes=5)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     palette_rate_limits: bool = True

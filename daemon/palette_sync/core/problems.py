@@ -155,6 +155,11 @@ def _of_runner(name: str, one: Mapping[str, Any], now: datetime) -> Iterable[Pro
     if one.get("ready") is False:
         text = f"no snapshot was published or read yet ({detail or 'starting'})"
         yield Problem(Reason.NOTHING_PUBLISHED, name, text, since=since, command=_check(name))
+    if cut_off_since := time_or_none(one, "cut_off_since"):
+        rests_until = time_or_none(one, "rests_until")
+        text = "Palette does not answer this process, "
+        text += "so another one leads" if state == STANDBY else "and no other process can take over"
+        yield Problem(Reason.CUT_OFF, name, text, since=cut_off_since, next_at=rests_until, command=_check(name))
     if error := one.get("error"):
         yield Problem(
             Reason.LISTING_FAILED,

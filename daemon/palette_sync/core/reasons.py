@@ -725,6 +725,13 @@ class Reason(StrEnum):
         "It lists again at the next interval. All records stay, and tokens that are due are renewed.",
         "Run `palette-sync check`: it names what the API key or the network lacks.",
     )
+    CUT_OFF = (
+        "CutOff",
+        Shown.STATUS,
+        "Palette does not answer this process, and for `step_back` no pass of the instance has succeeded.",
+        "It hands over to a process that Palette answers. If there is none, it goes on leading and trying.",
+        "Look at the network, DNS and proxy of this process. If all processes are cut off, look at Palette.",
+    )
     SCOPE_STALE = (
         "ScopeStale",
         Shown.STATUS,

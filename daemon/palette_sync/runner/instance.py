@@ -20,7 +20,7 @@ from palette_sync.core.leadership import Standing, may_move
 from palette_sync.core.prune import FilterReview, review
 from palette_sync.core.reasons import Reason
 from palette_sync.events import Interrupted, in_turns, unless, wait_any
-from palette_sync.palette import Peek
+from palette_sync.palette import PaletteError, Peek, user_info
 from palette_sync.reconcile.ongoing import Ongoing
 from palette_sync.reconcile.ports import PassOptions, Stop
 from palette_sync.reconcile.report import joined
@@ -57,6 +57,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 WAITING = (Standing.NO_MEMORY, Standing.OTHERS_UNHEARD)
 # Another process may remember more, so this one does not fill a Redis that lost data.
 REMEMBERING = (Standing.OLDER_MEMORY, *WAITING)
+PALETTE_LOOK = 10.0  # seconds that a look whether Palette answers may take
 LOOK_AGAIN = 1.0  # seconds until a process that stands by asks again whether it should lead
 
 
@@ -168,6 +169,28 @@ class Runner:
     def store_answers(self) -> None:
         """Try again now if Redis could not be reached: it takes writes."""
         self._store_answers.set()
+
+    def failing_for(self) -> timedelta:
+        """For how long the passes of this process have failed while it leads; 0 if the last one did not fail."""
+        since = self.status.failing_since
+        leads = self.status.state is RunnerState.LEADING
+        return self._clock() - since if leads and since is not None else timedelta()
+
+    async def reaches_palette(self) -> bool:
+        """Whether Palette answers one small authenticated request."""
+        try:
+            async with asyncio.timeout(PALETTE_LOOK), self._runtime.open_client() as client:
+                await user_info(client)
+        except (PaletteError, TimeoutError):
+            return False
+        return True
+
+    def note_cut_off(self, cut_off: bool, *, rests_until: datetime | None) -> None:  # noqa: FBT001 - a fact
+        """Show in the status whether Palette does not answer this process, and whether it rests because of that."""
+        before = (self.status.cut_off_since, self.status.rests_until)
+        self.status.note_cut_off(cut_off, rests_until=rests_until, now=self._clock())
+        if before != (self.status.cut_off_since, self.status.rests_until):
+            self._observer.status_changed(self)
 
     @property
     def filters(self) -> Filters:
@@ -291,6 +314,7 @@ class Runner:
         if not self.status.read:
             with suppress(StoreError):
                 self.status.take_over(await runtime.store.load(self.instance), now=self._clock())
+        self.status.fail(None, now=self._clock())  # what fails from now on is another process's
         self._set_state(RunnerState.STANDBY, holder)
         if self._elections is None:
             await self._rest(runtime.lease_ttl / 2)

@@ -61,7 +61,7 @@ class Health:
     def not_ready(self) -> list[str]:
         now = utc_now()
         waiting = not self._runners.statuses()
-        keeps = {Reason.NOTHING_PUBLISHED, *([Reason.STORE_UNAVAILABLE] if waiting else [])}
+        keeps = {Reason.NOTHING_PUBLISHED, Reason.CUT_OFF, *([Reason.STORE_UNAVAILABLE] if waiting else [])}
         found = find_problems(self.document(now), {}, now=now)
         return [_line(problem) for problem in found if problem.reason in keeps]
 

@@ -19,6 +19,7 @@ from palette_sync.assembly.fingerprint import fingerprint
 from palette_sync.assembly.instance import holder
 from palette_sync.core.leadership import Decision, Member, Share, Standing, Store, decide
 from palette_sync.runner import RunnerState
+from palette_sync.service.stepping_back import SteppingBack
 from palette_sync.store.members import MemberBook
 from palette_sync.store.redis import StoreError
 
@@ -66,6 +67,7 @@ class Membership:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _loaded: tuple[datetime, datetime] | None = None  # by the clock of this host, and by the server's
 
+    _stepping_back: SteppingBack = field(default_factory=SteppingBack)
     _book: MemberBook = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,14 +80,17 @@ class Membership:
 
     async def run(self) -> None:
         """Look until cancelled. While Redis fails, this goes on trying, and the last decisions stay."""
-        while True:
-            try:
-                await self.look()
-                for runner in self.runners:
-                    runner.store_answers()
-            except StoreError as error:
-                log.debug("members_unknown", reason=str(error))  # the runners log that Redis fails
-            await asyncio.sleep(min(PACE, self.lease_ttl.total_seconds() / LOOKS))
+        try:
+            while True:
+                try:
+                    await self.look()
+                    for runner in self.runners:
+                        runner.store_answers()
+                except StoreError as error:
+                    log.debug("members_unknown", reason=str(error))  # the runners log that Redis fails
+                await asyncio.sleep(min(PACE, self.lease_ttl.total_seconds() / LOOKS))
+        finally:
+            self._stepping_back.end()
 
     def decision(self, instance: str) -> Decision | None:
         """What was decided at the last look; None before the first one."""
@@ -120,6 +125,7 @@ class Membership:
             for gone in self._places.keys() - runners.keys():
                 del self._places[gone]
                 self._decisions.pop(gone, None)
+                self._stepping_back.forget(gone)
             for name, runner in runners.items():
                 await self._look_at(runner, self._places.setdefault(name, _Place()))
             now = await self._book.server_time()
@@ -157,14 +163,20 @@ class Membership:
             configuration,
             self._loaded_at(configuration, now),
             draining=self.draining,
-            shares={name: self._share(runner) for name, runner in runners.items()},
+            shares={name: self._share(runner, now) for name, runner in runners.items()},
             version=__version__,
             keys=tuple(shared.sealer.ids),
         )
 
-    def _share(self, runner: Runner) -> Share:
+    def _share(self, runner: Runner, now: datetime) -> Share:
         leading = runner.status.state is RunnerState.LEADING
-        return Share(runner.memory, leading or self._places[runner.instance].verifies, leading=leading)
+        share = Share(runner.memory, leading or self._places[runner.instance].verifies, leading=leading)
+        if self.draining:
+            return share
+        step_back = self.configuration.shared.settings.service.step_back
+        return self._stepping_back.completed(
+            share, runner, me=self.id, company=self.company, now=now, step_back=step_back
+        )
 
     def _loaded_at(self, configuration: str, now: datetime) -> datetime:
         """When the configuration was loaded, by the server's clock: clocks of different hosts need not agree.

@@ -181,6 +181,8 @@ def _document(member: Member) -> dict[str, object]:
             name: {
                 **({"memory": list(one.memory)} if one.memory is not None else {}),
                 **({"rests_until": format_time(one.rests_until)} if one.rests_until is not None else {}),
+                **({"fails_since": format_time(one.fails_since)} if one.fails_since is not None else {}),
+                **({"reaches": one.reaches} if one.reaches is not None else {}),
                 "verifies": one.verifies,
                 "leading": one.leading,
             }
@@ -197,6 +199,8 @@ def _member(name: str, document: Mapping[str, Any]) -> Member:
             verifies=one["verifies"] is True,
             rests_until=datetime.fromisoformat(one["rests_until"]) if "rests_until" in one else None,
             leading=one["leading"] is True,
+            fails_since=datetime.fromisoformat(one["fails_since"]) if "fails_since" in one else None,
+            reaches=one["reaches"] is True if "reaches" in one else None,
         )
         for instance, one in document["instances"].items()
     }

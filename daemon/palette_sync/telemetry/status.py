@@ -43,6 +43,8 @@ def instance_document(
         "success_age_s": _seconds(now - status.succeeded_at) if status.succeeded_at else None,
         "error": status.error,
         "failing_since": _time(status.failing_since),
+        "cut_off_since": _time(status.cut_off_since),
+        "rests_until": _time(status.rests_until),
         "scopes_failing": dict(status.scopes_failing) or None,
         "prune_held": status.held,
         "prune_held_since": _time(status.held_since),
