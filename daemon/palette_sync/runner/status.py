@@ -45,7 +45,8 @@ class RunnerStatus:
     `next_lapse`: when `access` and `reasons` change, because a token expires that readers use.
     `renewals_failing`: tokens that are due for renewal, and whose last renewal failed. `wakes_at`: when a known cluster
     becomes due. `cut_off_since`: since when passes fail because Palette does not answer this process, if that is long.
-    `rests_until`: it stepped back, and does not lead before while another process can.
+    `rests_until`: it stepped back, and does not lead before while another process can. `refilled_at`: when this process
+    last published again what Redis had lost.
     """
 
     state: RunnerState = RunnerState.STARTING
@@ -73,6 +74,7 @@ class RunnerStatus:
     wakes_at: datetime | None = None
     cut_off_since: datetime | None = None
     rests_until: datetime | None = None
+    refilled_at: datetime | None = None
     key_name: str | None = None
     key_expires_at: datetime | None = None
 
