@@ -7,10 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from builders import NOW
+from integration.store_builders import until
+from palette_sync.reconcile.report import PassReport
+from palette_sync.service import requests
 from palette_sync.service.reload import Reloaded
-from palette_sync.service.requests import serve_requests
+from palette_sync.service.requests import send_all_again, serve_requests
 from palette_sync.store import control
-from palette_sync.store.control import Answer, AnswerStatus, Verb, ask
+from palette_sync.store.control import Answer, AnswerStatus, Request, Verb, ask
 from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:
@@ -36,9 +40,14 @@ class Daemon:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     asked: list[tuple[str, bool]] = field(default_factory=list)
+    passed_on: list[Request] = field(default_factory=list)
+    standby: bool = False
 
     def leading(self) -> list[str]:
-        return ["alpha"]
+        return [] if self.standby else ["alpha"]
+
+    def has_left(self, instance: str) -> bool:
+        return self.standby
 
     def ask(self, instance: str, *, allow_prune: bool) -> asyncio.Future[Any] | None:
         self.asked.append((instance, allow_prune))
@@ -51,7 +60,7 @@ class Daemon:
 
 @asynccontextmanager
 async def serving(daemon: Daemon) -> AsyncIterator[None]:
-    task = asyncio.create_task(serve_requests(daemon))
+    task = asyncio.create_task(serve_requests(daemon, daemon.passed_on))
     try:
         yield
         assert not task.done(), "it goes on"
@@ -65,6 +74,74 @@ async def last_answer(store: Store, sealer: SealKeys, verb: Verb) -> Answer:
     answers = [one async for one in ask(store.link, store.keys, sealer, "alpha", verb, by="a test") if one is not None]
     assert answers[0] == Answer(AnswerStatus.ACCEPTED)
     return answers[-1]
+
+
+def done() -> asyncio.Future[Any]:
+    report: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    report.set_result(PassReport("alpha", "p", NOW, 0.1, 1, 1, access={"ready": 1}))
+    return report
+
+
+def asked(store: Store, sealer: SealKeys) -> asyncio.Task[list[AnswerStatus]]:
+    """The words of all answers to a resync."""
+
+    async def words() -> list[AnswerStatus]:
+        answers = ask(store.link, store.keys, sealer, "alpha", Verb.ALLOW_PRUNE, by="a test")
+        return [one.word async for one in answers if one is not None]
+
+    return asyncio.create_task(words())
+
+
+TAKEN_OVER = [AnswerStatus.ACCEPTED, AnswerStatus.PASSED_ON, AnswerStatus.ACCEPTED, AnswerStatus.DONE]
+
+
+async def test_a_resync_that_the_end_of_a_leader_interrupts_is_answered_by_the_next_one(
+    store: Store, seal_keys: SealKeys
+) -> None:
+    shared = Shared(store, seal_keys)
+    first = Daemon(shared, report_future=asyncio.get_running_loop().create_future())
+    second = Daemon(shared, report_future=done())
+    async with serving(first):
+        words = asked(store, seal_keys)
+        await until(lambda: first.asked)
+    async with serving(second):
+        assert await words == TAKEN_OVER
+        await send_all_again(first, first.passed_on)
+        assert await asked(store, seal_keys) == [AnswerStatus.ACCEPTED, AnswerStatus.DONE]
+
+    assert first.asked == [("alpha", True)]
+    assert second.asked == [("alpha", True)] * 2, "what was sent again had been claimed"
+
+
+async def test_a_resync_that_was_passed_on_long_ago_is_fresh_again_at_the_end_of_the_drain(
+    store: Store, seal_keys: SealKeys
+) -> None:
+    shared = Shared(store, seal_keys)
+    first = Daemon(shared, report_future=asyncio.get_running_loop().create_future())
+    async with serving(first):
+        words = asked(store, seal_keys)
+        await until(lambda: first.asked)
+    await store.link.command("test", "DEL", store.keys.control("alpha"))  # as if it were too old to be carried out
+    async with serving(Daemon(shared, report_future=done())):
+        await send_all_again(first, first.passed_on)
+        assert (await words)[-2:] == TAKEN_OVER[-2:]
+
+
+async def test_a_resync_whose_leader_hands_over_is_answered_by_the_next_one(
+    store: Store, seal_keys: SealKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "PAUSE", 0.01)
+    shared = Shared(store, seal_keys)
+    first = Daemon(shared, report_future=asyncio.get_running_loop().create_future())
+    async with serving(first):
+        words = asked(store, seal_keys)
+        await until(lambda: first.asked)
+        first.standby = True
+        first.report_future.cancel()  # type: ignore[union-attr]
+        async with serving(Daemon(shared, report_future=done())):
+            assert await words == TAKEN_OVER
+
+    assert first.passed_on == []
 
 
 async def test_a_resync_of_an_instance_that_a_reload_removed_is_answered(store: Store, seal_keys: SealKeys) -> None:

@@ -124,6 +124,16 @@ async def test_a_standby_knows_what_the_leader_publishes(stage_of: Any) -> None:
         assert standby.runner.status.access == {"ready": 3}
 
 
+async def test_a_standby_keeps_no_request_that_somebody_waits_for(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra=EXTRA)
+    async with company(stage, "a", "b") as processes:
+        _, standby = await leader_and_standby(processes)
+        answer = standby.runner.mailbox.ask(allow_prune=True)
+
+        await until(answer.cancelled)
+        assert standby.runner.mailbox.pending.options is None
+
+
 async def test_a_standby_fills_a_wiped_redis_if_the_leader_died(stage_of: Any, raw: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0, extra=EXTRA)
     async with company(stage, "a", "b") as processes:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from palette_sync.store.seal import Sealer
 
 ACCEPTED_WITHIN = 15.0  # seconds within which a running daemon accepts a request
+TAKEN_OVER_WITHIN = 150.0  # seconds within which the next leader accepts it: a drain, and for how long it is fresh
 
 
 def resync(where: Where, instances: list[str] | None, *, allow_prune: bool, wait: float, as_json: bool) -> Exit:
@@ -92,14 +93,20 @@ async def _ask(
     by = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
     loop = asyncio.get_running_loop()
     started, accepted = loop.time(), False
+    passed_on, passed_on_at = "", 0.0
     progress("asking the daemon", 0, 0)
     async for answer in ask(store.link, store.keys, sealer, instance, verb, by=by):
         waited = loop.time() - started
-        if answer is not None and answer.word is not AnswerStatus.ACCEPTED:
+        if answer is not None and answer.word.final:
             return answer
-        if answer is not None:
-            accepted = True
+        if answer is not None and answer.word is AnswerStatus.PASSED_ON:
+            passed_on, passed_on_at = answer.text, loop.time()
+            progress(passed_on, 0, 0)
+        elif answer is not None:
+            accepted, passed_on = True, ""
             progress(f"the daemon is working ({verb.value})", 0, 0)
+        if passed_on and (waited > wait or loop.time() - passed_on_at > TAKEN_OVER_WITHIN):
+            return Answer(AnswerStatus.FAILED, f"{passed_on}, and no daemon has taken it over; ask again")
         if not accepted and waited > min(ACCEPTED_WITHIN, wait):
             return Answer(
                 AnswerStatus.FAILED,

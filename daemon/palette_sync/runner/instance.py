@@ -316,6 +316,7 @@ class Runner:
                 self.status.take_over(await runtime.store.load(self.instance), now=self._clock())
         self.status.fail(None, now=self._clock())  # what fails from now on is another process's
         self._set_state(RunnerState.STANDBY, holder)
+        self.mailbox.pass_on()
         if self._elections is None:
             await self._rest(runtime.lease_ttl / 2)
         else:

@@ -12,6 +12,7 @@ import structlog
 from palette_sync.assembly.store import utc_now
 from palette_sync.events import wait_any
 from palette_sync.page.routes import routes as page_routes
+from palette_sync.runner import RunnerState
 from palette_sync.service import signals
 from palette_sync.service.clock import Clock
 from palette_sync.service.configuration import ActiveConfiguration
@@ -20,7 +21,7 @@ from palette_sync.service.health import Health
 from palette_sync.service.membership import Membership
 from palette_sync.service.page import PageSource
 from palette_sync.service.reload import Reloader
-from palette_sync.service.requests import serve_requests
+from palette_sync.service.requests import send_all_again, serve_requests
 from palette_sync.service.runners import Runners
 from palette_sync.service.supervisor import Supervisor
 from palette_sync.service.tasks import GuardedTasks
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from palette_sync.runner.mailbox import ReportFuture
     from palette_sync.service.reload import Reloaded
     from palette_sync.service.systemd import Notifier
+    from palette_sync.store.control import Request
     from palette_sync.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -59,6 +61,7 @@ class Daemon:
         self._tasks = GuardedTasks()
         self._clock = Clock()
         self._collector = IdleCollector()
+        self._passed_on: list[Request] = []
         self._configuration = ActiveConfiguration(path, shared, loaded_at=utc_now())
         self._runners = Runners(self._tasks, self._clock, metrics, self._collector, late=self._late)
         self._membership = Membership(self._configuration, self._runners)
@@ -117,7 +120,7 @@ class Daemon:
         """Everything beside the runners; a drain cancels these tasks first."""
         work = {
             "ready": self._become_ready(),
-            "requests": serve_requests(self),
+            "requests": serve_requests(self, self._passed_on),
             "members": self._membership.run(),
             "master": self.shared.store.link.follow_master(),
             "supervisor": self._supervisor.watch(),
@@ -146,6 +149,7 @@ class Daemon:
         if tasks:
             await asyncio.wait(tasks)
         late.cancel()
+        await send_all_again(self, self._passed_on)
         await self._membership.leave()
 
     # -- signals ----------------------------------------------------------------------------------------------------
@@ -175,6 +179,12 @@ class Daemon:
 
     def leading(self) -> Collection[str]:
         return self._runners.leading()
+
+    def has_left(self, instance: str) -> bool:
+        if self._stop.is_set() or self._tasks.crashed.is_set():
+            return True
+        status = self._runners.statuses().get(instance)
+        return status is not None and status.state is RunnerState.STANDBY
 
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         return self._runners.ask(instance, allow_prune=allow_prune)

@@ -3,14 +3,15 @@
 `{p:i}:control` is a stream. A request carries one mac per seal key of the sender, over its id, verb, time and sender.
 Somebody who can write to Redis but holds no key cannot command the daemon, and a daemon that has not loaded the newest
 key yet still accepts a request to reload. All times are the Redis server's, so that clocks of different machines need
-not agree. The daemon that leads the instance answers on the same stream: first `accepted`, then the result.
+not agree. The daemon that leads the instance answers on the same stream: first `accepted`, then the result. One that
+does not lead any more before there is a result passes the request on to the next leader, and answers `passed-on`.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,16 @@ class Verb(StrEnum):
 
 
 class AnswerStatus(StrEnum):
-    """Whether a request was received, has been carried out, or failed."""
+    """Whether a request was received, was passed on to the next leader, has been carried out, or failed."""
 
     ACCEPTED = "accepted"
+    PASSED_ON = "passed-on"
     DONE = "done"
     FAILED = "failed"
+
+    @property
+    def final(self) -> bool:
+        return self in {AnswerStatus.DONE, AnswerStatus.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +86,11 @@ async def ask(
 ) -> AsyncIterator[Answer | None]:
     """Send a request and yield its answers as they arrive, and None about every second while there is none.
 
-    Ends after an answer that is not `accepted`. It never gives up, so the caller limits the time. Raises StoreError.
+    Ends after `done` or `failed`. It never gives up, so the caller limits the time. Raises StoreError.
     """
     key = keys.control(instance)
     request = Request(instance, secrets.token_hex(8), verb, await link.server_time(), by[:LONGEST_SENDER])
-    fields = {"id": request.id, "request": verb.value, "at": str(request.at), "by": request.by}
-    macs = " ".join(sealer.macs(_text(keys, request)))
-    last = await append(link, key, {**fields, "mac": macs}, keep=KEEP)
+    last = await _send(link, keys, sealer, request)
     while True:
         entries = await read_on(link, {key: last}, wait=ANSWER_BLOCK)
         for entry in entries:
@@ -94,10 +98,31 @@ async def ask(
             found = _answer(entry.fields, sealer, keys, request)
             if found is not None:
                 yield found
-                if found.word is not AnswerStatus.ACCEPTED:
+                if found.word.final:
                     return
         if not entries:
             yield None
+
+
+async def pass_on(link: Link, keys: Keys, sealer: Sealer, request: Request) -> None:
+    """Let the next process that leads carry out a request which this process claimed and cannot finish.
+
+    Whoever asked gets the answer of that process. Raises StoreError.
+    """
+    await link.command(f"pass on a request of {request.instance}", "DEL", keys.request(request.instance, request.id))
+    await send_again(link, keys, sealer, request)
+
+
+async def send_again(link: Link, keys: Keys, sealer: Sealer, request: Request) -> None:
+    """Send a request again, so that it is fresh. Nobody carries it out who would not claim it. Raises StoreError."""
+    await _send(link, keys, sealer, replace(request, at=await link.server_time()))
+
+
+async def _send(link: Link, keys: Keys, sealer: Sealer, request: Request) -> str:
+    """Returns the id of the entry."""
+    fields = {"id": request.id, "request": request.verb.value, "at": str(request.at), "by": request.by}
+    macs = " ".join(sealer.macs(_text(keys, request)))
+    return await append(link, keys.control(request.instance), {**fields, "mac": macs}, keep=KEEP)
 
 
 async def answer(link: Link, keys: Keys, sealer: Sealer, request: Request, given: Answer) -> None:
