@@ -21,11 +21,14 @@ VARIABLES = {
     "PALETTE_SYNC_DEFAULTS__REFRESH_INTERVAL": "1s",
     "PALETTE_SYNC_SERVICE__LEASE_TTL": "3s",
 }
-# While the file exists, nothing but Redis can be reached, which does not go through aiohttp. Requests are not repeated.
+# While the file exists, nothing but Redis can be reached, which does not go through aiohttp. Requests are not repeated,
+# and an instance may move after two seconds.
 CUT = """
-import aiohttp, pathlib
+import aiohttp, datetime, pathlib
+from palette_sync.core import leadership
 from palette_sync.palette.client import PaletteClient, Timing
 PaletteClient.__init__.__kwdefaults__["timing"] = Timing(attempts=1)
+leadership.MOVE_PAUSE = datetime.timedelta(seconds=2)
 connect = aiohttp.TCPConnector.connect
 async def cut(self, *arguments, **options):
     if pathlib.Path({flag!r}).exists():

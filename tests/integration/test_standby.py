@@ -231,11 +231,12 @@ async def test_a_process_that_should_not_lead_any_more_hands_over_between_passes
         assert leader.runner.status.detail.startswith("Draining")
 
 
-async def test_an_instance_moves_for_an_even_load_only_after_a_while(stage_of: Any) -> None:
+@pytest.mark.parametrize("standing", [Standing.ANOTHER_LEADS, Standing.STEPPED_BACK])
+async def test_an_instance_moves_only_after_a_while(stage_of: Any, standing: Standing) -> None:
     stage: Stage = await stage_of(clusters=1, extra=EXTRA)
     async with company(stage, "a") as (one,):
         await until(lambda: one.leads)
-        one.membership._decisions["alpha"] = Decision(Standing.ANOTHER_LEADS, "b")
+        one.membership._decisions["alpha"] = Decision(standing, "b")
         assert not one.runner._hands_over()
         one.runner._clock = lambda: stage.clock() + timedelta(minutes=1)
         assert one.runner._hands_over()
@@ -258,11 +259,12 @@ async def test_a_process_whose_keys_do_not_verify_what_is_published_stands_by(st
         await until(lambda: standby.membership.decision("alpha") == Decision(Standing.KEYS_DIFFER))
 
 
-async def test_a_lease_that_nobody_takes_is_taken_in_the_end(stage_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("standing", [Standing.ANOTHER_LEADS, Standing.STEPPED_BACK])
+async def test_a_lease_that_nobody_takes_is_taken_in_the_end(
+    stage_of: Any, monkeypatch: pytest.MonkeyPatch, standing: Standing
+) -> None:
     stage: Stage = await stage_of(clusters=1, extra=EXTRA)
-    monkeypatch.setattr(
-        membership_module, "decide", lambda *_given, **_named: Decision(Standing.ANOTHER_LEADS, "elsewhere")
-    )
+    monkeypatch.setattr(membership_module, "decide", lambda *_given, **_named: Decision(standing, "elsewhere"))
     async with company(stage, "a") as (one,):
         await until(lambda: one.leads)
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-MOVE_PAUSE = timedelta(minutes=1)  # between two moves of one instance that only serve an even load
+MOVE_PAUSE = timedelta(minutes=1)  # for which a process leads at least, unless it must not
 
 Order = tuple[int, int]  # epoch and version of a snapshot
 
@@ -149,7 +149,7 @@ def able(instance: str, members: Iterable[Member], now: datetime) -> list[Member
 
 
 def may_move(last_move: datetime | None, now: datetime) -> bool:
-    """Whether an instance may change its leader again only to share the load."""
+    """Whether an instance may change its leader again only to share the load, or because the leader stepped back."""
     return last_move is None or now - last_move >= MOVE_PAUSE
 
 

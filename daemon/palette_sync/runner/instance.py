@@ -55,6 +55,8 @@ RETRY_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # after a pass that failed or 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 # A process that leads does not hand over for these: they mean that nobody is known who should lead instead.
 WAITING = (Standing.NO_MEMORY, Standing.OTHERS_UNHEARD)
+# At most once a minute, in case the other process does not take the lease.
+MOVES = (Standing.ANOTHER_LEADS, Standing.STEPPED_BACK)
 # Another process may remember more, so this one does not fill a Redis that lost data.
 REMEMBERING = (Standing.OLDER_MEMORY, *WAITING)
 PALETTE_LOOK = 10.0  # seconds that a look whether Palette answers may take
@@ -292,7 +294,7 @@ class Runner:
         decided = self._elections.decision(self.instance) if self._elections is not None else None
         if decided is None or decided.leads or decided.standing in WAITING:
             return False
-        if decided.standing is Standing.ANOTHER_LEADS and not may_move(self._led_since, self._clock()):
+        if decided.standing in MOVES and not may_move(self._led_since, self._clock()):
             return False
         log.info("handed_over", instance=self.instance, reason=_said(decided))
         return True

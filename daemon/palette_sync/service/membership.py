@@ -216,6 +216,6 @@ class Membership:
 
     def _is_abandoned(self, place: _Place, found: Decision) -> bool:
         """Whether the process that should lead does not: the lease has been free for long."""
-        if found.standing is not Standing.ANOTHER_LEADS or place.free_since is None:
+        if found.standing not in {Standing.ANOTHER_LEADS, Standing.STEPPED_BACK} or place.free_since is None:
             return False
         return time.monotonic() - place.free_since > FREE * self.lease_ttl.total_seconds()
