@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from palette_sync.service.reload import Reloaded
 from palette_sync.service.requests import serve_requests
 from palette_sync.store import control
-from palette_sync.store.control import Answer, AnswerStatus, Verb, ask
+from palette_sync.store.control import EVERYBODY, Answer, AnswerStatus, Verb, ask
 from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Daemon:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     asked: list[tuple[str, bool]] = field(default_factory=list)
+    member: str = "host:1:a"
+    own_requests: list[str] = field(default_factory=list)
 
     def leading(self) -> list[str]:
         return ["alpha"]
@@ -62,9 +64,19 @@ async def serving(daemon: Daemon) -> AsyncIterator[None]:
 
 async def last_answer(store: Store, sealer: SealKeys, verb: Verb) -> Answer:
     """The last answer."""
-    answers = [one async for one in ask(store.link, store.keys, sealer, "alpha", verb, by="a test") if one is not None]
-    assert answers[0] == Answer(AnswerStatus.ACCEPTED)
+    instance = EVERYBODY if verb.concerns_everybody else "alpha"
+    answers = [one async for one in ask(store.link, store.keys, sealer, instance, verb, by="a test") if one is not None]
+    assert answers[0] == Answer(AnswerStatus.ACCEPTED, document={"member": "host:1:a"})
     return answers[-1]
+
+
+def failed(text: str, **document: Any) -> Answer:
+    return Answer(AnswerStatus.FAILED, text, {**document, "member": "host:1:a"})
+
+
+def reloaded(*notes: str) -> Answer:
+    text = "; ".join(["reloaded", *notes])
+    return Answer(AnswerStatus.DONE, text, {"problems": [], "notes": list(notes), "member": "host:1:a"})
 
 
 async def test_a_resync_of_an_instance_that_a_reload_removed_is_answered(store: Store, seal_keys: SealKeys) -> None:
@@ -72,7 +84,7 @@ async def test_a_resync_of_an_instance_that_a_reload_removed_is_answered(store: 
     async with serving(daemon):
         answer = await last_answer(store, seal_keys, Verb.ALLOW_PRUNE)
 
-    assert answer == Answer(AnswerStatus.FAILED, "a reload has just removed this instance")
+    assert answer == failed("a reload has just removed this instance")
     assert daemon.asked == [("alpha", True)]
 
 
@@ -102,7 +114,7 @@ async def test_a_request_with_keys_that_a_reload_brought_while_the_daemon_listen
         newer = SealKeys.from_lines(SealKeys.generate_line("newer"))
         daemon.shared = Shared(store, newer)
 
-        assert await last_answer(store, newer, Verb.RELOAD) == Answer(AnswerStatus.DONE, "reloaded")
+        assert await last_answer(store, newer, Verb.RELOAD) == reloaded()
 
 
 async def test_a_reload_passes_on_what_may_be_dropped_and_answers_with_its_notes(
@@ -112,13 +124,13 @@ async def test_a_reload_passes_on_what_may_be_dropped_and_answers_with_its_notes
     async with serving(daemon):
         for verb in (Verb.RELOAD, Verb.RELOAD_ALLOW_PRUNE):
             answer = await last_answer(store, seal_keys, verb)
-            assert answer == Answer(AnswerStatus.DONE, "reloaded; a pattern matches nothing")
+            assert answer == reloaded("a pattern matches nothing")
 
     assert daemon.asked == [("reload", False), ("reload", True)]
 
 
 async def test_the_problems_of_a_reload_are_answered(store: Store, seal_keys: SealKeys) -> None:
     async with serving(Daemon(Shared(store, seal_keys), problems=["one", "two"])):
-        assert await last_answer(store, seal_keys, Verb.RELOAD) == Answer(AnswerStatus.FAILED, "one; two")
+        assert await last_answer(store, seal_keys, Verb.RELOAD) == failed("one; two", problems=["one", "two"], notes=[])
     async with serving(Daemon(Shared(store, seal_keys))):
-        assert await last_answer(store, seal_keys, Verb.RELOAD) == Answer(AnswerStatus.DONE, "reloaded")
+        assert await last_answer(store, seal_keys, Verb.RELOAD) == reloaded()

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,14 +18,17 @@ import structlog
 from palette_sync import __version__
 from palette_sync.assembly.fingerprint import fingerprint
 from palette_sync.assembly.instance import holder
+from palette_sync.assembly.store import utc_now
+from palette_sync.core.agreement import at_start, compared, read_again
 from palette_sync.core.leadership import Decision, Member, Share, Standing, Store, decide
 from palette_sync.runner import RunnerState
 from palette_sync.store.members import MemberBook
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
+    from palette_sync.core.agreement import Loaded
     from palette_sync.core.leadership import Order
     from palette_sync.runner import Runner
     from palette_sync.service.configuration import ActiveConfiguration
@@ -48,6 +52,7 @@ class _Place:
     verifies: bool = True
     empty_since: datetime | None = None
     free_since: float | None = None
+    stands_since: datetime | None = None
     read_at: float = 0.0
     read_took: float = 0.0
 
@@ -64,7 +69,8 @@ class Membership:
     _places: dict[str, _Place] = field(default_factory=dict)
     _decisions: dict[str, Decision] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _loaded: tuple[datetime, datetime] | None = None  # by the clock of this host, and by the server's
+    _loaded: Loaded | None = None
+    _since: datetime | None = None  # when this process announced itself first, by the server's clock
 
     _book: MemberBook = field(init=False)
 
@@ -89,6 +95,15 @@ class Membership:
         """What was decided at the last look; None before the first one."""
         return self._decisions.get(instance)
 
+    def stands_since(self, instance: str) -> datetime | None:
+        """Since when the standing that was decided last has been the same, by the clock of this host."""
+        return self._places[instance].stands_since if instance in self._places else None
+
+    @property
+    def configuration_in_force(self) -> Loaded | None:
+        """How new the configuration of this process is; None before the first look."""
+        return self._loaded
+
     async def confirm(self, instance: str) -> Decision:
         """Look now, and decide. Raises StoreError."""
         await self.look()
@@ -97,6 +112,10 @@ class Membership:
     async def drain(self) -> None:
         """Announce that this process ends, so that others take over at once."""
         self.draining = True
+        await self.announce()
+
+    async def announce(self) -> None:
+        """Announce at once what has changed, such as the configuration. While Redis fails, the next look does it."""
         try:
             async with asyncio.timeout(LEAVING):
                 await self.look()
@@ -120,16 +139,23 @@ class Membership:
                 self._decisions.pop(gone, None)
             for name, runner in runners.items():
                 await self._look_at(runner, self._places.setdefault(name, _Place()))
+            sealer = self.configuration.shared.sealer
+            if self.company is None:  # what the others run decides how new the configuration of this process is
+                self.company = await self._book.listen(sealer, life=self.lease_ttl)
             now = await self._book.server_time()
-            company = await self._book.exchange(
-                self.configuration.shared.sealer, self._me(runners, now), life=self.lease_ttl
-            )
+            company = await self._book.exchange(sealer, self._me(runners, now), life=self.lease_ttl)
             self.company = company
             for name, runner in runners.items():
                 decided = self._decide(name, company)
                 if decided != self._decisions.get(name):
-                    self._decisions[name] = decided
+                    self._note(name, decided)
                     runner.reconsider()
+
+    def _note(self, name: str, decided: Decision) -> None:
+        before = self._decisions.get(name)
+        if before is None or before.standing is not decided.standing:
+            self._places[name].stands_since = utc_now()
+        self._decisions[name] = decided
 
     async def _look_at(self, runner: Runner, place: _Place) -> None:
         """See what Redis holds of an instance. A process that does not lead keeps what is newer than it remembers."""
@@ -148,37 +174,37 @@ class Membership:
             runner.follow(state)
 
     def _me(self, runners: dict[str, Runner], now: datetime) -> Member:
-        shared = self.configuration.shared
-        configuration = fingerprint(shared.settings, shared.sealer)
+        configuration, sealer = self.configuration, self.configuration.shared.sealer
+        self._since = self._since or now
+        loaded = self._loaded = self._compared(fingerprint(configuration.shared.settings, sealer), now)
+        rejected_at = configuration.rejected_at
         return Member(
             self.id,
-            configuration,
-            self._loaded_at(configuration, now),
+            loaded.configuration,
+            loaded.loaded_at,
             draining=self.draining,
             shares={name: self._share(runner) for name, runner in runners.items()},
+            since=self._since,
             version=__version__,
-            keys=tuple(shared.sealer.ids),
+            keys=tuple(sealer.ids),
+            outdated_since=loaded.outdated_since,
+            rejected_at=now - max(timedelta(), utc_now() - rejected_at) if rejected_at else None,
+            former=loaded.former,
         )
+
+    def _compared(self, configuration: str, now: datetime) -> Loaded:
+        """The configuration in force, compared with those of the other processes."""
+        read_at = self.configuration.loaded_at
+        others = [one for one in self.company.members if one.id != self.id] if self.company else []
+        if self._loaded is None:
+            return at_start(configuration, read_at, others, now)
+        if self._loaded.read_at != read_at:
+            return read_again(self._loaded, configuration, read_at, others, now)
+        return compared(self._loaded, others, now)
 
     def _share(self, runner: Runner) -> Share:
         leading = runner.status.state is RunnerState.LEADING
         return Share(runner.memory, leading or self._places[runner.instance].verifies, leading=leading)
-
-    def _loaded_at(self, configuration: str, now: datetime) -> datetime:
-        """When the configuration was loaded, by the server's clock: clocks of different hosts need not agree.
-
-        A process that starts with what others have loaded has loaded nothing new.
-        """
-        loaded_at = self.configuration.loaded_at
-        if self._loaded is None:
-            others = self.company.members if self.company else ()
-            same = [one.loaded_at for one in others if one.configuration == configuration and one.id != self.id]
-            if self.company is None:
-                return now  # nothing is known of the others yet
-            self._loaded = (loaded_at, min(same, default=now))
-        elif self._loaded[0] != loaded_at:
-            self._loaded = (loaded_at, now)
-        return self._loaded[1]
 
     def _decide(self, name: str, company: Company) -> Decision:
         place = self._places[name]
