@@ -26,6 +26,7 @@ from palette_sync.store.members import MemberBook
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from palette_sync.core.agreement import Loaded
@@ -38,9 +39,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PACE = 1.0  # seconds between two looks at most
-LOOKS = 4  # per `lease_ttl`, if that is more often
+LOOKS = 10  # per `lease_ttl`, if that is more often
 REREAD = 60.0  # seconds after which a standby reads what has no version (`work`, `scopes`) in any case
 LEAVING = 2.0  # seconds that a process which ends waits for Redis to announce it
+SILENT = 0.5  # of `lease_ttl`: who has announced nothing for so long, and does not hold the lease, is passed over
 FREE = 2  # times `lease_ttl` after which a lease that nobody takes is taken by whoever stands by
 
 
@@ -54,6 +56,7 @@ class _Place:
     free_since: float | None = None
     stands_since: datetime | None = None
     read_at: float = 0.0
+    read_whole_at: float = 0.0
     read_took: float = 0.0
 
 
@@ -169,7 +172,10 @@ class Membership:
         # Reading much takes long, so it is done less often.
         due = moment - place.read_at >= (REREAD if known == place.order else 5 * place.read_took)
         if due and (known is None or place.order >= known):
-            state = await store.load(name)
+            # What has no version is not followed, so everything is read from time to time.
+            whole = known is None or known[0] != place.order[0] or moment - place.read_whole_at >= REREAD
+            state = await (store.load(name) if whole else store.read_on(name))
+            place.read_whole_at = moment if whole else place.read_whole_at
             place.read_at, place.read_took = moment, time.monotonic() - moment
             runner.follow(state)
 
@@ -213,21 +219,28 @@ class Membership:
         else:
             place.empty_since = place.empty_since or company.now
         me = next(one for one in company.members if one.id == self.id)
-        found = decide(
+        found = self._decided(name, me, company.members, company)
+        if company.strangers and not me.shares[name].verifies:
+            return Decision(Standing.KEYS_DIFFER)
+        if found.standing is not Standing.ANOTHER_LEADS or place.free_since is None:
+            return found
+        # The process that should lead does not. It was killed, if it is silent too; then the others take its share.
+        # A process whose announcement Redis has lost may remember more than the others, so it is not passed over.
+        latest = company.now - SILENT * self.lease_ttl
+        silent = {one.id for one in company.members if one.seen_at and one.seen_at < latest} - company.unheard
+        if found.instead in silent:
+            found = self._decided(name, me, [one for one in company.members if one.id not in silent], company)
+        abandoned = time.monotonic() - place.free_since > FREE * self.lease_ttl.total_seconds()
+        return Decision(Standing.LEADS) if abandoned and found.standing is Standing.ANOTHER_LEADS else found
+
+    def _decided(self, name: str, me: Member, members: Collection[Member], company: Company) -> Decision:
+        place = self._places[name]
+        return decide(
             name,
             me,
-            company.members,
+            members,
             Store(place.order, place.empty_since),
             window=self.lease_ttl,
             now=company.now,
             unheard=company.unheard,
         )
-        if company.strangers and not me.shares[name].verifies:
-            return Decision(Standing.KEYS_DIFFER)
-        return Decision(Standing.LEADS) if self._is_abandoned(place, found) else found
-
-    def _is_abandoned(self, place: _Place, found: Decision) -> bool:
-        """Whether the process that should lead does not: the lease has been free for long."""
-        if found.standing is not Standing.ANOTHER_LEADS or place.free_since is None:
-            return False
-        return time.monotonic() - place.free_since > FREE * self.lease_ttl.total_seconds()
