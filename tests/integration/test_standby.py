@@ -237,7 +237,6 @@ async def test_a_killed_leader_is_passed_over_once_its_lease_has_ended(
 ) -> None:
     """Its announcement counts for longer than its lease."""
     stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra='[service]\nlease_ttl = "5s"\n')
-    monkeypatch.setattr(membership_module, "SILENT", 0.0)
     async with company(stage, "a", "b") as processes:
         leader, standby = await leader_and_standby(processes)
         await leader.list()
@@ -245,6 +244,7 @@ async def test_a_killed_leader_is_passed_over_once_its_lease_has_ended(
         await standby.kill()  # it looks only when it is asked to
         for task in leader.tasks:
             task.cancel()
+        monkeypatch.setattr(membership_module, "SILENT", 0.0)
 
         held = await standby.membership.confirm("alpha")
         await raw.delete(stage.shared.store.keys.lease("alpha"))
