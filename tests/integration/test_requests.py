@@ -14,7 +14,7 @@ from palette_sync.service import requests
 from palette_sync.service.reload import Reloaded
 from palette_sync.service.requests import send_all_again, serve_requests
 from palette_sync.store import control
-from palette_sync.store.control import Answer, AnswerStatus, Request, Verb, ask
+from palette_sync.store.control import EVERYBODY, Answer, AnswerStatus, Request, Verb, ask
 from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Daemon:
     asked: list[tuple[str, bool]] = field(default_factory=list)
     passed_on: list[Request] = field(default_factory=list)
     standby: bool = False
+    member: str = "host:1:a"
+    own_requests: list[str] = field(default_factory=list)
 
     def leading(self) -> list[str]:
         return [] if self.standby else ["alpha"]
@@ -71,8 +73,9 @@ async def serving(daemon: Daemon) -> AsyncIterator[None]:
 
 async def last_answer(store: Store, sealer: SealKeys, verb: Verb) -> Answer:
     """The last answer."""
-    answers = [one async for one in ask(store.link, store.keys, sealer, "alpha", verb, by="a test") if one is not None]
-    assert answers[0] == Answer(AnswerStatus.ACCEPTED)
+    instance = EVERYBODY if verb.concerns_everybody else "alpha"
+    answers = [one async for one in ask(store.link, store.keys, sealer, instance, verb, by="a test") if one is not None]
+    assert answers[0] == Answer(AnswerStatus.ACCEPTED, document={"member": "host:1:a"})
     return answers[-1]
 
 
@@ -144,12 +147,21 @@ async def test_a_resync_whose_leader_hands_over_is_answered_by_the_next_one(
     assert first.passed_on == []
 
 
+def failed(text: str, **document: Any) -> Answer:
+    return Answer(AnswerStatus.FAILED, text, {**document, "member": "host:1:a"})
+
+
+def reloaded(*notes: str) -> Answer:
+    text = "; ".join(["reloaded", *notes])
+    return Answer(AnswerStatus.DONE, text, {"problems": [], "notes": list(notes), "member": "host:1:a"})
+
+
 async def test_a_resync_of_an_instance_that_a_reload_removed_is_answered(store: Store, seal_keys: SealKeys) -> None:
     daemon = Daemon(Shared(store, seal_keys))
     async with serving(daemon):
         answer = await last_answer(store, seal_keys, Verb.ALLOW_PRUNE)
 
-    assert answer == Answer(AnswerStatus.FAILED, "a reload has just removed this instance")
+    assert answer == failed("a reload has just removed this instance")
     assert daemon.asked == [("alpha", True)]
 
 
@@ -179,7 +191,7 @@ async def test_a_request_with_keys_that_a_reload_brought_while_the_daemon_listen
         newer = SealKeys.from_lines(SealKeys.generate_line("newer"))
         daemon.shared = Shared(store, newer)
 
-        assert await last_answer(store, newer, Verb.RELOAD) == Answer(AnswerStatus.DONE, "reloaded")
+        assert await last_answer(store, newer, Verb.RELOAD) == reloaded()
 
 
 async def test_a_reload_passes_on_what_may_be_dropped_and_answers_with_its_notes(
@@ -189,13 +201,13 @@ async def test_a_reload_passes_on_what_may_be_dropped_and_answers_with_its_notes
     async with serving(daemon):
         for verb in (Verb.RELOAD, Verb.RELOAD_ALLOW_PRUNE):
             answer = await last_answer(store, seal_keys, verb)
-            assert answer == Answer(AnswerStatus.DONE, "reloaded; a pattern matches nothing")
+            assert answer == reloaded("a pattern matches nothing")
 
     assert daemon.asked == [("reload", False), ("reload", True)]
 
 
 async def test_the_problems_of_a_reload_are_answered(store: Store, seal_keys: SealKeys) -> None:
     async with serving(Daemon(Shared(store, seal_keys), problems=["one", "two"])):
-        assert await last_answer(store, seal_keys, Verb.RELOAD) == Answer(AnswerStatus.FAILED, "one; two")
+        assert await last_answer(store, seal_keys, Verb.RELOAD) == failed("one; two", problems=["one", "two"], notes=[])
     async with serving(Daemon(Shared(store, seal_keys))):
-        assert await last_answer(store, seal_keys, Verb.RELOAD) == Answer(AnswerStatus.DONE, "reloaded")
+        assert await last_answer(store, seal_keys, Verb.RELOAD) == reloaded()

@@ -1,6 +1,6 @@
-"""`palette-sync resync` and `palette-sync reload`: ask a running daemon, on any host, through Redis.
+"""`palette-sync resync`: ask the running daemons, on any host, through Redis.
 
-Both work while the configuration file is not valid: `[redis]` and `[seal]` are all that they need of it.
+It works while the configuration file is not valid: `[redis]` and `[seal]` are all that it needs of it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,6 @@ def resync(where: Where, instances: list[str] | None, *, allow_prune: bool, wait
     from palette_sync.store.control import Verb
 
     return _request(where, instances, Verb.ALLOW_PRUNE if allow_prune else Verb.RESYNC, wait=wait, as_json=as_json)
-
-
-def reload(where: Where, instances: list[str] | None, *, allow_prune: bool, wait: float, as_json: bool) -> Exit:
-    """Exit 0: applied; 1: rejected (the daemon keeps its configuration), or no answer; 78 as `resync`."""
-    from palette_sync.store.control import Verb
-
-    verb = Verb.RELOAD_ALLOW_PRUNE if allow_prune else Verb.RELOAD
-    return _request(where, instances, verb, wait=wait, as_json=as_json)
 
 
 def _request(where: Where, instances: list[str] | None, verb: Verb, *, wait: float, as_json: bool) -> Exit:

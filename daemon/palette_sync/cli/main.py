@@ -90,19 +90,18 @@ def resync(
 @app.command()
 def reload(
     config: ConfigOption = DEFAULT_CONFIG,
-    instance: InstanceOption = None,
     allow_prune: Annotated[
         bool, typer.Option("--allow-prune", help="Apply it even if its filters deselect many published clusters.")
     ] = False,
     wait: WaitOption = "1m",
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the running daemon, through Redis, to reload its configuration, and show its answer."""
-    from palette_sync.cli import ask as command
+    """Ask every running daemon, through Redis, to read its configuration again, and show what each answers."""
+    from palette_sync.cli import reload as command
     from palette_sync.cli.diagnosis import Where
 
     seconds = seconds_of(wait, "--wait")
-    leave(command.reload(Where(config), instance, allow_prune=allow_prune, wait=seconds, as_json=as_json))
+    leave(command.reload(Where(config), allow_prune=allow_prune, wait=seconds, as_json=as_json))
 
 
 @app.command()

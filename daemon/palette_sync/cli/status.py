@@ -166,13 +166,14 @@ async def _from_redis(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return the same document, as far as Redis has it. Raises NoAnswer."""
     from palette_sync.core.documents import format_time
     from palette_sync.core.problems import find_problems, is_wrong, problem_document
-    from palette_sync.store.inspect import inspect
+    from palette_sync.store.inspect import inspect, living
     from palette_sync.store.redis import StoreError
-    from palette_sync.telemetry.status import stored_document
+    from palette_sync.telemetry.status import member_documents, stored_document, stranger_documents
 
     now = datetime.now(UTC)
     try:
         names, published = await diagnosis.instances(None)
+        company = await living(diagnosis.store, diagnosis.sealer)
         inspected = {name: await inspect(diagnosis.store, diagnosis.sealer, name) for name in names}
     except StoreError as error:
         raise NoAnswer("Redis cannot be used", str(error)) from None
@@ -181,6 +182,8 @@ async def _from_redis(diagnosis: Diagnosis) -> dict[str, Any]:
         "now": format_time(now),
         "orphaned": sorted(published - diagnosis.configured) if diagnosis.configured is not None else [],
         "remarks": list(diagnosis.remarks),
+        "members": member_documents(company.members) if company else [],
+        "strangers": stranger_documents(company.strangers) if company else [],
         "instances": {
             name: stored_document(
                 one.state,
@@ -192,9 +195,10 @@ async def _from_redis(diagnosis: Diagnosis) -> dict[str, Any]:
             for name, one in inspected.items()
         },
     }
-    if denied := sorted(set().union(*(one.denied for one in inspected.values()))):
+    denied = set().union(*(one.denied for one in inspected.values()), set() if company else {"members"})
+    if denied:
         document["remarks"].append(
-            f"the Redis user may not read {', '.join(denied)}: what follows from them is missing"
+            f"the Redis user may not read {', '.join(sorted(denied))}: what follows from them is missing"
         )
     problems = find_problems(document, {name: one.state for name, one in inspected.items()}, now=now)
     return {**document, "ok": not is_wrong(problems), "problems": [problem_document(one) for one in problems]}
@@ -239,3 +243,39 @@ def print_status(document: dict[str, Any], *, console: Console) -> None:
         )
     headings = ("instance", "state", "clusters", "listed", "first token ends", "API key ends", "")
     console.print(table_of(headings, rows, console=console, optional=("API key ends", "first token ends")))
+    _print_members(document.get("members", []), now, console=console)
+
+
+def _print_members(members: list[dict[str, Any]], now: datetime, *, console: Console) -> None:
+    """Print the living processes if there are several, or if one is not as it should be."""
+    if len(members) <= 1 and not any(_remark(one) for one in members):
+        return
+    rows = [
+        (
+            Text(visible(one["id"]), style="bold" if one.get("me") else ""),
+            visible(str(one["version"])),
+            visible(str(one["configuration"])),
+            _age(one.get("since"), now),
+            _remark(one),
+            visible(", ".join(one["leads"])) or "-",
+        )
+        for one in members
+    ]
+    console.print()
+    headings = ("process", "version", "configuration", "up", "", "leads")
+    console.print(table_of(headings, rows, console=console, optional=("version", "up", "configuration")))
+
+
+def _remark(one: dict[str, Any]) -> Text:
+    if one["draining"]:
+        return Text("ends", style="yellow")
+    if "rejected_at" in one:
+        return Text("rejected its configuration", style="red")
+    return Text("older configuration", style="red") if "outdated_since" in one else Text("")
+
+
+def _age(since: object, now: datetime) -> str:
+    from palette_sync.core.documents import time_or_none
+
+    began = time_or_none({"since": since}, "since") if since else None
+    return "-" if began is None else short_duration(max(0, int((now - began).total_seconds())))

@@ -19,6 +19,8 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from palette_sync.core.reasons import Reason
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -32,8 +34,8 @@ class Standing(StrEnum):
 
     LEADS = "Leads"
     DRAINING = "Draining"
-    KEYS_DIFFER = "KeysDiffer"
-    CONFIG_DIFFERS = "ConfigDiffers"
+    KEYS_DIFFER = Reason.KEYS_DIFFER.value
+    CONFIG_DIFFERS = Reason.CONFIG_DIFFERS.value
     OLDER_MEMORY = "OlderMemory"
     NO_MEMORY = "NoMemory"
     OTHERS_UNHEARD = "OthersUnheard"
@@ -63,8 +65,10 @@ class Share:
 class Member:
     """A living process, as it announced itself. `configuration` is the fingerprint of what it loaded at `loaded_at`.
 
-    `seen_at` is when it announced itself, by the Redis server's clock. `version` is that of the program. `keys` are the
-    ids of its seal keys; the first one seals.
+    `seen_at` is when it announced itself, by the Redis server's clock, and `since` when it did so first. It counts as
+    dead `life` after `seen_at`. `version` is that of the program. `keys` are the ids of its seal keys; the first one
+    seals. `outdated_since`: since when a newer configuration than its own has been loaded somewhere. `rejected_at`:
+    when it rejected a configuration, while that is so. `former`: fingerprints that a newer configuration replaced.
     """
 
     id: str
@@ -73,8 +77,18 @@ class Member:
     draining: bool = False
     shares: Mapping[str, Share] = field(default_factory=dict)
     seen_at: datetime | None = None
+    since: datetime | None = None
+    life: timedelta | None = None
     version: str = ""
     keys: tuple[str, ...] = ()
+    outdated_since: datetime | None = None
+    rejected_at: datetime | None = None
+    former: tuple[str, ...] = ()
+
+    @property
+    def leads(self) -> list[str]:
+        """The instances whose lease it holds."""
+        return sorted(name for name, one in self.shares.items() if one.leading)
 
     def rests(self, instance: str, now: datetime) -> bool:
         until = self.shares[instance].rests_until

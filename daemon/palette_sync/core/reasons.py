@@ -690,6 +690,20 @@ class Reason(StrEnum):
         "It goes on with the configuration that it read before. A restart would fail.",
         "Correct what the message names, run `palette-sync check`, then `palette-sync reload`.",
     )
+    CONFIG_DIFFERS = (
+        "ConfigDiffers",
+        Shown.STATUS,
+        "A process has an older configuration than the one that was loaded last.",
+        "It leads only what no process with the newest configuration can lead.",
+        "Give every process the same file, then run `palette-sync reload`. If the older one is right, reload it too.",
+    )
+    KEYS_DIFFER = (
+        "KeysDiffer",
+        Shown.STATUS,
+        "A process has other seal keys than the process that leads, and cannot verify what that one publishes.",
+        "It does not lead while another process can.",
+        "Give every process the same seal keys, then send SIGHUP to it: it ignores requests that it cannot verify.",
+    )
     STORE_REFILLED = (
         "StoreRefilled",
         Shown.STATUS,

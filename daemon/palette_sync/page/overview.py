@@ -81,13 +81,17 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What follows from the published state alone, so that requests in a row may share it."""
+    """What follows from the published state alone, so that requests in a row may share it.
+
+    `processes` are the living daemons, as the status document has them (`members`).
+    """
 
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...]
     instances: tuple[Instance, ...]
     held: tuple[Held, ...]
     scopes: tuple[tuple[str, ScopeStatus], ...]
+    processes: tuple[Mapping[str, Any], ...] = ()
 
 
 def analyse(document: Mapping[str, Any], states: Mapping[str, InstanceState], *, now: datetime) -> Analysis:
@@ -110,6 +114,7 @@ def analyse(document: Mapping[str, Any], states: Mapping[str, InstanceState], *,
             for scope in sorted(states[name].scopes.values(), key=lambda one: one.name)
             if scope.error
         ),
+        processes=tuple(document.get("members", ())),
     )
 
 

@@ -119,6 +119,7 @@ class Runner:
         self._reconsider = asyncio.Event()
         self._store_answers = asyncio.Event()
         self._led_since: datetime | None = None
+        self._followed = False  # what was followed is not in the status yet
         self._clock = clock
         self._publisher: Publisher | None = None
         self._last_published = LastPublished(self.instance)
@@ -162,7 +163,10 @@ class Runner:
         """Remember what another process has published, and show it in the status."""
         if self.status.state is not RunnerState.LEADING:
             self._last_published.follow(state)
-            self.status.take_over(state, now=self._clock())
+            if self.status.read:
+                self._followed = True  # the status is updated when somebody looks at it: that costs time
+            else:
+                self.status.take_over(state, now=self._clock())
 
     def reconsider(self) -> None:
         """Look at the decision again: another process should lead, or this one."""
@@ -205,10 +209,15 @@ class Runner:
         return review(filters, state.records if state is not None else {}, self._discovery)
 
     def settle(self) -> bool:
-        """Take note of tokens that have expired since the status was updated. Returns whether there are any."""
+        """Take note of what another process has published and of tokens that have expired since the status was updated.
+
+        Returns whether there are any.
+        """
         now, state = self._clock(), self._publisher.state if self._publisher is not None else self.last_state
-        if state is None or self.status.next_lapse is None or self.status.next_lapse > now:
+        lapsed = self.status.next_lapse is not None and self.status.next_lapse <= now
+        if state is None or not (lapsed or self._followed):
             return False
+        self._followed = False
         self.status.take_over(state, now=now)
         return True
 

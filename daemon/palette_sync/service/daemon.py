@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections import deque
 from contextlib import AsyncExitStack
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ from palette_sync.service.health import Health
 from palette_sync.service.membership import Membership
 from palette_sync.service.page import PageSource
 from palette_sync.service.reload import Reloader
-from palette_sync.service.requests import send_all_again, serve_requests
+from palette_sync.service.requests import ask_others_to_reload, send_all_again, serve_requests
 from palette_sync.service.runners import Runners
 from palette_sync.service.supervisor import Supervisor
 from palette_sync.service.tasks import GuardedTasks
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ORPHANED_CHECK = 600.0  # seconds between two looks for orphaned instances
+OWN_REQUESTS = 100  # ids of requests that are remembered
 
 
 class Outcome(Enum):
@@ -68,11 +71,13 @@ class Daemon:
         self._membership = Membership(self._configuration, self._runners)
         self._runners.elections = self._membership
         self._supervisor = Supervisor(notifier, self._runners, self._configuration)
+        self.own_requests: deque[str] = deque(maxlen=OWN_REQUESTS)
         self._reloader = Reloader(self._configuration, self._runners, self._supervisor)
         self._health = Health(
             self._configuration,
             self._runners,
             self._supervisor,
+            self._membership,
             clock=self._clock,
             metrics=metrics,
             stopping=self._stop,
@@ -167,11 +172,18 @@ class Daemon:
         return first
 
     async def _reload_on_signal(self) -> None:
-        while True:
-            await self._reload_requested.wait()
-            self._reload_requested.clear()
-            log.info("signal_received", action="reload", signal="SIGHUP")
-            await self.reload()
+        """SIGHUP does what `palette-sync reload` does: this process reloads at once, then it asks the others."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._reload_requested.wait()
+                self._reload_requested.clear()
+                log.info("signal_received", action="reload", signal="SIGHUP")
+                await self.reload()
+                others = [one.id for one in self._membership.company.members] if self._membership.company else []
+                request_id = secrets.token_hex(8)
+                self.own_requests.append(request_id)
+                asking = ask_others_to_reload(self, others, request_id=request_id, by=f"SIGHUP of {self.member}")
+                group.create_task(asking, name="reload:others")
 
     # -- what requests may do (requests.Commands) -------------------------------------------------------------------
 
@@ -191,5 +203,11 @@ class Daemon:
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         return self._runners.ask(instance, allow_prune=allow_prune)
 
+    @property
+    def member(self) -> str:
+        return self._membership.id
+
     async def reload(self, *, allow_prune: bool = False) -> Reloaded:
-        return await self._reloader.reload(allow_prune=allow_prune)
+        reloaded = await self._reloader.reload(allow_prune=allow_prune)
+        await self._membership.announce()
+        return reloaded

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from palette_sync.assembly.instance import holder
 from palette_sync.reconcile.report import Effect
-from palette_sync.store.control import Answer, AnswerStatus, Request, RequestReader, Verb, answer, pass_on, send_again
+from palette_sync.store.control import (
+    EVERYBODY,
+    Answer,
+    AnswerStatus,
+    Request,
+    RequestReader,
+    Verb,
+    answer,
+    ask_everybody,
+    pass_on,
+    send_again,
+)
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
@@ -25,7 +37,8 @@ log = structlog.get_logger(__name__)
 
 NAMED, LISTED = 5, 100  # failed clusters that an answer names for people, and lists for programs
 STOPPING = Answer(AnswerStatus.FAILED, "the daemon is stopping; ask again when it is back")
-PAUSE = 2.0  # seconds before Redis is read again after an error, or before looking again for a led instance
+PAUSE = 2.0  # seconds before Redis is read again after an error
+REPORTED_FOR = 60.0  # seconds for which the answers of the others to a reload that SIGHUP asked for are awaited
 
 
 class Commands(Protocol):
@@ -33,6 +46,16 @@ class Commands(Protocol):
 
     @property
     def shared(self) -> Shared: ...
+
+    @property
+    def member(self) -> str:
+        """The id under which this process announces itself to the others."""
+        ...
+
+    @property
+    def own_requests(self) -> Collection[str]:
+        """Ids of requests to every daemon that this process has sent. It has carried them out already."""
+        ...
 
     def leading(self) -> Collection[str]:
         """The instances whose lease this process holds."""
@@ -61,22 +84,44 @@ async def serve_requests(daemon: Commands, passed_on: list[Request]) -> None:
     unreadable: dict[str, str] = {}
     async with asyncio.TaskGroup() as group:
         while True:
-            leading = daemon.leading()
-            if not leading:
-                await asyncio.sleep(PAUSE)
-                continue
+            streams = [EVERYBODY, *daemon.leading()]
             try:
-                found = await reader.wait(leading, lambda: daemon.shared.sealer)
+                found = await reader.wait(streams, lambda: daemon.shared.sealer)
             except StoreError:
                 await asyncio.sleep(PAUSE)  # the runners log that Redis fails
                 continue
             for instance in reader.unreadable_streams.keys() - unreadable.keys():
                 log.warning("requests_unheard", instance=instance, reason=reader.unreadable_streams[instance])
             unreadable = dict(reader.unreadable_streams)
-            if len(unreadable) == len(leading):
+            if len(unreadable) == len(streams):
                 await asyncio.sleep(PAUSE)
             for request in found:
-                group.create_task(_serve(daemon, request, passed_on), name=f"request:{request.instance}")
+                if request.id not in daemon.own_requests:
+                    group.create_task(_serve(daemon, request, passed_on), name=f"request:{request.instance}")
+
+
+async def ask_others_to_reload(daemon: Commands, others: Collection[str], *, request_id: str, by: str) -> None:
+    """Ask every other daemon to reload, as `palette-sync reload` does, and log what each of the `others` answers."""
+    shared, silent = daemon.shared, set(others) - {daemon.member}
+    if not silent:
+        return
+    store = shared.store
+    asking = ask_everybody(store.link, store.keys, shared.sealer, Verb.RELOAD, by=by, request_id=request_id)
+    with suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(REPORTED_FOR), aclosing(asking):
+            async for found in asking:
+                if found is None or found.word is AnswerStatus.ACCEPTED:
+                    continue
+                member = str(found.document.get("member", ""))
+                silent.discard(member)
+                if found.word is AnswerStatus.DONE:
+                    log.info("reload_answered", member=member, reason=found.text)
+                else:
+                    log.warning("reload_answered", member=member, reason=found.text)
+                if not silent:
+                    break
+    if silent:
+        log.warning("reload_unanswered", members=sorted(silent), reason="look at the logs of these processes")
 
 
 async def send_all_again(daemon: Commands, passed_on: Iterable[Request]) -> None:
@@ -93,12 +138,8 @@ async def _serve(daemon: Commands, request: Request, passed_on: list[Request]) -
     outcome: Answer | None = None
     try:
         await _answer(daemon, request, Answer(AnswerStatus.ACCEPTED))
-        if request.verb in {Verb.RELOAD, Verb.RELOAD_ALLOW_PRUNE}:
-            reloaded = await daemon.reload(allow_prune=request.verb is Verb.RELOAD_ALLOW_PRUNE)
-            if reloaded.problems:
-                outcome = Answer(AnswerStatus.FAILED, "; ".join(reloaded.problems))
-            else:
-                outcome = Answer(AnswerStatus.DONE, "; ".join(["reloaded", *reloaded.notes]))
+        if request.verb.concerns_everybody:
+            outcome = _reloaded(await daemon.reload(allow_prune=request.verb is Verb.RELOAD_ALLOW_PRUNE))
         else:
             outcome = await _resync(daemon, request)
         if outcome is None:
@@ -116,6 +157,13 @@ async def _serve(daemon: Commands, request: Request, passed_on: list[Request]) -
         raise
     except StoreError as error:
         log.warning("request_unanswered", instance=request.instance, reason=str(error))
+
+
+def _reloaded(reloaded: Reloaded) -> Answer:
+    found = {"problems": reloaded.problems, "notes": reloaded.notes}
+    if reloaded.problems:
+        return Answer(AnswerStatus.FAILED, "; ".join(reloaded.problems), found)
+    return Answer(AnswerStatus.DONE, "; ".join(["reloaded", *reloaded.notes]), found)
 
 
 async def _pass_on(daemon: Commands, request: Request) -> None:
@@ -143,6 +191,7 @@ async def _resync(daemon: Commands, request: Request) -> Answer | None:
 
 async def _answer(daemon: Commands, request: Request, given: Answer) -> None:
     store = daemon.shared.store
+    given = replace(given, document={**given.document, "member": daemon.member})
     await answer(store.link, store.keys, daemon.shared.sealer, request, given)
 
 

@@ -30,10 +30,11 @@ from palette_sync.store.life import Life
 from palette_sync.store.names import NameClaims
 from palette_sync.store.owner import OwnerBook, place_of
 from palette_sync.store.publisher import Publisher
-from palette_sync.store.read import HASHES, NOTHING, Loaded, Stored, read
+from palette_sync.store.read import HASHES, NOTHING, Loaded, Stored, read, read_changed
+from palette_sync.store.touched import touched_since
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -164,6 +165,42 @@ class Store:
         for what, reason in stored.refused.items():
             self._say_too_much(self.keys.of(instance, what), reason)
         return loaded
+
+    async def read_on(self, instance: str) -> InstanceState:
+        """Like `load`, and cheaper if this process has read the instance before: only what changed since is read.
+
+        Documents without a version are as they were at the last `load`, except the daemon's memory of the clusters that
+        changed. Raises StoreUnavailable, StoreError.
+        """
+        last = self._last.get(instance, NOTHING)
+        touched = await touched_since(self.link, self.keys, instance, last)
+        if touched is None:
+            return await self.load(instance)
+        stored = await self._read_clusters(instance, sorted(touched))
+        found = await read_changed(
+            self.keys.prefix, instance, stored, touched, self._sealer, now=self._clock(), last=last
+        )
+        if found is None:
+            return await self.load(instance)
+        self._last[instance] = found
+        return found.state
+
+    async def _read_clusters(self, instance: str, uids: Sequence[str]) -> Stored:
+        """Read the head, and everything about some clusters, in one transaction."""
+
+        async def read_some() -> Any:
+            pipe = self.link.client.pipeline(transaction=True)
+            pipe.execute_command("HMGET", self.keys.head(instance), *HEAD_FIELDS)
+            for what in ("clusters", "credentials", "work"):
+                pipe.execute_command("HMGET", self.keys.of(instance, what), *uids)
+            return await pipe.execute()
+
+        head, *found = await self.link.run(f"read {instance}", read_some)
+        fields = {name.encode(): one for name, one in zip(HEAD_FIELDS, head, strict=True) if one is not None}
+        clusters, credentials, work = (
+            {uid.encode(): one for uid, one in zip(uids, values, strict=True) if one is not None} for values in found
+        )
+        return Stored(head=fields, clusters=clusters, credentials=credentials, work=work)
 
     async def _stored(self, instance: str) -> Stored:
         """Read all keys of an instance in one transaction, except those that hold more than is read."""
