@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from e2e.command import palette_sync
 from e2e.daemon import Daemon, daemon, until
 
@@ -14,7 +16,11 @@ if TYPE_CHECKING:
 
     from e2e.conftest import World
 
-LASTING = {"PALETTE_SYNC_SERVICE__LEASE_TTL": "3s"}
+
+@pytest.fixture
+def redis(redis: dict[str, str]) -> dict[str, str]:
+    """With leases that last longer than a busy machine keeps a process waiting."""
+    return {**redis, "PALETTE_SYNC_SERVICE__LEASE_TTL": "6s"}
 
 
 def copy_of(config: Path, name: str) -> Path:

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 EXTRA = '[service]\nlease_ttl = "2s"\n'
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is only slow, because the machine is busy, is not passed over."""
+    monkeypatch.setattr(membership_module, "SILENT", 1000.0)
+
+
 class Process:
     """One daemon's membership and runner of `alpha`."""
 

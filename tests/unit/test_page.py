@@ -187,7 +187,7 @@ def test_several_processes_are_shown_with_what_they_lead_and_what_is_wrong_with_
 
     def shown(*members: Any) -> str:
         analysis = analyse({**document(), "members": members}, {}, now=NOW)
-        return Page(render_overview(analysis, Query(), now=NOW, state="running")).text
+        return " ".join(Page(render_overview(analysis, Query(), now=NOW, state="running")).text.split())
 
     text = shown(first, second)
     assert "host-1:1:a (this one) leads alpha; version 1.0, configuration c0ffee" in text
@@ -385,8 +385,8 @@ def hostile_state() -> InstanceState:
 def hostile_pages() -> dict[str, str]:
     state = hostile_state()
     changed = {"error": HOSTILE, "detail": HOSTILE, "state": HOSTILE, "api_key_name": HOSTILE}
-    member = {"id": HOSTILE, "version": HOSTILE, "configuration": HOSTILE, "leads": [HOSTILE], "rejected_at": HOSTILE}
-    members = [{**member, "outdated_since": HOSTILE}, {**member, "draining": True}]
+    member = {"id": HOSTILE, "version": HOSTILE, "configuration": HOSTILE, "leads": [HOSTILE], "draining": True}
+    members = [{**member, "outdated_since": HOSTILE}, {**member, "rejected_at": format_time(NOW)}]
     rejected = {
         **document(**changed),
         "config": {"rejected": [HOSTILE]},
