@@ -149,16 +149,15 @@ bench: $(VENV)/.dev bench-adapter ## measure against the budgets, within fifteen
 bench-full: $(VENV)/.dev bench-adapter ## the long measurements too, and the figure of docs/capacity.md
 	@PYTHONPATH=tests $(BIN)/python -m bench --full --json build/bench-full.json --figure docs/capacity.svg $(BENCH_ARGS)
 
-# Both are programs in wheels; a platform that has none skips what they check, and that is said.
+# Both are programs in wheels. Where the platform has none, that is said in each run.
 $(VENV)/.workflows: $(VENV)/.dev requirements/workflows.txt
-	@$(LOCKED) --only-binary :all: -r requirements/workflows.txt || \
-		echo "SKIPPED, for a linter has no wheel for this platform: linting the workflows in .github"
-	@touch $@
+	@$(LOCKED) --only-binary :all: -r requirements/workflows.txt && touch $@ || true
 
 .PHONY: lint-workflows
 lint-workflows: $(VENV)/.workflows ## actionlint and zizmor for .github
-	@test ! -x $(BIN)/actionlint || $(BIN)/actionlint -shellcheck= -pyflakes=
-	@test ! -x $(BIN)/zizmor || $(BIN)/zizmor --offline --no-progress --quiet --persona pedantic .github
+	@test -f $< || echo "SKIPPED, for its linters have no wheel for this platform: linting the workflows in .github"
+	@test ! -f $< || $(BIN)/actionlint -shellcheck= -pyflakes=
+	@test ! -f $< || $(BIN)/zizmor --offline --no-progress --quiet --persona pedantic .github
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff, mypy strict, import-linter; tsc and biome for the adapter; the workflows
@@ -166,7 +165,8 @@ lint: $(VENV)/.dev ## ruff, mypy strict, import-linter; tsc and biome for the ad
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(MAKE) --no-print-directory lint-backstage lint-workflows
+	@$(MAKE) --no-print-directory lint-backstage
+	@$(MAKE) --no-print-directory lint-workflows
 
 .PHONY: lint-backstage
 ifeq ($(NODE),yes)
@@ -190,11 +190,12 @@ docs: $(VENV)/.runtime ## write the parts of the documentation that follow from 
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python docs/draw_architecture.py
 
+# Renovate reads the command from the first lines of a lock file, and knows these options and no others.
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
-	@cd requirements && for name in runtime embedded aws google azure dev build fuzz audit workflows; do \
-		UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt || exit 1; done
+	@cd requirements && for name in runtime embedded aws google azure dev build fuzz workflows; do \
+		compile="uv pip compile --universal --python-version 3.11 --generate-hashes --output-file=$$name.txt $$name.in"; \
+		UV_CUSTOM_COMPILE_COMMAND="$$compile" $$compile --quiet || exit 1; done
 
 # Each part of a release; docs/releasing.md has the order.
 .PHONY: version
@@ -209,9 +210,7 @@ sbom: $(VENV)/.dev ## bills of materials (CycloneDX) from the lock files, to bui
 AUDIT_ARGS ?=
 
 .PHONY: audit
-audit: $(VENV)/.dev requirements/audit.txt requirements/workflows.txt ## licences and known vulnerabilities of all that is locked
-	@$(LOCKED) -r requirements/audit.txt
-	@$(LOCKED) --only-binary :all: -r requirements/workflows.txt
+audit: $(VENV)/.dev ## licences and known vulnerabilities of all that is locked
 	@$(BIN)/python -m release.licences
 	@$(BIN)/python -m release.advisories $(AUDIT_ARGS)
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from release.licences import NPM_LOCKS
-from release.places import REQUIREMENTS, ROOT
+from release.places import NPM_LOCKS, REQUIREMENTS, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

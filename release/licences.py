@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 from license_expression import ExpressionError, get_spdx_licensing
 
 from release.locked import Package, npm_packages, python_packages
-from release.places import DEPLOY, REQUIREMENTS
+from release.places import NPM_LOCKS, REQUIREMENTS
 from release.sbom import subjects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FILE = Path(__file__).with_name("licences.toml")
-NPM_LOCKS = tuple(sorted(one for one in DEPLOY.rglob("package-lock.json") if "node_modules" not in one.parts))
 _SPDX = get_spdx_licensing()
 _LONGEST = 80  # characters of an expression; many old packages put the whole text into the field `License`
 # Trove classifiers that name one licence: https://pypi.org/classifiers/

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,3 +22,15 @@ NPM_PACKAGES = {
 # What users install of Python packages: the daemon, and its extras.
 RUNTIME = REQUIREMENTS / "runtime.txt"
 EXTRAS = tuple(REQUIREMENTS / f"{name}.txt" for name in ("embedded", "aws", "google", "azure"))
+
+
+def own_files(name: str) -> tuple[Path, ...]:
+    """Return the files of this name in `deploy/`, without what npm installed and what builds left."""
+    found = []
+    for folder, below, files in os.walk(DEPLOY):
+        below[:] = [one for one in below if one != "node_modules" and not one.startswith(".")]
+        found += [Path(folder, name)] if name in files else []
+    return tuple(sorted(found))
+
+
+NPM_LOCKS = own_files("package-lock.json")
