@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = DEPLOY / "helm" / "palette-sync"
-# The oldest that Chart.yaml admits, one between, and the newest whose schemas are known.
-VERSIONS = ("1.25", "1.30", kubernetes_validate.latest_version())
+# Of Kubernetes: the oldest that Chart.yaml admits, one between, and the newest whose schemas are known.
+OLDEST = documents(FOLDER / "Chart.yaml")[0]["kubeVersion"].removeprefix(">=").removesuffix(".0-0")
+VERSIONS = (OLDEST, "1.30", kubernetes_validate.latest_version())
 EVERYTHING = {
     "externalSecret": {
         "enabled": True,
