@@ -193,7 +193,7 @@ docs: $(VENV)/.runtime ## write the parts of the documentation that follow from 
 # Renovate reads the command from the first lines of a lock file, and knows these options and no others.
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
-	@cd requirements && for name in runtime embedded aws google azure dev build fuzz workflows; do \
+	@cd requirements && for name in runtime embedded aws google azure otel dev build fuzz workflows; do \
 		compile="uv pip compile --universal --python-version 3.11 --generate-hashes --output-file=$$name.txt $$name.in"; \
 		UV_CUSTOM_COMPILE_COMMAND="$$compile" $$compile --quiet || exit 1; done
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,9 +20,12 @@ NPM_PACKAGES = {
     DEPLOY / "backstage-catalog": DEPLOY / "backstage",
     DEPLOY / "backstage-frontend": DEPLOY / "backstage-ui",
 }
-# What users install of Python packages: the daemon, and its extras.
+# What users install of Python packages: the daemon, and its extras, each with a lock file of its name.
 RUNTIME = REQUIREMENTS / "runtime.txt"
-EXTRAS = tuple(REQUIREMENTS / f"{name}.txt" for name in ("embedded", "aws", "google", "azure"))
+EXTRAS = tuple(
+    REQUIREMENTS / f"{name}.txt"
+    for name in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+)
 
 
 def own_files(name: str) -> tuple[Path, ...]:

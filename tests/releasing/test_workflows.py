@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from release.places import ROOT
+from release.places import EXTRAS, ROOT
 
 GITHUB = ROOT / ".github"
 WORKFLOWS = {one.stem: one for one in sorted((GITHUB / "workflows").glob("*.yml"))}
@@ -100,6 +100,13 @@ def test_ci_runs_what_a_change_must_pass_on_every_supported_version() -> None:
     assert project["requires-python"] == f">={stated[0]}"
     assert [int(one.removeprefix("3.")) for one in stated] == [*range(11, 11 + len(stated))], "none is left out"
     assert {one["node"] for one in matrix} == {"20", "22", "24"}
+
+
+@pytest.mark.parametrize("name", ["ci", "release"])
+def test_the_image_holds_every_extra_but_the_embedded_server(name: str) -> None:
+    (extras,) = re.findall(r"EXTRAS=\"?([a-z ]+)", WORKFLOWS[name].read_text())
+
+    assert extras.split() == [one.stem for one in EXTRAS if one.stem != "embedded"]
 
 
 def test_a_release_is_made_of_what_passed() -> None:
