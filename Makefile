@@ -190,6 +190,10 @@ docs: $(VENV)/.runtime ## write the parts of the documentation that follow from 
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python docs/draw_architecture.py
 
+.PHONY: site
+site: $(VENV)/.dev ## build the documentation as a site, strictly, into build/site
+	@$(BIN)/python docs/build_site.py
+
 # Renovate reads the command from the first lines of a lock file, and knows these options and no others.
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
