@@ -48,6 +48,8 @@ def adapter(lab: Lab) -> list[Row]:
         found = json.loads(done.stdout)
     except subprocess.CalledProcessError as error:
         raise BenchError(f"npm run bench ended with {error.returncode}: {error.stderr[-500:]}") from None
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"npm run bench did not end within {error.timeout:.0f} s") from None
     except ValueError:
         raise BenchError("npm run bench printed no JSON") from None
     return [
