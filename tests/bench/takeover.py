@@ -33,7 +33,7 @@ def takeover(lab: Lab) -> list[Row]:
             f"takeover after a kill -9, the longest of {KILLS}, against lease_ttl",
             max(took) / LEASE_TTL,
             "x",
-            1.0,
+            1.5,
             note=f"{shown(min(took), 's')} to {shown(max(took), 's')} with lease_ttl = {LEASE_TTL:g} s; "
             f"two daemons, 20 clusters",
         )

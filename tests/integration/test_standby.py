@@ -32,12 +32,6 @@ if TYPE_CHECKING:
 EXTRA = '[service]\nlease_ttl = "2s"\n'
 
 
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is only slow, because the machine is busy, is not passed over."""
-    monkeypatch.setattr(membership_module, "SILENT", 1000.0)
-
-
 class Process:
     """One daemon's membership and runner of `alpha`."""
 
@@ -264,28 +258,6 @@ async def test_a_process_whose_keys_do_not_verify_what_is_published_stands_by(st
 
         standby.membership.configuration.shared.store.newest = unverified  # type: ignore[method-assign]
         await until(lambda: standby.membership.decision("alpha") == Decision(Standing.KEYS_DIFFER))
-
-
-async def test_a_killed_leader_is_passed_over_once_its_lease_has_ended(
-    stage_of: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its announcement counts for longer than its lease."""
-    stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra='[service]\nlease_ttl = "5s"\n')
-    async with company(stage, "a", "b") as processes:
-        leader, standby = await leader_and_standby(processes)
-        await leader.list()
-        await until(lambda: standby.runner.memory == leader.runner.memory)
-        await standby.kill()  # it looks only when it is asked to
-        for task in leader.tasks:
-            task.cancel()
-        monkeypatch.setattr(membership_module, "SILENT", 0.0)
-
-        held = await standby.membership.confirm("alpha")
-        await raw.delete(stage.shared.store.keys.lease("alpha"))
-        free = await standby.membership.confirm("alpha")
-
-        assert held == Decision(Standing.ANOTHER_LEADS, leader.membership.id)
-        assert free.leads
 
 
 @pytest.mark.parametrize("standing", [Standing.ANOTHER_LEADS, Standing.STEPPED_BACK])

@@ -27,7 +27,6 @@ from palette_sync.store.members import MemberBook
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from datetime import datetime
 
     from palette_sync.core.agreement import Loaded
@@ -43,7 +42,6 @@ PACE = 1.0  # seconds between two looks at most
 LOOKS = 10  # per `lease_ttl`, if that is more often
 REREAD = 60.0  # seconds after which a standby reads what has no version (`work`, `scopes`) in any case
 LEAVING = 2.0  # seconds that a process which ends waits for Redis to announce it
-SILENT = 0.5  # of `lease_ttl`: who has announced nothing for so long, and does not hold the lease, is passed over
 FREE = 2  # times `lease_ttl` after which a lease that nobody takes is taken by whoever stands by
 # If the lease stays free although another process should take it, this one takes it.
 TAKEN_IF_FREE = (Standing.ANOTHER_LEADS, Standing.STEPPED_BACK)
@@ -235,26 +233,20 @@ class Membership:
         else:
             place.empty_since = place.empty_since or company.now
         me = next(one for one in company.members if one.id == self.id)
-        found = self._decided(name, me, company.members, company)
+        found = self._decided(name, me, company)
         if company.strangers and not me.shares[name].verifies:
             return Decision(Standing.KEYS_DIFFER)
         if found.standing not in TAKEN_IF_FREE or place.free_since is None:
             return found
-        # The process that should lead does not. It was killed, if it is silent too; then the others take its share.
-        # A process whose announcement Redis has lost may remember more than the others, so it is not passed over.
-        latest = company.now - SILENT * self.lease_ttl
-        silent = {one.id for one in company.members if one.seen_at and one.seen_at < latest} - company.unheard
-        if found.instead in silent:
-            found = self._decided(name, me, [one for one in company.members if one.id not in silent], company)
         abandoned = time.monotonic() - place.free_since > FREE * self.lease_ttl.total_seconds()
-        return Decision(Standing.LEADS) if abandoned and found.standing in TAKEN_IF_FREE else found
+        return Decision(Standing.LEADS) if abandoned else found
 
-    def _decided(self, name: str, me: Member, members: Collection[Member], company: Company) -> Decision:
+    def _decided(self, name: str, me: Member, company: Company) -> Decision:
         place = self._places[name]
         return decide(
             name,
             me,
-            members,
+            company.members,
             Store(place.order, place.empty_since),
             window=self.lease_ttl,
             now=company.now,
