@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from palette_sync import __version__
+from palette_sync.cli import config as config_commands
 from palette_sync.cli import look
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.options import (
@@ -145,6 +146,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None
 
 
 look.register(app)
+app.add_typer(config_commands.app, name="config")
 
 
 @app.command("replace-legacy")
