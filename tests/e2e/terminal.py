@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import termios
@@ -40,8 +41,9 @@ class Terminal:
     def lines(self) -> list[str]:
         return [line.rstrip() for line in self.text.split("\n")]
 
-    def read(self) -> bool:
+    def read(self, *, within: float = 60) -> bool:
         """Read more; False once the command has closed the terminal."""
+        assert select.select([self.descriptor], [], [], within)[0], f"nothing more came after: {self.text}"
         try:
             piece = os.read(self.descriptor, 65536)
         except OSError as error:
@@ -55,7 +57,14 @@ class Terminal:
         deadline = time.monotonic() + within
         while words not in self.text:
             assert time.monotonic() < deadline, self.text
-            assert self.read(), self.text
+            assert self.read(within=max(0, deadline - time.monotonic())), self.text
+
+    def wait_until_hidden(self, *, within: float = 60) -> None:
+        """Wait until what is typed is not echoed any more: what is typed before that is dropped."""
+        deadline = time.monotonic() + within
+        while termios.tcgetattr(self.descriptor)[3] & termios.ECHO:
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.01)
 
     def send(self, line: str) -> None:
         os.write(self.descriptor, line.encode() + b"\n")

@@ -104,6 +104,8 @@ def test_init_asks_on_a_terminal_and_shows_no_secret(tmp_path: Path) -> None:
             ("The URL of Redis", "redis://user:word@cache:6379/1"),
         ):
             terminal.wait_for(question)
+            if "hidden" in question:
+                terminal.wait_until_hidden()
             terminal.send(answer)
         assert terminal.end() == 0, terminal.text
 
