@@ -21,6 +21,7 @@ import typer
 from palette_sync import __version__
 from palette_sync.cli import config as config_commands
 from palette_sync.cli import look
+from palette_sync.cli.completion import complete_cluster, complete_instance
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.options import (
     DEFAULT_CONFIG,
@@ -39,7 +40,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 all is well, 1 something failed or is wrong, 2 wrong arguments, 75 another process holds the "
     "lease, 78 the configuration is wrong. docs/operations.md says what that means for each command.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -176,7 +176,10 @@ def release(
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
     cluster: Annotated[
-        list[str] | None, typer.Option("--cluster", help="Only this cluster, by name or uid; can be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--cluster", help="Only this cluster, by name or uid; can be repeated.", autocompletion=complete_cluster
+        ),
     ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Do it. Without it the command only shows what it would do.")
@@ -191,7 +194,14 @@ def release(
 
 @app.command()
 def forget(
-    instance: Annotated[str, typer.Argument(metavar="INSTANCE", help="An instance that is not configured any more.")],
+    instance: Annotated[
+        str,
+        typer.Argument(
+            metavar="INSTANCE",
+            help="An instance that is not configured any more.",
+            autocompletion=complete_instance,
+        ),
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     yes: Annotated[
         bool, typer.Option("--yes", help="Delete. Without it the command only shows what is there.")
