@@ -13,7 +13,7 @@ from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.finding import OK, PROBLEM, WARNING, Finding
 from palette_sync.cli.wide_rights import REMEDY, wide_rights_by_instances
-from palette_sync.config.load import EXPOSED
+from palette_sync.config.loading import EXPOSED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

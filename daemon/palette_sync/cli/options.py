@@ -47,7 +47,7 @@ DEFAULT_CONFIG = Path("/etc/palette-sync/config.toml")
 
 def seconds_of(text: str, option: str) -> float:
     """A duration of the command line. A wrong one ends with exit code 2."""
-    from palette_sync.config.values import parse_duration
+    from palette_sync.core.durations import parse_duration
 
     try:
         return parse_duration(text).total_seconds()

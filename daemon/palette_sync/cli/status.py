@@ -79,11 +79,11 @@ def _configured_endpoint(where: Where) -> tuple[str, list[str]]:
     """Return the URL of the daemon's endpoint on this machine, or "" and the reason."""
     settings = where.settings()
     wrong = settings.problems.get("http") or settings.problems.get("file")
-    if wrong and settings.http == type(settings.http)():
+    if wrong and settings.listen == type(settings)().listen:
         return "", [*wrong, "name the endpoint with --url, or use --from redis"]
-    if not settings.http.listen:
+    if not settings.listen:
         return "", ['http.listen is "", so the daemon serves no status; set [http] listen, or use --from redis']
-    host, _, port = settings.http.listen.rpartition(":")
+    host, _, port = settings.listen.rpartition(":")
     return f"http://{_LOOPBACK_OF.get(host, host)}:{port}", []
 
 

@@ -19,15 +19,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic_settings import EnvSettingsSource, SettingsError
-
-from palette_sync.config.errors import ConfigError
-from palette_sync.config.settings import PREFIX, Settings
-from palette_sync.config.values import NOT_JSON
+from palette_sync.config.errors import NOT_JSON, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+PREFIX = "PALETTE_SYNC_"
+TABLES = ("instances", "redis", "seal", "service", "http", "network", "defaults")  # of `settings.Settings`
 SECRETS_DIR_VARIABLE = f"{PREFIX}SECRETS_DIR"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 FILE = "_file"  # the suffix of a key that names a file with the value
@@ -128,7 +126,7 @@ class Layers:
                 continue
             for file in files:
                 keys = file.name.lower().split("__")
-                if file.is_file() and keys[0] in Settings.model_fields and len(keys) > 1:
+                if file.is_file() and keys[0] in TABLES and len(keys) > 1:
                     text = self._read_secret(file, f"secret {file.name}")
                     if text is None:
                         self._unread.add(tuple(keys))
@@ -139,6 +137,12 @@ class Layers:
     def _read_environment(self, environ: Mapping[str, str]) -> Document:
         ours = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
         self._refuse_unknown(ours)
+        if not ours.keys() - _NOT_SETTINGS:
+            return {}
+        from pydantic_settings import EnvSettingsSource, SettingsError  # noqa: PLC0415 - `Layers` must be cheap
+
+        from palette_sync.config.settings import Settings  # noqa: PLC0415
+
         document: Document = {}
         for name, value in sorted(ours.items()):
             if not value or name.upper() in _NOT_SETTINGS:
@@ -154,12 +158,12 @@ class Layers:
 
     def _refuse_unknown(self, names: Iterable[str]) -> None:
         """pydantic-settings ignores a variable that belongs to no table; here it is a problem."""
-        known = tuple(f"{PREFIX}{field}".upper() for field in Settings.model_fields)
+        known = tuple(f"{PREFIX}{field}".upper() for field in TABLES)
         for name in sorted(names):
             upper = name.upper()
             if upper in _NOT_SETTINGS or any(upper == field or upper.startswith(f"{field}__") for field in known):
                 continue
-            guess = closest(upper.removeprefix(PREFIX).split("__")[0].lower(), Settings.model_fields)
+            guess = closest(upper.removeprefix(PREFIX).split("__")[0].lower(), TABLES)
             self.problems.append(f"variable {name}: is unknown{guess}; rename or unset it")
 
     def _read_file_key(self, section: object, key: str, *table: str) -> None:

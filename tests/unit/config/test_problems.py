@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palette_sync.config import ConfigError, load
-from palette_sync.config.values import NOT_JSON
+from palette_sync.config.errors import NOT_JSON
 from unit.config.configuration import DURATION, HTTPS, INSTANCE, MINIMAL, NO_SEAL, ConfigDirectory
 
 CHECK_PATH = "correct the path or the permissions"
