@@ -14,7 +14,7 @@ from palette_sync.store.seal import SealKeyError, SealKeys, Unsealed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from palette_sync.config.partial import PartialSettings
+    from palette_sync.config.partial_settings import PartialSettings
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 

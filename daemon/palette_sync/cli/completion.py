@@ -58,7 +58,7 @@ def _matching(ctx: typer.Context, names: Callable[[Diagnosis], Awaitable[list[st
 
 def _where(ctx: typer.Context) -> Any:
     from palette_sync.cli.diagnosis import Where
-    from palette_sync.cli.options import DEFAULT_CONFIG
+    from palette_sync.cli.places import DEFAULT_CONFIG
 
     given = ctx.params
     config = given.get("config") or DEFAULT_CONFIG

@@ -15,18 +15,13 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from palette_sync.cli.styles import EFFECTS
 from palette_sync.core.text import visible
-from palette_sync.reconcile.report import Effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import ConsoleOptions, RenderableType
 
-    from palette_sync.reconcile.report import Change, PassReport
-
-MOST_ROWS = 40
 WIDE = 10_000  # columns of an output that is not a terminal
 GAP = 2  # columns between two columns of a table
 LEAST_LAST = 20  # columns that the last column of a table, the prose, needs at least
@@ -129,52 +124,3 @@ def progress_of(instances: Sequence[str], *, show: bool) -> Iterator[Callable[[s
             return report
 
         yield reporter
-
-
-def print_report(report: PassReport, *, console: Console) -> None:
-    """Print one pass: a headline, the table of changes, then problems and notes."""
-    style = "green" if report.all_well else "red"
-    version = f"version {report.version}" + (
-        f" (was {report.version_before})" if report.version != report.version_before else ""
-    )
-    access = ", ".join(f"{count} {state}" for state, count in report.access.items()) or "no clusters"
-    console.print(
-        Text.assemble(
-            (report.instance, f"bold {style}"),
-            f": {access}; {version}; {report.due} worked on; {report.palette_requests} Palette and "
-            f"{report.kube_requests} Kubernetes requests in {report.duration_s:.1f} s",
-        )
-    )
-    if report.changes:
-        console.print(changes_table(report.changes, console=console))
-    if report.error:
-        console.print(Text(f"  failed: {report.error}", style="red"))
-    for problem in report.problems:
-        console.print(Text(f"  not listed: {problem}", style="red"))
-    for note in report.notes:
-        console.print(Text(f"  note: {note}", style="yellow"))
-
-
-def changes_table(changes: Sequence[Change], *, console: Console) -> Table:
-    """Return the table of changes, failures first, so that the limit of rows never hides one."""
-    ordered = sorted(changes, key=lambda one: (Effect.FAILED not in one.effects, one.name))
-    rows: list[tuple[str | Text, ...]] = [
-        (
-            change.name,
-            change.project,
-            Text(" ").join(Text(effect.value, style=EFFECTS[effect].colour) for effect in change.effects),
-            change.reason,
-            _details(change),
-        )
-        for change in ordered[:MOST_ROWS]
-    ]
-    if len(changes) > MOST_ROWS:
-        rows.append((f"... and {len(changes) - MOST_ROWS} more", "", "", "", "(--json shows all)"))
-    return table_of(("cluster", "project", "what", "reason", ""), rows, console=console, optional=("project",))
-
-
-def _details(change: Change) -> str:
-    repairs = ", ".join(sorted({f"{action.kind} {action.reason}" for action in change.actions}))
-    if Effect.REPAIRED in change.effects and repairs:
-        return repairs
-    return change.message

@@ -13,8 +13,9 @@ from rich.rule import Rule
 from rich.text import Text
 
 from palette_sync.cli.called import called
-from palette_sync.cli.console import print_json, print_problems, print_report
+from palette_sync.cli.console import print_json, print_problems
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.pass_report import print_report
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from palette_sync.cli.console import print_problems
 from palette_sync.cli.exits import Exit
-from palette_sync.config import ConfigError, load
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,6 +27,8 @@ def run_command(
     `log_level` overrides the configured one. Without `logs` nothing is logged, and the logging libraries are not
     imported: a command that raises all its errors starts faster.
     """
+    from palette_sync.config import ConfigError, load
+
     try:
         settings = load(config)
     except ConfigError as error:

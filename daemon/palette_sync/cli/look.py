@@ -8,7 +8,6 @@ import typer
 
 from palette_sync.cli.completion import complete_cluster
 from palette_sync.cli.options import (
-    DEFAULT_CONFIG,
     ConfigOption,
     InstanceOption,
     JsonOption,
@@ -20,6 +19,7 @@ from palette_sync.cli.options import (
     one_of,
     seconds_of,
 )
+from palette_sync.cli.places import DEFAULT_CONFIG
 
 
 def status(

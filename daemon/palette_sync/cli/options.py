@@ -42,7 +42,6 @@ RedisOption = Annotated[
     typer.Option("--redis", metavar="URL", help="Read this Redis. Give a password by PALETTE_SYNC_REDIS__URL instead."),
 ]
 PrefixOption = Annotated[str, typer.Option("--prefix", help="The prefix of the keys in Redis.")]
-DEFAULT_CONFIG = Path("/etc/palette-sync/config.toml")
 
 
 def seconds_of(text: str, option: str) -> float:

@@ -11,14 +11,23 @@ models, which also word the problems. Both return the same.
 from __future__ import annotations
 
 import os
-import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palette_sync.config.errors import ConfigError
 from palette_sync.config.layers import PREFIX, Layers
+from palette_sync.config.partial_settings import (
+    DEFAULT_LISTEN,
+    LARGEST_HISTORY,
+    LISTEN,
+    REDIS_PREFIX,
+    REDIS_SCHEMES,
+    Hidden,
+    PartialRedis,
+    PartialSettings,
+)
 from palette_sync.core.durations import parse_duration
 
 if TYPE_CHECKING:
@@ -26,63 +35,8 @@ if TYPE_CHECKING:
 
     from palette_sync.config.layers import Document
 
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "embedded://")
-REDIS_PREFIX = re.compile(r"[a-zA-Z0-9._-]+")
-LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}")
-LARGEST_HISTORY = 100_000
 _TABLES = frozenset({"redis", "seal", "http"})
 _HTTP_KEYS = frozenset({"listen", "hosts", "token"})
-
-
-class Hidden:
-    """A text that no repr shows; with the interface of pydantic's SecretStr."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def get_secret_value(self) -> str:
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Hidden()"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Hidden) and other._text == self._text
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-@dataclass(frozen=True, slots=True)
-class PartialRedis:
-    """As `settings.RedisSettings`, whose fields and defaults these are."""
-
-    url: Hidden = field(default_factory=lambda: Hidden("redis://127.0.0.1:6379/0"))
-    prefix: str = "palette-sync"
-    history: int = 500
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    connect_timeout: timedelta = timedelta(seconds=5)
-    timeout: timedelta = timedelta(seconds=10)
-
-
-@dataclass(frozen=True, slots=True)
-class PartialSettings:
-    """`listen`: the address of the daemon's endpoint. `seal`: the keys, one per line, "none" where tokens are not
-    sealed, None where there is no usable key. `instances`: the configured names, None if the file cannot be read as a
-    whole.
-
-    `problems`: why a part has its default although the configuration gives it, one line each, by table; those of the
-    file itself are under "file".
-    """
-
-    redis: PartialRedis = field(default_factory=PartialRedis)
-    listen: str = "127.0.0.1:9464"
-    seal: Hidden | str | None = None
-    instances: frozenset[str] | None = None
-    problems: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def load_partial(
@@ -161,7 +115,7 @@ def _redis(table: object) -> PartialRedis:
 def _listen(table: object) -> str:
     if not isinstance(table, dict) or table.keys() - _HTTP_KEYS:
         raise Unusual
-    listen = table.get("listen", _DEFAULT_LISTEN)
+    listen = table.get("listen", DEFAULT_LISTEN)
     if not isinstance(listen, str) or (listen and not LISTEN.fullmatch(listen)):
         raise Unusual
     return listen
@@ -178,6 +132,3 @@ def _seal(table: object) -> Hidden | str | None:
     if keys is not None and not isinstance(keys, str):
         raise Unusual
     return Hidden(keys) if keys and keys.strip() else None
-
-
-_DEFAULT_LISTEN = next(one.default for one in fields(PartialSettings) if one.name == "listen")

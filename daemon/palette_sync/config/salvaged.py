@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from palette_sync.config.errors import ConfigError
-from palette_sync.config.layers import Layers
-from palette_sync.config.partial import Hidden, PartialRedis, PartialSettings
+from palette_sync.config.partial_settings import Hidden, PartialRedis, PartialSettings
 from palette_sync.config.problems import problems_of
 from palette_sync.config.settings import HttpSettings, RedisSettings, Seal, SealSettings
+from palette_sync.config.whole import WholeLayers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from palette_sync.config.layers import Document
+    from palette_sync.config.layers import Document, Layers
 
 _Section = TypeVar("_Section", bound=BaseModel)
 _HEADER = re.compile(r"\s*\[([a-z_.]+)\]")
 _UNSEALED = re.compile(r"""^seal\s*=\s*["']none["']""", re.MULTILINE)
 
 
-class _Salvaged(Layers):
+class _Salvaged(WholeLayers):
     """The tables of a file that is not valid as a whole, each read by itself; with the other layers as always."""
 
     def _read_toml(self) -> Document:
@@ -50,7 +50,7 @@ def salvage(path: Path, environ: Mapping[str, str]) -> PartialSettings:
     """Read what can be read with the models of the tables. Raises nothing."""
     problems: dict[str, list[str]] = {}
     try:
-        layers = Layers(path, environ)
+        layers = WholeLayers(path, environ)
     except ConfigError as error:
         problems["file"] = error.problems
         layers = _Salvaged(path, environ)

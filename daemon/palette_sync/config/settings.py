@@ -28,7 +28,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from palette_sync.config.cloud_settings import CloudsSettings
 from palette_sync.config.layers import PREFIX
-from palette_sync.config.partial import LARGEST_HISTORY, LISTEN, REDIS_PREFIX, REDIS_SCHEMES
+from palette_sync.config.partial_settings import DEFAULT_LISTEN, LARGEST_HISTORY, LISTEN, REDIS_PREFIX, REDIS_SCHEMES
 from palette_sync.config.sections import ClusterRule, Section
 from palette_sync.config.values import (
     ApiKey,
@@ -317,7 +317,7 @@ class NetworkSettings(Section):
 
 
 class HttpSettings(Section):
-    listen: str = "127.0.0.1:9464"
+    listen: str = DEFAULT_LISTEN
     hosts: Names = ()
     token: SecretStr | None = None
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from palette_sync.config.layers import TABLES as TABLE_NAMES
-from palette_sync.config.partial import Hidden, PartialRedis, PartialSettings, load_partial, read_usual
+from palette_sync.config.partial import load_partial, read_usual
+from palette_sync.config.partial_settings import Hidden, PartialRedis, PartialSettings
 from palette_sync.config.salvaged import salvage
 from palette_sync.config.settings import HttpSettings, RedisSettings, Settings
 
