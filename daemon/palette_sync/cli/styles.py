@@ -1,14 +1,12 @@
-"""How states look: one colour for each, in every table."""
+"""How states look: one colour for each, in every table. By value, because the enumerations take long to import."""
 
 from __future__ import annotations
 
-from palette_sync.core.model import AccessState
-
-ACCESS_STATES = {
-    AccessState.READY: "green",
-    AccessState.DEGRADED: "yellow",
-    AccessState.PENDING: "cyan",
-    AccessState.FAILED: "red",
+ACCESS_STATES = {"ready": "green", "degraded": "yellow", "pending": "cyan", "failed": "red"}  # core.model.AccessState
+RUNNER_STATES = {  # runner.status.RunnerState
+    "leading": "green",
+    "standby": "cyan",
+    "storeless": "red",
+    "starting": "yellow",
+    "stopped": "red",
 }
-# By the value of `runner.status.RunnerState`, whose import takes longer than the command that shows it.
-RUNNER_STATES = {"leading": "green", "standby": "cyan", "storeless": "red", "starting": "yellow", "stopped": "red"}
