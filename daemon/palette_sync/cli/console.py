@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -82,8 +83,22 @@ def err() -> Console:
     return SafeConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
+def log_problems() -> None:
+    """From now on, what is printed as problems is logged instead, because a program reads standard error."""
+    _in_log.set(True)
+
+
+_in_log: ContextVar[bool] = ContextVar("problems go to the log", default=False)
+
+
 def print_problems(problems: Sequence[str], *, title: str, style: str = "bold red") -> None:
-    """Print a title and the problems, one per line, on standard error."""
+    """Print a title and the problems, one per line, on standard error; or log them (`log_problems`)."""
+    if _in_log.get():
+        import structlog
+
+        log = structlog.get_logger(__name__)
+        log.error("fatal", reason=title, problems=list(problems))
+        return
     console = err()
     console.print(Text(f"palette-sync: {title}", style=style))
     for problem in problems:

@@ -221,6 +221,17 @@ class Layers(ABC):
                     )
 
 
+def log_format_of(path: Path, environ: Mapping[str, str]) -> str:
+    """`service.log_format`, also of a configuration that is not valid otherwise; "auto" where it cannot be read."""
+    variable = f"{PREFIX}SERVICE__LOG_FORMAT"
+    found: object = next((value for name, value in environ.items() if value and name.upper() == variable), None)
+    if found is None:
+        with suppress(OSError, ValueError, RecursionError):
+            service = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("service")
+            found = service.get("log_format") if isinstance(service, dict) else None
+    return found if isinstance(found, str) else "auto"
+
+
 def readable_by_others(file: Path) -> bool:
     """Whether users outside of the file's owner and group can read it: its own mode and that of each folder above.
 
