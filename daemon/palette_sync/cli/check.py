@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from palette_sync.cli.called import called
 from palette_sync.cli.console import out, print_json, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
@@ -60,8 +62,11 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
         for task in (store, *tasks):
             findings += task.result()
         findings += _wide_rights(chosen)
+        failed = any(one.level == PROBLEM for one in findings)
         _print_findings(findings, as_json=as_json)
-        return Exit.FAILED if any(one.level == PROBLEM for one in findings) else Exit.OK
+        if not as_json:
+            _print_next(config, instances, failed=failed)
+        return Exit.FAILED if failed else Exit.OK
 
     return run_command(config, work, log_level="error")
 
@@ -260,6 +265,15 @@ async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClie
     return [
         Finding(level, name, f"the API key expires in {left.days} days", "renew it in Palette" if level != OK else "")
     ]
+
+
+def _print_next(config: Path, instances: list[str] | None, *, failed: bool) -> None:
+    """Print the command to run next: the check again, or the plan of the first pass."""
+    options = [part for name in instances or () for part in ("--instance", name)]
+    command = shlex.join([called(), "check" if failed else "plan", "--config", str(config), *options])
+    console = out()
+    console.print("next, once that is corrected:" if failed else "next:")
+    console.print(Text(f"  {command}", style="bold"), no_wrap=True)
 
 
 def _print_findings(findings: list[Finding], *, as_json: bool) -> None:

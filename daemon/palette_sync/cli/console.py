@@ -16,6 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from palette_sync.cli.prose import wrapped
 from palette_sync.core.text import visible
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 WIDE = 10_000  # columns of an output that is not a terminal
 GAP = 2  # columns between two columns of a table
+NAMES = frozenset({"name", "cluster", "instance"})  # headings of columns whose cells people copy
 LEAST_LAST = 20  # columns that the last column of a table, the prose, needs at least
 
 
@@ -32,7 +34,20 @@ class SafeConsole(Console):
     """A console that drops control characters from text: rich itself lets most of them through to the terminal.
 
     Names and messages come from Palette and from clusters. They must not move the cursor or set the title.
+
+    A text that is printed alone is wrapped so that what is to be copied stays whole (`prose`); with `no_wrap` it is one
+    line. rich itself breaks commands at their spaces, and cuts lines off.
     """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        alone = objects[0] if len(objects) == 1 else None
+        if self.soft_wrap or options.get("soft_wrap") or not isinstance(alone, str | Text):
+            super().print(*objects, **options)
+            return
+        text = Text(alone) if isinstance(alone, str) else alone
+        one_line = options.pop("no_wrap", False)
+        for line in [text] if one_line else wrapped(text, self.width):
+            super().print(line, **options, soft_wrap=True)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -57,7 +72,7 @@ def table_of(
     """Return a table in which only the last column wraps, so that names stay whole.
 
     Where the console is too narrow for that, the columns in `optional` are left out, one after another. If that is not
-    enough, every column wraps.
+    enough, every column but that of names wraps, and that one too if it does not leave room for anything else.
     """
     widths = [max(cell_len(str(row[index])) for row in (headings, *rows)) for index in range(len(headings))]
     kept = list(range(len(headings)))
@@ -71,7 +86,9 @@ def table_of(
             kept.remove(headings.index(heading))
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for index in kept:
-        whole = fits() and index != kept[-1]
+        whole = (fits() and index != kept[-1]) or (
+            headings[index] in NAMES and widths[index] + LEAST_LAST <= console.width
+        )
         table.add_column(headings[index], header_style="dim", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(row[index] for index in kept))

@@ -163,7 +163,7 @@ def print_transitions(found: list[Transition], *, console: Console, instance: st
 def _print_rows(found: list[tuple[str, Transition]], *, console: Console, now: datetime, wide: bool = False) -> None:
     if not found:
         return
-    headings = ("when", "ago", "instance", "version", "cluster", *(("uid",) if wide else ()), "what", "reason", "")
+    headings = ("when", "ago", "instance", "version", "cluster", *(("uid",) if wide else ()), "what", "reason")
     rows: list[tuple[str | Text, ...]] = [
         (
             f"{one.at:%Y-%m-%d %H:%M:%S}",
@@ -173,12 +173,11 @@ def _print_rows(found: list[tuple[str, Transition]], *, console: Console, now: d
             visible(one.name),
             *((one.uid,) if wide else ()),
             Text(one.what, style=style_of(one)),
-            visible(one.reason),
-            visible(one.details),
+            visible(": ".join(filter(None, (one.reason, one.details)))),
         )
         for instance, one in found
     ]
-    optional = () if wide else ("ago", "version", "instance")
+    optional = () if wide else ("version", "instance", "when")
     console.print(table_of(headings, rows, console=console, optional=optional))
 
 

@@ -11,6 +11,7 @@ What cannot be read is collected in `problems`, so that all of it is reported at
 from __future__ import annotations
 
 import difflib
+import re
 import stat
 import tomllib
 from abc import ABC, abstractmethod
@@ -32,6 +33,7 @@ CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 FILE = "_file"  # the suffix of a key that names a file with the value
 NOT_SETTINGS = frozenset({SECRETS_DIR_VARIABLE, CONFIG_VARIABLE})
 _CHECK_PATH = "correct the path or the permissions"
+_FILE_NAME = re.compile(r"[a-z0-9_-]{1,40}(\.[a-z][a-z-]{0,9}){1,2}")  # prod.api-key, seal.keys
 _LARGEST_SECRET = 64 * 1024  # bytes
 
 Document = dict[str, Any]
@@ -183,24 +185,34 @@ class Layers(ABC):
             self.exposed.append(where)
 
     def _read_secret(self, file: Path, where: str) -> str | None:
-        """Return the stripped content, or None after adding a problem.
-
-        No problem contains the path, because it may be the secret itself, set under the wrong key.
-        """
+        """Return the stripped content, or None after adding a problem."""
+        named = self._named(file)
         try:
             with file.open("rb") as stream:
                 content = stream.read(_LARGEST_SECRET + 1)
             if len(content) <= _LARGEST_SECRET:
                 self._note_if_exposed(file, where)
                 return content.decode("utf-8-sig").strip()
-            self.problems.append(f"{where}: the file is larger than 64 KiB, too large for a secret; correct the path")
+            self.problems.append(f"{where}: {named} is larger than 64 KiB, too large for a secret; correct the path")
         except OSError as error:
-            self.problems.append(f"{where}: the file cannot be read: {error.strerror}; {_CHECK_PATH}")
+            self.problems.append(f"{where}: {named} cannot be read: {error.strerror}; {_CHECK_PATH}")
         except UnicodeDecodeError:
-            self.problems.append(f"{where}: the file is not UTF-8 text; correct the path or the encoding")
+            self.problems.append(f"{where}: {named} is not UTF-8 text; correct the path or the encoding")
         except ValueError:
             self.problems.append(f"{where}: must be the path of a file")  # it contains a NUL
         return None
+
+    def _named(self, file: Path) -> str:
+        """`the file` with its path, if that cannot be the secret itself, set under the wrong key.
+
+        A secret is a single word, or begins with no folder that exists; and its form is not that of a file's name.
+        """
+        with suppress(OSError, ValueError):
+            folder = file.parent
+            beside = folder in {self.path.parent, Path(), Path("/")}
+            if folder.is_dir() and (_FILE_NAME.fullmatch(file.name) if beside else not file.name.count(" ")):
+                return f"the file {file}"
+        return "the file"
 
     def _resolve_paths(self, table: Document, base: Path, *above: str) -> None:
         """Make relative paths in the file relative to the file, not to where the process starts."""

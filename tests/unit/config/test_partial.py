@@ -101,7 +101,9 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         pytest.param("[redis]\nspeed = 1\n", "redis", "redis.speed", id="an unknown key of redis"),
         pytest.param('[http]\nlisten = "nowhere"\n', "http", "http.listen: must be", id="http"),
         pytest.param("seal = 5\n", "seal", "seal", id="seal"),
-        pytest.param('[seal]\nkeys_file = "missing.keys"\n', "seal", "the file cannot be read", id="a file of keys"),
+        pytest.param(
+            '[seal]\nkeys_file = "missing.keys"\n', "seal", "missing.keys cannot be read", id="a file of keys"
+        ),
     ],
 )
 def test_a_table_that_is_not_valid_has_its_defaults_and_a_problem(
