@@ -36,6 +36,10 @@ def test_a_text_is_wrapped_between_units(text: str, width: int, found: list[str]
     assert lines(text, width) == found
 
 
+def test_further_lines_hang_where_they_are_told_to() -> None:
+    assert [one.plain for one in wrapped(Text("ok  a b c"), 6, hang=4)] == ["ok  a", "    b", "    c"]
+
+
 @given(st.text(alphabet="ab `\n=[]", max_size=60), st.integers(2, 20))
 def test_nothing_but_blanks_is_added_or_lost(text: str, width: int) -> None:
     assert "".join("".join(lines(text, width)).split()) == "".join(text.split())

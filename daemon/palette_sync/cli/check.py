@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
+INDENT = 10  # columns of a remedy, and of further lines
 STYLES = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
 
 
@@ -282,7 +283,8 @@ def _print_findings(findings: list[Finding], *, as_json: bool) -> None:
         return
     console = out()
     for finding, following in zip(findings, [*findings[1:], None], strict=True):
-        console.print(Text.assemble((f"{finding.level:<8}", STYLES[finding.level]), f"{finding.where}: {finding.what}"))
+        level = (f"{finding.level:<8}", STYLES[finding.level])
+        console.print(Text.assemble(level, f"{finding.where}: {finding.what}"), hang=INDENT)
         repeated = following is not None and (following.where, following.remedy) == (finding.where, finding.remedy)
         if finding.remedy and not repeated:  # the last of several findings with one remedy shows it
-            console.print(Text(f"          {finding.remedy}", style="dim"))
+            console.print(Text(f"{' ' * INDENT}{finding.remedy}", style="dim"), hang=INDENT)

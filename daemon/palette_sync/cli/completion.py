@@ -40,8 +40,11 @@ def complete_cluster(ctx: typer.Context, incomplete: str) -> list[str]:
         instances, published = await diagnosis.instances(ctx.params.get("instance"))
         store = diagnosis.store
         for instance in instances:
-            key = store.keys.clusters(instance)
-            for record in await store.link.command("read names", "HVALS", key) if instance in published else ():
+            if instance not in published:
+                continue
+            # A reader's Redis user may run this one.
+            records = await store.link.command("read names", "HGETALL", store.keys.clusters(instance))
+            for record in records.values():
                 with suppress(orjson.JSONDecodeError, KeyError, TypeError):
                     found.append(str(orjson.loads(record)["name"]))
         return found

@@ -36,17 +36,18 @@ class SafeConsole(Console):
     Names and messages come from Palette and from clusters. They must not move the cursor or set the title.
 
     A text that is printed alone is wrapped so that what is to be copied stays whole (`prose`); with `no_wrap` it is one
-    line. rich itself breaks commands at their spaces, and cuts lines off.
+    line, and `hang` indents its further lines. rich itself breaks commands at their spaces, and cuts lines off.
     """
 
     def print(self, *objects: Any, **options: Any) -> None:
         alone = objects[0] if len(objects) == 1 else None
+        hang = options.pop("hang", None)
         if self.soft_wrap or options.get("soft_wrap") or not isinstance(alone, str | Text):
             super().print(*objects, **options)
             return
         text = Text(alone) if isinstance(alone, str) else alone
         one_line = options.pop("no_wrap", False)
-        for line in [text] if one_line else wrapped(text, self.width):
+        for line in [text] if one_line else wrapped(text, self.width, hang=hang):
             super().print(line, **options, soft_wrap=True)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -59,7 +60,7 @@ class SafeConsole(Console):
                 yield Segment("".join(shown), segment.style)
 
 
-def out() -> Console:
+def out() -> SafeConsole:
     """Return the console for results. It is wide when piped, so that grep finds whole lines. Markup is off."""
     piped = not sys.stdout.isatty()
     width = WIDE if piped and "COLUMNS" not in os.environ else None  # `watch` is a pipe and sets COLUMNS

@@ -16,21 +16,23 @@ if TYPE_CHECKING:
 _UNIT = re.compile(r"\b[a-z_]+ = \[.*\]\S*|\S*`[^`\n]*`\S*|\S+")
 
 
-def wrapped(text: Text, width: int) -> Iterator[Text]:
-    """Yield lines of at most `width` columns, and longer ones where a unit is longer. Further lines of a paragraph are
-    indented a little more than its first one, if that is indented.
+def wrapped(text: Text, width: int, *, hang: int | None = None) -> Iterator[Text]:
+    """Yield lines of at most `width` columns, and longer ones where a unit is longer.
+
+    Further lines of a paragraph are indented by `hang`; without it a little more than its first one, if that is
+    indented.
     """
     for paragraph in text.split("\n", allow_blank=True):
-        yield from _wrapped(paragraph, width)
+        yield from _wrapped(paragraph, width, hang)
 
 
-def _wrapped(paragraph: Text, width: int) -> Iterator[Text]:
+def _wrapped(paragraph: Text, width: int, hang: int | None) -> Iterator[Text]:
     plain = paragraph.plain
     if cell_len(plain) <= width:
         yield paragraph
         return
     leading = len(plain) - len(plain.lstrip())
-    indent = " " * (leading + 2 if leading else 0)
+    indent = " " * (hang if hang is not None else leading + 2 if leading else 0)
     start = end = 0
     for unit in _UNIT.finditer(plain):
         room = width - (len(indent) if start else 0)

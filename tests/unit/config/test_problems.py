@@ -200,8 +200,10 @@ def test_a_wrong_secret_is_reported_by_the_name_of_its_file(config: ConfigDirect
     config.write("secrets/redis__prefix", b"\xff")
 
     assert sorted(config.problems(MINIMAL, PALETTE_SYNC_SECRETS_DIR=str(config.path / "secrets"))) == [
-        f"secret redis__prefix: the file {config.path}/secrets/redis__prefix is not UTF-8 text; "
-        "correct the path or the encoding",
+        (
+            f"secret redis__prefix: the file {config.path}/secrets/redis__prefix is not UTF-8 text; "
+            "correct the path or the encoding"
+        ),
         "secret redis__urll: redis.urll: is unknown (did you mean 'url'?); rename or remove it",
         f"secret service__grace: service.grace: {DURATION}",
     ]
