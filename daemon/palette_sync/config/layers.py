@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 PREFIX = "PALETTE_SYNC_"
-TABLES = ("instances", "redis", "seal", "service", "http", "network", "defaults")  # of `settings.Settings`
+TABLES = ("instances", "redis", "seal", "service", "http", "otel", "network", "defaults")  # of `settings.Settings`
 SECRETS_DIR_VARIABLE = f"{PREFIX}SECRETS_DIR"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 FILE = "_file"  # the suffix of a key that names a file with the value
