@@ -35,7 +35,7 @@ BOUND = 900.0  # seconds of `make bench`
 # In the order of the budgets: name, function, and the seconds that it needs at most on two idle cores.
 MEASUREMENTS: tuple[tuple[str, Callable[[Lab], list[Row]], float], ...] = (
     ("rotation", lambda _: [spread_row()], 5),
-    ("start-up", start_up.clusters, 20),
+    ("start-up", start_up.commands, 20),
     ("takeover", takeover.takeover, 80),
     ("cost", cold.cost, 45),
     ("fifty", cold.fifty, 25),
