@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from palette_sync import __version__
-from palette_sync.cli import look
+from palette_sync.cli import acting, look
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.options import (
     DEFAULT_CONFIG,
@@ -71,6 +71,10 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def resync(
+    cluster: Annotated[
+        str | None, typer.Argument(metavar="[CLUSTER]", help="Only this one: a name, uid, title or INSTANCE/NAME.")
+    ] = None,
+    *,
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
     allow_prune: Annotated[
@@ -79,11 +83,17 @@ def resync(
     wait: WaitOption = "10m",
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the running daemon, through Redis, to verify every cluster now, and wait for the result."""
+    """Ask the running daemon, through Redis, to verify every cluster or one of them now, and wait for the result."""
     from palette_sync.cli import ask as command
     from palette_sync.cli.diagnosis import Where
 
     seconds = seconds_of(wait, "--wait")
+    if cluster is not None:
+        from palette_sync.cli import act
+
+        if allow_prune:
+            raise typer.BadParameter("concerns all clusters of an instance", param_hint="--allow-prune")
+        leave(act.resync(Where(config), cluster, instances=instance, wait=seconds, as_json=as_json))
     leave(command.resync(Where(config), instance, allow_prune=allow_prune, wait=seconds, as_json=as_json))
 
 
@@ -145,6 +155,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None
 
 
 look.register(app)
+acting.register(app)
 
 
 @app.command("replace-legacy")

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from palette_sync.core.due import paused
 from palette_sync.core.fold import AccessFailed
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.core.reasons import Reason
@@ -46,6 +47,8 @@ async def release_instance(ports: Ports, uids: Collection[str]) -> list[Released
     worker = worker_of(context, issuers, set(), await context.owned_policy(), slots=slots)
 
     async def one(uid: str) -> tuple[Action, ...] | AccessFailed:
+        if (pause := paused(before.candidates.published(uid), context.now)) is not None:
+            return AccessFailed(Reason.WRITES_PAUSED, f"{pause.text}; resume it first")
         if _is_untouched(before.records[uid], before.state.memory.get(uid)):
             return ()
         return await worker.release(before.candidates.published(uid))

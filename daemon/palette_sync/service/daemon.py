@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from palette_sync.assembly.instance import Shared
-    from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.core.model import InstanceState, Pause
+    from palette_sync.runner.mailbox import PausedFuture, ReportFuture
     from palette_sync.service.reload import Reloaded
     from palette_sync.service.systemd import Notifier
     from palette_sync.telemetry.metrics import Metrics
@@ -177,6 +178,15 @@ class Daemon:
 
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         return self._runners.ask(instance, allow_prune=allow_prune)
+
+    def state(self, instance: str) -> InstanceState | None:
+        return self._runners.states().get(instance)
+
+    def ask_cluster(self, instance: str, uid: str, *, rotate: bool, revoke: bool) -> ReportFuture | None:
+        return self._runners.ask_cluster(instance, uid, rotate=rotate, revoke=revoke)
+
+    def pause(self, instance: str, uid: str, pause: Pause | None) -> PausedFuture | None:
+        return self._runners.pause(instance, uid, pause)
 
     async def reload(self, *, allow_prune: bool = False) -> Reloaded:
         return await self._reloader.reload(allow_prune=allow_prune)

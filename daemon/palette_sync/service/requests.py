@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from palette_sync.reconcile.report import Effect
+from palette_sync.service.cluster_requests import CLUSTER_VERBS, ClusterCommands, act
 from palette_sync.store.control import Answer, AnswerStatus, Request, RequestReader, Verb, answer
 from palette_sync.store.redis import StoreError
 
@@ -26,7 +27,7 @@ NAMED, LISTED = 5, 100  # failed clusters that an answer names for people, and l
 PAUSE = 2.0  # seconds before Redis is read again after an error, or before looking again for a led instance
 
 
-class Commands(Protocol):
+class Commands(ClusterCommands, Protocol):
     """What a request may make the daemon do."""
 
     @property
@@ -80,6 +81,8 @@ async def _serve(daemon: Commands, request: Request) -> None:
                 outcome = Answer(AnswerStatus.FAILED, "; ".join(reloaded.problems))
             else:
                 outcome = Answer(AnswerStatus.DONE, "; ".join(["reloaded", *reloaded.notes]))
+        elif request.verb in CLUSTER_VERBS:
+            outcome = await act(daemon, request)
         else:
             outcome = await _resync(daemon, request)
         await _answer(daemon, request, outcome)

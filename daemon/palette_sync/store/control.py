@@ -34,6 +34,7 @@ FRESH_MS = 60_000  # a request is accepted for this long
 CLAIM_MS = 180_000  # a claim outlives every moment at which its request would be accepted
 MOST_ENTRIES = 200  # of each stream, per read
 LONGEST_SENDER = 200  # characters of `by`
+LONGEST_ARGUMENTS = 2000  # characters of `arguments`
 KEEP = 200  # entries of the stream
 MOST_MACS = 16  # macs of a request that are checked
 _ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -45,6 +46,10 @@ class Verb(StrEnum):
     ALLOW_PRUNE = "allow-prune"
     RELOAD = "reload"
     RELOAD_ALLOW_PRUNE = "reload-allow-prune"
+    RESYNC_CLUSTER = "resync-cluster"
+    ROTATE = "rotate"
+    PAUSE = "pause"
+    RESUME = "resume"
 
 
 class AnswerStatus(StrEnum):
@@ -57,13 +62,16 @@ class AnswerStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`at` is the server's time in milliseconds; `by` names the sender, for the daemon's log."""
+    """`at` is the server's time in milliseconds; `by` names the sender, for the daemon's log. `arguments`: for a verb
+    that concerns one cluster, the JSON of `core.cluster_request`; else "".
+    """
 
     instance: str
     id: str
     verb: Verb
     at: int
     by: str
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +84,17 @@ class Answer:
 
 
 async def ask(
-    link: Link, keys: Keys, sealer: Sealer, instance: str, verb: Verb, *, by: str
+    link: Link, keys: Keys, sealer: Sealer, instance: str, verb: Verb, *, by: str, arguments: str = ""
 ) -> AsyncIterator[Answer | None]:
     """Send a request and yield its answers as they arrive, and None about every second while there is none.
 
     Ends after an answer that is not `accepted`. It never gives up, so the caller limits the time. Raises StoreError.
     """
     key = keys.control(instance)
-    request = Request(instance, secrets.token_hex(8), verb, await link.server_time(), by[:LONGEST_SENDER])
-    fields = {"id": request.id, "request": verb.value, "at": str(request.at), "by": request.by}
+    request = Request(instance, secrets.token_hex(8), verb, await link.server_time(), by[:LONGEST_SENDER], arguments)
+    fields = {
+        "id": request.id, "request": verb.value, "at": str(request.at), "by": request.by, "arguments": arguments,
+    }  # fmt: skip
     macs = " ".join(sealer.macs(_text(keys, request)))
     last = await append(link, key, {**fields, "mac": macs}, keep=KEEP)
     while True:
@@ -206,9 +216,12 @@ def _request(instance: str, fields: Mapping[str, str]) -> Request | None:
         verb = Verb(fields.get("request", ""))
     except ValueError:
         return None
-    if not _ID.fullmatch(request_id) or not _AT.fullmatch(at) or len(by) > LONGEST_SENDER:
+    arguments = fields.get("arguments", "")
+    if not _ID.fullmatch(request_id) or not _AT.fullmatch(at):
         return None
-    return Request(instance, request_id, verb, int(at), by)
+    if len(by) > LONGEST_SENDER or len(arguments) > LONGEST_ARGUMENTS:
+        return None
+    return Request(instance, request_id, verb, int(at), by, arguments)
 
 
 def _fresh(request: Request, entry: Entry, now: int) -> bool:
@@ -238,6 +251,7 @@ def _text(keys: Keys, request: Request) -> str:
         verb=request.verb.value,
         at=request.at,
         by=request.by,
+        arguments=request.arguments,
     )
 
 

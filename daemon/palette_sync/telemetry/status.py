@@ -44,6 +44,7 @@ def instance_document(
         "error": status.error,
         "failing_since": _time(status.failing_since),
         "scopes_failing": dict(status.scopes_failing) or None,
+        "paused": status.paused or None,
         "prune_held": status.held,
         "prune_held_since": _time(status.held_since),
         "prune_held_until": _time(status.held_until),
