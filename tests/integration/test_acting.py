@@ -281,7 +281,7 @@ async def test_nothing_is_written_to_a_paused_cluster_by_any_path(stage_of: Any)
     # Leaving for good.
     async with client_of("alpha", stage.settings.instances["alpha"], stage.shared.limits) as client:
         ports = ports_of(stage.shared, "alpha", client, publisher=None, clock=stage.clock)
-        released = {one.uid: one.error for one in await release_instance(ports, [paused.uid, other.uid])}
+        released = {one.uid: one.error for one in await release_instance(ports, [paused.uid, other.uid], yes=False)}
     assert "resume it first" in released[paused.uid]
     assert released[other.uid] == ""
     assert all_writes(stage, paused.uid) == []
