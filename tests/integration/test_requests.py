@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from palette_sync.service import requests
 from palette_sync.service.reload import Reloaded
 from palette_sync.service.requests import serve_requests
 from palette_sync.store import control
@@ -14,7 +15,7 @@ from palette_sync.store.control import Answer, AnswerStatus, Verb, ask
 from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     import pytest
 
@@ -36,6 +37,7 @@ class Daemon:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     asked: list[tuple[str, bool]] = field(default_factory=list)
+    stages: Iterator[tuple[str, int, int] | None] = field(default_factory=lambda: iter(()))
 
     def leading(self) -> list[str]:
         return ["alpha"]
@@ -43,6 +45,9 @@ class Daemon:
     def ask(self, instance: str, *, allow_prune: bool) -> asyncio.Future[Any] | None:
         self.asked.append((instance, allow_prune))
         return self.report_future
+
+    def progress(self, _instance: str) -> tuple[str, int, int] | None:
+        return next(self.stages, None)
 
     async def reload(self, *, allow_prune: bool) -> Reloaded:
         self.asked.append(("reload", allow_prune))
@@ -122,3 +127,31 @@ async def test_the_problems_of_a_reload_are_answered(store: Store, seal_keys: Se
         assert await last_answer(store, seal_keys, Verb.RELOAD) == Answer(AnswerStatus.FAILED, "one; two")
     async with serving(Daemon(Shared(store, seal_keys))):
         assert await last_answer(store, seal_keys, Verb.RELOAD) == Answer(AnswerStatus.DONE, "reloaded")
+
+
+async def test_a_long_resync_says_how_far_it_has_come_once_for_each_step(
+    store: Store, seal_keys: SealKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "PROGRESS_PAUSE", 0.01)
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def stages() -> Iterator[tuple[str, int, int] | None]:
+        yield None
+        yield ("listing Palette", 0, 0)
+        yield ("working on clusters", 1, 3)
+        yield ("working on clusters", 1, 3)
+        future.cancel()
+        yield ("working on clusters", 1, 3)
+
+    daemon = Daemon(Shared(store, seal_keys), report_future=future, stages=stages())
+    async with serving(daemon):
+        asked = ask(store.link, store.keys, seal_keys, "alpha", Verb.RESYNC, by="a test")
+        answers = [one async for one in asked if one is not None]
+
+    assert [(one.word, one.text) for one in answers[:-1]] == [
+        (AnswerStatus.ACCEPTED, ""),
+        (AnswerStatus.ACCEPTED, "listing Palette"),
+        (AnswerStatus.ACCEPTED, "working on clusters: 1 of 3"),
+    ]
+    assert answers[2].document == {"stage": "working on clusters", "done": 1, "total": 3}
+    assert answers[-1].word is AnswerStatus.FAILED

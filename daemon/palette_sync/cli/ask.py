@@ -116,7 +116,7 @@ async def ask_daemon(
             return answer
         if answer is not None:
             accepted = True
-            progress(f"the daemon is working ({verb.value})", 0, 0)
+            progress(*_stage(answer, verb))
         if not accepted and waited > min(ACCEPTED_WITHIN, wait):
             return Answer(
                 AnswerStatus.FAILED,
@@ -129,6 +129,15 @@ async def ask_daemon(
                 f"accepted, but not finished after {wait:g} s; the daemon continues",
             )
     raise AssertionError("`ask` yields until an answer is final")
+
+
+def _stage(answer: Answer, verb: Verb) -> tuple[str, int, int]:
+    """What the daemon does, and how far it has come, by an answer that is not the last."""
+    known = answer.document
+    stage, done, total = known.get("stage"), known.get("done"), known.get("total")
+    if isinstance(stage, str) and isinstance(done, int) and isinstance(total, int):
+        return visible(stage), done, total
+    return f"the daemon is working ({verb.value})", 0, 0
 
 
 def _print_answers(answers: dict[str, Answer], *, as_json: bool) -> Exit:

@@ -512,17 +512,22 @@ class Runner:
             keep=unpublished.append,
             seen=self._note_discovery,
             ongoing=self._ongoing,
+            progress=self._note_progress,
         )
         self._ongoing.lanes.resize(ports.concurrency)
         try:
             report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows)
         finally:
+            self.status.progress = None
             self._last_published.remember(publisher)  # also what was published before the pass failed
             self._last_published.add_unpublished(
                 unpublished, prefix=runtime.store.keys.prefix, epoch=lease.epoch, sealer=runtime.sealer
             )
         await self._last_published.reseal(publisher, sealer=runtime.sealer, now=self._clock())
         return report
+
+    def _note_progress(self, stage: str, done: int, total: int) -> None:
+        self.status.progress = (stage, done, total)
 
     def _note_discovery(self, discovery: Discovery) -> None:
         self._discovery = discovery

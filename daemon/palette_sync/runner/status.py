@@ -32,12 +32,15 @@ class RunnerState(StrEnum):
     STOPPED = "stopped"
 
 
+Progress = tuple[str, int, int]  # what a pass does, how many clusters are done, and how many there are (0: unknown)
+
+
 @dataclass
 class RunnerStatus:
     """What is known of one instance.
 
     `state_since`: when the present `state` began. `read`: a snapshot was published or read, so readers have something.
-    `busy_since`: when the current work began.
+    `busy_since`: when the current work began. `progress`: how far the pass at work has come.
     `attempted_at`, `succeeded_at`: the start of the last pass that listed Palette, and the end of the last such pass
     that did not fail as a whole. `failing_since`: when the first of the passes began that have failed since then.
     `paused`: published clusters that an operator paused.
@@ -54,6 +57,7 @@ class RunnerStatus:
     state_since: datetime | None = None
     read: bool = False
     busy_since: datetime | None = None
+    progress: Progress | None = None
     attempted_at: datetime | None = None
     succeeded_at: datetime | None = None
     error: str | None = None

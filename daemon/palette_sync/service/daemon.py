@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from palette_sync.assembly.instance import Shared
     from palette_sync.core.model import InstanceState, Pause
     from palette_sync.runner.mailbox import PausedFuture, ReportFuture
+    from palette_sync.runner.status import Progress
     from palette_sync.service.reload import Reloaded
     from palette_sync.service.systemd import Notifier
     from palette_sync.telemetry.metrics import Metrics
@@ -180,6 +181,10 @@ class Daemon:
 
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         return self._runners.ask(instance, allow_prune=allow_prune)
+
+    def progress(self, instance: str) -> Progress | None:
+        status = self._runners.statuses().get(instance)
+        return status.progress if status is not None else None
 
     def state(self, instance: str) -> InstanceState | None:
         return self._runners.states().get(instance)

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from palette_sync.assembly.instance import Shared
     from palette_sync.reconcile.report import Change, PassReport
     from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.runner.status import Progress
     from palette_sync.service.reload import Reloaded
 
 log = structlog.get_logger(__name__)
 
 NAMED, LISTED = 5, 100  # failed clusters that an answer names for people, and lists for programs
+PROGRESS_PAUSE = 2.0  # seconds between two answers that say how far a resync has come
 PAUSE = 2.0  # seconds before Redis is read again after an error, or before looking again for a led instance
 
 
@@ -39,6 +41,10 @@ class Commands(ClusterCommands, Protocol):
 
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         """Ask for a resync. Returns None if the instance is not run any more."""
+        ...
+
+    def progress(self, instance: str) -> Progress | None:
+        """How far the pass at work has come; None if none is at work."""
         ...
 
     async def reload(self, *, allow_prune: bool) -> Reloaded:
@@ -101,12 +107,26 @@ async def _resync(daemon: Commands, request: Request) -> Answer:
     report_future = daemon.ask(request.instance, allow_prune=request.verb is Verb.ALLOW_PRUNE)
     if report_future is None:
         return Answer(AnswerStatus.FAILED, "a reload has just removed this instance")
-    await asyncio.wait({report_future})
+    await _until_done(daemon, request, report_future)
     if report_future.cancelled():
         return Answer(AnswerStatus.FAILED, "the pass could not be run; see the daemon's log")
     report = report_future.result()
     status = AnswerStatus.DONE if report.all_well else AnswerStatus.FAILED
     return Answer(status, summary(report), document(report))
+
+
+async def _until_done(daemon: Commands, request: Request, future: ReportFuture) -> None:
+    """Wait for a pass, and report from time to time how far it has come."""
+    last: Progress | None = None
+    while not (await asyncio.wait({future}, timeout=PROGRESS_PAUSE))[0]:
+        now = daemon.progress(request.instance)
+        if now is not None and now != last:
+            last = now
+            stage, done, total = now
+            text = f"{stage}: {done} of {total}" if total else stage
+            await _answer(
+                daemon, request, Answer(AnswerStatus.ACCEPTED, text, {"stage": stage, "done": done, "total": total})
+            )
 
 
 async def _answer(daemon: Commands, request: Request, given: Answer) -> None:
