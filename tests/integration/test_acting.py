@@ -410,6 +410,41 @@ async def test_the_tag_in_palette_pauses_from_the_next_listing_on_also_before_th
         assert one.status.access == {"ready": 2}
 
 
+@pytest.mark.parametrize("way", ["deleted", "deselected"])
+async def test_the_tag_counts_in_the_listing_that_would_drop_the_cluster(stage_of: Any, way: str) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    uid = cluster.uid
+    await stage.run()
+    stage.simulator.world.set_tags(uid, [PAUSE_TAG])
+    if way == "deleted":
+        stage.simulator.world.set_state(uid, "Deleting")
+    else:
+        stage.reconfigure("", "\n[defaults]\nexclude_tags = ['palette-sync:*']\n")
+    for hours in (1, 20, 72):
+        await stage.run(allow_prune=True)
+        assert all_writes(stage, uid) == []
+        stage.advance(hours=hours)
+    assert uid in (await stage.state()).records
+
+    stage.simulator.world.set_tags(uid, [])
+    stage.simulator.world.set_state(uid, "Deleting")
+    await stage.run()
+    assert uid not in (await stage.state()).records
+
+
+async def test_the_tag_ends_the_work_on_a_cluster_that_hangs(stage_of: Any) -> None:
+    stage, cluster = await one_cluster(stage_of)
+    async with running(stage) as one:
+        await one.list()
+        stage.simulator.faults.add(Fault(target="kube", kind="hang"))
+        stage.advance(hours=20)
+        await one.nudge()
+        assert one.runner._ongoing.lanes.busy == {cluster.uid}
+        stage.simulator.world.set_tags(cluster.uid, [PAUSE_TAG])
+        await one.list()
+        assert not one.runner._ongoing.lanes.busy
+
+
 async def test_a_pause_is_published_at_the_first_moment_of_a_life(stage_of: Any) -> None:
     """Before the first listing all records are unconfirmed, and the paused one stays so."""
     stage, cluster = await one_cluster(stage_of)

@@ -16,7 +16,7 @@ from palette_sync.core.history import Transition
 from palette_sync.core.model import AccessState, ClusterMemory, ClusterRecord, InstanceState, PaletteFacts, Pause
 from palette_sync.core.pause import PAUSE_TAG, pause_document, pause_in_force, pause_of
 from palette_sync.core.problems import Problem, Severity, find_problems
-from palette_sync.core.prune import Guard, absences_of, absences_to_dict, prune
+from palette_sync.core.prune import Absence, Guard, absences_of, absences_to_dict, prune
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rows import Filter, row_document, rows_of
 from palette_sync.core.select import Selection
@@ -167,6 +167,21 @@ def test_the_record_of_a_paused_cluster_is_never_dropped(selection: Selection) -
     assert drop == set()
     assert absences_of(status)["c1"].since == NOW
     assert pruned(NOW + 2 * HOUR, status)[0] == {"c1"}, "once the pause is over"
+
+
+def test_the_record_of_a_cluster_with_the_tag_that_palette_does_not_list_stays_until_an_operator_drops_it() -> None:
+    records = by_uid(record(palette=TAGGED))
+
+    def drops(selection: Selection, *, allow: bool = False) -> set[str]:
+        known = {"c1": Absence(NOW - HOUR, NOW - HOUR, NOW, Reason.NOT_LISTED, "")}
+        return set(prune(selection, records, known, now=NOW, guard=Guard(), scheduled=True, allow=allow).drop)
+
+    gone = Selection(disappeared=frozenset({"c1"}))
+    assert drops(gone) == set()
+    assert drops(gone, allow=True) == {"c1"}
+    assert drops(Selection(dropped={"c1": Reason.PROJECT_EXCLUDED})) == set()
+    listed = Selection(dropped={"c1": Reason.DELETED}, seen=frozenset({"c1"}))
+    assert drops(listed) == {"c1"}, "Palette lists it without the tag"
 
 
 # -- what people see --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import DocumentError, Fields, present
 from palette_sync.core.model import TENANT_SCOPE
-from palette_sync.core.pause import pause_of
+from palette_sync.core.pause import pause_in_force
 from palette_sync.core.reasons import Reason
 from palette_sync.core.select import deselected, unmatched
 
@@ -92,7 +92,7 @@ def prune(
     so it neither begins nor confirms an absence. Because a drop needs a scheduled listing of this very pass, a daemon
     that starts drops nothing on its predecessor's memory alone. `access_reduced`: the API key sees less than it did
     before, also where no record is concerned. `allow`: an operator allows every drop. A record stays as long as its
-    cluster is paused, whatever else holds.
+    cluster is paused, whatever else holds, except that `allow` drops what only a tag pauses and Palette does not list.
     """
     missing = selection.disappeared | selection.forbidden
     drop = dict(selection.dropped)
@@ -113,7 +113,9 @@ def prune(
         else:
             absent[uid] = one
     for uid in [uid for uid in drop if uid in records]:
-        if (pause := pause_of(records[uid], now)) is not None:
+        # Nobody can take the tag off a cluster that Palette does not list, so an operator may drop its record.
+        tags = () if allow or uid in selection.seen else records[uid].palette.tags
+        if (pause := pause_in_force(records[uid], tags, now)) is not None:
             why = f"{drop.pop(uid)}: its record is dropped once the pause has ended ({pause.text})"
             known = remembered.get(uid)
             since = min(known.since, now) if known else now

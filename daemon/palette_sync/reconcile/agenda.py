@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from palette_sync.core.candidates import Candidates
-from palette_sync.core.due import RENEW_AHEAD
+from palette_sync.core.due import RENEW_AHEAD, paused
 from palette_sync.core.reasons import Reason
 from palette_sync.core.urgency import order
 from palette_sync.events import in_turns
 from palette_sync.reconcile.cluster import DueCluster
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from palette_sync.core.due import Candidate, Due
     from palette_sync.core.model import ClusterRecord, Discovery, InstanceState
@@ -79,12 +79,12 @@ async def find_due(
     began, and which is still at work, is left alone.
     """
     options, candidates = context.options, before.candidates
-    busy = frozenset(context.ongoing.lanes.busy)
     chosen = [candidates.listed(cluster) async for cluster in in_turns(selection.chosen.values())]
     chosen += [candidates.published(uid) for uid in sorted(pruning.absent.keys() - selection.kept)]
     kept = [candidates.published(uid) for uid in sorted(selection.kept - pruning.drop.keys())]
     if options.known_only:
         chosen, kept = [*chosen, *kept], []
+    busy = await _busy(context, chosen)
     found = candidates.issuers_due(chosen)
 
     def due_now(candidate: Candidate) -> Due | None:
@@ -112,6 +112,16 @@ async def find_due(
         due=tuple(_opened(context, candidate, found[candidate.cluster.uid]) for candidate in due),
         state_changed=busy | {uid for uid, one in found.items() if one.reason is Reason.STATE_CHANGED},
     )
+
+
+async def _busy(context: PassContext, chosen: Iterable[Candidate]) -> frozenset[str]:
+    """The clusters on which an earlier pass began. On those that are paused since then, the work ends here."""
+    lanes = context.ongoing.lanes
+    if lanes.busy:
+        at_work = frozenset(lanes.busy)
+        uids = ((one.cluster.uid, one) for one in chosen)
+        await lanes.end([uid for uid, one in uids if uid in at_work and paused(one, context.now)])
+    return frozenset(lanes.busy)
 
 
 def _opened(context: PassContext, candidate: Candidate, due: Due) -> DueCluster:
