@@ -22,6 +22,7 @@ class Source:
         self.past: Any = ((), ())
         self.token: Secret | None = None
         self.asked: list[tuple[str, bool]] = []
+        self.asked_clusters: list[tuple[str, bool]] = []
 
     def now(self) -> datetime:
         return self.time
@@ -41,6 +42,12 @@ class Source:
     def resync(self, instance: str, *, allow_prune: bool) -> bool:
         self.asked.append((instance, allow_prune))
         return instance == INSTANCE
+
+    def ask_cluster(self, instance: str, uid: str, *, rotate: bool) -> str:
+        if instance != INSTANCE:
+            return "it is led elsewhere"
+        self.asked_clusters.append((uid, rotate))
+        return ""
 
     # What the endpoint itself shows (telemetry.endpoint.Probes).
 

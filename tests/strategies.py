@@ -18,6 +18,7 @@ from palette_sync.core.model import (
     Location,
     OidcAuth,
     PaletteFacts,
+    Pause,
     Project,
     RetiredSecret,
     Scope,
@@ -68,6 +69,7 @@ records = st.builds(
     kubernetes_version=st.none() | texts,
     skip_metrics_lookup=st.booleans(),
     dashboard_url=st.none() | texts,
+    pause=st.none() | st.builds(Pause, reason=texts, by=texts, since=times, until=st.none() | times),
 )
 credentials = st.builds(SealedCredential, issued_at=times, renew_at=times, expires_at=st.none() | times, sealed=names)
 memories = st.builds(
@@ -141,4 +143,10 @@ def full_record() -> dict[str, Any]:
         "kubernetes_version": "v1.31.2",
         "skip_metrics_lookup": True,
         "dashboard_url": "https://console/x",
+        "pause": {
+            "reason": "it moves",
+            "by": "anna@host:1",
+            "since": "2026-01-31T09:30:00Z",
+            "until": "2026-01-31T11:30:00Z",
+        },
     }

@@ -89,7 +89,14 @@ GOOD: dict[str, dict[str, Any]] = {
         "access": {"ready": 1},
         "held": {"u1": {"since": TIME, "reason": "NotListed", "message": ""}},
     },
-    "control": {"id": "0123456789abcdef", "request": "resync", "at": "1795568239060", "by": "somebody", "mac": HEX},
+    "control": {
+        "id": "0123456789abcdef",
+        "request": "pause",
+        "at": "1795568239060",
+        "by": "somebody",
+        "arguments": '{"uid":"c1","reason":"it moves","for_s":60}',
+        "mac": HEX,
+    },
     "lease": {"holder": "h:1", "id": "x", "since": TIME},
     "cluster-record": strategies.full_record(),
 }

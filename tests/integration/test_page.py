@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import aiohttp
 import pytest
 
-from builders import NOW, by_uid, head, record
+from builders import NOW, by_uid, head, record, sealed_credential
 from page_source import Source, served
-from palette_sync.core.model import InstanceState, Secret
+from palette_sync.core.model import InstanceState, Pause, Secret
 from palette_sync.page.guard import from_this_machine
 
 
@@ -215,3 +216,41 @@ async def test_without_a_token_there_are_no_buttons_and_no_login() -> None:
         for path in ("/login", "/logout", "/instances/alpha/resync"):
             assert (await post(session, url, path, token="", key=""))[0] == 403
     assert source.asked == []
+
+
+@pytest.mark.parametrize(("action", "rotate"), [("resync", False), ("rotate", True)])
+async def test_the_buttons_of_a_cluster_ask_for_it_alone_and_no_other_site_can_press_them(
+    guarded: Source, action: str, *, rotate: bool
+) -> None:
+    guarded.state = replace(guarded.state, credentials={"c1": sealed_credential()})
+    path = f"/clusters/alpha/c1/{action}"
+    async with served(guarded) as url, aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        assert (await post(session, url, path))[0] == 401
+        await post(session, url, "/login", token=TOKEN)
+        key = await page_key(session, url)
+        async with session.get(f"{url}/clusters/alpha/c1") as answer:
+            assert f'action="{path}"' in await answer.text()
+        for form in ({}, {"key": key[:-1]}, {"key": "0" * 64}):
+            assert (await post(session, url, path, **form))[0] == 403
+        async with session.get(url + path) as answer:
+            assert answer.status == 405
+        assert guarded.asked_clusters == []
+
+        async with session.post(url + path, data={"key": key}, allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"]) == (303, "/clusters/alpha/c1")
+        status, text = await post(session, url, f"/clusters/other/c1/{action}", key=key)
+        assert (status, "it is led elsewhere" in text) == (409, True)
+        assert (await post(session, url, "/clusters/alpha/c1/release", key=key))[0] == 404
+    assert guarded.asked_clusters == [("c1", rotate)]
+
+
+async def test_a_cluster_has_no_buttons_without_a_token_or_while_it_is_paused(guarded: Source) -> None:
+    async with served(Source(instance_state())) as url, aiohttp.ClientSession() as session:
+        assert "<form" not in (await get(url, "/clusters/alpha/c1"))[1]
+        assert (await post(session, url, "/clusters/alpha/c1/rotate", key=""))[0] == 403
+    guarded.state = instance_state(pause=Pause("<b>it moves</b>", "anna", NOW, NOW + timedelta(hours=2)))
+    async with served(guarded) as url:
+        text = (await get(url, "/clusters/alpha/c1", Authorization=f"Bearer {TOKEN}"))[1]
+    assert "c1/rotate" not in text
+    assert "paused by anna, until 2026-03-01 14:00:00 UTC: &lt;b&gt;it moves&lt;/b&gt;" in text
+    assert "palette-sync resume c1" in text

@@ -27,6 +27,7 @@ from palette_sync.core.model import (
     Server,
     ServiceAccountAuth,
 )
+from palette_sync.core.pause import lasting, pause_in_force
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import backoff, rests
 from palette_sync.core.text import one_line
@@ -125,7 +126,7 @@ def fold_record(
     elif isinstance(verdict, AccessFailed) and verdict.withdrawn:
         server = auth = None
     usable = server is not None and (isinstance(auth, OidcAuth) or credential_alive)
-    state, reason, message = _access(cluster, previous, verdict, auth, usable=usable)
+    state, reason, message = _access(cluster, previous, verdict, auth, usable=usable, now=now)
     same = previous is not None and (previous.access.state, previous.access.reason) == (state, reason)
     return ClusterRecord(
         uid=cluster.uid,
@@ -152,6 +153,7 @@ def fold_record(
         kubernetes_version=version,
         skip_metrics_lookup=presentation.skip_metrics_lookup,
         dashboard_url=_dashboard_url(cluster, presentation.console_url),
+        pause=lasting(previous.pause if previous else None, now),
     )
 
 
@@ -202,11 +204,17 @@ def without_legacy(record: ClusterRecord, memory: ClusterMemory, now: datetime) 
 
 
 def _access(
-    cluster: Cluster, previous: ClusterRecord | None, verdict: Verdict | None, auth: Auth | None, *, usable: bool
+    cluster: Cluster,
+    previous: ClusterRecord | None,
+    verdict: Verdict | None,
+    auth: Auth | None,
+    *,
+    usable: bool,
+    now: datetime,
 ) -> tuple[AccessState, Reason, str]:
-    """State, reason and message. The first that applies counts: this pass's verdict, paused, an expired token, what was
-    published before, imported, not Running, Waiting. Paused is a failure because nobody can use the cluster; imported
-    and not Running are only pending, because nothing failed.
+    """State, reason and message. The first that applies counts: this pass's verdict, paused in Palette, an expired
+    token, what was published before, imported, not Running, an operator's pause, Waiting. Paused in Palette is a
+    failure because nobody can use the cluster; imported and not Running are only pending, because nothing failed.
     """
     if isinstance(verdict, AccessGained):
         if verdict.legacy:
@@ -223,9 +231,17 @@ def _access(
         if isinstance(auth, ServiceAccountAuth) and not usable and previous.access.state in SERVED:
             return AccessState.FAILED, Reason.TOKEN_LAPSED, "the token expired before it could be renewed"
         return previous.access.state, previous.access.reason, previous.access.message
+    return _without_access(cluster, previous, now)
+
+
+def _without_access(cluster: Cluster, previous: ClusterRecord | None, now: datetime) -> tuple[AccessState, Reason, str]:
+    """The same of a cluster to which access was never gained."""
     if cluster.imported or cluster.state != RUNNING:
         return (AccessState.PENDING, *_not_available(cluster))
-    if previous is not None:
+    pause = pause_in_force(previous, cluster.tags, now)
+    if pause is not None and (previous is None or previous.access.state is AccessState.PENDING):
+        return AccessState.PENDING, Reason.WRITES_PAUSED, f"first access is not tried: {pause.text}"
+    if previous is not None and previous.access.reason is not Reason.WRITES_PAUSED:
         return previous.access.state, previous.access.reason, previous.access.message
     return AccessState.PENDING, Reason.WAITING, "first access has not been tried yet"
 

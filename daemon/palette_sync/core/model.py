@@ -210,6 +210,16 @@ class PaletteFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """An operator's wish that nothing is written to a cluster. `by` names who asked. `until` None: until resumed."""
+
+    reason: str
+    by: str
+    since: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterRecord:
     """What is published about a cluster; never a secret. `server` and `auth` are None until access was gained."""
 
@@ -226,6 +236,7 @@ class ClusterRecord:
     kubernetes_version: str | None = None
     skip_metrics_lookup: bool = True
     dashboard_url: str | None = None
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)

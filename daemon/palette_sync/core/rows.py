@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import present
 from palette_sync.core.model import AccessState, OidcAuth
+from palette_sync.core.pause import pause_document, pause_of
 from palette_sync.core.prune import absences_of
 from palette_sync.core.reasons import Reason
 from palette_sync.core.snapshot_codec import record_to_dict
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.model import ClusterMemory, ClusterRecord, InstanceState, SealedCredential
+    from palette_sync.core.pause import PauseInForce
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ class Row:
         if self.state is not self.record.access.state and self.credential is not None and self.credential.expires_at:
             return self.credential.expires_at
         return self.record.access.since
+
+    @property
+    def pause(self) -> PauseInForce | None:
+        return pause_of(self.record, self.now)
 
     @property
     def expires_at(self) -> datetime | None:
@@ -88,7 +94,7 @@ def rows_of(state: InstanceState, now: datetime) -> list[Row]:
 
 def row_document(row: Row) -> dict[str, object]:
     """The published record, with what is known beside it under `now`; never a token."""
-    credential, memory = row.credential, row.memory
+    credential, memory, pause = row.credential, row.memory, row.pause
     beside = present(
         state=row.state.value,
         reason=row.reason.value,
@@ -104,6 +110,7 @@ def row_document(row: Row) -> dict[str, object]:
         next_try=row.next_try,
         failures=memory.failures if memory else None,
         held=row.held or None,
+        paused=pause and pause_document(pause),
     )
     return {**record_to_dict(row.record), "now": beside}
 
@@ -113,6 +120,7 @@ class Filter:
     """Which rows to show; an empty tuple matches everything, and several patterns mean any of them.
 
     `names` and `projects` are patterns with `*` and `?`, without regard to case. `names` also match title and uid.
+    `paused`: only paused clusters.
     """
 
     names: tuple[str, ...] = ()
@@ -120,6 +128,7 @@ class Filter:
     states: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    paused: bool = field(default=False, kw_only=True)
 
     def matches(self, row: Row) -> bool:
         record = row.record
@@ -129,6 +138,7 @@ class Filter:
             and _any(self.states, (row.state.value,))
             and _any(self.reasons, (row.reason.value, record.access.reason.value))
             and _any(self.tags, record.palette.tags)
+            and (not self.paused or row.pause is not None)
         )
 
 

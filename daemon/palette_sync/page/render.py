@@ -65,9 +65,11 @@ def render_overview(analysis: Analysis, query: Query, *, now: datetime, state: s
     )
 
 
-def render_cluster(view: ClusterView, *, now: datetime, remark: str = "", form_key: str = "") -> str:
-    """`remark`: what could not be read."""
-    return _render("cluster.html", now=now, form_key=form_key, view=view, row=view.row, remark=remark)
+def render_cluster(
+    view: ClusterView, *, now: datetime, remark: str = "", form_key: str = "", acts: bool = False
+) -> str:
+    """`remark`: what could not be read. `acts`: the page has buttons for this cluster."""
+    return _render("cluster.html", now=now, form_key=form_key, view=view, row=view.row, remark=remark, acts=acts)
 
 
 def render_message(title: str, text: str, *, now: datetime) -> str:

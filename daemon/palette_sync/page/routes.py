@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from palette_sync.core.objects import Desired
 
 KEPT = 2.0  # seconds for which an analysis is used again
+LEADING = "leading"  # the state of an instance that this process leads (`runner.status.RunnerState`)
 
 
 class Source(Holder, Protocol):
@@ -50,6 +52,10 @@ class Source(Holder, Protocol):
         """Ask for a resync. Returns False if this process does not lead the instance."""
         ...
 
+    def ask_cluster(self, instance: str, uid: str, *, rotate: bool) -> str:
+        """Ask for a look at one cluster, or for a new token of it. Returns why that is not done, or ""."""
+        ...
+
 
 def routes(source: Source) -> list[web.RouteDef]:
     guard = Guard(source)
@@ -58,6 +64,7 @@ def routes(source: Source) -> list[web.RouteDef]:
         web.get("/", guard.reading(page.overview)),
         web.get("/clusters/{instance}/{uid}", guard.reading(page.cluster)),
         web.post("/instances/{instance}/resync", guard.acting(page.resync)),
+        web.post("/clusters/{instance}/{uid}/{action:resync|rotate}", guard.acting(page.act)),
         web.post("/login", guard.login),
         web.post("/logout", guard.acting(guard.logout)),
         web.get("/static/{name}", page.static),
@@ -95,7 +102,9 @@ class _Page:
         history = await source.history(instance, state.head.version if state.head else 0)
         remark = "Redis does not answer, so the history is unknown." if history is None else ""
         found = view(row, state, history or ((), ()), source.desired(instance))
-        return html(render_cluster(found, now=now, remark=remark, form_key=self._guard.form_key(request)))
+        leads = source.document().get("instances", {}).get(instance, {}).get("state") == LEADING
+        form_key = self._guard.form_key(request)
+        return html(render_cluster(found, now=now, remark=remark, form_key=form_key, acts=bool(form_key) and leads))
 
     async def resync(self, request: web.Request, form: Mapping[str, str]) -> web.Response:
         instance = request.match_info["instance"]
@@ -106,6 +115,13 @@ class _Page:
             "palette-sync resync."
         )
         return html(render_message("Not done", text, now=self._source.now()), status=HTTPStatus.CONFLICT)
+
+    async def act(self, request: web.Request, _form: Mapping[str, str]) -> web.Response:
+        instance, uid = request.match_info["instance"], request.match_info["uid"]
+        why_not = self._source.ask_cluster(instance, uid, rotate=request.match_info["action"] == "rotate")
+        if not why_not:
+            return see_other(f"/clusters/{quote(instance, safe='')}/{quote(uid, safe='')}")
+        return html(render_message("Not done", why_not, now=self._source.now()), status=HTTPStatus.CONFLICT)
 
     async def static(self, request: web.Request) -> web.Response:
         asset = next((one for one in assets().values() if one.name == request.match_info["name"]), None)

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from palette_sync.assembly.instance import Shared
-    from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.core.model import InstanceState, Pause
+    from palette_sync.runner.mailbox import PausedFuture, ReportFuture
+    from palette_sync.runner.status import Progress
     from palette_sync.service.reload import Reloaded
     from palette_sync.service.systemd import Notifier
     from palette_sync.store.control import Request
@@ -206,6 +208,19 @@ class Daemon:
     @property
     def member(self) -> str:
         return self._membership.id
+
+    def progress(self, instance: str) -> Progress | None:
+        status = self._runners.statuses().get(instance)
+        return status.progress if status is not None else None
+
+    def state(self, instance: str) -> InstanceState | None:
+        return self._runners.states().get(instance)
+
+    def ask_cluster(self, instance: str, uid: str, *, rotate: bool, revoke: bool) -> ReportFuture | None:
+        return self._runners.ask_cluster(instance, uid, rotate=rotate, revoke=revoke)
+
+    def pause(self, instance: str, uid: str, pause: Pause | None) -> PausedFuture | None:
+        return self._runners.pause(instance, uid, pause)
 
     async def reload(self, *, allow_prune: bool = False) -> Reloaded:
         reloaded = await self._reloader.reload(allow_prune=allow_prune)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from palette_sync.assembly.store import utc_now
+from palette_sync.core.cluster_answer import ClusterNow, refusal
 from palette_sync.core.model import InstanceState, Secret
 from palette_sync.runner import RunnerState
 from palette_sync.store.past import read_changes, read_history
@@ -82,6 +83,19 @@ class PageSource:
             return False
         log.info("request_received", instance=instance, action="resync", by="page", allow_prune=allow_prune)
         return self._runners.ask(instance, allow_prune=allow_prune) is not None
+
+    def ask_cluster(self, instance: str, uid: str, *, rotate: bool) -> str:
+        if instance not in self._runners.leading():
+            return "This process does not lead that instance. Use the page of the process that leads it."
+        found = ClusterNow.find(self._runners.states().get(instance), uid, utc_now())
+        if found is None:
+            return "No cluster with that uid is published."
+        if (refused := refusal(found, rotate=rotate)) is not None:
+            return refused.text
+        action = "rotate" if rotate else "resync-cluster"
+        log.info("request_received", instance=instance, action=action, by="page", cluster=uid)
+        self._runners.ask_cluster(instance, uid, rotate=rotate)
+        return ""
 
     async def history(self, instance: str, version: int) -> tuple[list[FormerVersion], list[VersionChange]] | None:
         shared, after = self._configuration.shared, max(0, version - VERSIONS)

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.instance import Shared
     from palette_sync.config import InstanceSettings
-    from palette_sync.core.model import InstanceState
+    from palette_sync.core.model import InstanceState, Pause
     from palette_sync.core.prune import FilterReview
     from palette_sync.core.reasons import Reason
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner import InstanceRuntime, RunnerStatus
     from palette_sync.runner.instance import Elections
-    from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.runner.mailbox import PausedFuture, ReportFuture
     from palette_sync.service.clock import Clock
     from palette_sync.service.garbage_collection import IdleCollector
     from palette_sync.service.tasks import GuardedTasks
@@ -162,6 +162,16 @@ class Runners:
         running = self._running.get(instance)
         return running.runner.mailbox.ask(allow_prune=allow_prune) if running else None
 
+    def ask_cluster(self, instance: str, uid: str, *, rotate: bool, revoke: bool = False) -> ReportFuture | None:
+        """Ask for work on one cluster. Returns None if the instance is not run any more."""
+        running = self._running.get(instance)
+        return running.runner.mailbox.ask_cluster(uid, rotate=rotate, revoke=revoke) if running else None
+
+    def pause(self, instance: str, uid: str, pause: Pause | None) -> PausedFuture | None:
+        """Ask for a pause of one cluster, or for its end. Returns None if the instance is not run any more."""
+        running = self._running.get(instance)
+        return running.runner.mailbox.pause(uid, pause) if running else None
+
     def resync_all(self) -> None:
         self._resync_at_start = not self._running
         self._put_resync()
@@ -197,6 +207,7 @@ class Runners:
             if status.read:
                 self._metrics.clusters(name, status.access, status.reasons)
                 self._metrics.scopes_failing(name, len(status.scopes_failing))
+                self._metrics.paused(name, status.paused)
             self._metrics.held(name, status.held, since=status.held_since, until=status.held_until)
             self._metrics.api_key(name, status.key_expires_at)
         self.changed.set()
