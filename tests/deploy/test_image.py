@@ -119,6 +119,7 @@ def test_what_is_copied_makes_a_whole_wheel(tmp_path: Path) -> None:
         metadata = {Path(name).name: name for name in wheel.namelist()}
         scripts = wheel.read(metadata["entry_points.txt"]).decode()
     daemon = source / "daemon"
-    assert packed == {str(one.relative_to(daemon)) for one in daemon.rglob("*") if one.is_file()}
+    example = {"palette_sync/config/example.toml"}  # from the root of the repository
+    assert packed == {str(one.relative_to(daemon)) for one in daemon.rglob("*") if one.is_file()} | example
     assert "palette-sync = palette_sync.cli.main:main" in scripts
     assert "LICENSE" in metadata

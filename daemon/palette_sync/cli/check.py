@@ -12,6 +12,7 @@ from palette_sync.cli.console import out, print_json, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.finding import OK, PROBLEM, WARNING, Finding
+from palette_sync.cli.wide_rights import REMEDY, wide_rights_by_instances
 from palette_sync.config.load import EXPOSED
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
                     reporter(name)("asking Palette", 0, 0)
         for task in (store, *tasks):
             findings += task.result()
+        findings += _wide_rights(chosen)
         _print_findings(findings, as_json=as_json)
         return Exit.FAILED if any(one.level == PROBLEM for one in findings) else Exit.OK
 
@@ -167,12 +169,11 @@ def _login_findings(states: Mapping[str, InstanceState]) -> list[Finding]:
 
 async def _check_instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
     from palette_sync.assembly.instance import client_of
-    from palette_sync.assembly.policy import grants_roles, policy_of, rules_of
+    from palette_sync.assembly.policy import policy_of
     from palette_sync.assembly.store import StartError
     from palette_sync.cli.check_clouds import cloud_findings
     from palette_sync.cli.check_palette import discovery_findings, permission_findings, remedy_of
     from palette_sync.cloud import CloudTokens
-    from palette_sync.core.rbac import wide_rights
     from palette_sync.palette import PaletteError, discover
 
     findings: list[Finding] = []
@@ -199,9 +200,18 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
         findings.append(Finding(PROBLEM, name, str(error), remedy_of(error)))
     except StartError as error:
         findings.append(Finding(PROBLEM, name, str(error), "correct what the message names"))
-    remedy = 'set rbac.preset = "view" if that is more than Backstage should see'
-    wide = wide_rights(rules_of(settings)) if grants_roles(settings) else ()
-    return findings + [Finding(WARNING, name, f"the granted role {warning}", remedy) for warning in wide]
+    return findings
+
+
+def _wide_rights(chosen: Mapping[str, InstanceSettings]) -> list[Finding]:
+    from palette_sync.assembly.policy import grants_roles, rules_of
+    from palette_sync.core.rbac import wide_rights
+
+    found = {name: wide_rights(rules_of(one)) for name, one in chosen.items() if grants_roles(one)}
+    return [
+        Finding(WARNING, names, f"the granted role {rights}", REMEDY)
+        for names, rights in wide_rights_by_instances(found).items()
+    ]
 
 
 async def _known_permissions(client: PaletteClient, rows: list[Cluster]) -> frozenset[str] | None:

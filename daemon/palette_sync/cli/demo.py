@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from palette_sync.cli.called import called
 from palette_sync.cli.console import print_json, print_problems, print_report
 from palette_sync.cli.exits import Exit
 from palette_sync.core.reasons import Reason
@@ -84,11 +83,6 @@ async def _demo(*, keep: bool, as_json: bool) -> Exit:
         return Exit.FAILED
     console.print(Text(f"\nAll {len(demo.checks)} checks passed.", style="bold green"))
     return Exit.OK
-
-
-def called() -> str:
-    """Return the command as it was called, so that printed lines can be copied and run."""
-    return "palette-sync" if shutil.which("palette-sync") else sys.argv[0]
 
 
 async def _stay(console: Console, directory: Path, simulator: Simulator) -> None:

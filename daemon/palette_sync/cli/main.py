@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from palette_sync import __version__
+from palette_sync.cli import config as config_commands
 from palette_sync.cli import look
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.options import (
@@ -31,6 +32,7 @@ from palette_sync.cli.options import (
     seconds_of,
 )
 
+DETAILED = "--detailed-exitcode"
 app = typer.Typer(
     name="palette-sync",
     help="Connects Spectro Cloud Palette to Backstage: discovers clusters, grants read-only access, publishes both.",
@@ -128,12 +130,18 @@ def plan(
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
     resync: Annotated[bool, typer.Option("--resync", help="Plan a pass that verifies every cluster.")] = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option(DETAILED, help="Exit 0: nothing to do; 2: changes; anything else: an error.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a pass would do. Takes no lease and writes nothing anywhere."""
     from palette_sync.cli import plan as command
 
-    leave(command.run(config, instance, resync=resync, as_json=as_json))
+    code = command.run(config, instance, resync=resync, detailed_exitcode=detailed_exitcode, as_json=as_json)
+    if code == Exit.CHANGES:
+        raise PlannedChanges(int(code))
+    leave(code)
 
 
 @app.command()
@@ -145,6 +153,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None
 
 
 look.register(app)
+app.add_typer(config_commands.app, name="config")
 
 
 @app.command("replace-legacy")
@@ -278,10 +287,18 @@ def demo(
     leave(command.run(keep=keep, as_json=as_json))
 
 
+class PlannedChanges(SystemExit):
+    """`plan --detailed-exitcode` found changes. Its exit code is that of wrong arguments in every other command."""
+
+
 def main() -> None:
     """Run the command line. A closed pipe (`| head`) is success; a full disk is a failure with a message."""
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == Exit.USAGE and DETAILED in sys.argv and not isinstance(ended, PlannedChanges):
+            sys.exit(Exit.FAILED)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)

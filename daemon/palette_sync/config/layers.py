@@ -77,16 +77,16 @@ class Layers:
     def source_of(self, location: Location) -> str:
         """Name the file, secret or variable that gave the value at `location`, for a problem."""
         keys = _keys(location)
-        if keys and _has(self.environment, keys):
+        if keys and has(self.environment, keys):
             return f"variable {PREFIX}{'__'.join(keys).upper()}"
-        if keys and _has(self.secrets, keys):
+        if keys and has(self.secrets, keys):
             return f"secret {'__'.join(keys)}"
         return str(self.path)
 
     def gives(self, location: Location) -> bool:
         """Whether a layer gives the value at `location` itself, so that it is not inherited."""
         keys = _keys(location)
-        return any(_has(layer, keys) for layer in (self.file, self.secrets, self.environment))
+        return any(has(layer, keys) for layer in (self.file, self.secrets, self.environment))
 
     def could_not_read(self, location: Location) -> bool:
         """Whether the value at `location` is absent only because its file or variable could not be read."""
@@ -99,7 +99,7 @@ class Layers:
         try:
             return tomllib.loads(self.path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
-            remedy = "copy config.example.toml there, or name another file with --config"
+            remedy = "write one with `palette-sync config init`, or name another file with --config"
             raise ConfigError([f"{self.path}: there is no such file; {remedy}"]) from None
         except OSError as error:
             raise ConfigError([f"{self.path}: cannot be read: {error.strerror}; {_CHECK_PATH}"]) from None
@@ -286,7 +286,8 @@ def _keys(location: Location) -> list[str]:
     return [str(part) for part in takewhile(lambda part: isinstance(part, str), location)]
 
 
-def _has(document: object, keys: list[str]) -> bool:
+def has(document: object, keys: list[str]) -> bool:
+    """Whether the document has a value at these keys."""
     for key in keys:
         if not isinstance(document, dict) or key not in document:
             return False

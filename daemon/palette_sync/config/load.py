@@ -26,6 +26,11 @@ EXPOSED = "other users of this machine can read the file; take that right away w
 
 def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
     """Read the configuration whose file is `path`. Raises `ConfigError` with every problem found."""
+    return load_with_layers(path, environ=environ)[0]
+
+
+def load_with_layers(path: Path, *, environ: Mapping[str, str] | None = None) -> tuple[Settings, Layers]:
+    """Like `load`, with the layers that know where each value comes from."""
     layers = Layers(path, os.environ if environ is None else environ)
     document = layers.merged()
 
@@ -39,7 +44,7 @@ def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
     if layers.problems:
         raise ConfigError(layers.problems)
     settings._exposed_secrets = tuple(layers.exposed)  # noqa: SLF001 - only this function builds settings
-    return settings
+    return settings, layers
 
 
 class _Loaded(Settings):

@@ -49,6 +49,16 @@ _INSTANCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 Mode = Literal["service-account", "oidc", "auto"]
 
 
+def instance_name_problem(name: str) -> str | None:
+    """What is wrong with the name of an instance; None if nothing is."""
+    if _INSTANCE_NAME.fullmatch(name):
+        return None
+    return (
+        "is not an instance name; use [a-z][a-z0-9_]*, because it is a part of variables such as "
+        f"{PREFIX}INSTANCES__<NAME>__API_KEY"
+    )
+
+
 class AuthRuleSettings(ClusterRule):
     mode: Mode
 
@@ -357,12 +367,9 @@ class Settings(BaseSettings):
     def _names_are_valid(cls, value: object) -> object:
         if not value:
             raise ValueError(NO_INSTANCE)
-        wrong = [name for name in value if not _INSTANCE_NAME.fullmatch(str(name))] if isinstance(value, dict) else []
+        wrong = [name for name in value if instance_name_problem(str(name))] if isinstance(value, dict) else []
         if wrong:
-            raise ValueError(
-                f"{', '.join(map(repr, wrong))}: is not an instance name; use [a-z][a-z0-9_]*, because it is a part of "
-                f"variables such as {PREFIX}INSTANCES__<NAME>__API_KEY"
-            )
+            raise ValueError(f"{', '.join(map(repr, wrong))}: {instance_name_problem(str(wrong[0]))}")
         return value
 
     @field_validator("instances", mode="after")

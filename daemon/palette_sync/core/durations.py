@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
+
+_DAY = 86_400_000  # milliseconds
 
 
 def short_duration(seconds: int) -> str:
@@ -27,3 +29,15 @@ def until(moment: datetime | None, now: datetime) -> str:
         return "-"
     seconds = int((moment - now).total_seconds())
     return f"in {short_duration(seconds)}" if seconds > 0 else "now"
+
+
+def written_duration(span: timedelta) -> str:
+    """A duration as the configuration has it: `90s` as `1m30s`, `24h`, `30d`, `250ms`."""
+    milliseconds = round(span.total_seconds() * 1000)
+    text = ""
+    for unit, length in (("d", _DAY), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
+        if unit == "d" and (milliseconds < 2 * _DAY or milliseconds % _DAY):
+            continue  # "24h" and "36h" read better than "1d" and "1d12h"
+        number, milliseconds = divmod(milliseconds, length)
+        text += f"{number}{unit}" if number else ""
+    return text or "0s"

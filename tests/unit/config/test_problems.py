@@ -303,7 +303,7 @@ def test_a_file_with_invalid_content_is_reported(config: ConfigDirectory, conten
 
 
 def test_a_missing_file_is_an_error(config: ConfigDirectory) -> None:
-    with pytest.raises(ConfigError, match=r"there is no such file; copy config\.example\.toml there"):
+    with pytest.raises(ConfigError, match=r"there is no such file; write one with `palette-sync config init`"):
         load(config.file, environ={})
 
 
