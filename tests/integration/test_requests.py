@@ -36,9 +36,13 @@ class Daemon:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     asked: list[tuple[str, bool]] = field(default_factory=list)
+    noted: list[tuple[str, str, str]] = field(default_factory=list)
 
     def leading(self) -> list[str]:
         return ["alpha"]
+
+    def note(self, instance: str, action: str, by: str) -> None:
+        self.noted.append((instance, action, by))
 
     def ask(self, instance: str, *, allow_prune: bool) -> asyncio.Future[Any] | None:
         self.asked.append((instance, allow_prune))

@@ -36,6 +36,10 @@ class Commands(Protocol):
         """The instances whose lease this process holds."""
         ...
 
+    def note(self, instance: str, action: str, by: str) -> None:
+        """Remember for people that somebody asked for something."""
+        ...
+
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         """Ask for a resync. Returns None if the instance is not run any more."""
         ...
@@ -72,6 +76,7 @@ async def serve_requests(daemon: Commands) -> None:
 
 async def _serve(daemon: Commands, request: Request) -> None:
     log.info("request_received", instance=request.instance, action=request.verb.value, by=request.by)
+    daemon.note(request.instance, request.verb.value, request.by)
     try:
         await _answer(daemon, request, Answer(AnswerStatus.ACCEPTED))
         if request.verb in {Verb.RELOAD, Verb.RELOAD_ALLOW_PRUNE}:
