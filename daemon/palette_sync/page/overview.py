@@ -15,7 +15,7 @@ from palette_sync.core.rows import Row, rows_of, sorted_rows
 from palette_sync.page.query import PAGE_SIZE, Query, choices
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from palette_sync.core.model import InstanceState, ScopeStatus
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WORST_FIRST = (AccessState.FAILED, AccessState.DEGRADED, AccessState.PENDING, AccessState.READY)
 MOST_HELD = 50  # held records that are named
+MOST_TAGS = 100  # tags that the filter offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One page of the matching clusters. `first` and `last` are the numbers of its rows, 0 on an empty page."""
+    """One page of the matching clusters. `first` and `last` are the numbers of its rows, 0 on an empty page.
+
+    The lists are what the filters offer; of `tags` the most frequent ones.
+    """
 
     rows: tuple[Row, ...]
     total: int
@@ -77,6 +81,8 @@ class Table:
     projects: list[str]
     reasons: list[str]
     instances: list[str]
+    auths: list[str]
+    tags: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ def table(rows: tuple[Row, ...], query: Query) -> Table:
     pages = max(1, -(-len(matching) // PAGE_SIZE))
     page = min(query.page, pages)
     start = (page - 1) * PAGE_SIZE
-    shown = sorted_rows(matching, query.sort)[start : start + PAGE_SIZE]
+    shown = sorted_rows(matching, query.sort, reverse=bool(query.reverse))[start : start + PAGE_SIZE]
     return Table(
         rows=tuple(shown),
         total=len(rows),
@@ -152,7 +158,14 @@ def table(rows: tuple[Row, ...], query: Query) -> Table:
         projects=choices({row.project for row in rows}, query.project),
         reasons=choices({row.reason.value for row in rows}, query.reason),
         instances=choices({row.record.instance for row in rows}, query.instance),
+        auths=choices({row.auth for row in rows}, query.auth),
+        tags=_most_common(tag for row in rows for tag in row.record.palette.tags),
     )
+
+
+def _most_common(tags: Iterable[str]) -> list[str]:
+    """The tags that are offered while somebody types one."""
+    return sorted((tag for tag, _ in Counter(tags).most_common(MOST_TAGS)), key=str.casefold)
 
 
 def _as_reader(document: Mapping[str, Any], states: Mapping[str, InstanceState]) -> Mapping[str, Any]:
