@@ -265,7 +265,7 @@ def test_the_most_frequent_tags_are_offered() -> None:
         f"u{at:03}": record(f"u{at:03}", palette=PaletteFacts("Running", tags=("env:prod", f"host:{at:03}")))
         for at in range(3 * MOST_TAGS)
     }
-    offered = table(tuple(rows_of(InstanceState(records=some), NOW)), Query()).tags
+    offered = table(analyse({}, {INSTANCE: InstanceState(records=some)}, now=NOW), Query()).tags
     assert len(offered) == MOST_TAGS
     assert "env:prod" in offered
 
@@ -294,7 +294,8 @@ def test_a_filter_begins_at_the_first_page_and_keeps_what_was_chosen() -> None:
 
 
 def test_a_choice_that_nothing_has_any_more_is_still_offered() -> None:
-    assert table((), Query(project="gone", reason="Unreachable")).projects == ["gone"]
+    nothing = analyse({}, {}, now=NOW)
+    assert table(nothing, Query(project="gone", reason="Unreachable")).projects == ["gone"]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def clusters(
     reason: Annotated[list[str] | None, typer.Option("--reason", help="Only with this reason.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Only with this Palette tag, with * and ?.")] = None,
     sort: Annotated[
-        str, typer.Option("--sort", help="By name, project, state, reason, since, expiry or next-try.")
+        str, typer.Option("--sort", help="By name, project, state, auth, version, expiry, reason, since or next-try.")
     ] = "name",
     output: Annotated[str, typer.Option("--output", "-o", help="table, wide, name, json or yaml.")] = "table",
     redis: RedisOption = "",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -137,8 +138,13 @@ class Filter:
 
 
 def _any(patterns: tuple[str, ...], texts: Iterable[str]) -> bool:
-    lowered = [text.casefold() for text in texts]
-    return any(fnmatchcase(text, one.casefold()) for one in patterns for text in lowered)
+    return any(map(_matcher(patterns), map(str.casefold, texts)))
+
+
+@lru_cache(maxsize=64)
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], object]:
+    """One expression for all patterns: a filter looks at ten thousand rows."""
+    return re.compile("|".join(translate(one.casefold()) for one in patterns)).match
 
 
 _WORST = {state: at for at, state in enumerate(("failed", "degraded", "pending", "ready"))}

@@ -15,7 +15,7 @@ from palette_sync.core.rows import Row, rows_of, sorted_rows
 from palette_sync.page.query import PAGE_SIZE, Query, choices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from palette_sync.core.model import InstanceState, ScopeStatus
@@ -65,10 +65,21 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Offers:
+    """What the filters offer, unsorted; of `tags` the most frequent ones."""
+
+    projects: frozenset[str] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    instances: frozenset[str] = frozenset()
+    auths: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """One page of the matching clusters. `first` and `last` are the numbers of its rows, 0 on an empty page.
 
-    The lists are what the filters offer; of `tags` the most frequent ones.
+    The lists are what the filters offer.
     """
 
     rows: tuple[Row, ...]
@@ -94,16 +105,20 @@ class Analysis:
     instances: tuple[Instance, ...]
     held: tuple[Held, ...]
     scopes: tuple[tuple[str, ScopeStatus], ...]
+    offers: Offers
 
 
 def analyse(document: Mapping[str, Any], states: Mapping[str, InstanceState], *, now: datetime) -> Analysis:
     """`document` has the shape of `/status.json`; `states` are the snapshots at hand, by instance.
 
     The problems of an instance for which this process stands by are shown as far as they follow from what Redis holds.
+    Projects that failed only because the whole pass did are not named again.
     """
     rows = {name: rows_of(state, now) for name, state in states.items()}
+    errors = {name: one.get("error") for name, one in document.get("instances", {}).items()}
+    every = tuple(row for name in sorted(rows) for row in rows[name])
     return Analysis(
-        rows=tuple(row for name in sorted(rows) for row in rows[name]),
+        rows=every,
         problems=find_problems(_as_reader(document, states), states, now=now),
         instances=tuple(
             _instance(name, one, states.get(name), rows.get(name, []))
@@ -114,8 +129,9 @@ def analyse(document: Mapping[str, Any], states: Mapping[str, InstanceState], *,
             (name, scope)
             for name in sorted(states)
             for scope in sorted(states[name].scopes.values(), key=lambda one: one.name)
-            if scope.error
+            if scope.error and scope.error != errors.get(name)
         ),
+        offers=_offers(every),
     )
 
 
@@ -135,14 +151,14 @@ def clusters_url(problem: Problem) -> str:
     return Query(instance=problem.instance, reason=problem.reason.value).url()
 
 
-def table(rows: tuple[Row, ...], query: Query) -> Table:
+def table(analysis: Analysis, query: Query) -> Table:
     """The page of clusters that a request asks for."""
-    wanted = query.filter
-    matching = [
-        row
-        for row in rows
-        if query.instance in ("", row.record.instance) and (not query.narrows or wanted.matches(row))
-    ]
+    wanted, rows, offers = query.filter, analysis.rows, analysis.offers
+    matching = (
+        [row for row in rows if query.instance in ("", row.record.instance) and wanted.matches(row)]
+        if query.narrows
+        else rows
+    )
     pages = max(1, -(-len(matching) // PAGE_SIZE))
     page = min(query.page, pages)
     start = (page - 1) * PAGE_SIZE
@@ -155,17 +171,23 @@ def table(rows: tuple[Row, ...], query: Query) -> Table:
         pages=pages,
         first=start + 1 if shown else 0,
         last=start + len(shown),
-        projects=choices({row.project for row in rows}, query.project),
-        reasons=choices({row.reason.value for row in rows}, query.reason),
-        instances=choices({row.record.instance for row in rows}, query.instance),
-        auths=choices({row.auth for row in rows}, query.auth),
-        tags=_most_common(tag for row in rows for tag in row.record.palette.tags),
+        projects=choices(offers.projects, query.project),
+        reasons=choices(offers.reasons, query.reason),
+        instances=choices(offers.instances, query.instance),
+        auths=choices(offers.auths, query.auth),
+        tags=choices(offers.tags, ""),
     )
 
 
-def _most_common(tags: Iterable[str]) -> list[str]:
-    """The tags that are offered while somebody types one."""
-    return sorted((tag for tag, _ in Counter(tags).most_common(MOST_TAGS)), key=str.casefold)
+def _offers(rows: tuple[Row, ...]) -> Offers:
+    tags = Counter(tag for row in rows for tag in row.record.palette.tags)
+    return Offers(
+        projects=frozenset(row.project for row in rows),
+        reasons=frozenset(row.reason.value for row in rows),
+        instances=frozenset(row.record.instance for row in rows),
+        auths=frozenset(row.auth for row in rows),
+        tags=frozenset(tag for tag, _ in tags.most_common(MOST_TAGS)),
+    )
 
 
 def _as_reader(document: Mapping[str, Any], states: Mapping[str, InstanceState]) -> Mapping[str, Any]:

@@ -86,7 +86,7 @@ def render_overview(
         analysis=analysis,
         verdict=verdict(analysis.problems),
         query=query,
-        table=table(analysis.rows, query),
+        table=table(analysis, query),
     )
 
 
