@@ -33,6 +33,7 @@ class Source:
     def __init__(self, state: InstanceState) -> None:
         self.state = state
         self.time = NOW
+        self.names: tuple[str, ...] = (INSTANCE,)
         self.slots: dict[datetime, Slot] = {}
         self.settings = Configuration("/etc/palette-sync/config.toml", "0123456789abcdef", NOW - HOUR, TABLES)
         self.past: Any = ((), ())
@@ -49,7 +50,7 @@ class Source:
         return {INSTANCE: self.state}
 
     def activity(self) -> Mapping[str, Mapping[datetime, Slot]]:
-        return {INSTANCE: self.slots}
+        return dict.fromkeys(self.names, self.slots)
 
     async def configuration(self) -> Configuration:
         return self.settings

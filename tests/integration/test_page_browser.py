@@ -138,4 +138,8 @@ async def test_an_operator_reads_what_happened_and_what_is_configured(tmp_path: 
         text = await page.value("document.querySelector('main').innerText")
         assert "0123456789abcdef" in text
         assert "A newer configuration was rejected" in text
+        assert "tenant" not in text, "it has its default"
+        await page.value("document.querySelector('summary').click()")
+        await page.value("refresh()")
+        assert "tenant" in await page.value("document.querySelector('main').innerText"), "it stays open"
         assert page.complaints == []
