@@ -30,6 +30,7 @@ from palette_sync.config.cloud_settings import CloudsSettings
 from palette_sync.config.sections import ClusterRule, Section
 from palette_sync.config.values import (
     ApiKey,
+    CollectorUrl,
     Duration,
     DurationOrNever,
     DurationOrZero,
@@ -190,6 +191,7 @@ class InheritedSettings(Section):
     include_imported: bool = True
     prune_confirm: Duration = timedelta(minutes=10)
     prune_hold: DurationOrNever = timedelta(hours=24)
+    release_deselected: bool = False
     refresh_interval: Duration = timedelta(minutes=10)
     peek_interval: DurationOrZero = timedelta(seconds=30)
     refresh_cron: str | None = None
@@ -336,6 +338,12 @@ class HttpSettings(Section):
         return value
 
 
+class OtelSettings(Section):
+    """Where traces of passes are sent, as OTLP over HTTP."""
+
+    endpoint: CollectorUrl | None = None
+
+
 class Settings(BaseSettings):
     """The whole configuration with all defaults. Built by `load` only."""
 
@@ -354,6 +362,7 @@ class Settings(BaseSettings):
     seal: Seal = SealSettings()
     service: ServiceSettings = ServiceSettings()
     http: HttpSettings = HttpSettings()
+    otel: OtelSettings = OtelSettings()
     network: NetworkSettings = NetworkSettings()
     defaults: DefaultsSettings = DefaultsSettings()
 
