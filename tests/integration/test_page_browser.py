@@ -53,17 +53,16 @@ async def test_an_operator_looks_for_a_cluster_and_the_page_follows(tmp_path: Pa
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-async def test_the_page_fits_and_shows_foreign_text_as_text(tmp_path: Path, width: int) -> None:
-    failed = Access(AccessState.FAILED, Reason.UNREACHABLE, HOSTILE * 3, since=NOW - HOUR)
-    long = record("c2", "alpha-" + "long-name-" * 6, title=HOSTILE, access=failed, kubernetes_version=HOSTILE)
-    source = Source(InstanceState(head=head(), records=by_uid(record(), long), credentials={"c1": sealed_credential()}))
+async def test_every_page_fits_and_shows_foreign_text_as_text(tmp_path: Path, width: int) -> None:
+    source = world("long-name-" * 12 + HOSTILE)
     async with served(source) as url, tab(tmp_path / "profile") as page:
         await page.do(
             "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 800
         )
-        for path in ("/", "/clusters/alpha/c2"):
+        for path in PATHS:
             await page.open(url + path)
-            assert await page.value("document.documentElement.scrollWidth") <= width
+            await page.value("for (const one of document.querySelectorAll('details')) one.open = true")
+            assert await page.value("document.documentElement.scrollWidth") <= width, path
             assert HOSTILE in await page.value("document.body.textContent")
             assert await page.value("document.querySelectorAll('img, body script').length") == 0
         assert page.complaints == []
