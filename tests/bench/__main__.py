@@ -36,7 +36,7 @@ BOUND = 900.0  # seconds of `make bench`
 MEASUREMENTS: tuple[tuple[str, Callable[[Lab], list[Row]], float], ...] = (
     ("rotation", lambda _: [spread_row()], 5),
     ("page", page.page, 15),
-    ("start-up", start_up.clusters, 20),
+    ("start-up", start_up.commands, 20),
     ("cost", cold.cost, 45),
     ("fifty", cold.fifty, 25),
     ("quiet", steady.quiet, 50),

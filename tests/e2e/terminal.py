@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -68,6 +69,9 @@ class Terminal:
 
     def send(self, line: str) -> None:
         os.write(self.descriptor, line.encode() + b"\n")
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
 
     def end(self) -> int:
         while self.read():

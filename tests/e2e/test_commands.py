@@ -141,6 +141,9 @@ def test_check_prints_the_line_that_allows_an_issuer(
 
     checked = palette_sync("check", "--config", config, **redis)
 
+    assert checked.out.splitlines()[-2:] == ["next:", f"  {COMMAND} plan --config {config}"] or (
+        checked.out.splitlines()[-1] == f"  palette-sync plan --config {config}"
+    )
     lines = [line for line in checked.out.splitlines() if "issuers = [" in line]
     assert len(lines) == 1, "alpha's; bravo allows its own Palette"
     config.write_text(whole + "\n[instances.alpha.oidc]\n" + lines[0].partition("]: ")[2] + "\n")

@@ -177,3 +177,18 @@ def test_the_example_is_printed_and_can_be_used(tmp_path: Path) -> None:
 
     assert shown.code == 0, shown.err
     assert {one["key"]: one["value"] for one in json.loads(shown.out)}["instances.prod.api_key"] == "********"
+
+
+def test_a_daemon_that_cannot_start_says_so_in_the_form_of_its_log(tmp_path: Path) -> None:
+    wrong = tmp_path / "config.toml"
+    wrong.write_text("[service]\nspeed = 1\n")
+
+    piped = palette_sync("run", "--config", wrong)
+    for_people = palette_sync("run", "--config", wrong, PALETTE_SYNC_SERVICE__LOG_FORMAT="console")
+
+    (line,) = piped.err.splitlines()
+    event = json.loads(line)
+    assert (piped.code, event["event"], event["level"]) == (78, "fatal", "error")
+    assert event["reason"] == "the configuration cannot be used"
+    assert any("service.speed: is unknown" in one for one in event["problems"])
+    assert "  " + str(wrong) + ": service.speed: is unknown" in for_people.err

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from palette_sync.core.model import ClusterRecord, Discovery, SealedCredential
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.ongoing import Ongoing
-    from palette_sync.store.redis import Publisher, Store
+    from palette_sync.store.publisher import Publisher
+    from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
 log = structlog.get_logger(__name__)

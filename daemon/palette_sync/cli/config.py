@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from palette_sync.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, leave
+from palette_sync.cli.options import ConfigOption, JsonOption, leave
+from palette_sync.cli.places import DEFAULT_CONFIG
 
 app = typer.Typer(help="Write, show and explain the configuration.", no_args_is_help=True)
 

@@ -25,7 +25,7 @@ def show(config: Path, *, changed: bool, as_json: bool) -> Exit:
     """Exit 0: shown; 78: the configuration is wrong. `changed`: without what has its default."""
     from palette_sync.config.effective import effective
     from palette_sync.config.errors import ConfigError
-    from palette_sync.config.load import load_with_layers
+    from palette_sync.config.loading import load_with_layers
     from palette_sync.config.origins import Origins
 
     try:

@@ -13,17 +13,19 @@ collect_less_often()
 import errno
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 from palette_sync import __version__
 from palette_sync.cli import config as config_commands
 from palette_sync.cli import look
+from palette_sync.cli.completion import complete_cluster, complete_instance
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.options import (
-    DEFAULT_CONFIG,
     ConfigOption,
     InstanceOption,
     JsonOption,
@@ -31,6 +33,7 @@ from palette_sync.cli.options import (
     leave,
     seconds_of,
 )
+from palette_sync.cli.places import DEFAULT_CONFIG
 
 DETAILED = "--detailed-exitcode"
 app = typer.Typer(
@@ -39,7 +42,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 all is well, 1 something failed or is wrong, 2 wrong arguments, 75 another process holds the "
     "lease, 78 the configuration is wrong. docs/operations.md says what that means for each command.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -178,7 +180,11 @@ def release(
     instance: InstanceOption = None,
     cluster: Annotated[
         list[str] | None,
-        typer.Option("--cluster", help="Only this cluster, by name or uid, published or not; can be repeated."),
+        typer.Option(
+            "--cluster",
+            help="Only this cluster, by name or uid, published or not; can be repeated.",
+            autocompletion=complete_cluster,
+        ),
     ] = None,
     unpublished: Annotated[
         bool, typer.Option("--unpublished", help="Also the clusters that Palette lists and that are not published.")
@@ -209,7 +215,14 @@ def release(
 
 @app.command()
 def forget(
-    instance: Annotated[str, typer.Argument(metavar="INSTANCE", help="An instance that is not configured any more.")],
+    instance: Annotated[
+        str,
+        typer.Argument(
+            metavar="INSTANCE",
+            help="An instance that is not configured any more.",
+            autocompletion=complete_instance,
+        ),
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     yes: Annotated[
         bool, typer.Option("--yes", help="Delete. Without it the command only shows what is there.")
@@ -305,12 +318,29 @@ def demo(
     leave(command.run(keep=keep, as_json=as_json))
 
 
+def _only_the_asked_command(words: Sequence[str]) -> None:
+    """Leave out the other commands: to build their options takes longer than what many commands do.
+
+    For help, completion and an unknown command all of them stay.
+    """
+    asked = next((word for word in words if not word.startswith("-")), None)
+    commands = [one for one in app.registered_commands if _name_of(one) == asked]
+    groups = [one for one in app.registered_groups if one.name == asked]
+    if (commands or groups) and f"_{app.info.name}_COMPLETE".upper().replace("-", "_") not in os.environ:
+        app.registered_commands, app.registered_groups = commands, groups
+
+
+def _name_of(command: CommandInfo) -> str:
+    return command.name or (command.callback.__name__ if command.callback else "")
+
+
 class PlannedChanges(SystemExit):
     """`plan --detailed-exitcode` found changes. Its exit code is that of wrong arguments in every other command."""
 
 
 def main() -> None:
     """Run the command line. A closed pipe (`| head`) is success; a full disk is a failure with a message."""
+    _only_the_asked_command(sys.argv[1:])
     try:
         app()
     except SystemExit as ended:

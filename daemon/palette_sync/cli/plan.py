@@ -12,7 +12,7 @@ from rich.text import Text
 from palette_sync.cli.console import out, print_json, print_problems, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
-from palette_sync.cli.styles import EFFECTS
+from palette_sync.cli.pass_report import EFFECTS
 from palette_sync.cli.wide_rights import REMEDY, wide_rights_by_instances
 from palette_sync.core.objects import Kind
 from palette_sync.reconcile.report import Effect

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from palette_sync.cli.console import out, print_json, print_problems, table_of
 from palette_sync.cli.diagnosis import Where, run_diagnosis
+from palette_sync.cli.endpoint import NotAsked, get
 from palette_sync.cli.entry import run_work
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.problem_lines import print_problem_list, verdict
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.diagnosis import Diagnosis
 
-TIMEOUT = 5.0  # seconds
-LIMIT = 4 * 1024 * 1024  # bytes of one response
 _EXPECTED_KEYS = frozenset({"version", "pid", "state", "started_at", "config", "instances", "orphaned"})
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - a daemon listens there, this connects
 _OK = 200
@@ -79,11 +78,11 @@ def _configured_endpoint(where: Where) -> tuple[str, list[str]]:
     """Return the URL of the daemon's endpoint on this machine, or "" and the reason."""
     settings = where.settings()
     wrong = settings.problems.get("http") or settings.problems.get("file")
-    if wrong and settings.http == type(settings.http)():
+    if wrong and settings.listen == type(settings)().listen:
         return "", [*wrong, "name the endpoint with --url, or use --from redis"]
-    if not settings.http.listen:
+    if not settings.listen:
         return "", ['http.listen is "", so the daemon serves no status; set [http] listen, or use --from redis']
-    host, _, port = settings.http.listen.rpartition(":")
+    host, _, port = settings.listen.rpartition(":")
     return f"http://{_LOOPBACK_OF.get(host, host)}:{port}", []
 
 
@@ -116,14 +115,11 @@ async def _show_once(options: Options, read: Any) -> Exit:
 
 
 async def _live(base: str) -> Exit:
-    from palette_sync.http import TransportError, open_session, request
-
-    async with open_session(tls=True, connections=1, connect_timeout=TIMEOUT) as session:
-        try:
-            reply = await request(session, "GET", f"{base}/livez", timeout=TIMEOUT, max_body=LIMIT)
-        except TransportError as error:
-            print_problems([f"{error}; {_IS_IT_UP}"], title="no daemon answers")
-            return Exit.FAILED
+    try:
+        reply = get(f"{base}/livez")
+    except NotAsked as error:
+        print_problems([f"{error}; {_IS_IT_UP}"], title="no daemon answers")
+        return Exit.FAILED
     text = reply.body.decode(errors="replace").strip()
     if reply.status == _OK and text == "ok":
         out().print("live")
@@ -141,13 +137,10 @@ _WHERE_IT_LISTENS = "check [http] listen, or --url"
 
 async def _from_daemon(base: str) -> dict[str, Any]:
     """Return the daemon's status document. Raises NoAnswer."""
-    from palette_sync.http import TransportError, open_session, request
-
-    async with open_session(tls=True, connections=1, connect_timeout=TIMEOUT) as session:
-        try:
-            reply = await request(session, "GET", f"{base}/status.json", timeout=TIMEOUT, max_body=LIMIT)
-        except TransportError as error:
-            raise NoAnswer("no daemon answers", f"{error}; {_IS_IT_UP}") from None
+    try:
+        reply = get(f"{base}/status.json")
+    except NotAsked as error:
+        raise NoAnswer("no daemon answers", f"{error}; {_IS_IT_UP}") from None
     try:
         document = orjson.loads(reply.body)
     except orjson.JSONDecodeError:

@@ -7,8 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from palette_sync.config.layers import FILE, has
-from palette_sync.config.settings import PREFIX
+from palette_sync.config.layers import FILE, PREFIX, has
 
 if TYPE_CHECKING:
     from palette_sync.config.layers import Layers

@@ -27,6 +27,8 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from palette_sync.config.cloud_settings import CloudsSettings
+from palette_sync.config.layers import PREFIX
+from palette_sync.config.partial_settings import DEFAULT_LISTEN, LARGEST_HISTORY, LISTEN, REDIS_PREFIX, REDIS_SCHEMES
 from palette_sync.config.sections import ClusterRule, Section
 from palette_sync.config.values import (
     ApiKey,
@@ -43,7 +45,6 @@ from palette_sync.config.values import (
 from palette_sync.core.issuers import issuer_glob_problem
 from palette_sync.core.objects import metadata_problem, owner_problem
 
-PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
 NO_INSTANCE = "at least one instance is needed; add a table [instances.<name>] with url and api_key_file"
 _INSTANCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -238,7 +239,7 @@ class InstanceSettings(InheritedSettings):
 class RedisSettings(Section):
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     prefix: str = "palette-sync"
-    history: Annotated[int, Field(ge=0, le=100_000)] = 500
+    history: Annotated[int, Field(ge=0, le=LARGEST_HISTORY)] = 500
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
@@ -248,15 +249,14 @@ class RedisSettings(Section):
     @field_validator("url")
     @classmethod
     def _is_known(cls, value: SecretStr) -> SecretStr:
-        schemes = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "embedded://")
-        if not value.get_secret_value().startswith(schemes):
-            raise ValueError("must start with one of " + ", ".join(schemes))
+        if not value.get_secret_value().startswith(REDIS_SCHEMES):
+            raise ValueError("must start with one of " + ", ".join(REDIS_SCHEMES))
         return value
 
     @field_validator("prefix")
     @classmethod
     def _has_no_braces(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-zA-Z0-9._-]+", value):
+        if not REDIS_PREFIX.fullmatch(value):
             raise ValueError("may contain only letters, digits and . _ -")
         return value
 
@@ -319,7 +319,7 @@ class NetworkSettings(Section):
 
 
 class HttpSettings(Section):
-    listen: str = "127.0.0.1:9464"
+    listen: str = DEFAULT_LISTEN
     hosts: Names = ()
     token: SecretStr | None = None
 
@@ -333,7 +333,7 @@ class HttpSettings(Section):
     @field_validator("listen")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
-        if value and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}", value):
+        if value and not LISTEN.fullmatch(value):
             raise ValueError('must be "HOST:PORT", or "" to switch the endpoint off')
         return value
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from palette_sync.reconcile.ports import Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner.runtime import InstanceRuntime
-    from palette_sync.store.redis import Publisher
+    from palette_sync.store.publisher import Publisher
 
 log = structlog.get_logger(__name__)
 

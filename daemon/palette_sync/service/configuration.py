@@ -11,9 +11,9 @@ import structlog
 
 from palette_sync.config.effective import effective
 from palette_sync.config.errors import ConfigError
-from palette_sync.config.layers import Layers
-from palette_sync.config.load import EXPOSED
+from palette_sync.config.loading import EXPOSED
 from palette_sync.config.origins import Origins
+from palette_sync.config.whole import WholeLayers
 from palette_sync.page.configuration import Setting
 from palette_sync.store.redis import StoreError, StoreTooMuch
 
@@ -40,7 +40,7 @@ class ActiveConfiguration:
     rejected: list[str] = field(default_factory=list)
     rejected_at: datetime | None = None
     orphaned: tuple[str, ...] = ()
-    layers: tuple[Layers, str] | None = None
+    layers: tuple[WholeLayers, str] | None = None
     _tables: dict[str, list[Setting]] | None = None
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class ActiveConfiguration:
         """Keep what the configuration in force was read from, as the files are now."""
         self._tables = None
         try:
-            self.layers = Layers(self.path, os.environ), self.path.read_text(encoding="utf-8-sig")
+            self.layers = WholeLayers(self.path, os.environ), self.path.read_text(encoding="utf-8-sig")
         except (ConfigError, OSError, ValueError):  # it has changed since
             self.layers = None
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
-import structlog
 
 from palette_sync.core.documents import DocumentError
 from palette_sync.core.model import ClusterKey
@@ -24,12 +23,10 @@ from palette_sync.store.errors import (
     StoreUnavailable,
     VersionConflict,
 )
-from palette_sync.store.fenced_writer import FencedWriter
 from palette_sync.store.keys import TYPES, Keys
 from palette_sync.store.life import Life
 from palette_sync.store.names import NameClaims
 from palette_sync.store.owner import OwnerBook, place_of
-from palette_sync.store.publisher import Publisher
 from palette_sync.store.read import HASHES, NOTHING, Loaded, Stored, read
 
 if TYPE_CHECKING:
@@ -40,13 +37,13 @@ if TYPE_CHECKING:
     from palette_sync.core.model import InstanceState
     from palette_sync.store.bounds import Bounds
     from palette_sync.store.owner import Owner
+    from palette_sync.store.publisher import Publisher
     from palette_sync.store.seal import Sealer
 
 __all__ = [
     "Fenced",
     "LeaseHeld",
     "LeaseLost",
-    "Publisher",
     "Store",
     "StoreError",
     "StoreTooMuch",
@@ -54,7 +51,11 @@ __all__ = [
     "VersionConflict",
 ]
 
-log = structlog.get_logger(__name__)
+
+def _logger() -> Any:
+    import structlog  # noqa: PLC0415 - commands that only look log nothing, and start sooner without it
+
+    return structlog.get_logger(__name__)
 
 
 class Store:
@@ -160,6 +161,7 @@ class Store:
         for what, number in loaded.unauthentic.items():
             key = self.keys.of(instance, what)
             if self._is_new("not_authentic", key):
+                log = _logger()
                 log.warning("not_authentic", key=key, reason=f"{number} documents; they count as absent")
         for what, reason in stored.refused.items():
             self._say_too_much(self.keys.of(instance, what), reason)
@@ -219,6 +221,7 @@ class Store:
 
     def _say_too_much(self, key: str, reason: str) -> None:
         if self._is_new("too_much_in_redis", key):
+            log = _logger()
             log.warning("too_much_in_redis", key=key, reason=reason)
 
     def _is_new(self, event: str, key: str) -> bool:
@@ -280,6 +283,9 @@ class Store:
 
         `life`: what this process knows of the instance; without it, everything that was read counts as confirmed.
         """
+        from palette_sync.store.fenced_writer import FencedWriter  # noqa: PLC0415 - commands that only look write nothing
+        from palette_sync.store.publisher import Publisher  # noqa: PLC0415
+
         sealer = self._sealer
         self._written.add(instance)
         fenced_writer = FencedWriter(

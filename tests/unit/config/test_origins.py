@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from palette_sync.config.effective import MASK, effective, masked_url
-from palette_sync.config.load import load_with_layers
+from palette_sync.config.loading import load_with_layers
 from palette_sync.config.origins import Origins, lines_of
 from palette_sync.config.settings import Settings
 

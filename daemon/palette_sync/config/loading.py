@@ -12,13 +12,15 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from palette_sync.config.errors import ConfigError
-from palette_sync.config.layers import Layers
 from palette_sync.config.problems import problems_of
 from palette_sync.config.settings import Settings
+from palette_sync.config.whole import WholeLayers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from palette_sync.config.layers import Layers
 
 
 EXPOSED = "other users of this machine can read the file; take that right away with chmod o-r"
@@ -31,7 +33,7 @@ def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
 
 def load_with_layers(path: Path, *, environ: Mapping[str, str] | None = None) -> tuple[Settings, Layers]:
     """Like `load`, with the layers that know where each value comes from."""
-    layers = Layers(path, os.environ if environ is None else environ)
+    layers = WholeLayers(path, os.environ if environ is None else environ)
     document = layers.merged()
 
     try:
