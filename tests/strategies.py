@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from palette_sync.core.done import Done
 from palette_sync.core.model import (
     UID,
     Access,
@@ -86,6 +87,9 @@ memories = st.builds(
     recheck_at=st.none() | times,
     tried_at=st.none() | times,
     hung=st.booleans(),
+    done=st.lists(
+        st.builds(Done, verb=texts, reason=texts, at=times, kinds=st.lists(texts, max_size=3).map(tuple)), max_size=3
+    ).map(tuple),
 )
 scopes = st.builds(
     ScopeStatus, name=texts, listed_at=st.none() | times, error=st.none() | texts, since=st.none() | times

@@ -74,7 +74,11 @@ GOOD: dict[str, dict[str, Any]] = {
         "rotated": [],
     },
     "history": {"at": TIME, "was": {"u1": None, "u2": {"unreadable_sha256": HEX}}, "mac": HEX},
-    "work": {"failures": 0, "retired": [{"name": "s", "uid": "u", "delete_at": TIME}]},
+    "work": {
+        "failures": 0,
+        "retired": [{"name": "s", "uid": "u", "delete_at": TIME}],
+        "done": [{"verb": "create", "reason": "Missing", "at": TIME, "kinds": ["ClusterRole"]}],
+    },
     "scope": {"name": "Shop", "error": "away", "since": TIME},
     "issuer": {
         "issuer": "https://i",
@@ -88,6 +92,17 @@ GOOD: dict[str, dict[str, Any]] = {
         "pass": {"id": "x", "started_at": TIME, "due": 1},
         "access": {"ready": 1},
         "held": {"u1": {"since": TIME, "reason": "NotListed", "message": ""}},
+    },
+    "activity": {
+        "passes": 3,
+        "listings": 1,
+        "failed": 1,
+        "error": "away",
+        "longest_ms": 900,
+        "palette": 12,
+        "kube": 7,
+        "changes": {"rotated": 2},
+        "asked": [{"at": TIME, "what": "resync", "by": "somebody"}],
     },
     "control": {
         "id": "0123456789abcdef",

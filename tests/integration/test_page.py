@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +13,9 @@ import pytest
 from builders import NOW, by_uid, head, record, sealed_credential
 from page_source import Source, served
 from palette_sync.core.model import InstanceState, Pause, Secret
+from palette_sync.page import routes as page_routes
 from palette_sync.page.guard import from_this_machine
+from palette_sync.page.overview import analyse
 
 
 def instance_state(**changes: object) -> InstanceState:
@@ -26,7 +29,7 @@ async def get(url: str, path: str, **headers: str) -> tuple[int, str, aiohttp.ty
 
 async def test_the_page_runs_nothing_from_elsewhere_and_is_not_kept() -> None:
     async with served(Source(instance_state())) as url:
-        for path in ("/", "/clusters/alpha/c1", "/clusters/alpha/none"):
+        for path in ("/", "/timeline", "/configuration", "/clusters/alpha/c1", "/clusters/alpha/none"):
             _, text, headers = await get(url, path)
             policy = dict(one.strip().partition(" ")[::2] for one in headers["Content-Security-Policy"].split(";"))
             assert policy.pop("default-src") == "'none'"
@@ -57,6 +60,37 @@ async def test_a_cluster_has_a_page_and_an_unknown_one_is_404() -> None:
             assert (status, "Unknown cluster" in text) == (404, True)
         source.past = None
         assert "Redis does not answer" in (await get(url, "/clusters/alpha/c1"))[1]
+
+
+async def test_the_timeline_is_that_of_an_instance_or_of_all() -> None:
+    source = Source(instance_state())
+    async with served(source) as url:
+        for path in ("/timeline", "/timeline/alpha"):
+            status, text, _ = await get(url, path)
+            assert (status, "The last 24 hours of alpha" in text) == (200, True)
+            assert "Nothing changed in the versions that are kept." in text
+        status, text, _ = await get(url, "/timeline/%3Cscript%3E")
+        assert (status, "Unknown instance" in text) == (404, True)
+        source.past = None
+        assert "Redis does not answer" in (await get(url, "/timeline"))[1]
+        source.names = ("alpha", "bravo")
+        text = (await get(url, "/timeline"))[1]
+        assert "Newest changes" not in text
+        assert 'href="/timeline/bravo"' in text
+
+
+async def test_requests_in_a_row_share_the_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
+    analysed = []
+
+    def counted(*values: object, **moments: object) -> object:
+        analysed.append(values)
+        return analyse(*values, **moments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(page_routes, "analyse", counted)
+    async with served(Source(instance_state())) as url, asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(get(url, "/"))
+    assert len(analysed) == 1
 
 
 async def test_a_new_snapshot_is_shown_at_once_and_time_goes_on() -> None:
@@ -93,7 +127,7 @@ async def test_without_a_token_the_page_is_opened_through_localhost(host: str, s
 async def test_another_machine_gets_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiohttp.web.Request, "remote", "10.0.0.9")
     async with served(Source(instance_state())) as url:
-        for path in ("/", "/clusters/alpha/c1"):
+        for path in ("/", "/clusters/alpha/c1", "/timeline", "/configuration"):
             status, text, _ = await get(url, path)
             assert (status, "alpha-web" in text, "port-forward" in text) == (403, False, True)
         assert (await get(url, "/livez"))[0] == 200
@@ -144,6 +178,9 @@ async def page_key(session: aiohttp.ClientSession, url: str) -> str:
 
 async def test_with_a_token_nothing_is_shown_without_it(guarded: Source) -> None:
     async with served(guarded) as url:
+        for path in ("/timeline", "/timeline/alpha", "/configuration"):
+            status, text, _ = await get(url, path)
+            assert (status, "alpha" in text, 'action="/login"' in text) == (401, False, True)
         for path in ("/", "/clusters/alpha/c1"):
             status, text, headers = await get(url, path)
             assert (status, "alpha" in text, 'action="/login"' in text) == (401, False, True)

@@ -45,12 +45,16 @@ class Daemon:
     member: str = "host:1:a"
     own_requests: list[str] = field(default_factory=list)
     stages: Iterator[tuple[str, int, int] | None] = field(default_factory=lambda: iter(()))
+    noted: list[tuple[str, str, str]] = field(default_factory=list)
 
     def leading(self) -> list[str]:
         return [] if self.standby else ["alpha"]
 
     def has_left(self, instance: str) -> bool:
         return self.standby
+
+    def note(self, instance: str, action: str, by: str) -> None:
+        self.noted.append((instance, action, by))
 
     def ask(self, instance: str, *, allow_prune: bool) -> asyncio.Future[Any] | None:
         self.asked.append((instance, allow_prune))

@@ -75,7 +75,7 @@ def clusters(
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Only with this Palette tag, with * and ?.")] = None,
     paused: Annotated[bool, typer.Option("--paused", help="Only those that an operator paused.")] = False,
     sort: Annotated[
-        str, typer.Option("--sort", help="By name, project, state, reason, since, expiry or next-try.")
+        str, typer.Option("--sort", help="By name, project, state, auth, version, expiry, reason, since or next-try.")
     ] = "name",
     output: OutputOption = "table",
     redis: RedisOption = "",

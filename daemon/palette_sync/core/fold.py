@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from palette_sync.core.done import done_after
 from palette_sync.core.model import (
     RUNNING,
     SERVED,
@@ -35,6 +36,7 @@ from palette_sync.core.text import one_line
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from palette_sync.core.actions import Action
     from palette_sync.core.ways import Way
 
 LEGACY_MESSAGE = (
@@ -166,14 +168,16 @@ def fold_memory(
     now: datetime,
     expires_at: datetime | None = None,
     hung: bool = False,
+    actions: tuple[Action, ...] = (),
 ) -> ClusterMemory:
     """Return the new memory: success clears the failures, a failure starts a longer backoff.
 
     A failure within the backoff, after an operator's resync or a verification, does not count and changes no backoff.
     `desired` is the fingerprint that was tried: a changed configuration is tried once and then waits for the backoff.
     `expires_at` is the expiry of the published token: the backoff leaves time for several more attempts before it.
-    `hung`: the API server was silent.
+    `hung`: the API server was silent. `actions` were carried out in the cluster.
     """
+    done = done_after(memory.done, ((one.kind.value, one.verb, one.reason.value) for one in actions), now)
     if isinstance(verdict, AccessGained):
         return ClusterMemory(
             verified_at=now,
@@ -185,15 +189,16 @@ def fold_memory(
             way=verdict.way,
             validity=verdict.validity,
             recheck_at=now + TOKEN_CACHE if verdict.recheck else None,
+            done=done,
         )
     if rests(memory, now, verdict.reason):
-        return replace(memory, desired=desired, tried_at=now, hung=hung)
+        return replace(memory, desired=desired, tried_at=now, hung=hung, done=done)
     failures = memory.failures + 1
     pause = backoff(failures, key, verdict.reason)
     if expires_at is not None and expires_at > now:
         pause = max(min(pause, (expires_at - now) / 4), SHORTEST_BACKOFF)
     retry_at = (now + pause).replace(microsecond=0)
-    return replace(memory, failures=failures, retry_at=retry_at, desired=desired, tried_at=now, hung=hung)
+    return replace(memory, failures=failures, retry_at=retry_at, desired=desired, tried_at=now, hung=hung, done=done)
 
 
 def without_legacy(record: ClusterRecord, memory: ClusterMemory, now: datetime) -> tuple[ClusterRecord, ClusterMemory]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-UNVERSIONED_KINDS = ("work", "scope", "issuer", "status")
+UNVERSIONED_KINDS = ("work", "scope", "issuer", "status", "activity")
 
 
 class UnclearText(ValueError):

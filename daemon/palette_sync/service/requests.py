@@ -68,6 +68,10 @@ class Commands(ClusterCommands, Protocol):
         """Whether it is for another process to lead the instance: this one stands by, or ends."""
         ...
 
+    def note(self, instance: str, action: str, by: str) -> None:
+        """Remember for people that somebody asked for something."""
+        ...
+
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         """Ask for a resync. Returns None if the instance is not run any more."""
         ...
@@ -143,6 +147,8 @@ async def send_all_again(daemon: Commands, passed_on: Iterable[Request]) -> None
 async def _serve(daemon: Commands, request: Request, passed_on: list[Request]) -> None:
     log.info("request_received", instance=request.instance, action=request.verb.value, by=request.by)
     outcome: Answer | None = None
+    for instance in daemon.leading() if request.verb.concerns_everybody else [request.instance]:
+        daemon.note(instance, request.verb.value, request.by)
     try:
         await _answer(daemon, request, Answer(AnswerStatus.ACCEPTED))
         if request.verb.concerns_everybody:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from palette_sync.runner import InstanceRuntime, RunnerStatus
     from palette_sync.runner.instance import Elections
     from palette_sync.runner.mailbox import PausedFuture, ReportFuture
+    from palette_sync.service.activity import Activity
     from palette_sync.service.clock import Clock
     from palette_sync.service.garbage_collection import IdleCollector
     from palette_sync.service.tasks import GuardedTasks
@@ -53,13 +54,21 @@ class Runners:
     """
 
     def __init__(
-        self, tasks: GuardedTasks, clock: Clock, metrics: Metrics, collector: IdleCollector, *, late: asyncio.Event
+        self,
+        tasks: GuardedTasks,
+        clock: Clock,
+        metrics: Metrics,
+        collector: IdleCollector,
+        activity: Activity,
+        *,
+        late: asyncio.Event,
     ) -> None:
         self.changed = asyncio.Event()
         self._tasks = tasks
         self._clock = clock
         self._metrics = metrics
         self._collector = collector
+        self._activity = activity
         self._late = late
         self.elections: Elections | None = None
         self._running: dict[str, _Running] = {}
@@ -85,6 +94,10 @@ class Runners:
     def leading(self) -> list[str]:
         """The instances whose lease this process holds."""
         return [name for name, status in self.statuses().items() if status.state is RunnerState.LEADING]
+
+    def ours(self) -> list[str]:
+        """The instances that no other process leads, as far as this one knows."""
+        return [name for name, status in self.statuses().items() if status.state is not RunnerState.STANDBY]
 
     def ended(self) -> list[str]:
         """The instances whose runner has ended although nobody removed it."""
@@ -184,9 +197,11 @@ class Runners:
 
     def pass_finished(self, report: PassReport, *, listed: bool) -> None:
         self._metrics.observe(report, listed=listed)
+        self._activity.pass_finished(report, listed=listed)
 
     def pass_failed(self, instance: str, reason: Reason) -> None:
         self._metrics.observe_failure(instance, reason)
+        self._activity.pass_failed(instance, reason)
 
     def store_failed(self, instance: str) -> None:
         self._metrics.store_failed(instance)
