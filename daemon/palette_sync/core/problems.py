@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from palette_sync.core.documents import present, time_or_none
 from palette_sync.core.due import renews_from
 from palette_sync.core.expiry import WARN_BEFORE, warning_due
+from palette_sync.core.leadership import Standing
 from palette_sync.core.model import AccessState
+from palette_sync.core.pause import pause_of
 from palette_sync.core.prune import absences_of
 from palette_sync.core.reasons import Reason
 from palette_sync.core.text import visible
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.model import ClusterRecord, InstanceState
+    from palette_sync.core.pause import PauseInForce
     from palette_sync.core.prune import Absence
 
 LONG_PASS = timedelta(hours=1)
@@ -86,6 +89,7 @@ def find_problems(
         if one.get("state") != STANDBY and name in states:
             found += _of_snapshot(name, states[name], error=one.get("error"))
             found += _of_clusters(name, states[name], now)
+            found += _of_paused(name, states[name], now)
     return tuple(sorted(found, key=lambda one: (one.severity is Severity.NOTICE, one.instance)))
 
 
@@ -131,6 +135,7 @@ def _of_daemon(document: Mapping[str, Any]) -> Iterable[Problem]:
             since=time_or_none(document, "started_at"),
             command="palette-sync check",
         )
+    yield from _of_members(document)
     for name in document.get("orphaned", ()):
         yield Problem(
             Reason.INSTANCE_ORPHANED,
@@ -141,6 +146,35 @@ def _of_daemon(document: Mapping[str, Any]) -> Iterable[Problem]:
         )
 
 
+def _of_members(document: Mapping[str, Any]) -> Iterable[Problem]:
+    """What processes that share the instances disagree on. Each of them reports it of all."""
+    for one in document.get("members", ()):
+        name = f"process {visible(str(one['id']))}"
+        if "outdated_since" in one:
+            yield Problem(
+                Reason.CONFIG_DIFFERS,
+                "",
+                f"{name} has an older configuration than the one that was loaded last",
+                since=time_or_none(one, "outdated_since"),
+                command="palette-sync reload",
+            )
+        if "rejected_at" in one and not one.get("me"):
+            yield Problem(
+                Reason.CONFIG_REJECTED,
+                "",
+                f"{name} has rejected its configuration",
+                since=time_or_none(one, "rejected_at"),
+                command="palette-sync reload",
+            )
+    for one in document.get("strangers", ()):
+        yield Problem(
+            Reason.KEYS_DIFFER,
+            "",
+            f"process {one['id']} has other seal keys",
+            since=time_or_none(one, "since"),
+        )
+
+
 def _of_runner(name: str, one: Mapping[str, Any], now: datetime) -> Iterable[Problem]:
     """What the process that runs an instance, or the reader of its lease, knows."""
     state, since = one.get("state"), time_or_none(one, "state_since")
@@ -148,6 +182,9 @@ def _of_runner(name: str, one: Mapping[str, Any], now: datetime) -> Iterable[Pro
     if state == STORELESS:
         text = f"Redis cannot be used: {detail}"
         yield Problem(Reason.STORE_UNAVAILABLE, name, text, since=since, command="palette-sync check")
+    elif one.get("standing") == Standing.KEYS_DIFFER.value:
+        text = "the seal keys of this process do not verify what the other one publishes"
+        yield Problem(Reason.KEYS_DIFFER, name, text, since=time_or_none(one, "standing_since"))
     elif state == STOPPED:
         yield Problem(Reason.RUNNER_ENDED, name, "the work on the instance has ended", since=since)
     elif state == UNLED:
@@ -156,6 +193,11 @@ def _of_runner(name: str, one: Mapping[str, Any], now: datetime) -> Iterable[Pro
     if one.get("ready") is False:
         text = f"no snapshot was published or read yet ({detail or 'starting'})"
         yield Problem(Reason.NOTHING_PUBLISHED, name, text, since=since, command=_check(name))
+    if cut_off_since := time_or_none(one, "cut_off_since"):
+        rests_until = time_or_none(one, "rests_until")
+        text = "Palette does not answer this process, "
+        text += "so another one leads" if state == STANDBY else "and no other process can take over"
+        yield Problem(Reason.CUT_OFF, name, text, since=cut_off_since, next_at=rests_until, command=_check(name))
     if error := one.get("error"):
         yield Problem(
             Reason.LISTING_FAILED,
@@ -192,7 +234,7 @@ def _api_key(name: str, expires_at: datetime | None, now: datetime) -> Iterable[
         severity=Severity.PROBLEM if due == min(WARN_BEFORE) else Severity.NOTICE,
         since=expires_at if over else None,
         next_at=None if over else expires_at,
-        command=f"palette-sync reload --instance {name}",
+        command="palette-sync reload",
     )
 
 
@@ -246,6 +288,8 @@ def _of_clusters(name: str, state: InstanceState, now: datetime) -> Iterable[Pro
     for uid, record in state.records.items():
         credential, access = state.credentials.get(uid), record.access
         memory = state.memory.get(uid)
+        if _ends_in_pause(state, record, now):
+            continue  # `_of_paused` names it
         if access.state is AccessState.PENDING:
             continue  # nothing is wrong: something is not available yet
         if credential is not None and not credential.alive(now):
@@ -309,6 +353,55 @@ def _of_group(
         else f"palette-sync clusters --instance {name} --reason {records[0].access.reason}",
         clusters=names,
     )
+
+
+def _of_paused(name: str, state: InstanceState, now: datetime) -> Iterable[Problem]:
+    """What is paused, and first of all whose token is not renewed because of that."""
+    paused = sorted(
+        ((record, pause) for record in state.records.values() if (pause := pause_of(record, now)) is not None),
+        key=lambda one: one[0].name,
+    )
+    ending = [(record, pause) for record, pause in paused if _ends_in_pause(state, record, now)]
+    for record, pause in ending:
+        end = state.credentials[record.uid].expires_at
+        lapsed = end is not None and end <= now
+        when = f"{'lapsed' if lapsed else 'lapses'} at {end:%Y-%m-%d %H:%M} UTC" if end else "is due for renewal"
+        yield Problem(
+            Reason.PAUSED_TOKEN_ENDS,
+            name,
+            f"the token of {record.name} {when} and is not renewed: {pause.text}",
+            since=end if lapsed else state.credentials[record.uid].renew_at,
+            next_at=pause.until,
+            command=_resume(record, pause),
+            clusters=(record.name,),
+        )
+    if not paused:
+        return
+    names = tuple(record.name for record, _ in paused)
+    single = f" ({paused[0][1].text})" if len(paused) == 1 else ""
+    yield Problem(
+        Reason.WRITES_PAUSED,
+        name,
+        f"{_count(len(names), 'cluster')} {'is' if len(names) == 1 else 'are'} paused: {_names(names)}{single}",
+        severity=Severity.NOTICE,
+        since=_first(pause.since for _, pause in paused),
+        next_at=_first(pause.until for _, pause in paused),
+        command=_resume(*paused[0]) if len(paused) == 1 else f"palette-sync clusters --instance {name} --paused",
+        clusters=names,
+    )
+
+
+def _ends_in_pause(state: InstanceState, record: ClusterRecord, now: datetime) -> bool:
+    """Whether the renewal of a paused cluster's token is due, and its pause does not end before the token does."""
+    credential, pause = state.credentials.get(record.uid), pause_of(record, now)
+    if credential is None or pause is None or renews_from(credential) > now:
+        return False
+    return not credential.alive(now) or credential.expires_at is None or pause.holds_at(credential.expires_at)
+
+
+def _resume(record: ClusterRecord, pause: PauseInForce) -> str:
+    """The command that ends a pause; a tag in Palette is removed there."""
+    return f"palette-sync {'show' if pause.tagged else 'resume'} {quote(visible(record.name))}"
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -90,6 +90,20 @@ class Reason(StrEnum):
         "It shows the cluster without access, and asks for nothing until Palette reports it differently.",
         "Give the cluster to Backstage by other means, or leave it out with `include_imported = false`.",
     )
+    WRITES_PAUSED = (
+        "WritesPaused",
+        Shown.RECORD | Shown.CHANGE | Shown.STATUS,
+        "An operator paused the cluster: palette-sync writes nothing to it and keeps its record.",
+        "It waits until the pause ends, and issues and renews no token meanwhile.",
+        "Run `palette-sync resume CLUSTER`, or remove the tag `palette-sync:pause` in Palette.",
+    )
+    PAUSED_TOKEN_ENDS = (
+        "PausedTokenEnds",
+        Shown.STATUS,
+        "The token of a paused cluster has reached its renewal time or has lapsed, and is not renewed.",
+        "It waits until the pause ends; then it renews the token at once.",
+        "Run `palette-sync resume CLUSTER`, or remove the tag `palette-sync:pause` in Palette.",
+    )
     PAUSED = (
         "Paused",
         Shown.RECORD,
@@ -519,6 +533,12 @@ class Reason(StrEnum):
     VERIFY_DUE = ("VerifyDue", Shown.WORK, "The verification interval has passed.", "It verifies the access.")
     ISSUER_DUE = ("IssuerDue", Shown.WORK, "The metadata of the OIDC issuer has expired.", "It reads the metadata.")
     RESYNC = ("Resync", Shown.WORK, "An operator asked for a resync.", "It verifies the access.")
+    ROTATION_ASKED = (
+        "RotationAsked",
+        Shown.WORK | Shown.ACTION,
+        "An operator asked for a new token.",
+        "It issues a token, publishes it, and with `--revoke` ends the former one after that.",
+    )
 
     # -- why an object in a cluster is written -----------------------------------------------------------------------
     MISSING = ("Missing", Shown.ACTION, "The object does not exist.", "It creates the object.")
@@ -690,6 +710,20 @@ class Reason(StrEnum):
         "It goes on with the configuration that it read before. A restart would fail.",
         "Correct what the message names, run `palette-sync check`, then `palette-sync reload`.",
     )
+    CONFIG_DIFFERS = (
+        "ConfigDiffers",
+        Shown.STATUS,
+        "A process has an older configuration than the one that was loaded last.",
+        "It leads only what no process with the newest configuration can lead.",
+        "Give every process the same file, then run `palette-sync reload`. If the older one is right, reload it too.",
+    )
+    KEYS_DIFFER = (
+        "KeysDiffer",
+        Shown.STATUS,
+        "A process has other seal keys than the process that leads, and cannot verify what that one publishes.",
+        "It does not lead while another process can.",
+        "Give every process the same seal keys, then send SIGHUP to it: it ignores requests that it cannot verify.",
+    )
     STORE_REFILLED = (
         "StoreRefilled",
         Shown.STATUS,
@@ -731,6 +765,13 @@ class Reason(StrEnum):
         "Palette could not be listed.",
         "It lists again at the next interval. All records stay, and tokens that are due are renewed.",
         "`palette-sync check` names what the API key or the network lacks; `palette-sync reload` reads a new key.",
+    )
+    CUT_OFF = (
+        "CutOff",
+        Shown.STATUS,
+        "Palette does not answer this process, and for `step_back` no pass of the instance has succeeded.",
+        "It hands over to a process that Palette answers. If there is none, it goes on leading and trying.",
+        "Look at the network, DNS and proxy of this process. If all processes are cut off, look at Palette.",
     )
     SCOPE_STALE = (
         "ScopeStale",

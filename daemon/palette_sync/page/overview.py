@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WORST_FIRST = (AccessState.FAILED, AccessState.DEGRADED, AccessState.PENDING, AccessState.READY)
 MOST_HELD = 50  # held records that are named
+MOST_TAGS = 100  # tags that the filter offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,20 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """One of the living daemons. `outdated_since`: since when its configuration has been older than another one."""
+
+    id: str
+    me: bool
+    version: str
+    configuration: str
+    leads: tuple[str, ...]
+    draining: bool
+    outdated_since: datetime | None
+    rejected_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """Records that the prune guard holds for one instance. Of many only the first `MOST_HELD` are in `absences`."""
 
@@ -64,8 +79,22 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Offers:
+    """What the filters offer, unsorted; of `tags` the most frequent ones."""
+
+    projects: frozenset[str] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    instances: frozenset[str] = frozenset()
+    auths: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """One page of the matching clusters. `first` and `last` are the numbers of its rows, 0 on an empty page."""
+    """One page of the matching clusters. `first` and `last` are the numbers of its rows, 0 on an empty page.
+
+    The lists are what the filters offer.
+    """
 
     rows: tuple[Row, ...]
     total: int
@@ -77,6 +106,8 @@ class Table:
     projects: list[str]
     reasons: list[str]
     instances: list[str]
+    auths: list[str]
+    tags: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +119,21 @@ class Analysis:
     instances: tuple[Instance, ...]
     held: tuple[Held, ...]
     scopes: tuple[tuple[str, ScopeStatus], ...]
+    offers: Offers
+    processes: tuple[Process, ...] = ()
 
 
 def analyse(document: Mapping[str, Any], states: Mapping[str, InstanceState], *, now: datetime) -> Analysis:
     """`document` has the shape of `/status.json`; `states` are the snapshots at hand, by instance.
 
     The problems of an instance for which this process stands by are shown as far as they follow from what Redis holds.
+    Projects that failed only because the whole pass did are not named again.
     """
     rows = {name: rows_of(state, now) for name, state in states.items()}
+    errors = {name: one.get("error") for name, one in document.get("instances", {}).items()}
+    every = tuple(row for name in sorted(rows) for row in rows[name])
     return Analysis(
-        rows=tuple(row for name in sorted(rows) for row in rows[name]),
+        rows=every,
         problems=find_problems(_as_reader(document, states), states, now=now),
         instances=tuple(
             _instance(name, one, states.get(name), rows.get(name, []))
@@ -108,8 +144,10 @@ def analyse(document: Mapping[str, Any], states: Mapping[str, InstanceState], *,
             (name, scope)
             for name in sorted(states)
             for scope in sorted(states[name].scopes.values(), key=lambda one: one.name)
-            if scope.error
+            if scope.error and scope.error != errors.get(name)
         ),
+        offers=_offers(every),
+        processes=tuple(_process(one) for one in document.get("members", ())),
     )
 
 
@@ -129,18 +167,18 @@ def clusters_url(problem: Problem) -> str:
     return Query(instance=problem.instance, reason=problem.reason.value).url()
 
 
-def table(rows: tuple[Row, ...], query: Query) -> Table:
+def table(analysis: Analysis, query: Query) -> Table:
     """The page of clusters that a request asks for."""
-    wanted = query.filter
-    matching = [
-        row
-        for row in rows
-        if query.instance in ("", row.record.instance) and (not query.narrows or wanted.matches(row))
-    ]
+    wanted, rows, offers = query.filter, analysis.rows, analysis.offers
+    matching = (
+        [row for row in rows if query.instance in ("", row.record.instance) and wanted.matches(row)]
+        if query.narrows
+        else rows
+    )
     pages = max(1, -(-len(matching) // PAGE_SIZE))
     page = min(query.page, pages)
     start = (page - 1) * PAGE_SIZE
-    shown = sorted_rows(matching, query.sort)[start : start + PAGE_SIZE]
+    shown = sorted_rows(matching, query.sort, reverse=bool(query.reverse))[start : start + PAGE_SIZE]
     return Table(
         rows=tuple(shown),
         total=len(rows),
@@ -149,9 +187,22 @@ def table(rows: tuple[Row, ...], query: Query) -> Table:
         pages=pages,
         first=start + 1 if shown else 0,
         last=start + len(shown),
-        projects=choices({row.project for row in rows}, query.project),
-        reasons=choices({row.reason.value for row in rows}, query.reason),
-        instances=choices({row.record.instance for row in rows}, query.instance),
+        projects=choices(offers.projects, query.project),
+        reasons=choices(offers.reasons, query.reason),
+        instances=choices(offers.instances, query.instance),
+        auths=choices(offers.auths, query.auth),
+        tags=choices(offers.tags, ""),
+    )
+
+
+def _offers(rows: tuple[Row, ...]) -> Offers:
+    tags = Counter(tag for row in rows for tag in row.record.palette.tags)
+    return Offers(
+        projects=frozenset(row.project for row in rows),
+        reasons=frozenset(row.reason.value for row in rows),
+        instances=frozenset(row.record.instance for row in rows),
+        auths=frozenset(row.auth for row in rows),
+        tags=frozenset(tag for tag, _ in tags.most_common(MOST_TAGS)),
     )
 
 
@@ -189,6 +240,19 @@ def _instance(name: str, one: Mapping[str, Any], state: InstanceState | None, ro
                 reasons.items(), key=lambda entry: (WORST_FIRST.index(entry[0][0]), -entry[1])
             )
         ),
+    )
+
+
+def _process(one: Mapping[str, Any]) -> Process:
+    return Process(
+        id=str(one["id"]),
+        me=one.get("me") is True,
+        version=str(one.get("version", "")),
+        configuration=str(one.get("configuration", "")),
+        leads=tuple(str(name) for name in one.get("leads", ())),
+        draining=one.get("draining") is True,
+        outdated_since=time_or_none(one, "outdated_since"),
+        rejected_at=time_or_none(one, "rejected_at"),
     )
 
 

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from palette_sync.core.candidates import Candidates
+from palette_sync.core.documents import format_time
+from palette_sync.core.due import overdue
 from palette_sync.core.leadership import Standing, may_move
 from palette_sync.core.prune import FilterReview, review
 from palette_sync.core.reasons import Reason
 from palette_sync.events import Interrupted, in_turns, unless, wait_any
-from palette_sync.palette import Peek
+from palette_sync.palette import PaletteError, Peek, user_info
 from palette_sync.reconcile.ongoing import Ongoing
 from palette_sync.reconcile.ports import PassOptions, Stop
 from palette_sync.reconcile.report import joined
@@ -31,19 +33,20 @@ from palette_sync.runner.lent_clients import LentClients
 from palette_sync.runner.mailbox import Mailbox, PassRequest
 from palette_sync.runner.status import RunnerState, RunnerStatus
 from palette_sync.store.lease import Lease
-from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, VersionConflict
+from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from palette_sync.core.leadership import Decision
-    from palette_sync.core.model import Discovery, InstanceState
+    from palette_sync.core.model import ClusterRecord, Discovery, InstanceState, Pause
     from palette_sync.core.select import Filters
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.ports import Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
+    from palette_sync.runner.mailbox import PauseOrder
     from palette_sync.runner.runtime import InstanceRuntime
-    from palette_sync.store.redis import Publisher
+    from palette_sync.store.publisher import Publisher
 
 log = structlog.get_logger(__name__)
 
@@ -55,8 +58,11 @@ RETRY_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # after a pass that failed or 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 # A process that leads does not hand over for these: they mean that nobody is known who should lead instead.
 WAITING = (Standing.NO_MEMORY, Standing.OTHERS_UNHEARD)
+# At most once a minute, in case the other process does not take the lease.
+MOVES = (Standing.ANOTHER_LEADS, Standing.STEPPED_BACK)
 # Another process may remember more, so this one does not fill a Redis that lost data.
 REMEMBERING = (Standing.OLDER_MEMORY, *WAITING)
+PALETTE_LOOK = 10.0  # seconds that a look whether Palette answers may take
 LOOK_AGAIN = 1.0  # seconds until a process that stands by asks again whether it should lead
 
 
@@ -114,7 +120,9 @@ class Runner:
         self._late = late
         self._elections = elections
         self._reconsider = asyncio.Event()
+        self._store_answers = asyncio.Event()
         self._led_since: datetime | None = None
+        self._followed = False  # what was followed is not in the status yet
         self._clock = clock
         self._publisher: Publisher | None = None
         self._last_published = LastPublished(self.instance)
@@ -158,11 +166,40 @@ class Runner:
         """Remember what another process has published, and show it in the status."""
         if self.status.state is not RunnerState.LEADING:
             self._last_published.follow(state)
-            self.status.take_over(state, now=self._clock())
+            if self.status.read:
+                self._followed = True  # the status is updated when somebody looks at it: that costs time
+            else:
+                self.status.take_over(state, now=self._clock())
 
     def reconsider(self) -> None:
         """Look at the decision again: another process should lead, or this one."""
         self._reconsider.set()
+
+    def store_answers(self) -> None:
+        """Try again now if Redis could not be reached: it takes writes."""
+        self._store_answers.set()
+
+    def failing_for(self) -> timedelta:
+        """For how long the passes of this process have failed while it leads; 0 if the last one did not fail."""
+        since = self.status.failing_since
+        leads = self.status.state is RunnerState.LEADING
+        return self._clock() - since if leads and since is not None else timedelta()
+
+    async def reaches_palette(self) -> bool:
+        """Whether Palette answers one small authenticated request."""
+        try:
+            async with asyncio.timeout(PALETTE_LOOK), self._runtime.open_client() as client:
+                await user_info(client)
+        except (PaletteError, TimeoutError):
+            return False
+        return True
+
+    def note_cut_off(self, cut_off: bool, *, rests_until: datetime | None) -> None:  # noqa: FBT001 - a fact
+        """Show in the status whether Palette does not answer this process, and whether it rests because of that."""
+        before = (self.status.cut_off_since, self.status.rests_until)
+        self.status.note_cut_off(cut_off, rests_until=rests_until, now=self._clock())
+        if before != (self.status.cut_off_since, self.status.rests_until):
+            self._observer.status_changed(self)
 
     @property
     def filters(self) -> Filters:
@@ -175,10 +212,15 @@ class Runner:
         return review(filters, state.records if state is not None else {}, self._discovery)
 
     def settle(self) -> bool:
-        """Take note of tokens that have expired since the status was updated. Returns whether there are any."""
+        """Take note of what another process has published and of tokens that have expired since the status was updated.
+
+        Returns whether there are any.
+        """
         now, state = self._clock(), self._publisher.state if self._publisher is not None else self.last_state
-        if state is None or self.status.next_lapse is None or self.status.next_lapse > now:
+        lapsed = self.status.next_lapse is not None and self.status.next_lapse <= now
+        if state is None or not (lapsed or self._followed):
             return False
+        self._followed = False
         self.status.take_over(state, now=now)
         return True
 
@@ -264,7 +306,7 @@ class Runner:
         decided = self._elections.decision(self.instance) if self._elections is not None else None
         if decided is None or decided.leads or decided.standing in WAITING:
             return False
-        if decided.standing is Standing.ANOTHER_LEADS and not may_move(self._led_since, self._clock()):
+        if decided.standing in MOVES and not may_move(self._led_since, self._clock()):
             return False
         log.info("handed_over", instance=self.instance, reason=_said(decided))
         return True
@@ -286,7 +328,9 @@ class Runner:
         if not self.status.read:
             with suppress(StoreError):
                 self.status.take_over(await runtime.store.load(self.instance), now=self._clock())
+        self.status.fail(None, now=self._clock())  # what fails from now on is another process's
         self._set_state(RunnerState.STANDBY, holder)
+        self.mailbox.pass_on()
         if self._elections is None:
             await self._rest(runtime.lease_ttl / 2)
         else:
@@ -300,7 +344,9 @@ class Runner:
         if self._store_failures == 1:
             log.warning("store_away", instance=self.instance, reason=str(error))
         self._set_state(RunnerState.STORELESS, str(error))
-        await self._rest(pause)
+        self._store_answers.clear()
+        # An error that somebody has to repair first is not retried more often because Redis answers.
+        await self._rest(pause, *([self._store_answers] if isinstance(error, StoreUnavailable) else []))
 
     def _store_works(self) -> None:
         if self._store_failures:
@@ -371,8 +417,7 @@ class Runner:
             self._publisher = None
             self.status.fail(f"{type(error).__name__}; the log has the traceback", now=self._clock())
             self._observer.pass_failed(self.instance, Reason.INTERNAL_ERROR)
-            for answer in request.answers:
-                answer.cancel()
+            request.cancel()
             self._retries += 1
             skipped = True
         finally:
@@ -385,13 +430,13 @@ class Runner:
         """Ask for the same again after a pause that grows. Whoever waits for an answer has got one already."""
         pause = RETRY_PAUSES[min(self._retries, len(RETRY_PAUSES)) - 1]
         await self._rest(pause)
-        self.mailbox.put(replace(request, answers=()))
+        self.mailbox.put(request.again)
 
     async def _pass(self, request: PassRequest, lease: Lease) -> bool:
         """Returns whether clusters that were due were skipped."""
         skipped = False
         options, publisher = await self._look(request), self._publisher
-        if options is None and not request.key:
+        if options is None and not request.key and not request.pauses:
             return skipped
         listing = options is not None and options.lists
         if listing:
@@ -402,6 +447,10 @@ class Runner:
             publisher = await self._open(lease)
         # This write checks the fence: without the lease, no token may be issued, because it could not be published.
         await publisher.write_unversioned(now=self._clock())
+        if request.pauses:
+            await self._publish_pauses(publisher, request.pauses)
+            if options is None and not request.key:
+                return skipped
         async with self._clients.open(self._runtime.open_client, users=lambda: self._ongoing.lanes.tasks) as client:
             if options is not None:
                 report = await self._run_pass(client, publisher, options, lease)
@@ -411,7 +460,7 @@ class Runner:
                     self._peek.learn(options.peeked)
                     if request.known:  # that pass did not work on all known clusters
                         self.mailbox.put(PassRequest(known=True, verify=request.verify))
-                self._answer(request, report)
+                self._answer(request, report, publisher.state)
             if request.key or (self._key.unknown and listing):
                 look = self._key.look(client, self._runtime.api_key_name)
                 await unless(self._stopping, look, name=f"key:{self.instance}")
@@ -419,12 +468,45 @@ class Runner:
                 await publisher.write_unversioned(now=self._clock(), status=status)
         return skipped
 
-    def _answer(self, request: PassRequest, report: PassReport) -> None:
-        """Report to whoever asked for the pass, or ask for the rest of it first."""
+    async def _publish_pauses(self, publisher: Publisher, orders: Sequence[PauseOrder]) -> None:
+        """Publish pauses and their ends. Work on a cluster that hangs ends before its pause is confirmed."""
+        state = publisher.state
+        put: dict[str, ClusterRecord] = {}
+        for order in orders:
+            record = put.get(order.uid) or state.records.get(order.uid)
+            if record is not None and state.trusted:
+                put[order.uid] = replace(record, pause=order.pause)
+        await self._ongoing.lanes.end([uid for uid, record in put.items() if record.pause is not None])
+        if put:
+            # A pause says nothing about the cluster: what was not confirmed before stays unconfirmed.
+            await publisher.publish(now=self._clock(), put=put, unseen=publisher.unconfirmed_of(put.keys()))
+            await self._update_status(publisher)
+        for order in orders:
+            if not order.answer.done():
+                order.answer.set_result(order.uid in put)
+            if order.uid in put:
+                self._log_pause(put[order.uid], order.pause)
+
+    def _log_pause(self, record: ClusterRecord, pause: Pause | None) -> None:
+        named = {"instance": self.instance, "cluster": record.uid, "name": record.name}
+        if pause is None:
+            log.info("cluster_resumed", **named)
+        else:
+            until = format_time(pause.until) if pause.until is not None else ""
+            log.info("cluster_paused", **named, reason=pause.reason, until=until)
+
+    def _answer(self, request: PassRequest, report: PassReport, state: InstanceState) -> None:
+        """Report to whoever asked for the pass, or ask for the rest of it first.
+
+        A revocation is the rest of a rotation: the former token ends once the new one is published.
+        """
         if request.partial is not None:
             report = joined(request.partial, report)
         if report.postponed:
             self.mailbox.put(request.rest(report))
+            return
+        if revoking := frozenset(uid for uid in request.revoke if overdue(state.memory.get(uid), self._clock())):
+            self.mailbox.put(PassRequest(asked=revoking, answers=request.answers, partial=report))
             return
         for answer in request.answers:
             if not answer.done():
@@ -439,6 +521,9 @@ class Runner:
         if options is not None and not self._last_published.life.listed:
             return replace(options, known_only=False)
         if not request.peek or (options is not None and options.lists):
+            return options
+        if request.asked:
+            self.mailbox.peek()  # later: whoever waits gets the report of a pass that worked on his cluster
             return options
         filters = self._runtime.policy.filters
         async with self._runtime.open_client() as client:
@@ -470,17 +555,22 @@ class Runner:
             keep=unpublished.append,
             seen=self._note_discovery,
             ongoing=self._ongoing,
+            progress=self._note_progress,
         )
         self._ongoing.lanes.resize(ports.concurrency)
         try:
             report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows)
         finally:
+            self.status.progress = None
             self._last_published.remember(publisher)  # also what was published before the pass failed
             self._last_published.add_unpublished(
                 unpublished, prefix=runtime.store.keys.prefix, epoch=lease.epoch, sealer=runtime.sealer
             )
         await self._last_published.reseal(publisher, sealer=runtime.sealer, now=self._clock())
         return report
+
+    def _note_progress(self, stage: str, done: int, total: int) -> None:
+        self.status.progress = (stage, done, total)
 
     def _note_discovery(self, discovery: Discovery) -> None:
         self._discovery = discovery
@@ -533,9 +623,9 @@ class Runner:
         self.status.enter(state, detail, now=self._clock())
         self._observer.status_changed(self)
 
-    async def _rest(self, seconds: float) -> None:
-        """Sleep. Only `stop` ends it early; requests wait in the mailbox."""
-        await wait_any(self._stopping, timeout=seconds)
+    async def _rest(self, seconds: float, *ends: asyncio.Event) -> None:
+        """Sleep. Only `stop` and `ends` end it early; requests wait in the mailbox."""
+        await wait_any(self._stopping, *ends, timeout=seconds)
 
 
 def _said(decided: Decision) -> str:

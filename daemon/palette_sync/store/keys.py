@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # The type of each key of an instance, as the command TYPE names it, by the word after the hash tag.
 TYPES = {
-    **dict.fromkeys(("head", "clusters", "credentials", "work", "scopes", "issuers"), "hash"),
+    **dict.fromkeys(("head", "clusters", "credentials", "work", "scopes", "issuers", "activity"), "hash"),
     **dict.fromkeys(("changes", "history", "control"), "stream"),
     **dict.fromkeys(("status", "lease", "epoch"), "string"),
 }
@@ -61,6 +61,9 @@ class Keys:
     def issuers(self, instance: str) -> str:
         return self.of(instance, "issuers")
 
+    def activity(self, instance: str) -> str:
+        return self.of(instance, "activity")
+
     def status(self, instance: str) -> str:
         return self.of(instance, "status")
 
@@ -71,7 +74,8 @@ class Keys:
         return self.of(instance, "epoch")
 
     def control(self, instance: str) -> str:
-        return self.of(instance, "control")
+        """The stream of requests to who leads an instance; for "", that of requests to every daemon."""
+        return self.of(instance, "control") if instance else f"{self.prefix}:control"
 
     def request(self, instance: str, request_id: str) -> str:
         """Set for some minutes once a request is claimed, so that nobody carries it out twice."""

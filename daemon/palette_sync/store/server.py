@@ -119,7 +119,7 @@ async def _denied(ask: Ask, commands: Iterable[tuple[str, ...]], user: str) -> t
 def _needed_commands(keys: Keys, *, clustered: bool) -> list[tuple[str, ...]]:
     """Return an example of every command that the daemon sends, with the kinds of keys that it sends it for."""
     of, some = keys.of, "check"
-    hashes = [of(some, what) for what in ("head", "clusters", "credentials", "work", "scopes", "issuers")]
+    hashes = [of(some, what) for what in ("head", "clusters", "credentials", "work", "scopes", "issuers", "activity")]
     return [
         ("SADD", keys.instances, some),
         ("SMEMBERS", keys.instances),
@@ -129,6 +129,9 @@ def _needed_commands(keys: Keys, *, clustered: bool) -> list[tuple[str, ...]]:
         *((word, keys.members, some) for word in ("HDEL",)),
         ("HSET", keys.members, some, some),
         ("HGETALL", keys.members),
+        ("HLEN", keys.members),
+        ("XADD", keys.control(""), "*", some, some),
+        ("XREAD", "STREAMS", keys.control(""), "0"),
         *((word, keys.names, some) for word in ("HMGET", "HGET", "HDEL")),
         ("HSET", keys.names, some, some),
         ("HLEN", keys.names),

@@ -36,7 +36,7 @@ const RECEIVE_BYTES = 64 * 1024;
 const MOVING = new Set(['MOVED', 'ASK']);
 const NO_CLUSTER = /cluster support disabled/;
 const NO_SERVER = /reading 'master'/; // what node-redis makes of a slot that no server has
-const PASSING = new Set(['LOADING', 'MASTERDOWN', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MISCONF', 'OOM']);
+const PASSING = new Set(['LOADING', 'MASTERDOWN', 'UNBLOCKED', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MISCONF', 'OOM']);
 
 /** Passes on what a socket receives, and closes the socket if that is too much. */
 class Received {
@@ -79,6 +79,7 @@ export class RedisConnection {
   readonly #isCluster: boolean;
   readonly #received: Received;
   #unanswered = 0;
+  #isMaster: () => Promise<boolean> = async () => true;
 
   private constructor(sender: Sender, { label, cluster }: RedisAddress, received: Received) {
     this.#sender = sender;
@@ -92,7 +93,22 @@ export class RedisConnection {
     if (address.service === undefined) {
       return RedisConnection.#connect(address, address.hosts[0], tls);
     }
-    return RedisConnection.#connect(address, await masterOf(address, address.service, tls), tls);
+    const { service } = address;
+    const master = await masterOf(address, service, tls);
+    const connection = await RedisConnection.#connect(address, master, tls);
+    connection.#isMaster = async () => {
+      const now = await masterOf(address, service, tls).catch(() => master);
+      return now.host === master.host && now.port === master.port;
+    };
+    return connection;
+  }
+
+  /**
+   * Asks the Sentinels whether they still name this server. Without Sentinels, and while none of them answers, it counts
+   * as the master.
+   */
+  async isMaster(): Promise<boolean> {
+    return this.#isMaster();
   }
 
   /** Connects to one server, without asking a Sentinel. Throws RedisUnavailable. */
