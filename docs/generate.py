@@ -41,11 +41,6 @@ _GROUPS = {
 }
 
 
-def reasons_of_records() -> str:
-    """The README's table: every reason that a cluster's record can have."""
-    return _table(reason for reason in Reason if Shown.RECORD in reason.shown)
-
-
 def all_reasons() -> str:
     """The page of all reasons, by where they appear."""
     parts = []
@@ -253,7 +248,6 @@ def _unpadded(text: str) -> bytes:
 
 
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
-    ("README.md", "reasons"): reasons_of_records,
     ("docs/reasons.md", "reasons"): all_reasons,
     ("docs/runbook.md", "reasons"): reasons_of_runbook,
     ("docs/configuration.md", "configuration"): reference.configuration,

@@ -1,4 +1,4 @@
-"""Exit codes of every command, as the README documents them."""
+"""Exit codes of every command, as docs/operations.md documents them."""
 
 from __future__ import annotations
 

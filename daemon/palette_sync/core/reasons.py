@@ -1,7 +1,7 @@
 """Every reason that palette-sync gives: in a record, a plan, a change, a metric or on the command line. Pure.
 
 Reasons are API. People search for them, alert on them and read them in Backstage. A reason keeps its text for ever;
-what it means may be worded better. `docs/reasons.md` and the table in the README are written from this module.
+what it means may be worded better. `docs/reasons.md` and the runbook are written from this module.
 """
 
 from __future__ import annotations
