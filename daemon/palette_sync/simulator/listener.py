@@ -53,7 +53,12 @@ class Listener:
     def __init__(self, host: str, port: int, close: Callable[[], None]) -> None:
         self.host = host
         self.port = port
-        self.close = close
+        self.closed = False
+        self._close = close
+
+    def close(self) -> None:
+        self.closed = True
+        self._close()
 
     @property
     def url(self) -> str:

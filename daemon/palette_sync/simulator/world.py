@@ -186,7 +186,9 @@ class World:
 
     async def open_api_server(self, uid: str) -> None:
         """Let an API server that was stopped listen again, on its former port. Raises OSError if that is taken."""
-        await self._start_listener(self.cluster(uid))
+        cluster = self.cluster(uid)
+        if cluster.listener is None or cluster.listener.closed:
+            await self._start_listener(cluster)
 
     def renew_authority(self, uid: str) -> None:
         """Give a cluster a new CA, like a rebuilt control plane. Open connections stay open."""
