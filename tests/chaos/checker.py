@@ -1,7 +1,7 @@
 """Watches what is published while faults happen, and notes every broken promise.
 
-It reads Redis as the Backstage adapter does, uses each published token at its cluster, and reads which requests clusters
-were sent, in threads of its own. Nothing in it depends on palette-sync.
+It reads Redis as the Backstage adapter does, uses each published token at its cluster, and reads what clusters were
+sent, in threads of its own. Nothing in it depends on palette-sync.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from base64 import b64decode
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ WRITES = 0.5  # seconds between two looks at what clusters were sent
 PROOF = 2.0  # seconds between two uses of all tokens
 PROOF_TIMEOUT = 5.0
 MOST_NOTES = 50
+STORY = 200
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Checker:
     violations: list[str]
     grace: float
     figures: Figures = field(default_factory=Figures)
+    story: deque[str] = field(default_factory=lambda: deque(maxlen=STORY))
     lock: threading.RLock = field(default_factory=threading.RLock)
     _dead: dict[tuple[str, str], float] = field(default_factory=dict)
     _excused: dict[str, float] = field(default_factory=dict)
@@ -100,6 +103,10 @@ class Checker:
             if what not in self.violations and len(self.violations) < MOST_NOTES:
                 self.violations.append(what)
 
+    def tell(self, what: str) -> None:
+        """Add to the story, which a failure prints."""
+        self.story.append(f"{datetime.now(UTC):%H:%M:%S.%f} {what}")
+
     # What is published.
 
     def key(self, instance: str, name: str) -> str:
@@ -127,11 +134,12 @@ class Checker:
             self.figures.looks += 1
             for at, watch in enumerate(self.watches.values()):
                 *published, lease = found[5 * at : 5 * at + 5]
-                self._judge(watch, published)
                 if lease is not None:
                     held = json.loads(lease)
                     process = int(held["holder"].rpartition(":")[2])
-                    watch.see_lease(held["id"], process, since=answered, until=asked)
+                    if watch.see_lease(held["id"], process, since=answered, until=asked):
+                        self.tell(f"{watch.instance}: {process} holds the lease")
+                self._judge(watch, published)
             self._looked_at = asked
 
     def _judge(self, watch: Watch, found: Sequence[Any]) -> None:
@@ -145,7 +153,9 @@ class Checker:
             self.note(f"{watch.instance}: what is published does not verify: {error}")
             return
         if snapshot is not None:
-            watch.see(snapshot)
+            if watch.see(snapshot):
+                version = f"epoch {snapshot.epoch} version {snapshot.version}"
+                self.tell(f"{watch.instance}: Redis holds {version}, by {snapshot.writer}")
             for name in double_names(list(self.watches.values())):
                 self.note(f"the name {name} is published twice")
 

@@ -42,19 +42,18 @@ _KUBE: dict[str, dict[str, Any]] = {
 
 
 class Faults:
-    """`applied` are the faults so far, for the report, and `counts` how many there were of each kind."""
+    """`counts` says how many faults there were of each kind."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._dumps = Dumps(lab.store)
         self._good = lab.world.config.read_text()
-        self.applied: list[str] = []
         self.counts: Counter[FaultKind] = Counter()
 
     def apply(self, step: Step) -> None:
         """Make one fault happen. Returns once it has been undone, or runs by itself."""
         self._dumps.keep()
-        self.applied.append(str(step))
+        self._lab.checker.tell(f"fault {step}")
         self.counts[step.kind] += 1
         where, _, what = step.kind.value.partition("-")
         if step.kind in LOSES and step.kind is not FaultKind.REDIS_LOST_WRITES:
@@ -117,8 +116,7 @@ class Faults:
             lab.knows_no_more(index)
             lab.later(LEASE + step.seconds / 2, lambda: self._wake(index))
         if what == "signals":
-            for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR2) * 3:
-                lab.signal(index, number)
+            lab.ask(index, *(signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR2) * 3)
         if what == "clock":
             ahead = AHEAD * (2 * (step.draw * len(lab.daemons) % 1) - 1)
             lab.clock(index).write_text(f"{ahead:.1f}")
@@ -129,7 +127,7 @@ class Faults:
             lab.later(step.seconds, lambda: self._configure(self._good))
         if what == "broken-reload":
             lab.config(index).write_text(BROKEN)
-            lab.signal(index, signal.SIGHUP)
+            lab.ask(index, signal.SIGHUP)
             lab.later(step.seconds, lambda: self._configure(self._good))
 
     def _wake(self, index: int) -> None:
@@ -141,7 +139,7 @@ class Faults:
         for index in everybody:
             self._lab.config(index).write_text(text)
         for index in everybody if reload is None else reload:
-            self._lab.signal(index, signal.SIGHUP)
+            self._lab.ask(index, signal.SIGHUP)
 
     # Palette.
 

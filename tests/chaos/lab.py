@@ -162,9 +162,7 @@ class Lab:
 
     def ready(self) -> bool:
         """Whether readers see access to every cluster, except the one in which somebody else has our name."""
-        records = {
-            uid: one for watch in self.checker.watches.values() for uid, one in dict(watch.view.records).items()
-        }
+        records = {uid: one for watch in self.checker.watches.values() for uid, one in dict(watch.view.records).items()}
         working = {uid for uid, one in records.items() if one["access"]["state"] == "ready"}
         return set(self.existing()) - {self.contested} <= working and self.contested in records
 
@@ -182,13 +180,21 @@ class Lab:
             if self.daemons[index] is None:
                 code = process.code(self.clock(index))
                 context = daemon(self.config(index), code=code, PALETTE_SYNC_REDIS__URL=self.store.url, **SETTINGS)
-                self.daemons[index] = self._contexts[index].enter_context(context)
+                started = self.daemons[index] = self._contexts[index].enter_context(context)
+                self.checker.tell(f"daemon {index} is process {started.process.pid}")
 
     def signal(self, index: int, number: signal.Signals) -> None:
         with self.lock:
             one = self.daemons[index]
             if one is not None and one.process.poll() is None:
                 one.process.send_signal(number)
+
+    def ask(self, index: int, *numbers: signal.Signals) -> None:
+        """Send signals that a daemon handles, unless it has just begun and a signal would still end it."""
+        one = self.daemons[index]
+        if one is not None and one.text:
+            for number in numbers:
+                self.signal(index, number)
 
     def restart(self, index: int, number: signal.Signals) -> None:
         """End a daemon by a signal, and start it again once it has ended."""
@@ -264,6 +270,7 @@ class Lab:
     def _forget_if_lost(self, name: str) -> None:
         watch = self.checker.watches[name]
         if watch.lost is not None and not self._informed[name]:
+            self.checker.tell(f"{name}: nobody remembers what Redis has lost")
             watch.forget(until=time.time() + 30)
 
     # Timers.

@@ -29,11 +29,10 @@ def code(clock: Path) -> str:
 
 def prepare(clock: str) -> None:
     """Name this process in its requests to clusters, and let `clock` shift its wall clock."""
-    import apscheduler.schedulers.asyncio
 
     import palette_sync.cli.run
     import palette_sync.kube.transport
-    import palette_sync.service.daemon  # noqa: F401 - so that all modules with a clock are loaded
+    import palette_sync.service.daemon
 
     palette_sync.kube.transport.USER_AGENT = f"{_AGENT}{os.getpid()}"
     shift, wall = _Shift(Path(clock)).seconds, time.time
@@ -59,7 +58,7 @@ class _Shift:
 
     def seconds(self) -> float:
         try:
-            changed_at = os.stat(self._path).st_mtime_ns
+            changed_at = self._path.stat().st_mtime_ns
             if changed_at != self._changed_at:
                 self._seconds = float(self._path.read_text() or 0)
                 self._changed_at = changed_at

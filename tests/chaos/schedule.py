@@ -59,9 +59,7 @@ class FaultKind(StrEnum):
 WITH_SENTINEL = frozenset({FaultKind.REDIS_FAILOVER, FaultKind.REDIS_MASTER_DEATH})
 WITHOUT_SENTINEL = frozenset({FaultKind.REDIS_RESTART, FaultKind.REDIS_READONLY, FaultKind.REDIS_LOST_WRITES})
 # What may make Redis lose something that was acknowledged.
-LOSES = frozenset(
-    {FaultKind.REDIS_WIPE, FaultKind.REDIS_OLDER_DUMP, FaultKind.REDIS_LOST_WRITES, *WITH_SENTINEL}
-)
+LOSES = frozenset({FaultKind.REDIS_WIPE, FaultKind.REDIS_OLDER_DUMP, FaultKind.REDIS_LOST_WRITES, *WITH_SENTINEL})
 
 # How often each kind is drawn, relative to the others. What may lose data is drawn most.
 WEIGHTS = {

@@ -30,7 +30,9 @@ SOAKS = SECONDS > 0
 # Without a soak, the faults are the same in each run, and few.
 SEED = int(os.environ.get("PALETTE_SYNC_CHAOS_SEED") or (random.randrange(1_000_000) if SOAKS else 20))
 FEW = 12
-PACE = float(os.environ.get("PALETTE_SYNC_CHAOS_PACE") or (1.5 if SOAKS else 0.8))  # seconds between two faults, on average
+PACE = float(
+    os.environ.get("PALETTE_SYNC_CHAOS_PACE") or (1.5 if SOAKS else 0.8)
+)  # seconds between two faults, on average
 # How long a dead token may stay published, and by how much clocks of the observation may disagree. Both measure
 # palette-sync on a machine that has time for it, and beside other tests also the machine.
 GRACE, SLACK = (3.0, 1.0) if SOAKS else (15.0, 3.0)
@@ -65,21 +67,21 @@ def inject(directory: Path, *, sentinel: bool, daemons: int) -> None:
         faults = Faults(lab)
         began = time.monotonic()
         try:
-            wait(lab, lab.ready, "first access to all clusters", faults)
+            wait(lab, lab.ready, "first access to all clusters")
             for watch in lab.checker.watches.values():
                 watch.settle(time.time() + 2.0)
             foreign = lab.foreign_objects()
             began = time.monotonic()
             run(lab, faults, sentinel=sentinel)
             faults.calm()
-            wait(lab, lab.ready, "access to all clusters after the last fault", faults)
-            wait(lab, lambda: set(lab.checker.prove().values()) == {200}, "all published tokens work", faults)
+            wait(lab, lab.ready, "access to all clusters after the last fault")
+            wait(lab, lambda: set(lab.checker.prove().values()) == {200}, "all published tokens work")
             few = lambda: max(lab.secrets().values()) <= MOST_SECRETS  # noqa: E731
-            wait(lab, few, f"at most {MOST_SECRETS} Secrets in each cluster", faults)
+            wait(lab, few, f"at most {MOST_SECRETS} Secrets in each cluster")
             now = lab.foreign_objects()
             changed = [name for name in foreign.keys() & now.keys() if foreign[name] != now[name]]
             lab.violations += [f"an object of somebody else was changed: {name}" for name in changed]
-            check(lab, faults)
+            check(lab)
         finally:
             lab.checker.stop()
             report = Report.of(
@@ -104,17 +106,17 @@ def run(lab: Lab, faults: Faults, *, sentinel: bool) -> None:
             break
         time.sleep(step.pause)
         faults.apply(step)
-    check(lab, faults)
+    check(lab)
 
 
-def check(lab: Lab, faults: Faults) -> None:
+def check(lab: Lab) -> None:
     wrong = [*lab.violations, *lab.crashed(), *lab.unexpected()]
-    assert not wrong, "\n".join([f"PALETTE_SYNC_CHAOS_SEED={SEED}", *faults.applied[-30:], *wrong])
+    assert not wrong, "\n".join([f"PALETTE_SYNC_CHAOS_SEED={SEED}", *lab.checker.story, *wrong])
 
 
-def wait(lab: Lab, holds: Callable[[], bool], what: str, faults: Faults) -> None:
+def wait(lab: Lab, holds: Callable[[], bool], what: str) -> None:
     try:
         until(holds, within=RECOVERY)
     except AssertionError:
         lab.violations.append(f"{what}: not within {RECOVERY:.0f} s")
-        check(lab, faults)
+        check(lab)

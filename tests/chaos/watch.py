@@ -55,6 +55,7 @@ class Watch:
     forgotten: int = 0
     writes: int = 0
     lost: Order | None = None  # what Redis held before it lost something that it does not hold again yet
+    _present: Order = NO_ORDER
     _contents: dict[Order, tuple[str, str]] = field(default_factory=dict)
     _writers: dict[int, str] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
@@ -74,8 +75,8 @@ class Watch:
         for order, digests in changes.items():
             self._see_content(order, digests)
 
-    def see(self, found: Snapshot) -> None:
-        """Judge what one look found, after the stream of changes."""
+    def see(self, found: Snapshot) -> bool:
+        """Judge what one look found, after the stream of changes. Returns whether the look before found another."""
         self._see_content(found.order, found.digests)
         writer = self._writers.setdefault(found.epoch, found.writer)
         if writer != found.writer:
@@ -86,6 +87,8 @@ class Watch:
             self._compare(before, found)
         if self.lost is not None and found.order >= self.lost:
             self.lost = None
+        before_that, self._present = self._present, found.order
+        return before_that != found.order
 
     def _see_content(self, order: Order, digests: tuple[str, str]) -> None:
         known = self._contents.get(order)
@@ -116,21 +119,26 @@ class Watch:
         self.lost = self.order if self.lost is None else max(self.lost, self.order)
 
     def forget(self, until: float) -> None:
-        """Nobody is left who knows what was published: start as a new reader. Clusters may be written to `until`."""
+        """Nobody is left who knows what was published: start as a new reader. Clusters may be written to `until`.
+
+        Epochs may come again too: the clock of Redis seems to have gone back, and nobody knows which were used.
+        """
         self.forgotten += 1
         self.view, self.lost = View(), None
-        self._names.clear()
+        for known in (self._names, self._contents, self._writers):
+            known.clear()
         self._may_write_until = until
 
     # Clusters.
 
-    def see_lease(self, lease: str, process: int, *, since: float, until: float) -> None:
-        """Note who holds the lease: the look began at `until` and ended at `since`."""
+    def see_lease(self, lease: str, process: int, *, since: float, until: float) -> bool:
+        """Note who holds the lease: the look began at `until` and ended at `since`. Returns whether that is new."""
         last = self._leases[-1] if self._leases else None
         if last is not None and last.lease == lease:
             last.until = until
-        else:
-            self._leases.append(Held(lease, process, since, until))
+            return False
+        self._leases.append(Held(lease, process, since, until))
+        return True
 
     def settle(self, at: float) -> None:
         """Everything has its first access: from now on nothing has to be written to quiet clusters."""
@@ -146,7 +154,9 @@ class Watch:
             self.note(f"{self.instance}: process {write.process} wrote to a cluster while {holds} led: {write.what}")
         after = self._settled_at is not None and write.at > max(self._settled_at, self._may_write_until)
         if write.cluster in self.quiet and after:
-            self.note(f"{self.instance}: process {write.process} wrote to the quiet cluster {write.cluster}: {write.what}")
+            self.note(
+                f"{self.instance}: process {write.process} wrote to the quiet cluster {write.cluster}: {write.what}"
+            )
 
     def _holder(self, at: float) -> int | None:
         """The only process that held the lease at a moment and for `slack` before; None if that is not known."""
