@@ -11,7 +11,7 @@ import redis
 
 from chaos.lab import CLUSTERS, INSTANCES, LEASE, QUIET
 from chaos.schedule import LOSES, FaultKind
-from chaos.servers import Dumps, SentinelStore, SingleStore
+from chaos.servers import SentinelStore, SingleStore
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
@@ -46,13 +46,13 @@ class Faults:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._dumps = Dumps(lab.store)
         self._good = lab.world.config.read_text()
         self.counts: Counter[FaultKind] = Counter()
 
     def apply(self, step: Step) -> None:
         """Make one fault happen. Returns once it has been undone, or runs by itself."""
-        self._dumps.keep()
+        self._lab.put_epochs_ahead()
+        self._lab.dumps.keep()
         self._lab.checker.tell(f"fault {step}")
         self.counts[step.kind] += 1
         where, _, what = step.kind.value.partition("-")
@@ -70,7 +70,7 @@ class Faults:
             store.send(signal.SIGSTOP)
             lab.later(step.seconds, store.calm)
         elif what == "older-dump":
-            lab.checker.admit(self._dumps.restore(step.draw, look))
+            lab.checker.admit(self._lab.dumps.restore(step.draw, look))
         elif isinstance(store, SentinelStore) and what in {"failover", "master-death"}:
             if what == "failover":
                 store.failover()

@@ -15,7 +15,7 @@ import redis
 from chaos import process
 from chaos.checker import Checker
 from chaos.contract_reader import Key
-from chaos.servers import SentinelStore, SingleStore
+from chaos.servers import Dumps, SentinelStore, SingleStore
 from chaos.watch import Watch
 from e2e.command import simulation
 from e2e.conftest import World
@@ -82,6 +82,8 @@ class Lab:
         self.stopped: set[int] = set()
         self.lock = threading.RLock()
         self.store: Store = (SentinelStore if sentinel else SingleStore)(directory / "redis")
+        self.dumps = Dumps(self.store)
+        self._epochs_lost = True
         self.world: World
         self.checker: Checker
         self.violations: list[str] = []
@@ -100,10 +102,7 @@ class Lab:
             self.prepare(uid, life=None if uid in quiet else TOKEN_LIFE)
         self.contested = uids[REQUESTS][QUIET]
         self._put(self.contested, NAMESAKE)
-        with self.store.client() as client:
-            seconds, _ = client.time()
-            for name in INSTANCES:
-                client.set(f"{{{PREFIX}:{name}}}:epoch", seconds * 1000 + AHEAD_MS)
+        self.put_epochs_ahead()
         line = (self._directory / "world" / "seal.keys").read_text()
         watches = {name: Watch(name, set(uids[name]), self._note, slack=self._slack) for name in INSTANCES}
         watches[REQUESTS].quiet = set(quiet)
@@ -252,6 +251,15 @@ class Lab:
         running = {index: one for index, one in enumerate(self.daemons) if one is not None}
         return {index for index, one in running.items() if one.process.pid in knowing} - self.stopped
 
+    def put_epochs_ahead(self) -> None:
+        """Set epochs that are ahead of the server's clock, at first and after nobody remembered them."""
+        if self._epochs_lost:
+            with suppress(redis.RedisError), self.store.client() as client:
+                seconds, _ = client.time()
+                for name in INSTANCES:
+                    client.set(f"{{{PREFIX}:{name}}}:epoch", seconds * 1000 + AHEAD_MS)
+                self._epochs_lost = False
+
     def _announced(self) -> dict[int, Any]:
         """What the processes announce about themselves, by process id."""
         found = {}
@@ -272,6 +280,8 @@ class Lab:
         if watch.lost is not None and not self._informed[name]:
             self.checker.tell(f"{name}: nobody remembers what Redis has lost")
             watch.forget(until=time.time() + 30)
+            self.dumps.forget()  # copies from before would seem to be newer
+            self._epochs_lost = True
 
     # Timers.
 

@@ -201,9 +201,13 @@ class Dumps:
             dump = {key: (found[2 * n], max(0, found[2 * n + 1])) for n, key in enumerate(keys) if found[2 * n]}
             self._kept = [*self._kept[1 - LONGEST_DUMPS :], dump]
 
+    def forget(self) -> None:
+        """Throw all copies away."""
+        self._kept.clear()
+
     def restore(self, draw: float, look: Callable[[Any], None]) -> Any:
         """Replace everything by an earlier copy. `look` adds commands to the transaction; returns their answers."""
-        dump = self._kept[int(draw * len(self._kept))]
+        dump = self._kept[int(draw * len(self._kept))] if self._kept else {}
         with self._store.client() as client:
             pipe = client.pipeline(transaction=True)
             pipe.flushall()

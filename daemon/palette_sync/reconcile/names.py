@@ -9,18 +9,23 @@ from palette_sync.core.naming import assign_names
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-    from palette_sync.core.model import Cluster
+    from palette_sync.core.model import Cluster, InstanceState
     from palette_sync.store.redis import Store
 
 ROUNDS = 10  # others may claim the same names meanwhile
 
 
 class NameBook:
-    """Gives names to new clusters, one instance at a time, and claims them before they are published."""
+    """Gives names to new clusters, one instance at a time, and claims them before they are published.
+
+    `remembered` returns the last snapshots that this process knows, by instance. Their names stay taken while Redis has
+    lost them, until whoever leads those instances has published them again.
+    """
 
     def __init__(self) -> None:
+        self.remembered: Callable[[], Mapping[str, InstanceState]] = dict
         self._turn = asyncio.Lock()
 
     async def assign(
@@ -44,7 +49,7 @@ class NameBook:
             return {cluster.uid: published[cluster.uid] for cluster in clusters}
         claims, sealer = store.claims, store.sealer
         async with self._turn:
-            taken = set(await store.names(except_instance=instance))
+            taken = set(await store.names(except_instance=instance)) | self._remembered_names(instance)
             for _ in range(ROUNDS):
                 names = assign_names(clusters, published=published, taken=taken, prefix=prefix)
                 new = {uid: name for uid, name in names.items() if uid not in published}
@@ -58,3 +63,7 @@ class NameBook:
                     return names
                 taken |= refused
         raise StoreError(f"no free names were found for the new clusters of {instance}")
+
+    def _remembered_names(self, except_instance: str) -> set[str]:
+        others = (state for name, state in self.remembered().items() if name != except_instance)
+        return {record.name for state in others for record in state.records.values()}

@@ -61,6 +61,7 @@ class Daemon:
         self._collector = IdleCollector()
         self._configuration = ActiveConfiguration(path, shared, loaded_at=utc_now())
         self._runners = Runners(self._tasks, self._clock, metrics, self._collector, late=self._late)
+        shared.names.remembered = self._runners.states
         self._membership = Membership(self._configuration, self._runners)
         self._runners.elections = self._membership
         self._supervisor = Supervisor(notifier, self._runners, self._configuration)

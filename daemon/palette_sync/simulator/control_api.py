@@ -35,8 +35,8 @@ Bodies and answers are JSON; an invalid request is answered with 400 or 404 and 
     GET    /requests?last=100               the latest requests, oldest first
     GET    /requests/count?target=&instance=&cluster=&method=&path_regex=   -> {"count"}
     DELETE /requests                        reset log and counters
-    GET    /writes?after=0                  requests that may change objects in clusters, without the first `after`, oldest
-                                             first -> {"number": of all until now, "writes": [...]}
+    GET    /writes?after=0                  the requests that may change objects in clusters, oldest first, without the
+                                             first `after` -> {"number": of all until now, "writes": [...]}
     POST   /clock                           {"advance": seconds}: moves the API servers' clock
     PATCH  /                                {"latency": seconds}
 """

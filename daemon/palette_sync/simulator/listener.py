@@ -148,9 +148,7 @@ class Frontend:
             return await _truncate(request, sent)
         return web.Response(status=sent.status, body=sent.body, headers=_headers(sent))
 
-    def _note(
-        self, origin: Origin, call: Call, credential: CredentialKind, status: int | None, arrived: float
-    ) -> None:
+    def _note(self, origin: Origin, call: Call, credential: CredentialKind, status: int | None, arrived: float) -> None:
         self._log.add(
             LoggedRequest(
                 time=arrived,

@@ -110,8 +110,8 @@ class Publisher:
         None in `rotated` removes a cluster's credential; None in `memory`, `scopes` and `issuers` removes the entry; an
         empty `status` keeps the present one. More than `MOST_CHANGES` changes become several versions, drops last. If
         nothing changed there is no new version: only `checked_at` and the documents without a version are written. A
-        call with a `status` or with `complete` closes a pass. `unseen` stay unconfirmed although they are written. `anew`
-        writes a version even if nothing changed.
+        call with a `status` or with `complete` closes a pass. `unseen` stay unconfirmed although they are written.
+        `anew` writes a version even if nothing changed.
         After StoreUnavailable the same call may be repeated: it publishes once.
 
         Raises StoreUnavailable, Fenced, VersionConflict, StoreError, DocumentError; ValueError for a record of another
