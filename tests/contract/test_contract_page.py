@@ -79,6 +79,8 @@ def test_every_key_is_listed_with_its_type_and_schema() -> None:
     assert listed == {
         keys.instances: "set",
         keys.owner: "string",
+        keys.members: "hash",
+        keys.names: "hash",
         **{keys.of("i", what): kind for what, kind in TYPES.items()},
     }
     for what in TYPES:

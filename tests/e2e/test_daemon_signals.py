@@ -181,6 +181,9 @@ def test_an_exception_in_a_runner_ends_the_process_with_a_stack(
         "Lease.check = check\n"
     )
     with daemon(world.config, code=bug, **redis) as run:
+        for instance in ("alpha", "bravo"):
+            run.wait_for("pass_finished", instance=instance)
+        run.send(signal.SIGUSR1)
         assert run.end() == 1
         crash = run.wait_for("daemon_crashed")
         assert crash["exception"][0]["exc_type"] == "RuntimeError"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis import Redis
 
 from e2e.command import palette_sync
+from e2e.daemon import daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,8 +114,58 @@ def test_a_cluster_is_named_and_an_unknown_one_refused(world: World, redis: dict
     named = palette_sync("release", "--config", world.config, "--cluster", name, "--yes", **redis)
 
     assert unknown.code == failed.code == 1
-    assert "nobody: no published cluster has this name or uid" in unknown.err
+    assert "nobody: no published or listed cluster has this name or uid" in unknown.err
     assert "the records of these clusters stay" in failed.err
     assert named.code == 0, named.err
     assert f"alpha: {name}" in named.out
     assert managed(world, one["uid"]) in ([], ["backstage-system"]), "the namespace may still be ending"
+
+
+def test_an_instance_that_is_not_configured_any_more_is_left_with_its_address_and_key(
+    world: World, redis: dict[str, str]
+) -> None:
+    text = world.config.read_text()
+    former = world.config.with_name("bravo.toml")
+    former.write_text(text[text.index("[instances.bravo]") :])
+    alpha = tomllib.loads(text)["instances"]["alpha"]
+    key = world.config.parent / alpha["api_key_file"]
+    uids = [one["uid"] for one in clusters_of(world, "alpha")]
+    for uid in uids:
+        world.control("PATCH", f"/clusters/{uid}", {"termination_delay": 0})
+    flags = ("--config", former, "--instance", "alpha", "--url", alpha["url"], "--api-key-file", key)
+    trust = {"PALETTE_SYNC_INSTANCES__ALPHA__CA_FILE": str(alpha["ca_file"])} if "ca_file" in alpha else {}
+
+    missing = palette_sync("release", "--config", former, "--instance", "alpha", **redis)
+    half = palette_sync("release", *flags[:-2], **redis)
+    unnamed = palette_sync("release", "--config", former, *flags[4:], **redis)
+    done = palette_sync("release", *flags, "--yes", **redis, **trust)
+
+    assert "not in the configuration" in missing.err
+    assert (half.code, unnamed.code) == (2, 2)
+    assert done.code == 0, done.err
+    assert all(managed(world, uid) == [] for uid in uids)
+    assert key.read_text().strip() not in done.out + done.err
+
+
+def test_a_cluster_that_is_not_published_any_more_is_left_beside_a_daemon(world: World, redis: dict[str, str]) -> None:
+    one = clusters_of(world, "alpha")[0]
+    world.control("PATCH", f"/clusters/{one['uid']}", {"termination_delay": 0})
+    world.control("POST", "/faults", {"target": "kube", "kind": "drop", "cluster": one["uid"]})
+    excluding = {"PALETTE_SYNC_DEFAULTS__EXCLUDE_PROJECTS": f'["{one["project"]}"]'}
+    assert palette_sync("once", "--config", world.config, **redis, **excluding).code == 0
+    assert managed(world, one["uid"])
+    world.control("DELETE", "/faults")
+
+    with daemon(world.config, **redis, **excluding) as run:
+        run.wait_for("pass_finished", instance="alpha")
+        shown = palette_sync("release", "--config", world.config, "--unpublished", **redis, **excluding)
+        done = palette_sync(
+            *("release", "--config", world.config, "--cluster", one["name"], "--yes", "--json"), **redis, **excluding
+        )
+
+    assert shown.code == 0, shown.err
+    assert f"alpha: {one['name']}\n  delete Secret backstage-sa-token" in shown.out
+    assert done.code == 0, done.err
+    (left,) = done.document["instances"]["alpha"]
+    assert (left["uid"], left["published"], left["error"]) == (one["uid"], False, "")
+    assert managed(world, one["uid"]) == []

@@ -46,9 +46,10 @@ async def world(stage_of: Any, extra: str = "", *, clusters: int = 1, **options:
     return stage, clusters_of
 
 
-async def released(stage: Stage, *uids: str, yes: bool = True) -> list[ReleasedCluster]:
+async def released(stage: Stage, *uids: str, yes: bool = True, keep_adopted: bool = False) -> list[ReleasedCluster]:
     chosen = list(uids) or list((await stage.state()).records)
-    return await release.of_instance(stage.shared, "alpha", stage.settings.instances["alpha"], chosen, yes=yes)
+    choice = release.Choice(yes=yes, keep_adopted=keep_adopted)
+    return await release.of_instance(stage.shared, "alpha", stage.settings.instances["alpha"], chosen, {}, choice)
 
 
 @pytest.mark.parametrize("extra", ["", SECRET_MODE], ids=["request", "secret"])
@@ -111,6 +112,33 @@ async def test_what_was_adopted_is_handed_back_as_it_was(stage_of: Any) -> None:
         ("hand back", BINDING),
         ("hand back", ACCOUNT),
     }
+
+
+async def test_what_was_adopted_can_be_kept_as_it_is(stage_of: Any) -> None:
+    stage, (cluster,) = await world(stage_of)
+    put_what_the_plugin_leaves(cluster)
+    await stage.run()
+    await stage.run(resync=True)
+    before = objects(cluster)
+
+    (result,) = await released(stage, keep_adopted=True)
+
+    assert [(action.verb, action.name) for action in result.actions] == [("delete", f"{SECRET}-2")]
+    gone = {f"Secret {NAMESPACE}/{SECRET}-2"}
+    assert objects(cluster) == {name: one for name, one in before.items() if name not in gone}
+
+
+async def test_a_release_whose_lease_ends_writes_no_more(stage_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, (cluster,) = await world(stage_of)
+    await stage.run()
+    before = objects(cluster)
+    monkeypatch.setattr(Lease, "may_write", lambda _self: False)
+
+    (result,) = await released(stage)
+
+    assert result.error
+    assert objects(cluster) == before
+    assert cluster.uid in (await stage.state()).records
 
 
 async def test_a_namespace_that_was_there_before_stays(stage_of: Any) -> None:

@@ -43,6 +43,13 @@ def only(document: dict[str, Any], one: InstanceState | None = None) -> Problem:
     return problem
 
 
+def test_a_lost_redis_is_a_notice_for_a_day() -> None:
+    (problem,) = find(runner(refilled_at=format_time(NOW - HOUR)))
+
+    assert (problem.reason, problem.severity, problem.since) == (Reason.STORE_REFILLED, Severity.NOTICE, NOW - HOUR)
+    assert find(runner(refilled_at=format_time(NOW - DAY))) == ()
+
+
 def test_nothing_is_wrong() -> None:
     assert find(document(), state()) == ()
     assert not is_wrong(())

@@ -78,6 +78,7 @@ def policy_of(name: str, settings: InstanceSettings) -> InstancePolicy:
         tenant=settings.tenant,
         ca_rules=tuple(_ca_rule(name, number, rule) for number, rule in enumerate(settings.trust.rules)),
         guard=Guard(settings.prune_confirm, settings.prune_hold),
+        release_deselected=settings.release_deselected,
         spectro_proxy=SpectroProxy(settings.spectro_proxy),
         cloud=cloud_of(name, settings.cloud),
     )

@@ -12,7 +12,7 @@ from palette_sync.cli.exits import Exit
 from palette_sync.config import ConfigError, load
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from palette_sync.config import Settings
@@ -21,15 +21,20 @@ RESOLVER_THREADS = 64  # a DNS name that does not resolve can block a thread for
 
 
 def run_command(
-    config: Path, work: Callable[[Settings], Awaitable[Exit]], *, log_level: str | None = None, logs: bool = True
+    config: Path,
+    work: Callable[[Settings], Awaitable[Exit]],
+    *,
+    log_level: str | None = None,
+    logs: bool = True,
+    environ: Mapping[str, str] | None = None,
 ) -> Exit:
     """Load `config`, run `work` in a new event loop, and turn what it raises into a message and an exit code.
 
     `log_level` overrides the configured one. Without `logs` nothing is logged, and the logging libraries are not
-    imported: a command that raises all its errors starts faster.
+    imported: a command that raises all its errors starts faster. `environ` stands for the process's environment.
     """
     try:
-        settings = load(config)
+        settings = load(config, environ=environ)
     except ConfigError as error:
         print_problems(error.problems, title="the configuration cannot be used")
         return Exit.CONFIG

@@ -164,10 +164,24 @@ def replace_legacy(
 
 @app.command()
 def release(
+    *,
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
     cluster: Annotated[
-        list[str] | None, typer.Option("--cluster", help="Only this cluster, by name or uid; can be repeated.")
+        list[str] | None,
+        typer.Option("--cluster", help="Only this cluster, by name or uid, published or not; can be repeated."),
+    ] = None,
+    unpublished: Annotated[
+        bool, typer.Option("--unpublished", help="Also the clusters that Palette lists and that are not published.")
+    ] = False,
+    keep_adopted: Annotated[
+        bool, typer.Option("--keep-adopted", help="Leave adopted objects as they are, with our labels.")
+    ] = False,
+    url: Annotated[
+        str | None, typer.Option("--url", help="Palette's address, for an instance that is not configured any more.")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option("--api-key-file", help="The file with its API key.", readable=False)
     ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Do it. Without it the command only shows what it would do.")
@@ -177,7 +191,11 @@ def release(
     """Remove every object of ours from clusters, which revokes the tokens, and drop their records."""
     from palette_sync.cli import release as command
 
-    leave(command.run(config, instance, cluster, yes=yes, as_json=as_json))
+    if (url is None) != (api_key_file is None):
+        raise typer.BadParameter("--url and --api-key-file go together", param_hint="--url")
+    former = command.Former(url, api_key_file) if url is not None and api_key_file is not None else None
+    choice = command.Choice(tuple(cluster or ()), unpublished=unpublished, keep_adopted=keep_adopted, yes=yes)
+    leave(command.run(config, instance, choice, former, as_json=as_json))
 
 
 @app.command()

@@ -180,6 +180,7 @@ class InheritedSettings(Section):
     include_imported: bool = True
     prune_confirm: Duration = timedelta(minutes=10)
     prune_hold: DurationOrNever = timedelta(hours=24)
+    release_deselected: bool = False
     refresh_interval: Duration = timedelta(minutes=10)
     peek_interval: DurationOrZero = timedelta(seconds=30)
     refresh_cron: str | None = None

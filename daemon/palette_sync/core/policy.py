@@ -47,7 +47,11 @@ class TokenPolicy:
 
 @dataclass(frozen=True, slots=True)
 class InstancePolicy:
-    """Everything that controls a pass over one instance. `default_mode` None means `auto`."""
+    """Everything that controls a pass over one instance.
+
+    `default_mode` None means `auto`. `release_deselected`: a cluster that leaves the selection, or turns to OIDC, loses
+    every object of ours, not only its tokens.
+    """
 
     instance: str
     name_prefix: str
@@ -63,6 +67,7 @@ class InstancePolicy:
     tenant: str | None = None
     ca_rules: tuple[CaRule, ...] = ()
     guard: Guard = field(default_factory=Guard)
+    release_deselected: bool = False
     spectro_proxy: SpectroProxy = SpectroProxy.AUTO
     cloud: CloudPolicy = field(default_factory=CloudPolicy)
 

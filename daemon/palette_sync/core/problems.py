@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from palette_sync.core.prune import Absence
 
 LONG_PASS = timedelta(hours=1)
+REFILL_SHOWN = timedelta(hours=24)
 NAMED = 5  # clusters that the text of a problem names
 LISTED = 100  # clusters that the document of a problem names
 
@@ -167,6 +168,16 @@ def _of_runner(name: str, one: Mapping[str, Any], now: datetime) -> Iterable[Pro
     busy = time_or_none(one, "busy_since")
     if busy is not None and now - busy > LONG_PASS:
         yield Problem(Reason.PASS_HANGS, name, "a pass has been at work for longer than an hour", since=busy)
+    refilled = time_or_none(one, "refilled_at")
+    if refilled is not None and now - refilled < REFILL_SHOWN:
+        yield Problem(
+            Reason.STORE_REFILLED,
+            name,
+            "Redis had lost what was published, and has it again",
+            severity=Severity.NOTICE,
+            since=refilled,
+            command="palette-sync check",
+        )
     yield from _api_key(name, time_or_none(one, "api_key_expires_at"), now)
 
 

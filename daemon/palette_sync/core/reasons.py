@@ -289,7 +289,7 @@ class Reason(StrEnum):
         "Unreachable",
         Shown.RECORD,
         "The API server did not answer.",
-        "It tries again with growing pauses. Backstage leaves the cluster out meanwhile.",
+        "It tries again with growing pauses. Backstage goes on with a cluster whose token lives.",
         "Check the network path from the daemon to the server, or use Spectro Proxy.",
     )
     ADDRESS_REFUSED = (
@@ -690,6 +690,13 @@ class Reason(StrEnum):
         "It goes on with the configuration that it read before. A restart would fail.",
         "Correct what the message names, run `palette-sync check`, then `palette-sync reload`.",
     )
+    STORE_REFILLED = (
+        "StoreRefilled",
+        Shown.STATUS,
+        "Redis came back without what was published, or with something older.",
+        "It published again what it remembered, under a new epoch. No token was issued anew, and readers lost nothing.",
+        "Find out why Redis lost data: persistence, eviction, a restored dump, a FLUSHALL. Nothing else is to be done.",
+    )
     INSTANCE_ORPHANED = (
         "InstanceOrphaned",
         Shown.STATUS,
@@ -723,7 +730,7 @@ class Reason(StrEnum):
         Shown.STATUS,
         "Palette could not be listed.",
         "It lists again at the next interval. All records stay, and tokens that are due are renewed.",
-        "Run `palette-sync check`: it names what the API key or the network lacks.",
+        "`palette-sync check` names what the API key or the network lacks; `palette-sync reload` reads a new key.",
     )
     SCOPE_STALE = (
         "ScopeStale",

@@ -46,14 +46,19 @@ class ReleaseStep:
 
 
 def plan_release(
-    desired: Desired, found: Iterable[LabelledObject], others: Mapping[str, str]
+    desired: Desired, found: Iterable[LabelledObject], others: Mapping[str, str], *, keep_adopted: bool = False
 ) -> tuple[ReleaseStep, ...]:
-    """Decide for one cluster. `others` names, by namespace, an object of somebody else that lives there."""
+    """Decide for one cluster. `others` names, by namespace, an object of somebody else that lives there.
+
+    With `keep_adopted` nothing is handed back: adopted objects keep our labels, for another run or installation.
+    """
     ours = sorted((one for one in found if _is_ours(desired, one)), key=lambda one: (_ORDER.index(one.kind), one.name))
     back = {one.namespace: f"{one.kind} {one.name}" for one in ours if _is_handed_back(one)}
     steps = []
     for one in ours:
         inhabitant = back.get(one.name) or others.get(one.name) if one.kind is Kind.NAMESPACE else None
+        if keep_adopted and _is_handed_back(one):
+            continue
         if inhabitant:
             action = _hand_back(one, f"{inhabitant} lives in it")
         elif _is_handed_back(one):

@@ -24,7 +24,7 @@ from palette_sync.core.plan import TokenNeed
 from palette_sync.core.reasons import Reason
 from palette_sync.core.ways import Way, to_remember, ways
 from palette_sync.reconcile import access
-from palette_sync.reconcile.explain import IssuerNotAllowed, OidcNotConfigured, explain, token_lives
+from palette_sync.reconcile.explain import IssuerNotAllowed, OidcNotConfigured, explain, objects_stay, token_lives
 from palette_sync.reconcile.release import release
 from palette_sync.reconcile.server_ways import FIRST_FOR_USERS, AdminWays, server_for_users
 
@@ -192,10 +192,15 @@ class ClusterWorker:
         )
 
     async def leave(self, candidate: Candidate) -> str:
-        """Revoke the tokens of a cluster that is not served with a service account any more; return why not, or ""."""
+        """Revoke the tokens of a cluster that is not served with a service account any more; return why not, or "".
+
+        With `release_deselected` all objects of ours go.
+        """
         if self._dry_run:
             return ""
         policy = self._policy
+        if policy.release_deselected:
+            return await self._release_deselected(candidate)
         timeout = policy.cluster_timeout.total_seconds()
 
         async def revoke(admin: kube.AdminAccess, _way: Way) -> tuple[str, ...]:
@@ -213,10 +218,19 @@ class ClusterWorker:
             return token_lives(candidate, policy, failed.message)
         return ""
 
-    async def release(self, candidate: Candidate) -> tuple[Action, ...] | AccessFailed:
+    async def _release_deselected(self, candidate: Candidate) -> str:
+        """Release a cluster that left the selection, or turned to OIDC. Return what stays in it, or ""."""
+        released, key = await self.release(candidate), candidate.key
+        if isinstance(released, AccessFailed):
+            return objects_stay(candidate, self._policy, released.message)
+        done = [f"{action.verb} {action.kind} {action.name}" for action in released]
+        log.info("cluster_released", instance=key.instance, cluster=key.uid, done=done)
+        return ""
+
+    async def release(self, candidate: Candidate, *, keep_adopted: bool = False) -> tuple[Action, ...] | AccessFailed:
         """Delete or hand back every object of ours in a cluster; return what was done, or why it could not be done.
 
-        A dry run returns what would be done.
+        A dry run returns what would be done. `keep_adopted` leaves adopted objects as they are.
         """
         policy = self._policy
         timeout = policy.cluster_timeout.total_seconds()
@@ -224,7 +238,12 @@ class ClusterWorker:
         async def work(admin: kube.AdminAccess, _way: Way) -> tuple[Action, ...]:
             async with self._slots, asyncio.timeout(timeout):
                 return await release(
-                    admin, policy.desired, timeout=timeout, dry_run=self._dry_run, requests=self._requests
+                    admin,
+                    policy.desired,
+                    timeout=timeout,
+                    dry_run=self._dry_run,
+                    keep_adopted=keep_adopted,
+                    requests=self._requests,
                 )
 
         try:

@@ -74,6 +74,12 @@ def _explain_palette(error: palette.PaletteError) -> AccessFailed:
     return AccessFailed(Reason.PALETTE_UNAVAILABLE, str(error))
 
 
+def objects_stay(candidate: Candidate, policy: InstancePolicy, why: str) -> str:
+    """Say for people that a cluster could not be released, how long its token lives, and what to do."""
+    again = f"palette-sync release --instance {candidate.key.instance} --cluster {candidate.key.uid} --yes"
+    return f"{token_lives(candidate, policy, why)}; or run `{again}` once it answers, which removes all objects"
+
+
 def token_lives(candidate: Candidate, policy: InstancePolicy, why: str) -> str:
     """Say for people that a token of a cluster could not be revoked, and how long it lives."""
     credential, memory, desired = candidate.credential, candidate.memory, policy.desired

@@ -1,4 +1,5 @@
 """Leaving clusters: the tokens of those that the configuration deselects are revoked before their records are dropped.
+With `release_deselected` all objects of ours go.
 
 A cluster that Palette deletes takes its tokens with it. One that merely vanished from Palette cannot be reached through
 Palette any more, so all that can be done is to say that its token lives on, and until when.
@@ -15,7 +16,7 @@ from palette_sync import kube
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.core.reasons import Reason
 from palette_sync.fanout import fan_out
-from palette_sync.reconcile.explain import token_lives
+from palette_sync.reconcile.explain import objects_stay, token_lives
 from palette_sync.reconcile.work import worker_of
 from palette_sync.store.redis import LeaseLost
 
@@ -41,8 +42,8 @@ class Left:
 
 
 async def leave(context: PassContext, before: Before, drop: Mapping[str, Reason], issuers: Issuers) -> list[Left]:
-    """Revoke the tokens of deselected clusters; return whose token lives on. Raises StoreError."""
-    uids = [uid for uid in sorted(drop) if drop[uid] not in GONE and _has_token(before, uid)]
+    """Revoke the tokens of deselected clusters, or release them; return whose token lives on. Raises StoreError."""
+    uids = [uid for uid in sorted(drop) if drop[uid] not in GONE and _holds_ours(context, before, uid)]
     leaving = {uid: before.candidates.published(uid) for uid in uids}
     if not leaving or context.dry_run:
         return []
@@ -58,7 +59,8 @@ async def leave(context: PassContext, before: Before, drop: Mapping[str, Reason]
         worker = worker_of(context, issuers, set(), await context.owned_policy(), slots=slots)
         said = await _leave_all(context, {uid: leaving[uid] for uid in reachable}, worker.leave)
         late = "the cluster did not answer in time"
-        messages = {uid: said.get(uid, token_lives(leaving[uid], policy, late)) for uid in reachable}
+        unanswered = objects_stay if policy.release_deselected else token_lives
+        messages = {uid: said.get(uid, unanswered(leaving[uid], policy, late)) for uid in reachable}
         left += [Left(uid, message) for uid, message in messages.items() if message]
     return left
 
@@ -94,7 +96,9 @@ async def _leave_all(
     return said
 
 
-def _has_token(before: Before, uid: str) -> bool:
-    """Whether a token of ours may live in a published cluster."""
-    record = before.records[uid]
+def _holds_ours(context: PassContext, before: Before, uid: str) -> bool:
+    """Whether a token of ours may live in a published cluster; or any object of ours, if all of them are to go."""
+    record, memory = before.records[uid], before.state.memory.get(uid)
+    if context.policy.release_deselected and memory is not None and memory.generation is not None:
+        return True
     return isinstance(record.auth, ServiceAccountAuth) and uid in before.state.credentials

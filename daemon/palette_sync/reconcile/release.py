@@ -22,6 +22,7 @@ async def release(
     timeout: float,  # noqa: ASYNC109 - of each request; the caller bounds the whole
     requests: kube.Requests,
     dry_run: bool,
+    keep_adopted: bool = False,
 ) -> tuple[Action, ...]:
     """Delete or hand back every object of ours, and return the actions. Raises KubeError, KubeconfigError."""
 
@@ -33,7 +34,7 @@ async def release(
         ):
             for attempt in range(ROUNDS):
                 try:
-                    await _release_once(api, desired, done, dry_run=dry_run)
+                    await _release_once(api, desired, done, dry_run=dry_run, keep_adopted=keep_adopted)
                     break
                 except (kube.Conflict, kube.NotFound):  # somebody else changed or deleted an object meanwhile
                     if attempt == ROUNDS - 1:
@@ -43,10 +44,13 @@ async def release(
     return await kube.as_reader(admin.server, work, timeout=timeout, network=requests.network)
 
 
-async def _release_once(api: kube.KubeApi, desired: Desired, done: list[Action], *, dry_run: bool) -> None:
+async def _release_once(
+    api: kube.KubeApi, desired: Desired, done: list[Action], *, dry_run: bool, keep_adopted: bool
+) -> None:
     found = await kube.find_labelled(api, desired)
     spaces = [one.name for one in found if one.kind is Kind.NAMESPACE]
-    for step in plan_release(desired, found, await kube.find_others(api, desired, spaces)):
+    others = await kube.find_others(api, desired, spaces)
+    for step in plan_release(desired, found, others, keep_adopted=keep_adopted):
         if not dry_run:
             await kube.write(api, step.action, namespace=step.namespace)
         done.append(step.action)

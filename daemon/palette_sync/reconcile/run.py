@@ -105,6 +105,8 @@ async def discover(context: PassContext) -> Discovery:
     try:
         # A listing may be cancelled at any time: it changes nothing.
         found = await unless(context.ports.stopping, listing, name=f"listing:{context.instance}")
+    except palette.Unauthorized as error:
+        return Discovery("", "", projects=None, listings=(), error=f"Palette refuses the API key: {error}")
     except palette.PaletteError as error:
         return Discovery("", "", projects=None, listings=(), error=str(error))
     if found.projects is not None:

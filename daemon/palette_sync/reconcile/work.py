@@ -121,7 +121,9 @@ def worker_of(
     policy: InstancePolicy,
     *,
     slots: AbstractAsyncContextManager[None],
+    dry_run: bool | None = None,
 ) -> ClusterWorker:
+    """`dry_run` None: as the pass."""
     return ClusterWorker(
         policy=policy,
         client=context.ports.client,
@@ -132,7 +134,7 @@ def worker_of(
         now=context.now,
         requests=context.requests,
         proven_dead=proven_dead,
-        dry_run=context.dry_run,
+        dry_run=context.dry_run if dry_run is None else dry_run,
     )
 
 

@@ -341,7 +341,9 @@ class Runner:
             decided = await self._elections.confirm(self.instance)
             if decided.standing in REMEMBERING:
                 raise LeaseLost(f"{self.instance}: {_said(decided)}")
-        await self._last_published.restore(publisher, epoch=lease.epoch, sealer=runtime.sealer, now=self._clock())
+        now = self._clock()
+        if await self._last_published.restore(publisher, epoch=lease.epoch, sealer=runtime.sealer, now=now):
+            self.status.refilled_at = now
         self._publisher = publisher
         return publisher
 

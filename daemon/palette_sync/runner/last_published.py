@@ -74,8 +74,10 @@ class LastPublished:
         for rest in unpublished:
             self.state = joined(self.state, rest, prefix=prefix, sealer=sealer)
 
-    async def restore(self, publisher: Publisher, *, epoch: int, sealer: Sealer, now: datetime) -> None:
+    async def restore(self, publisher: Publisher, *, epoch: int, sealer: Sealer, now: datetime) -> bool:
         """Publish `state` again if the store lost part of it; then seal with `sealer` what an older key sealed.
+
+        Return whether the store had lost something.
 
         If the store holds something newer, another process led meanwhile, and this one's life begins anew. Nothing is
         sealed again before a listing was tried in this life. `epoch` is that of the lease.
@@ -88,7 +90,8 @@ class LastPublished:
         sealers = (sealer,) if self._sealer is None else (sealer, self._sealer)
         head = publisher.state.head
         incomplete = head is not None and head.epoch in self._incomplete_epochs
-        if self.state is not None and (incomplete or lost_something(publisher.state, self.state)):
+        lost = self.state is not None and lost_something(publisher.state, self.state)
+        if self.state is not None and (incomplete or lost):
             if lost_versions(publisher.state, self.state, epoch=epoch):
                 raise VersionConflict(f"{self._instance}: Redis holds less than was published under this lease")
             self._incomplete_epochs.add(epoch)
@@ -98,6 +101,7 @@ class LastPublished:
         self._own_epochs.add(epoch)
         self._incomplete_epochs.clear()
         await self.reseal(publisher, sealer=sealer, now=now)
+        return lost
 
     def _another_led(self, found: InstanceState) -> bool:
         """Whether another process published since this one did."""

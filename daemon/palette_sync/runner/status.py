@@ -44,7 +44,7 @@ class RunnerStatus:
     one of them is held. `first_lapse`: when the first published token expires;
     `next_lapse`: when `access` and `reasons` change, because a token expires that readers use.
     `renewals_failing`: tokens that are due for renewal, and whose last renewal failed. `wakes_at`: when a known cluster
-    becomes due.
+    becomes due. `refilled_at`: when this process last published again what Redis had lost.
     """
 
     state: RunnerState = RunnerState.STARTING
@@ -70,6 +70,7 @@ class RunnerStatus:
     next_lapse: datetime | None = None
     renewals_failing: int = 0
     wakes_at: datetime | None = None
+    refilled_at: datetime | None = None
     key_name: str | None = None
     key_expires_at: datetime | None = None
 

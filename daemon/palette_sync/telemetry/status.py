@@ -52,6 +52,7 @@ def instance_document(
         "first_lapse_s": _seconds(status.first_lapse - now) if status.first_lapse else None,
         "renewals_failing": status.renewals_failing,
         "wakes_at": _time(status.wakes_at),
+        "refilled_at": _time(status.refilled_at),
         "next_listing_at": _time(next_listing),
         "api_key_name": status.key_name,
         "api_key_expires_at": _time(status.key_expires_at),
