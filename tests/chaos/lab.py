@@ -35,6 +35,7 @@ QUIET = 2  # clusters to which nothing happens
 TOKEN_LIFE = 90  # seconds
 LEASE = 3.0  # seconds
 VERIFY = 10.0  # seconds
+RELEARN = 30.0  # seconds until a process that remembers nothing has verified all access, or given it anew
 PREFIX = "chaos"
 # Epochs begin so far ahead of the server's clock. Whatever Redis loses, its clock alone gives lower ones.
 AHEAD_MS = 3_600_000
@@ -279,7 +280,9 @@ class Lab:
         watch = self.checker.watches[name]
         if watch.lost is not None and not self._informed[name]:
             self.checker.tell(f"{name}: nobody remembers what Redis has lost")
-            watch.forget(until=time.time() + 30)
+            watch.forget(until=time.time() + RELEARN)
+            for uid in watch.existing:  # an older copy may hold a token that was replaced since
+                self.checker.excuse(uid, RELEARN)
             self.dumps.forget()  # copies from before would seem to be newer
             self._epochs_lost = True
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +22,8 @@ from palette_sync.service import membership as membership_module
 from palette_sync.service.configuration import ActiveConfiguration
 from palette_sync.service.membership import Membership
 from palette_sync.simulator import Fault
+from palette_sync.store import members as members_module
+from palette_sync.store.members import MemberBook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
@@ -150,6 +154,30 @@ async def test_an_empty_redis_is_not_begun_from_nothing_beside_a_process_that_re
 
 async def _head_of(stage: Stage) -> bool:
     return (await stage.state()).head is not None
+
+
+async def test_an_empty_redis_is_not_begun_from_nothing_just_after_it_was_away(
+    stage_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Redis was away nobody could announce itself, so the window begins when it is back."""
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra=EXTRA)
+    configuration = ActiveConfiguration(stage.directory, stage.shared, loaded_at=utc_now())
+    runner = Runner(runtime(stage, holder="new:1", lease_ttl=2.0), Watcher(), late=asyncio.Event())
+    new = Membership(configuration, [runner], id="new")  # type: ignore[arg-type]
+    assert (await new.confirm("alpha")).standing is Standing.NO_MEMORY
+    real, real_time, away = time.monotonic, MemberBook.server_time, 60.0
+
+    async def later(self: MemberBook) -> datetime:
+        return await real_time(self) + timedelta(seconds=away)
+
+    monkeypatch.setattr(MemberBook, "server_time", later)
+    monkeypatch.setattr(members_module, "time", SimpleNamespace(monotonic=lambda: real() + away))
+
+    assert (await new.confirm("alpha")).standing is Standing.NO_MEMORY
+    for _ in range(4):
+        away += 0.6
+        last = await new.confirm("alpha")
+    assert last.leads
 
 
 async def test_older_memory_never_fills_a_redis_that_came_back_older(stage_of: Any, raw: Any) -> None:

@@ -182,9 +182,9 @@ class Membership:
 
     def _decide(self, name: str, company: Company) -> Decision:
         place = self._places[name]
-        if place.order is not None:
-            place.empty_since = None
-        else:
+        if place.order is not None or company.after_outage:
+            place.empty_since = None  # the window begins when everybody can be heard
+        if place.order is None:
             place.empty_since = place.empty_since or company.now
         me = next(one for one in company.members if one.id == self.id)
         found = decide(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from palette_sync.store.keys import Keys
     from palette_sync.store.seal import Sealer
 
+OUTAGE = 0.5  # of a life without an exchange: Redis could not be asked, or this process was stopped
 FORGOTTEN = 10  # lives after which the entry of a dead process is removed
 MOST = 1000  # entries that are read
 MOST_MACS = 16
@@ -36,13 +37,15 @@ class Company:
     """The living processes at the server's time `now`.
 
     `unheard` are ids of those which were seen before, and whose newest announcement Redis does not hold (any more).
-    `strangers`: there are living processes with other seal keys.
+    `strangers`: there are living processes with other seal keys. `after_outage`: Redis could not be asked for so long
+    that others may not have announced themselves again yet.
     """
 
     now: datetime
     members: tuple[Member, ...]
     unheard: frozenset[str] = frozenset()
     strangers: bool = False
+    after_outage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class MemberBook:
         self._seen: dict[str, Member] = {}
         self._seen_at: dict[str, float] = {}  # on the monotonic clock: when the announcement was new
         self._unknown: dict[str, _Unknown] = {}
+        self._exchanged_at: float | None = None  # on the monotonic clock
 
     async def server_time(self) -> datetime:
         """Raises StoreError."""
@@ -82,6 +86,7 @@ class MemberBook:
             return await pipe.execute()
 
         _, number = await link.run("members", write_and_read)
+        after_outage = self._skip_outage(life)
         if number > MOST:
             raise StoreTooMuch(
                 f"{key} in Redis holds {number} entries, and at most {MOST} are read; somebody else writes to Redis. "
@@ -98,7 +103,18 @@ class MemberBook:
             if name not in unheard and self._seen.get(name) != one:
                 self._seen_at[name] = time.monotonic()
         self._seen = heard | unheard
-        return Company(now, tuple(self._seen.values()), frozenset(unheard), self._strangers(now, life))
+        return Company(
+            now, tuple(self._seen.values()), frozenset(unheard), self._strangers(now, life), after_outage=after_outage
+        )
+
+    def _skip_outage(self, life: timedelta) -> bool:
+        """Return whether there was an outage. Nobody could announce itself in that time, so it makes nobody dead."""
+        moment, before = time.monotonic(), self._exchanged_at
+        self._exchanged_at = moment
+        if before is None or moment - before <= OUTAGE * life.total_seconds():
+            return False
+        self._seen_at = {name: at + moment - before for name, at in self._seen_at.items()}
+        return True
 
     def _is_unheard(self, known: Member, heard: Member | None, now: datetime, life: timedelta) -> bool:
         """Whether a process lived a moment ago, and Redis holds nothing newer of it than is known."""
