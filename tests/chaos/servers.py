@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -30,15 +31,20 @@ class Server:
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self._options = {"dir": str(directory), "save": "", **options}
+        self.lock = threading.RLock()  # two faults may start it again at once
 
     def start(self, **options: str) -> None:
+        """Start it, unless it runs."""
         flags = [word for name, value in (self._options | options).items() for word in (f"--{name}", *value.split(" "))]
-        self._process = subprocess.Popen([get_binary_path(), *flags], stdout=subprocess.DEVNULL)
+        with self.lock:
+            if self._process is None or self._process.poll() is not None:
+                self._process = subprocess.Popen([get_binary_path(), *flags], stdout=subprocess.DEVNULL)
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        with self.lock:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -107,9 +113,10 @@ class SingleStore:
             return pipe.execute()[1:]
 
     def restart(self, away: float) -> None:
-        self.kill()
-        time.sleep(away)
-        self.start()
+        with self._server.lock:
+            self.kill()
+            time.sleep(away)
+            self.start()
 
 
 class SentinelStore:
