@@ -72,6 +72,7 @@ class Checker:
     _excused: dict[str, float] = field(default_factory=dict)
     _number: int = 0
     _looked_at: float = 0.0
+    _beginning: int = 0
     _ended: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -121,7 +122,7 @@ class Checker:
             pipe.get(self.key(instance, "lease"))
 
     def _look(self) -> None:
-        asked = time.time()
+        asked, began = time.time(), self._beginning
         try:
             with self.store.client(timeout=2) as client:
                 pipe = client.pipeline(transaction=True)
@@ -131,6 +132,8 @@ class Checker:
             return  # Redis is away; a reader keeps what it holds
         answered = time.time()
         with self.lock:
+            if began != self._beginning:
+                return  # this was read before
             self.figures.looks += 1
             for at, watch in enumerate(self.watches.values()):
                 *published, lease = found[5 * at : 5 * at + 5]
@@ -141,6 +144,10 @@ class Checker:
                         self.tell(f"{watch.instance}: {process} holds the lease")
                 self._judge(watch, published)
             self._looked_at = asked
+
+    def begin_anew(self) -> None:
+        """What a look has read until now counts no more."""
+        self._beginning += 1
 
     def _judge(self, watch: Watch, found: Sequence[Any]) -> None:
         head, clusters, credentials, changes = found

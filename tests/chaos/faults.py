@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -56,9 +56,8 @@ class Faults:
         self._lab.checker.tell(f"fault {step}")
         self.counts[step.kind] += 1
         where, _, what = step.kind.value.partition("-")
-        if step.kind in LOSES and step.kind is not FaultKind.REDIS_LOST_WRITES:
-            self._lab.losing()
-        with suppress(redis.RedisError):
+        loses = step.kind in LOSES and step.kind is not FaultKind.REDIS_LOST_WRITES
+        with suppress(redis.RedisError), self._lab.losing() if loses else nullcontext():
             getattr(self, f"_{where}")(what, step)
 
     # Redis.
@@ -86,8 +85,8 @@ class Faults:
             self._redis_command(what, step)
 
     def _lose_writes(self, store: SingleStore) -> None:
-        self._lab.losing()
-        store.restart(0.0)
+        with self._lab.losing():
+            store.restart(0.0)
 
     def _redis_command(self, what: str, step: Step) -> None:
         with self._lab.store.client() as client:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import redis
@@ -22,7 +22,7 @@ from e2e.conftest import World
 from e2e.daemon import daemon
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from chaos.servers import Store
@@ -227,19 +227,26 @@ class Lab:
 
     # Who remembers what Redis has lost.
 
-    def losing(self) -> None:
-        """To be called just before Redis loses something: note which processes remember what readers hold.
+    @contextmanager
+    def losing(self) -> Iterator[None]:
+        """In the block Redis loses something. Note which processes remember what readers hold.
 
         Redis is full again once one of these has filled it. If none of them is left, nobody can know what was
         published, and the checker begins anew.
         """
-        with self.lock, self.checker.lock:
+        with self.lock:
             announced = self._announced()
-            for name, watch in self.checker.watches.items():
-                if watch.lost is None:  # otherwise an earlier loss is still to be filled, by those who knew then
-                    self._informed[name] = self._knowing(watch, announced)
-                watch.losing()
-                self._forget_if_lost(name)
+            with self.checker.lock:
+                for name, watch in self.checker.watches.items():
+                    if watch.lost is None:  # otherwise an earlier loss is still to be filled, by those who knew then
+                        self._informed[name] = self._knowing(watch, announced)
+            try:
+                yield
+            finally:
+                with self.checker.lock:
+                    for name, watch in self.checker.watches.items():
+                        watch.losing()
+                        self._forget_if_lost(name)
 
     def _knowing(self, watch: Watch, announced: dict[int, Any]) -> set[int]:
         """The daemons that run and remember what readers hold; who wrote it remembers it, announced or not."""
@@ -280,6 +287,7 @@ class Lab:
         watch = self.checker.watches[name]
         if watch.lost is not None and not self._informed[name]:
             self.checker.tell(f"{name}: nobody remembers what Redis has lost")
+            self.checker.begin_anew()
             watch.forget(until=time.time() + RELEARN)
             for uid in watch.existing:  # an older copy may hold a token that was replaced since
                 self.checker.excuse(uid, RELEARN)

@@ -95,6 +95,19 @@ def test_a_store_that_lost_something_is_filled_by_the_newest_memory(store: Store
     assert decide("alpha", none, (none, older, newest), store, window=WINDOW, now=NOW).instead == "c"
 
 
+def test_the_newest_memory_fills_a_store_that_lost_something_before_the_newest_configuration_leads() -> None:
+    remembers = member("a", configuration="old", memory=(5, 7))
+    new = member("b", configuration="new", loaded=1, memory=(5, 6))
+
+    assert standings(Store((5, 6)), remembers, new) == {"a": Standing.LEADS, "b": Standing.OLDER_MEMORY}
+    assert standings(EMPTY_FOR_LONG, remembers, new) == {"a": Standing.LEADS, "b": Standing.OLDER_MEMORY}
+    assert standings(FULL, remembers, new) == {"a": Standing.CONFIG_DIFFERS, "b": Standing.LEADS}
+    assert standings(EMPTY_FOR_LONG, member("a", configuration="old"), member("b", configuration="new", loaded=1)) == {
+        "a": Standing.CONFIG_DIFFERS,
+        "b": Standing.LEADS,
+    }
+
+
 def test_of_two_equal_memories_one_fills_the_store() -> None:
     found = standings(EMPTY, member("a", memory=(5, 7)), member("b", memory=(5, 7)), member("c"))
 

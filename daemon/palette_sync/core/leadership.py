@@ -5,9 +5,10 @@ they agree without talking to each other:
 
 1. A process that drains, that cannot verify what the living leader publishes, or that rests after it stepped back does
    not lead while another one can.
-2. The newest configuration leads. A process with another one leads only while no process has the newest.
-3. The newest memory leads. If Redis holds less than a living process remembers, only such a process fills it again. If
-   Redis is empty and nobody remembers anything, everybody waits for one window before the first one begins.
+2. The newest memory leads. If Redis holds less than a living process remembers, only such a process fills it again,
+   whatever its configuration. If Redis is empty and nobody remembers anything, everybody waits for one window before
+   the first one begins.
+3. The newest configuration leads. A process with another one leads only while no process has the newest.
 4. What is left is shared evenly, by rendezvous hashing with equal loads.
 """
 
@@ -120,19 +121,20 @@ def decide(
         obstacle = _obstacle(instance, me, now)
         assert obstacle is not None
         return Decision(obstacle)
-    current = _with_newest_configuration(able)
-    if me not in current:
-        return Decision(Standing.CONFIG_DIFFERS, current[0].id if len(current) == 1 else None)
-    if _lost_something(instance, runs, store) and any(one.id in unheard for one in runs):
+    lost = _lost_something(instance, runs, store)
+    if lost and any(one.id in unheard for one in runs):
         return Decision(Standing.OTHERS_UNHEARD)
-    knowing = _with_newest_memory(instance, current, store)
+    knowing = _with_newest_memory(instance, able, store) if lost else able
     if me not in knowing:
         return Decision(Standing.OLDER_MEMORY, knowing[0].id if len(knowing) == 1 else None)
+    current = _with_newest_configuration(knowing)
+    if me not in current:
+        return Decision(Standing.CONFIG_DIFFERS, current[0].id if len(current) == 1 else None)
     if store.order is None and me.shares[instance].memory is None and now < (store.empty_since or now) + window:
         return Decision(Standing.NO_MEMORY)
     chosen = assignment(_instances(runs), {name: _candidates(name, runs, now) for name in _instances(runs)})
     # Where memory decides, the load does not: only the processes that remember may fill the store again.
-    leader = chosen[instance] if chosen[instance] in {one.id for one in knowing} else _heaviest(instance, knowing)
+    leader = chosen[instance] if chosen[instance] in {one.id for one in current} else _heaviest(instance, current)
     return Decision(Standing.LEADS, leader) if leader == me.id else Decision(Standing.ANOTHER_LEADS, leader)
 
 
