@@ -172,7 +172,7 @@ docs: $(VENV)/.runtime ## write the parts of the documentation that follow from 
 
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
-	@cd requirements && for name in runtime embedded aws google azure dev build fuzz; do \
+	@cd requirements && for name in runtime embedded aws google azure otel dev build fuzz; do \
 		UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt || exit 1; done
 

@@ -24,7 +24,7 @@ LAYERS = (
     ("runner", "one runner per instance: mailbox, lease, passes"),
     ("reconcile", "one pass: where decisions and I/O meet"),
     ("palette | kube | oidc | cloud | store", "one outside system each"),
-    ("fanout | http | tls | events", "concurrency, requests, TLS, waiting"),
+    ("fanout | http | tls | events | tracing", "concurrency, requests, TLS, waiting, spans"),
     ("core", "pure decisions: no I/O, no clock, no randomness"),
 )
 

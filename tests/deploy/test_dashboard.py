@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
 from deploy.exposed import asked, exposed
 from deploy.places import DEPLOY
+from palette_sync.page.query import Query
 
 BOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/palette-sync.json").read_text())
 PANELS: dict[str, dict[str, Any]] = {panel["title"]: panel for panel in BOARD["panels"]}
@@ -76,5 +78,26 @@ def test_the_board_belongs_to_no_installation() -> None:
     sources += [one["datasource"] for one in BOARD["templating"]["list"] if "datasource" in one]
 
     assert {source["uid"] for source in sources} == {"${datasource}"}
-    assert {one["name"] for one in BOARD["templating"]["list"]} == {"datasource", "palette_instance"}
+    assert {one["name"] for one in BOARD["templating"]["list"]} == {"datasource", "palette_instance", "page"}
     assert "id" not in BOARD
+
+
+@pytest.mark.parametrize(
+    "title", [title for title, panel in PANELS.items() if "links" in panel["fieldConfig"]["defaults"]]
+)
+def test_a_panels_link_opens_the_page_with_a_filter_that_it_knows(title: str) -> None:
+    panel = PANELS[title]
+    kept = set.union(*(labels for one in expressions(panel) for labels in asked(one).values()))
+    for link in panel["fieldConfig"]["defaults"]["links"]:
+        address, _, query = link["url"].partition("?")
+        assert address == "${page}/"
+        for key, value in parse_qsl(query):
+            asked_for = Query.of({key: "x" if "$" in value else value})
+            assert getattr(asked_for, key) == ("x" if "$" in value else value), "the page knows it"
+            assert set(re.findall(r"__field\.labels\.(\w+)", value)) <= kept
+
+
+def test_the_board_leads_to_the_page() -> None:
+    (link,) = BOARD["links"]
+    assert link["url"] == "${page}/"
+    assert [one["type"] for one in BOARD["templating"]["list"] if one["name"] == "page"] == ["textbox"]

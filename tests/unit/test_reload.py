@@ -80,7 +80,14 @@ async def test_filters_that_deselect_too_much_need_somebody_who_allows_it(
 
 
 def settings(**changes: Any) -> Any:
-    tables = {"instances": {"prod": "p", "dev": "d"}, "seal": "s", "service": "v", "redis": "r", "http": "h"}
+    tables = {
+        "instances": {"prod": "p", "dev": "d"},
+        "seal": "s",
+        "service": "v",
+        "redis": "r",
+        "http": "h",
+        "otel": "o",
+    }
     return SimpleNamespace(**(tables | changes))
 
 
@@ -102,4 +109,4 @@ def test_which_instances_a_reload_changes(changes: dict[str, Any], changed: set[
 
 def test_redis_and_http_need_a_restart() -> None:
     assert restart_needed(settings(), settings(seal="other", service="other", instances={})) == []
-    assert restart_needed(settings(), settings(redis="other", http="other")) == ["redis", "http"]
+    assert restart_needed(settings(), settings(redis="r2", http="h2", otel="o2")) == ["redis", "http", "otel"]

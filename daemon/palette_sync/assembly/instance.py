@@ -26,6 +26,7 @@ from palette_sync.reconcile.names import NameBook
 from palette_sync.reconcile.ports import Ports, Stop, Unpublished
 from palette_sync.runner import InstanceRuntime
 from palette_sync.store.seal import SealError
+from palette_sync.telemetry.traces import tracing_installed
 
 if TYPE_CHECKING:
     import asyncio
@@ -68,8 +69,10 @@ def policies_of(settings: Settings) -> dict[str, InstancePolicy]:
 
 @asynccontextmanager
 async def open_shared(settings: Settings) -> AsyncIterator[Shared]:
-    """Raises SealKeyError, StoreError."""
+    """Raises SealKeyError, StartError, StoreError."""
     sealer = sealer_of(settings)
+    if settings.otel.endpoint is not None and not tracing_installed():
+        raise StartError("otel.endpoint: needs the extra `otel`; install it with: pip install 'palette-sync[otel]'")
     async with open_store(settings, sealer) as store:
         yield Shared(
             settings=settings,

@@ -30,6 +30,7 @@ from palette_sync.config.cloud_settings import CloudsSettings
 from palette_sync.config.sections import ClusterRule, Section
 from palette_sync.config.values import (
     ApiKey,
+    CollectorUrl,
     Duration,
     DurationOrNever,
     DurationOrZero,
@@ -327,6 +328,12 @@ class HttpSettings(Section):
         return value
 
 
+class OtelSettings(Section):
+    """Where traces of passes are sent, as OTLP over HTTP."""
+
+    endpoint: CollectorUrl | None = None
+
+
 class Settings(BaseSettings):
     """The whole configuration with all defaults. Built by `load` only."""
 
@@ -345,6 +352,7 @@ class Settings(BaseSettings):
     seal: Seal = SealSettings()
     service: ServiceSettings = ServiceSettings()
     http: HttpSettings = HttpSettings()
+    otel: OtelSettings = OtelSettings()
     network: NetworkSettings = NetworkSettings()
     defaults: DefaultsSettings = DefaultsSettings()
 

@@ -118,6 +118,12 @@ def _https_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _collector_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s?#@]+", value):
+        raise ValueError('must be "http://HOST:4318" or "https://HOST", without user or query')
+    return value.rstrip("/")
+
+
 def _proxy_url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#]+/?", value):
         raise ValueError('must be "http://HOST:PORT", without path or query')
@@ -137,5 +143,6 @@ DurationOrZero = Annotated[timedelta, BeforeValidator(_duration_or_zero)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
 HttpsUrl = Annotated[str, AfterValidator(_https_url)]
+CollectorUrl = Annotated[str, AfterValidator(_collector_url)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]

@@ -37,6 +37,7 @@ from palette_sync.kube.errors import KubeError, Malformed, WritesFenced, error_o
 from palette_sync.kube.kubeconfig import BearerToken, CertificateAndToken, ClientCertificate, KubeconfigError
 from palette_sync.kube.server_warnings import SeenWarnings
 from palette_sync.tls import certificates_problem, key_problem, reader_rules, reader_trust, system_trust, trusting
+from palette_sync.tracing import span
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -177,15 +178,17 @@ class Requests:
     @contextlib.contextmanager
     def counted(self, operation: str) -> Iterator[None]:
         outcome = RequestOutcome.CANCELLED
-        try:
-            yield
-            outcome = RequestOutcome.OK
-        except KubeError as error:
-            outcome = error.outcome
-            raise
-        finally:
-            self.total += 1
-            self._report(operation, outcome)
+        with span("kube_request", operation=operation) as traced:
+            try:
+                yield
+                outcome = RequestOutcome.OK
+            except KubeError as error:
+                outcome = error.outcome
+                raise
+            finally:
+                self.total += 1
+                traced.set(outcome=outcome.value)
+                self._report(operation, outcome)
 
 
 class KubeApi:

@@ -33,6 +33,7 @@ from palette_sync.palette.errors import (
     error_of,
 )
 from palette_sync.tls import NotACertificate, trusting
+from palette_sync.tracing import span
 
 if TYPE_CHECKING:
     import ssl
@@ -242,11 +243,13 @@ class PaletteClient:
     async def _attempt(self, call: _Call) -> bytes:
         await self._limits.acquire(call.path)
         self.requests += 1
-        try:
-            reply = await self._send(call)
-        except PaletteError as error:
-            self._count(call, error.outcome)
-            raise
+        with span("palette_request", api=call.api) as traced:
+            try:
+                reply = await self._send(call)
+            except PaletteError as error:
+                self._count(call, error.outcome)
+                raise
+            traced.set(status=reply.status)
         if HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
             self._count(call, RequestOutcome.OK)
             return reply.body

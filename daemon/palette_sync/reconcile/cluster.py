@@ -27,6 +27,7 @@ from palette_sync.reconcile import access
 from palette_sync.reconcile.explain import IssuerNotAllowed, OidcNotConfigured, explain, objects_stay, token_lives
 from palette_sync.reconcile.release import release
 from palette_sync.reconcile.server_ways import FIRST_FOR_USERS, AdminWays, server_for_users
+from palette_sync.tracing import span
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -115,6 +116,14 @@ class ClusterWorker:
 
     async def __call__(self, item: DueCluster) -> ClusterResult:
         """Errors of Palette, a cluster or an issuer become a verdict; anything else is raised."""
+        key = item.candidate.key
+        with span("cluster", instance=key.instance, cluster=key.uid, due=item.due.reason) as traced:
+            worked = await self._worked(item)
+            if isinstance(worked.verdict, AccessFailed):
+                traced.failed(worked.verdict.reason)
+        return worked
+
+    async def _worked(self, item: DueCluster) -> ClusterResult:
         begun = time.monotonic()
         try:
             worked = await self._work(item)

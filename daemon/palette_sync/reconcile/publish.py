@@ -10,6 +10,7 @@ import structlog
 
 from palette_sync.reconcile.ports import Unpublished
 from palette_sync.store.redis import StoreError, StoreUnavailable
+from palette_sync.tracing import span
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -100,7 +101,8 @@ class Publishing:
         self._put, self._rotated, self._memory = {}, {}, {}
         self._something.clear()
         try:
-            await self._publisher.publish(put=put, rotated=rotated, memory=memory, now=self._now)
+            with span("publish", instance=self._instance, records=len(put)):
+                await self._publisher.publish(put=put, rotated=rotated, memory=memory, now=self._now)
         except StoreError as error:
             self._put, self._rotated, self._memory = put | self._put, rotated | self._rotated, memory | self._memory
             if not isinstance(error, StoreUnavailable):
@@ -121,6 +123,10 @@ class Publishing:
 
         Retries a few times, because issued tokens would be lost. Raises StoreUnavailable if Redis stays down.
         """
+        with span("publish", instance=self._instance, records=len(self._put), dropped=len(closing.drop)):
+            await self._finish(closing)
+
+    async def _finish(self, closing: FinalWrite) -> None:
         for pause in (*LAST_TRIES, None):
             try:
                 await self._publisher.publish(

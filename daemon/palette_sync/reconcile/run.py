@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from palette_sync import palette
 from palette_sync.core.model import Discovery
 from palette_sync.core.prune import absences_of, prune
+from palette_sync.core.reasons import Reason
 from palette_sync.core.scopes import access_reduced, whole
 from palette_sync.core.select import select
 from palette_sync.events import unless
@@ -25,6 +26,7 @@ from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.report import drop_of
 from palette_sync.reconcile.work import work_on
 from palette_sync.store.redis import StoreError
+from palette_sync.tracing import span
 
 if TYPE_CHECKING:
     from palette_sync.core.prune import Pruning
@@ -43,8 +45,18 @@ async def run_pass(
     cluster was worked on.
     """
     context = PassContext.begin(ports, pass_id, options or PassOptions(), rows or {})
-    before = await load(context)
-    discovery = await discover(context)
+    with span("pass", instance=context.instance, pass_id=pass_id, lists=context.options.lists) as traced:
+        report, after = await _run(context)
+        traced.set(clusters=report.clusters, due=report.due, version=report.version)
+        if report.error:
+            traced.failed(Reason.LISTING_FAILED)
+    return report, after
+
+
+async def _run(context: PassContext) -> tuple[PassReport, Rows]:
+    ports, before = context.ports, await load(context)
+    with span("list", instance=context.instance):
+        discovery = await discover(context)
     if context.ports.publisher is not None and not context.options.known_only:
         context.ports.publisher.listing_tried([one.uid for part in discovery.listings for one in part.clusters])
     selection = select(discovery, before.records, context.policy.filters)

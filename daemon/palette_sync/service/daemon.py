@@ -25,6 +25,7 @@ from palette_sync.service.runners import Runners
 from palette_sync.service.supervisor import Supervisor
 from palette_sync.service.tasks import GuardedTasks
 from palette_sync.telemetry.endpoint import Endpoint
+from palette_sync.telemetry.traces import traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -93,6 +94,7 @@ class Daemon:
                     stop=self._begin_stop,
                 )
             )
+            await stack.enter_async_context(traces(self.shared.settings.otel.endpoint))
             if await self._supervisor.wait_for_store(self.shared.store.ping, stop=self._stop):
                 await stack.enter_async_context(self._tasks)
                 self._runners.start(self._runners.runtimes(self.shared), self.shared.settings.instances)

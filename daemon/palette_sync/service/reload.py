@@ -129,4 +129,4 @@ def changed_instances(old: Settings, new: Settings) -> set[str]:
 
 def restart_needed(old: Settings, new: Settings) -> list[str]:
     """The tables of the configuration that changed, and that only a restart applies."""
-    return [name for name in ("redis", "http") if getattr(old, name) != getattr(new, name)]
+    return [name for name in ("redis", "http", "otel") if getattr(old, name) != getattr(new, name)]

@@ -16,6 +16,7 @@ from palette_sync.config.settings import (
     InstanceSettings,
     NetworkSettings,
     OidcSettings,
+    OtelSettings,
     RbacSettings,
     RedisSettings,
     SealSettings,
@@ -87,6 +88,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "seal": SealSettings,
     "service": ServiceSettings,
     "http": HttpSettings,
+    "otel": OtelSettings,
     "network": NetworkSettings,
 }
 SUBTABLES = {"auth", "cloud", "oidc", "rbac", "token", "trust"}
