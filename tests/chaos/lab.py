@@ -161,10 +161,11 @@ class Lab:
         return {uid: len(names.get(NAMESPACE, [])) for uid, names in found.items()}
 
     def ready(self) -> bool:
-        """Whether readers see access to every cluster, except the one in which somebody else has our name."""
+        """Whether Redis holds access to every cluster, except the one in which somebody else has our name."""
         records = {uid: one for watch in self.checker.watches.values() for uid, one in dict(watch.view.records).items()}
         working = {uid for uid, one in records.items() if one["access"]["state"] == "ready"}
-        return set(self.existing()) - {self.contested} <= working and self.contested in records
+        current = all(watch.current for watch in self.checker.watches.values())
+        return current and set(self.existing()) - {self.contested} <= working and self.contested in records
 
     # Daemons.
 

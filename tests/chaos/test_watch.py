@@ -83,6 +83,18 @@ def test_an_older_version_that_redis_holds_again_is_not_noted() -> None:
     assert notes == []
 
 
+def test_redis_is_current_while_it_holds_the_complete_version_that_readers_hold() -> None:
+    watch, _ = watching("x")
+    assert not watch.current
+
+    found = []
+    for one in (snapshot(1, 1, "x", complete=False), snapshot(1, 2, "x"), snapshot(1, 1, "x", complete=False)):
+        watch.see(one)
+        found.append(watch.current)
+
+    assert found == [False, True, False]
+
+
 def test_two_writers_of_one_epoch_are_noted() -> None:
     watch, notes = watching("x")
     watch.see(snapshot(1, 1, "x", writer=ONE))

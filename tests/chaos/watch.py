@@ -68,6 +68,12 @@ class Watch:
         """The newest that a reader holds."""
         return self.view.snapshot.order if self.view.snapshot is not None else NO_ORDER
 
+    @property
+    def current(self) -> bool:
+        """Whether Redis holds what a reader holds, and the whole of it."""
+        snapshot = self.view.snapshot
+        return snapshot is not None and snapshot.complete and self._present == snapshot.order
+
     # What is published.
 
     def see_changes(self, changes: Mapping[Order, tuple[str, str]]) -> None:
