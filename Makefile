@@ -170,6 +170,10 @@ docs: $(VENV)/.runtime ## write the parts of the documentation that follow from 
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python docs/draw_architecture.py
 
+.PHONY: site
+site: $(VENV)/.dev ## build the documentation as a site, strictly, into build/site
+	@$(BIN)/python docs/build_site.py
+
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
 	@cd requirements && for name in runtime embedded aws google azure otel dev build fuzz; do \

@@ -14,6 +14,8 @@ from base64 import urlsafe_b64decode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import reference
+
 from palette_sync.core.mac_texts import check_text
 from palette_sync.core.reasons import Reason, Shown
 from palette_sync.core.snapshot_codec import (
@@ -253,6 +255,8 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "reasons"): reasons_of_records,
     ("docs/reasons.md", "reasons"): all_reasons,
     ("docs/runbook.md", "reasons"): reasons_of_runbook,
+    ("docs/configuration.md", "configuration"): reference.configuration,
+    ("docs/commands.md", "commands"): reference.commands,
     ("docs/redis-contract.md", "documents"): documents,
     ("docs/redis-contract.md", "reader"): reader,
     ("docs/redis-contract.md", "example"): example,

@@ -186,7 +186,7 @@ def test_the_servers_options_are_those_that_check_asks_for(
 def test_the_folders_of_the_real_case_make_a_whole_configuration(
     services: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    """As deploy/README.md has them filled."""
+    """As docs/install.md has them filled."""
     mounts = {one["target"]: one for one in services["palette-sync"]["volumes"]}
     assert all(one["read_only"] and one["bind"] == {"create_host_path": False} for one in mounts.values())
     given = dict(services["palette-sync"]["environment"])

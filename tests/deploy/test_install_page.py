@@ -1,4 +1,4 @@
-"""The commands of `deploy/README.md` that can be run without an engine do what it says."""
+"""What docs/install.md lets people type does what it says; deploy/README.md names what is there."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from palette_sync.store.seal import SealKeys
 
 README = (DEPLOY / "README.md").read_text()
+INSTALL = (ROOT / "docs/install.md").read_text()
 
 
 def commands(heading: str) -> list[str]:
     """The lines of the first console block below a heading, without their prompt."""
-    section = README.split(f"\n## {heading}\n", 1)[1]
+    section = INSTALL.split(f"\n## {heading}\n", 1)[1]
     block = section.split("```console\n", 1)[1].split("```", 1)[0]
     return re.findall(r"^[$#] (.+)$", block, re.MULTILINE)
 
@@ -51,5 +52,5 @@ def test_every_file_it_names_is_there() -> None:
     for name in re.findall(r"^\| `([^|]+)` \|", README, re.MULTILINE):
         for one in re.split(r"`, `", name):
             assert (DEPLOY / one).exists(), one
-    for name in set(re.findall(r"deploy/[\w./-]+\w", README)) - {"deploy/palette-sync"}:
+    for name in set(re.findall(r"deploy/[\w./-]+\w", README + INSTALL)) - {"deploy/palette-sync"}:
         assert (ROOT / name).exists(), name
