@@ -180,6 +180,30 @@ async def test_an_empty_redis_is_not_begun_from_nothing_just_after_it_was_away(
     assert last.leads
 
 
+async def test_a_new_process_does_not_lead_before_those_that_redis_names_could_be_heard(
+    stage_of: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis came back with older data, of which a new process cannot know that it is older."""
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra=EXTRA)
+    await stage.run()
+    configuration = ActiveConfiguration(stage.directory, stage.shared, loaded_at=utc_now())
+    runner = Runner(runtime(stage, holder="new:1", lease_ttl=2.0), Watcher(), late=asyncio.Event())
+    gone = Membership(configuration, [runner], id="gone")  # type: ignore[arg-type]
+    assert (await gone.confirm("alpha")).leads
+    real = MemberBook.server_time
+
+    async def later(self: MemberBook) -> datetime:
+        return await real(self) + timedelta(minutes=1)
+
+    monkeypatch.setattr(MemberBook, "server_time", later)
+    new = Membership(configuration, [runner], id="new")  # type: ignore[arg-type]
+
+    assert (await new.confirm("alpha")).standing is Standing.OTHERS_UNHEARD
+    moment = time.monotonic()
+    monkeypatch.setattr(members_module, "time", SimpleNamespace(monotonic=lambda: moment + 2.1))
+    assert (await new.confirm("alpha")).leads
+
+
 async def test_older_memory_never_fills_a_redis_that_came_back_older(stage_of: Any, raw: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0, extra=EXTRA)
     async with company(stage, "a", "b") as processes:

@@ -198,6 +198,8 @@ class Membership:
         )
         if company.strangers and not me.shares[name].verifies:
             return Decision(Standing.KEYS_DIFFER)
+        if company.silent and found.leads and not me.shares[name].leading:
+            return Decision(Standing.OTHERS_UNHEARD)
         return Decision(Standing.LEADS) if self._is_abandoned(place, found) else found
 
     def _is_abandoned(self, place: _Place, found: Decision) -> bool:

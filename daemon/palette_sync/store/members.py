@@ -38,7 +38,8 @@ class Company:
 
     `unheard` are ids of those which were seen before, and whose newest announcement Redis does not hold (any more).
     `strangers`: there are living processes with other seal keys. `after_outage`: Redis could not be asked for so long
-    that others may not have announced themselves again yet.
+    that others may not have announced themselves again yet. `silent` are ids that this process, which has just begun,
+    found in Redis and has not heard: they may live and announce themselves soon, if Redis came back with older data.
     """
 
     now: datetime
@@ -46,6 +47,7 @@ class Company:
     unheard: frozenset[str] = frozenset()
     strangers: bool = False
     after_outage: bool = False
+    silent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class MemberBook:
         self._seen_at: dict[str, float] = {}  # on the monotonic clock: when the announcement was new
         self._unknown: dict[str, _Unknown] = {}
         self._exchanged_at: float | None = None  # on the monotonic clock
+        self._began_at: float | None = None
+        self._silent: set[str] = set()
 
     async def server_time(self) -> datetime:
         """Raises StoreError."""
@@ -95,6 +99,7 @@ class MemberBook:
         found = await link.command("members", "HGETALL", key)
         heard, dead = self._heard(sealer, found, now, life)
         heard[me.id] = me
+        self._note_silent(sealer, found, heard, life)
         dead = [name for name in dead if name != me.id.encode()]
         if dead:
             await link.command("members", "HDEL", key, *dead)
@@ -104,8 +109,26 @@ class MemberBook:
                 self._seen_at[name] = time.monotonic()
         self._seen = heard | unheard
         return Company(
-            now, tuple(self._seen.values()), frozenset(unheard), self._strangers(now, life), after_outage=after_outage
+            now,
+            tuple(self._seen.values()),
+            frozenset(unheard),
+            self._strangers(now, life),
+            after_outage=after_outage,
+            silent=frozenset(self._silent),
         )
+
+    def _note_silent(
+        self, sealer: Sealer, found: Mapping[bytes, bytes], heard: Mapping[str, Member], life: timedelta
+    ) -> None:
+        """At first, note which entries are too old to be of living processes. They get one life to be heard."""
+        moment = time.monotonic()
+        if self._began_at is None:
+            self._began_at = moment
+            names = {field.decode(errors="replace"): value for field, value in found.items()}
+            self._silent = {name for name, value in names.items() if self._verified(sealer, name, value) is not None}
+        if moment - self._began_at > life.total_seconds():
+            self._silent.clear()
+        self._silent -= heard.keys()
 
     def _skip_outage(self, life: timedelta) -> bool:
         """Return whether there was an outage. Nobody could announce itself in that time, so it makes nobody dead."""
