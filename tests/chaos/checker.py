@@ -129,7 +129,10 @@ class Checker:
                 self.read_published(pipe)
                 found = pipe.execute()
         except (redis.RedisError, OSError):
-            return  # Redis is away; a reader keeps what it holds
+            with self.lock:  # Redis is away; a reader keeps what it holds
+                for watch in self.watches.values():
+                    watch.shown_since = None
+            return
         answered = time.time()
         with self.lock:
             if began != self._beginning:
@@ -143,7 +146,17 @@ class Checker:
                     if watch.see_lease(held["id"], process, since=answered, until=asked):
                         self.tell(f"{watch.instance}: {process} holds the lease")
                 self._judge(watch, published)
+                if not watch.current:
+                    watch.shown_since = None
+                elif watch.shown_since is None:
+                    watch.shown_since = time.monotonic()
             self._looked_at = asked
+
+    def shown_since(self, watch: Watch) -> float:
+        """For how many seconds every look has found what readers hold. 0 while Redis is away."""
+        if watch.shown_since is None or time.time() - self._looked_at > 1.0:
+            return 0.0
+        return time.monotonic() - watch.shown_since
 
     def begin_anew(self) -> None:
         """What a look has read until now counts no more."""

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 INSTANCES = REQUESTS, GENERATIONS = "alpha", "bravo"
 CLUSTERS = 10
 QUIET = 2  # clusters to which nothing happens
-TOKEN_LIFE = 90  # seconds
+TOKEN_LIFE = 180  # seconds; clocks are wrong by much less than the third of it that is left after a renewal is due
 LEASE = 3.0  # seconds
 VERIFY = 10.0  # seconds
-RELEARN = 30.0  # seconds until a process that remembers nothing has verified all access, or given it anew
+FOLLOWED = 10.0  # seconds after which a process must have read what Redis has shown all the time
+RELEARN = 60.0  # seconds until a process that remembers nothing has verified all access, or given it anew
 PREFIX = "chaos"
 # Epochs begin so far ahead of the server's clock. Whatever Redis loses, its clock alone gives lower ones.
 AHEAD_MS = 3_600_000
@@ -81,6 +82,7 @@ class Lab:
         self._informed: dict[str, set[int]] = {}
         self.daemons: list[Daemon | None] = [None] * daemons
         self.stopped: set[int] = set()
+        self._running_since = [0.0] * daemons
         self.lock = threading.RLock()
         self.store: Store = (SentinelStore if sentinel else SingleStore)(directory / "redis")
         self.dumps = Dumps(self.store)
@@ -182,6 +184,7 @@ class Lab:
                 code = process.code(self.clock(index))
                 context = daemon(self.config(index), code=code, PALETTE_SYNC_REDIS__URL=self.store.url, **SETTINGS)
                 started = self.daemons[index] = self._contexts[index].enter_context(context)
+                self._running_since[index] = time.monotonic()
                 self.checker.tell(f"daemon {index} is process {started.process.pid}")
 
     def signal(self, index: int, number: signal.Signals) -> None:
@@ -189,6 +192,17 @@ class Lab:
             one = self.daemons[index]
             if one is not None and one.process.poll() is None:
                 one.process.send_signal(number)
+
+    def stop(self, index: int) -> None:
+        """Stop a daemon, until `wake`."""
+        self.signal(index, signal.SIGSTOP)
+        self.stopped.add(index)
+        self.knows_no_more(index)
+
+    def wake(self, index: int) -> None:
+        self.signal(index, signal.SIGCONT)
+        self.stopped.discard(index)
+        self._running_since[index] = time.monotonic()
 
     def ask(self, index: int, *numbers: signal.Signals) -> None:
         """Send signals that a daemon handles, unless it has just begun and a signal would still end it."""
@@ -250,7 +264,10 @@ class Lab:
                         self._forget_if_lost(name)
 
     def _knowing(self, watch: Watch, announced: dict[int, Any]) -> set[int]:
-        """The daemons that run and remember what readers hold; who wrote it remembers it, announced or not."""
+        """The daemons that run and remember what readers hold.
+
+        Who wrote it remembers it, and whoever announces that. So does everybody who has run long enough to read it.
+        """
         snapshot = watch.view.snapshot
         knowing = {int(snapshot.writer.rpartition(":")[2])} if snapshot is not None else set()
         for pid, document in announced.items():
@@ -258,7 +275,11 @@ class Lab:
             if memory is not None and tuple(memory) >= watch.order:
                 knowing.add(pid)
         running = {index: one for index, one in enumerate(self.daemons) if one is not None}
-        return {index for index, one in running.items() if one.process.pid in knowing} - self.stopped
+        known = {index for index, one in running.items() if one.process.pid in knowing}
+        if self.checker.shown_since(watch) > FOLLOWED:
+            now = time.monotonic()
+            known |= {index for index in running if now - self._running_since[index] > FOLLOWED}
+        return known - self.stopped
 
     def put_epochs_ahead(self) -> None:
         """Set epochs that are ahead of the server's clock, at first and after nobody remembered them."""
@@ -276,6 +297,16 @@ class Lab:
             for member, value in client.hgetall(f"{PREFIX}:members").items():
                 found[int(member.split(b":")[1])] = json.loads(value.partition(b" ")[2])
         return found
+
+    def somebody_knows(self, without: int | None = None) -> bool:
+        """Whether a daemon (other than `without`) runs that remembers what readers hold, of each instance."""
+        announced = self._announced()
+        with self.checker.lock:
+            for name, watch in self.checker.watches.items():
+                knowing = self._informed[name] if watch.lost is not None else self._knowing(watch, announced)
+                if not knowing - {without}:
+                    return False
+        return True
 
     def knows_no_more(self, index: int) -> None:
         """A process has ended, or is stopped for longer than its lease."""

@@ -54,6 +54,7 @@ class Watch:
     versions: int = 0
     forgotten: int = 0
     writes: int = 0
+    shown_since: float | None = None  # when looks began to find what readers hold, on the monotonic clock
     lost: Order | None = None  # what Redis held before it lost something that it does not hold again yet
     _present: Order = NO_ORDER
     _contents: dict[Order, tuple[str, str]] = field(default_factory=dict)
@@ -90,6 +91,7 @@ class Watch:
         before = dict(self.view.records)
         if self.view.accept(found):
             self.versions += 1
+            self.shown_since = None
             self._compare(before, found)
         if self.lost is not None and found.order >= self.lost:
             self.lost = None
