@@ -190,6 +190,16 @@ class SentinelStore:
         return dead.start
 
 
+# Every key with its content and its time to live, as of one moment.
+_COPY = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  found[#found + 1] = {key, redis.call('DUMP', key), redis.call('PTTL', key)}
+end
+return found
+"""
+
+
 class Dumps:
     """Copies of everything that Redis held."""
 
@@ -199,13 +209,8 @@ class Dumps:
 
     def keep(self) -> None:
         with suppress(redis.RedisError), self._store.client() as client:
-            pipe = client.pipeline(transaction=True)
-            keys = list(client.scan_iter(count=1000))
-            for key in keys:
-                pipe.dump(key)
-                pipe.pttl(key)
-            found = pipe.execute()
-            dump = {key: (found[2 * n], max(0, found[2 * n + 1])) for n, key in enumerate(keys) if found[2 * n]}
+            found = client.eval(_COPY, 0)
+            dump = {key: (value, max(0, ttl)) for key, value, ttl in found}
             self._kept = [*self._kept[1 - LONGEST_DUMPS :], dump]
 
     def forget(self) -> None:
