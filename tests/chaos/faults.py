@@ -66,9 +66,9 @@ class Faults:
     def _leaves_nobody(self, step: Step) -> bool:
         """Whether nobody would be left who remembers what was published. After that, little can be expected."""
         if step.kind in LOSES:
-            return not self._lab.somebody_knows()
+            return not self._lab.somebody_should_know()
         if step.kind in {FaultKind.DAEMON_KILL, FaultKind.DAEMON_TERM, FaultKind.DAEMON_STOP}:
-            return not self._lab.somebody_knows(without=self._index(step))
+            return not self._lab.somebody_should_know(without=self._index(step))
         return False
 
     def _index(self, step: Step) -> int:

@@ -277,8 +277,7 @@ class Lab:
         running = {index: one for index, one in enumerate(self.daemons) if one is not None}
         known = {index for index, one in running.items() if one.process.pid in knowing}
         if self.checker.shown_since(watch) > FOLLOWED:
-            now = time.monotonic()
-            known |= {index for index in running if now - self._running_since[index] > FOLLOWED}
+            known |= {index for index in running if self._is_settled(index)}
         return known - self.stopped
 
     def put_epochs_ahead(self) -> None:
@@ -298,15 +297,15 @@ class Lab:
                 found[int(member.split(b":")[1])] = json.loads(value.partition(b" ")[2])
         return found
 
-    def somebody_knows(self, without: int | None = None) -> bool:
-        """Whether a daemon (other than `without`) runs that remembers what readers hold, of each instance."""
-        announced = self._announced()
-        with self.checker.lock:
-            for name, watch in self.checker.watches.items():
-                knowing = self._informed[name] if watch.lost is not None else self._knowing(watch, announced)
-                if not knowing - {without}:
-                    return False
-        return True
+    def somebody_should_know(self, without: int | None = None) -> bool:
+        """Whether a daemon (other than `without`) runs that must remember what readers hold, whatever it announces."""
+        with self.lock, self.checker.lock:
+            settled = {index for index, one in enumerate(self.daemons) if one is not None and self._is_settled(index)}
+            losing = [self._informed[name] for name, watch in self.checker.watches.items() if watch.lost is not None]
+            return all(knowing - {without} for knowing in (settled, *losing))
+
+    def _is_settled(self, index: int) -> bool:
+        return index not in self.stopped and time.monotonic() - self._running_since[index] > FOLLOWED
 
     def knows_no_more(self, index: int) -> None:
         """A process has ended, or is stopped for longer than its lease."""
