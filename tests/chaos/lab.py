@@ -35,6 +35,7 @@ QUIET = 2  # clusters to which nothing happens
 TOKEN_LIFE = 180  # seconds; clocks are wrong by much less than the third of it that is left after a renewal is due
 LEASE = 3.0  # seconds
 VERIFY = 10.0  # seconds
+STARTED = 4.0  # seconds after which a process has usually read what Redis holds
 FOLLOWED = 10.0  # seconds after which a process must have read what Redis has shown all the time
 RELEARN = 60.0  # seconds until a process that remembers nothing has verified all access, or given it anew
 PREFIX = "chaos"
@@ -277,7 +278,7 @@ class Lab:
         running = {index: one for index, one in enumerate(self.daemons) if one is not None}
         known = {index for index, one in running.items() if one.process.pid in knowing}
         if self.checker.shown_since(watch) > FOLLOWED:
-            known |= {index for index in running if self._is_settled(index)}
+            known |= {index for index in running if self._runs_since(index) > FOLLOWED}
         return known - self.stopped
 
     def put_epochs_ahead(self) -> None:
@@ -300,12 +301,13 @@ class Lab:
     def somebody_should_know(self, without: int | None = None) -> bool:
         """Whether a daemon (other than `without`) runs that must remember what readers hold, whatever it announces."""
         with self.lock, self.checker.lock:
-            settled = {index for index, one in enumerate(self.daemons) if one is not None and self._is_settled(index)}
+            running = [index for index, one in enumerate(self.daemons) if one is not None]
+            settled = {index for index in running if self._runs_since(index) > STARTED}
             losing = [self._informed[name] for name, watch in self.checker.watches.items() if watch.lost is not None]
             return all(knowing - {without} for knowing in (settled, *losing))
 
-    def _is_settled(self, index: int) -> bool:
-        return index not in self.stopped and time.monotonic() - self._running_since[index] > FOLLOWED
+    def _runs_since(self, index: int) -> float:
+        return 0.0 if index in self.stopped else time.monotonic() - self._running_since[index]
 
     def knows_no_more(self, index: int) -> None:
         """A process has ended, or is stopped for longer than its lease."""
