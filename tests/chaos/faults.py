@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from chaos.lab import CLUSTERS, INSTANCES, LEASE, QUIET
+from chaos.lab import BROKEN, CLUSTERS, INSTANCES, LEASE, QUIET
 from chaos.schedule import LONGEST, LOSES, FaultKind
 from chaos.servers import SentinelStore, SingleStore
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # A reload with this changes every record, and takes nothing away.
 VARIANT = "\n[defaults]\nskip_metrics_lookup = false\n"
-BROKEN = "instances = 5\n"
 AHEAD = 50.0  # seconds by which a clock is wrong, at most
 SPARED = 0.9  # of the faults that would leave nobody who remembers what was published
 REPAIR = 60.0  # seconds until access that a cluster has revoked works again
@@ -137,14 +136,14 @@ class Faults:
             self._configure(self._good + VARIANT, reload=(index,))
             lab.later(step.seconds, lambda: self._configure(self._good))
         if what == "broken-reload":
-            lab.config(index).write_text(BROKEN)
+            lab.configure(index, BROKEN)
             lab.ask(index, signal.SIGHUP)
             lab.later(step.seconds, lambda: self._configure(self._good))
 
     def _configure(self, text: str, reload: tuple[int, ...] | None = None) -> None:
         everybody = range(len(self._lab.daemons))
         for index in everybody:
-            self._lab.config(index).write_text(text)
+            self._lab.configure(index, text)
         for index in everybody if reload is None else reload:
             self._lab.ask(index, signal.SIGHUP)
 

@@ -38,6 +38,7 @@ VERIFY = 10.0  # seconds
 STARTED = 4.0  # seconds after which a process has usually read what Redis holds
 FOLLOWED = 10.0  # seconds after which a process must have read what Redis has shown all the time
 RELEARN = 60.0  # seconds until a process that remembers nothing has verified all access, or given it anew
+BROKEN = "instances = 5\n"  # a configuration that is rejected
 PREFIX = "chaos"
 # Epochs begin so far ahead of the server's clock. Whatever Redis loses, its clock alone gives lower ones.
 AHEAD_MS = 3_600_000
@@ -114,7 +115,6 @@ class Lab:
             self.store, PREFIX, [Key.read(line)], watches, self._writes_after, self.violations, self._grace
         )
         for index in range(len(self.daemons)):
-            self.config(index).write_text(self.world.config.read_text())
             self.start(index)
         return self
 
@@ -175,6 +175,12 @@ class Lab:
     def config(self, index: int) -> Path:
         return self._directory / "world" / f"daemon-{index}.toml"
 
+    def configure(self, index: int, text: str) -> None:
+        """Replace the configuration of a daemon, at once."""
+        draft = self.config(index).with_suffix(".draft")
+        draft.write_text(text)
+        draft.replace(self.config(index))
+
     def clock(self, index: int) -> Path:
         """The file that says how far a daemon's clock is ahead."""
         return self._directory / "world" / f"clock-{index}"
@@ -182,6 +188,8 @@ class Lab:
     def start(self, index: int) -> None:
         with self.lock:
             if self.daemons[index] is None:
+                if not self.config(index).exists() or self.config(index).read_text() == BROKEN:
+                    self.configure(index, self.world.config.read_text())  # with a broken one it would not start
                 code = process.code(self.clock(index))
                 context = daemon(self.config(index), code=code, PALETTE_SYNC_REDIS__URL=self.store.url, **SETTINGS)
                 started = self.daemons[index] = self._contexts[index].enter_context(context)

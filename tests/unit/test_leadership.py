@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_sync.core.leadership import Decision, Member, Share, Standing, Store, assignment, decide, may_move
+from palette_sync.core.leadership import (
+    Decision,
+    Member,
+    Share,
+    Standing,
+    Store,
+    assignment,
+    decide,
+    may_move,
+    remembered_more,
+)
 
 NOW = datetime(2026, 7, 15, 12, 0, tzinfo=UTC)
 WINDOW = timedelta(seconds=15)
@@ -199,3 +209,12 @@ def test_a_process_with_nothing_to_lose_does_not_wait_for_those_that_run_other_i
     found = decide("alpha", me, [me, other], EMPTY_FOR_LONG, window=WINDOW, now=NOW, unheard={"b"})
 
     assert found.standing is Standing.LEADS
+
+
+def test_somebody_remembers_more_than_redis_holds() -> None:
+    members = [member("a", memory=(5, 7)), member("b"), member("c", "bravo", memory=(9, 9))]
+
+    assert remembered_more("alpha", members, (5, 6))
+    assert remembered_more("alpha", members, None)
+    assert not remembered_more("alpha", members, (5, 7))
+    assert not remembered_more("alpha", members[1:], None), "nobody remembers anything, as at the first start"

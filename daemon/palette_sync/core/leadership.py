@@ -161,6 +161,12 @@ def assignment(instances: Sequence[str], candidates: Mapping[str, Sequence[str]]
     return given
 
 
+def remembered_more(instance: str, members: Iterable[Member], order: Order | None) -> bool:
+    """Whether somebody remembers more of an instance than Redis holds (`order`)."""
+    most = _most(instance, [one for one in members if instance in one.shares])
+    return most is not None and (order is None or order < most)
+
+
 def _obstacle(instance: str, member: Member, now: datetime) -> Standing | None:
     if member.draining:
         return Standing.DRAINING

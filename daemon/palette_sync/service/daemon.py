@@ -49,6 +49,9 @@ class Outcome(Enum):
     CRASHED = "crashed"
 
 
+OTHERS_FILL = 2.0  # seconds beyond `lease_ttl` that the leader of another instance needs to fill Redis again
+
+
 class Daemon:
     """Runs until SIGTERM, SIGINT or a crash."""
 
@@ -62,8 +65,10 @@ class Daemon:
         self._collector = IdleCollector()
         self._configuration = ActiveConfiguration(path, shared, loaded_at=utc_now())
         self._runners = Runners(self._tasks, self._clock, metrics, self._collector, late=self._late)
-        shared.names.remembered = self._runners.states
         self._membership = Membership(self._configuration, self._runners)
+        shared.names.remembered = self._runners.states
+        shared.names.others_lost = self._membership.others_lost
+        shared.names.patience = self._membership.lease_ttl.total_seconds() + OTHERS_FILL
         self._runners.elections = self._membership
         self._supervisor = Supervisor(notifier, self._runners, self._configuration)
         self._reloader = Reloader(self._configuration, self._runners, self._supervisor)

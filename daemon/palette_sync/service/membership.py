@@ -17,7 +17,7 @@ import structlog
 from palette_sync import __version__
 from palette_sync.assembly.fingerprint import fingerprint
 from palette_sync.assembly.instance import holder
-from palette_sync.core.leadership import Decision, Member, Share, Standing, Store, decide
+from palette_sync.core.leadership import Decision, Member, Share, Standing, Store, decide, remembered_more
 from palette_sync.runner import RunnerState
 from palette_sync.store.members import MemberBook
 from palette_sync.store.redis import StoreError
@@ -93,6 +93,13 @@ class Membership:
         """Look now, and decide. Raises StoreError."""
         await self.look()
         return self._decisions.get(instance) or Decision(Standing.LEADS)
+
+    async def others_lost(self, instance: str) -> bool:
+        """Look now: whether Redis holds less of another instance than a living process remembers. Raises StoreError."""
+        await self.look()
+        members = self.company.members if self.company is not None else ()
+        others = {name: place.order for name, place in self._places.items() if name != instance}
+        return any(remembered_more(name, members, order) for name, order in others.items())
 
     async def drain(self) -> None:
         """Announce that this process ends, so that others take over at once."""
