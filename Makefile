@@ -132,21 +132,41 @@ soak: $(VENV)/.dev ## faults on everything, and short-lived tokens, for MINUTES 
 # BENCH_ARGS narrows it, for example BENCH_ARGS="--only quiet".
 BENCH_ARGS ?=
 
+# What the benchmark measures beside the daemon: the adapter, where there is a Node for it.
+.PHONY: bench-adapter
+ifeq ($(NODE),yes)
+bench-adapter: $(ADAPTER)/node_modules/.installed
+else
+bench-adapter:
+	@echo "not measured: the Backstage adapter, because node is missing (20.19 or newer)"
+endif
+
 .PHONY: bench
-bench: $(VENV)/.dev ## measure against the budgets, within fifteen minutes; figures to build/bench.json
+bench: $(VENV)/.dev bench-adapter ## measure against the budgets, within fifteen minutes; figures to build/bench.json
 	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
 
 .PHONY: bench-full
-bench-full: $(VENV)/.dev ## the long measurements too, and the figure of docs/capacity.md
+bench-full: $(VENV)/.dev bench-adapter ## the long measurements too, and the figure of docs/capacity.md
 	@PYTHONPATH=tests $(BIN)/python -m bench --full --json build/bench-full.json --figure docs/capacity.svg $(BENCH_ARGS)
 
+# Both are programs in wheels. Where the platform has none, that is said in each run.
+$(VENV)/.workflows: $(VENV)/.dev requirements/workflows.txt
+	@$(LOCKED) --only-binary :all: -r requirements/workflows.txt && touch $@ || true
+
+.PHONY: lint-workflows
+lint-workflows: $(VENV)/.workflows ## actionlint and zizmor for .github
+	@test -f $< || echo "SKIPPED, for its linters have no wheel for this platform: linting the workflows in .github"
+	@test ! -f $< || $(BIN)/actionlint -shellcheck= -pyflakes=
+	@test ! -f $< || $(BIN)/zizmor --offline --no-progress --quiet --persona pedantic .github
+
 .PHONY: lint
-lint: $(VENV)/.dev ## ruff, mypy strict, import-linter; tsc and biome for the adapter
+lint: $(VENV)/.dev ## ruff, mypy strict, import-linter; tsc and biome for the adapter; the workflows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory lint-backstage
+	@$(MAKE) --no-print-directory lint-workflows
 
 .PHONY: lint-backstage
 ifeq ($(NODE),yes)
@@ -174,11 +194,41 @@ docs: $(VENV)/.runtime ## write the parts of the documentation that follow from 
 site: $(VENV)/.dev ## build the documentation as a site, strictly, into build/site
 	@$(BIN)/python docs/build_site.py
 
+# Renovate reads the command from the first lines of a lock file, and knows these options and no others.
 .PHONY: lock
 lock: $(VENV)/.created ## compile requirements/*.in into hash-pinned lock files (needs uv)
-	@cd requirements && for name in runtime embedded aws google azure otel dev build fuzz; do \
-		UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt || exit 1; done
+	@cd requirements && for name in runtime embedded aws google azure otel dev build fuzz workflows; do \
+		compile="uv pip compile --universal --python-version 3.11 --generate-hashes --output-file=$$name.txt $$name.in"; \
+		UV_CUSTOM_COMPILE_COMMAND="$$compile" $$compile --quiet || exit 1; done
+
+# Each part of a release; docs/releasing.md has the order.
+.PHONY: version
+version: $(VENV)/.created ## write VERSION=X.Y.Z into every file that names the version
+	@$(BIN)/python -m release.version $(VERSION)
+
+.PHONY: sbom
+sbom: $(VENV)/.dev ## bills of materials (CycloneDX) from the lock files, to build/sbom
+	@$(BIN)/python -m release.sbom
+
+# AUDIT_ARGS=--required fails where a database cannot be asked.
+AUDIT_ARGS ?=
+
+.PHONY: audit
+audit: $(VENV)/.dev ## licences and known vulnerabilities of all that is locked
+	@$(BIN)/python -m release.licences
+	@$(BIN)/python -m release.advisories $(AUDIT_ARGS)
+
+.PHONY: dist release-check
+ifeq ($(NODE),yes)
+dist: $(VENV)/.dev $(ADAPTER)/node_modules/.installed $(UI)/node_modules/.installed ## build wheel, sdist, npm packages, chart and bills of materials into dist
+	@$(BIN)/python -m release.artefacts
+
+release-check: $(VENV)/.dev $(ADAPTER)/node_modules/.installed $(UI)/node_modules/.installed ## build what is released, install each part into an empty environment, and run it
+	@$(BIN)/python -m release.check
+else
+dist release-check:
+	@$(call NO_NODE,building the npm packages); exit 1
+endif
 
 .PHONY: clean
 clean: ## remove what the targets made

@@ -115,12 +115,15 @@ def _rows(example: Example, table: str, model: type[BaseModel]) -> Iterator[str]
             continue
         where = table if (table, key) in example.words else table.replace("defaults", "instances.prod", 1)
         words = example.words.get((table, key)) or example.words.get((where, key), "")
-        if sample := example.samples.get((table, key)):
+        file_key = (table, f"{key}_file")
+        sample = example.samples.get((table, key))
+        if sample and file_key not in example.words:
             words = f"{words.rstrip('.')}{'; ' if words else ''}for example {_code(sample)}"
-        default = _default(field, example.values.get((table, key)))
+        # Where a file can give the value, the example has the default as a comment.
+        default = _default(field, example.values.get((table, key), sample))
         yield f"| `{key}` | {_type(hints[key], field.metadata)} | {default} | {_cell(words)} |"
-        if (table, f"{key}_file") in example.samples:
-            yield f"| `{key}_file` | file | - | {_cell(example.words[table, f'{key}_file'])} |"
+        if file_key in example.words:
+            yield f"| `{key}_file` | file | - | {_cell(example.words[file_key])} |"
 
 
 def _type(hint: Any, metadata: list[Any]) -> str:

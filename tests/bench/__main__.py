@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import adapter, cold, figure, freshness, hanging, start_up, steady
+from bench import adapter, cold, figure, freshness, hanging, start_up, steady, takeover
 from bench.lab import Lab
 from bench.processes import BenchError
 from bench.rotation import spread_row
@@ -35,7 +35,8 @@ BOUND = 900.0  # seconds of `make bench`
 # In the order of the budgets: name, function, and the seconds that it needs at most on two idle cores.
 MEASUREMENTS: tuple[tuple[str, Callable[[Lab], list[Row]], float], ...] = (
     ("rotation", lambda _: [spread_row()], 5),
-    ("start-up", start_up.clusters, 20),
+    ("start-up", start_up.commands, 20),
+    ("takeover", takeover.takeover, 80),
     ("cost", cold.cost, 45),
     ("fifty", cold.fifty, 25),
     ("quiet", steady.quiet, 50),

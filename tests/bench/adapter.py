@@ -22,11 +22,11 @@ def left_out() -> str | None:
     if not (ADAPTER / "package.json").is_file():
         return "deploy/backstage is missing"
     if shutil.which("npm") is None:
-        return "Node is not installed"
+        return "node is missing"
     if "bench" not in json.loads((ADAPTER / "package.json").read_text()).get("scripts", {}):
         return "deploy/backstage has no benchmark"
     if not (ADAPTER / "node_modules").is_dir():
-        return "its packages are not installed; run npm ci in deploy/backstage"
+        return "its packages are missing; make bench installs them"
     return None
 
 
@@ -34,7 +34,7 @@ def adapter(lab: Lab) -> list[Row]:
     """Return the rows of the adapter, or one row that says why it was not measured."""
     reason = left_out()
     if reason is not None:
-        return [Row("adapter: reading on, getClusters, full load", None, "", 0.0, note=f"left out: {reason}")]
+        return [Row("adapter: reading on, getClusters, full load", None, "", 0.0, note=f"not measured: {reason}")]
     lab.say("the Backstage adapter")
     try:
         done = subprocess.run(
@@ -48,6 +48,8 @@ def adapter(lab: Lab) -> list[Row]:
         found = json.loads(done.stdout)
     except subprocess.CalledProcessError as error:
         raise BenchError(f"npm run bench ended with {error.returncode}: {error.stderr[-500:]}") from None
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"npm run bench did not end within {error.timeout:.0f} s") from None
     except ValueError:
         raise BenchError("npm run bench printed no JSON") from None
     return [

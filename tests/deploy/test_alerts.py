@@ -13,7 +13,7 @@ import pytest
 from deploy.exposed import asked, exposed
 from deploy.places import DEPLOY, ROOT, documents
 from palette_sync.config.settings import TokenSettings
-from palette_sync.config.values import parse_duration
+from palette_sync.core.durations import parse_duration
 from palette_sync.core.expiry import WARN_BEFORE
 
 (DOCUMENT,) = documents(DEPLOY / "prometheus/alerts.yaml")

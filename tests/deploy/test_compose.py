@@ -20,7 +20,7 @@ from e2e.daemon import until
 from palette_sync.cli.main import app
 from palette_sync.config import load
 from palette_sync.config.settings import ServiceSettings
-from palette_sync.config.values import parse_duration
+from palette_sync.core.durations import parse_duration
 from palette_sync.store.redis import Store
 from palette_sync.store.seal import SealKeys
 from palette_sync.store.server import server_facts

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import helm_python as helm
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = DEPLOY / "helm" / "palette-sync"
+# Of Kubernetes: the oldest that Chart.yaml admits, one between, and the newest whose schemas are known.
+OLDEST = documents(FOLDER / "Chart.yaml")[0]["kubeVersion"].removeprefix(">=").removesuffix(".0-0")
+VERSIONS = (OLDEST, "1.30", kubernetes_validate.latest_version())
 EVERYTHING = {
     "externalSecret": {
         "enabled": True,
@@ -73,6 +77,25 @@ def test_the_api_knows_every_key_of_every_option(chart: Any) -> None:
     ] == []
     assert {one["kind"] for one in found} - KINDS.keys() == {"ExternalSecret", "ServiceMonitor", "PrometheusRule"}
     assert all("demo" in one["metadata"]["name"] for one in found)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_accepts_what_every_option_renders(chart: Any, version: str) -> None:
+    """By the schemas of the API, which also know required fields and the values of a field."""
+    for one in rendered(chart, EVERYTHING):
+        if one["kind"] in KINDS:
+            kubernetes_validate.validate(one, version, strict=True)
+
+
+def test_kubernetes_would_not_accept_a_wrong_value_or_a_missing_field(chart: Any) -> None:
+    deployment = by_kind(rendered(chart))["Deployment"]
+    wrong, incomplete = json.loads(json.dumps(deployment)), json.loads(json.dumps(deployment))
+    wrong["spec"]["replicas"] = "two"
+    del incomplete["spec"]["selector"]
+
+    for one in (wrong, incomplete):
+        with pytest.raises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(one, VERSIONS[-1], strict=True)
 
 
 def test_every_pod_is_restricted(chart: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,8 +26,10 @@ def pinned(tree: Path, digest: str) -> subprocess.CompletedProcess[str]:
 def tree_of(folder: Path) -> Path:
     (folder / "deploy").mkdir()
     (folder / "bin").mkdir()
-    for name in ("deploy/Dockerfile", "deploy/pin-images.sh", "docker-compose.yml"):
-        shutil.copy(DEPLOY.parent / name, folder / name)
+    shutil.copy(DEPLOY / "pin-images.sh", folder / "deploy")
+    for name in ("deploy/Dockerfile", "docker-compose.yml"):
+        # As before the first time: a release is made of pinned ones.
+        (folder / name).write_text(re.sub(r"@sha256:[0-9a-f]{64}", "", (DEPLOY.parent / name).read_text()))
     docker = folder / "bin" / "docker"
     docker.write_text(FAKE)
     docker.chmod(0o755)

@@ -18,7 +18,7 @@ from deploy.installation import Installation, installation, started
 from deploy.unit_file import UNIT, section
 from e2e.command import COMMAND, Ran, environment
 from e2e.daemon import Supervisor, until
-from palette_sync.config.values import parse_duration
+from palette_sync.core.durations import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from deploy.unit_file import DROP_IN, UNIT, section
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.main import DEFAULT_CONFIG, app
 from palette_sync.config.settings import ServiceSettings
-from palette_sync.config.values import parse_duration
+from palette_sync.core.durations import parse_duration
 
 COMMAND = Path(sys.executable).with_name("palette-sync")
 EXPOSURE = 15  # tenths; systemd calls below 20 "OK"

@@ -48,7 +48,9 @@ def test_once_plan_and_clusters_from_an_empty_store(
     assert planned.code == 0, planned.err
     assert "Plan for alpha: 6 published." in planned.out
     assert "+ Namespace backstage-system" in planned.out
-    assert "reads every Secret" in planned.err
+    assert planned.err.count("reads every Secret") == 1, "once for both instances"
+    assert "  alpha, bravo: " in planned.err
+    assert palette_sync("plan", "--detailed-exitcode", "--config", config, **redis).code == 2
 
     nowhere = palette_sync("clusters", "--config", config, "--instance", "nowhere", **redis)
     assert nowhere.code == 78
@@ -76,6 +78,9 @@ def test_once_plan_and_clusters_from_an_empty_store(
 
     nothing = palette_sync("plan", "--config", config, **redis)
     assert "Plan for alpha: nothing to do." in nothing.out
+    assert nothing.err == "", "no role is granted, so none is warned of"
+    assert palette_sync("plan", "--detailed-exitcode", "--config", config, **redis).code == 0
+    assert palette_sync("plan", "--detailed-exitcode", "--bogus", "--config", config, **redis).code == 1
 
 
 def test_check_finds_everything_in_order_and_warns_of_wide_rights(
@@ -86,7 +91,8 @@ def test_check_finds_everything_in_order_and_warns_of_wide_rights(
     assert checked.code == 0, checked.out + checked.err
     assert "valid; instances: alpha, bravo" in checked.out
     assert "reads every Secret" in checked.out
-    assert checked.out.count('set rbac.preset = "view"') == 2, "once for an instance, below what it mends"
+    assert checked.out.count('set rbac.preset = "view"') == checked.out.count("the granted role ") == 1
+    assert "warning alpha, bravo: the granted role " in checked.out
     assert "the API key expires in" in checked.out or "never expires" in checked.out
 
 
@@ -135,6 +141,9 @@ def test_check_prints_the_line_that_allows_an_issuer(
 
     checked = palette_sync("check", "--config", config, **redis)
 
+    assert checked.out.splitlines()[-2:] == ["next:", f"  {COMMAND} plan --config {config}"] or (
+        checked.out.splitlines()[-1] == f"  palette-sync plan --config {config}"
+    )
     lines = [line for line in checked.out.splitlines() if "issuers = [" in line]
     assert len(lines) == 1, "alpha's; bravo allows its own Palette"
     config.write_text(whole + "\n[instances.alpha.oidc]\n" + lines[0].partition("]: ")[2] + "\n")

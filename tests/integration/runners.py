@@ -71,8 +71,8 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     rest = Runner._rest
 
-    async def brief(self: Runner, seconds: float) -> None:
-        await rest(self, min(seconds, 0.05))
+    async def brief(self: Runner, seconds: float, *ends: asyncio.Event) -> None:
+        await rest(self, min(seconds, 0.05), *ends)
 
     monkeypatch.setattr(Runner, "_rest", brief)
     monkeypatch.setattr(lease, "RENEWALS", 10_000)

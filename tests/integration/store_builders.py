@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from palette_sync.store.redis import Publisher, Store
+    from palette_sync.store.publisher import Publisher
+    from palette_sync.store.redis import Store
 
 
 async def writer(store: Store, instance: str = "alpha") -> Publisher:
@@ -70,6 +71,10 @@ class Proxy:
         self.lost = 0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def lead_to(self, url: str) -> None:
+        """Connect new connections to another server."""
+        self._target = url.removeprefix("unix://")
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._serve, self._path)

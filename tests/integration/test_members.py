@@ -26,7 +26,19 @@ LOADED = datetime(2026, 7, 15, 12, 0, tzinfo=UTC)
 
 def me(name: str, *, memory: tuple[int, int] | None = None, draining: bool = False) -> Member:
     share = Share(memory, verifies=False, rests_until=LOADED, leading=True)
-    return Member(name, "c0ffee", LOADED, draining=draining, shares={"alpha": share}, version="1.0", keys=("k2", "k1"))
+    return Member(
+        name,
+        "c0ffee",
+        LOADED,
+        draining=draining,
+        shares={"alpha": share},
+        since=LOADED,
+        version="1.0",
+        keys=("k2", "k1"),
+        outdated_since=LOADED,
+        rejected_at=LOADED,
+        former=("beef",),
+    )
 
 
 @pytest_asyncio.fixture
@@ -47,9 +59,11 @@ async def test_each_sees_what_the_other_announced(store: Store, other: Store) ->
     found = by_id["a:1:x"]
     assert (found.configuration, found.loaded_at, found.version, found.keys) == ("c0ffee", LOADED, "1.0", ("k2", "k1"))
     assert found.shares == {"alpha": Share((5, 7), verifies=False, rests_until=LOADED, leading=True)}
+    assert (found.since, found.outdated_since, found.rejected_at) == (LOADED, LOADED, LOADED)
+    assert (found.former, found.life, found.leads) == (("beef",), LIFE, ["alpha"])
     assert found.seen_at is not None
     assert company.now - found.seen_at < LIFE
-    assert (company.unheard, company.strangers) == (frozenset(), False)
+    assert (company.unheard, company.strangers) == (frozenset(), {})
 
 
 async def test_who_leaves_or_falls_silent_is_gone(store: Store, other: Store) -> None:
@@ -205,7 +219,8 @@ async def test_a_process_with_other_keys_is_a_stranger_while_it_changes(store: S
     second = await book.exchange(other.sealer, me("b"), life=LIFE)
     third = await book.exchange(other.sealer, me("b"), life=NO_TIME)
 
-    assert [one.strangers for one in (first, second, third)] == [False, True, False]
+    assert [list(one.strangers) for one in (first, second, third)] == [[], ["a"], []]
+    assert second.strangers["a"] <= second.now
 
 
 async def test_dead_entries_are_removed(store: Store, raw: Any) -> None:
@@ -225,3 +240,21 @@ async def test_more_entries_than_are_read_are_an_error(store: Store, monkeypatch
 
     with pytest.raises(StoreError, match="holds 2 entries, and at most 1 are read; somebody else writes to Redis"):
         await book.exchange(store.sealer, me("b"), life=LIFE)
+
+
+async def test_who_only_listens_sees_the_living_and_announces_nothing(store: Store, other: Store, raw: Any) -> None:
+    await MemberBook(store.link, store.keys).exchange(store.sealer, me("b"), life=NO_TIME)
+    await MemberBook(store.link, store.keys).exchange(store.sealer, me("a"), life=LIFE)
+    stranger = MemberBook(store.link, store.keys)
+    keys = SealKeys.from_lines(SealKeys.generate_line("other"))
+    await stranger.exchange(keys, me("c"), life=LIFE)
+    book = MemberBook(other.link, other.keys)
+
+    first = await book.listen(other.sealer)
+    await stranger.exchange(keys, me("c", draining=True), life=LIFE)
+    second = await book.listen(other.sealer)
+
+    assert [one.id for one in first.members] == ["a"], "b has said that it counts for no time"
+    assert book.unknown == {"c"}
+    assert (list(first.strangers), list(second.strangers)) == ([], ["c"])
+    assert sorted(await raw.hkeys(store.keys.members)) == [b"a", b"b", b"c"]

@@ -19,7 +19,7 @@ from palette_sync.store.seal import SealKeys
 if TYPE_CHECKING:
     from integration.stage import Stage
     from palette_sync.core.model import Head
-    from palette_sync.store.redis import Publisher
+    from palette_sync.store.publisher import Publisher
 
 LATER = NOW + timedelta(hours=1)
 

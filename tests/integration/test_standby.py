@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from integration.runners import Watcher, dump, flush, issued, restore, runtime
-from integration.store_builders import until
+from integration.runners import Watcher, dump, flush, issued, restore, runtime, through
+from integration.store_builders import Proxy, until
 from palette_sync.assembly.instance import open_shared
 from palette_sync.assembly.store import utc_now
 from palette_sync.core.leadership import Decision, Standing
-from palette_sync.runner import Runner, RunnerState
+from palette_sync.runner import Runner, RunnerState, instance
 from palette_sync.service import membership as membership_module
 from palette_sync.service.configuration import ActiveConfiguration
 from palette_sync.service.membership import Membership
@@ -28,6 +28,7 @@ from palette_sync.store.members import MemberBook
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
     from datetime import datetime
+    from pathlib import Path
 
     from integration.stage import Stage
 
@@ -94,6 +95,22 @@ async def leader_and_standby(processes: Collection[Process]) -> tuple[Process, P
     return leader, standby
 
 
+async def test_a_leader_works_again_as_soon_as_redis_answers(
+    stage_of: Any, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instance, "STORE_PAUSES", (600.0,))
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra=EXTRA)
+    proxy = Proxy(valkey_url, tmp_path)
+    async with await through(stage, proxy) as store:
+        process = Process(replace(stage, shared=replace(stage.shared, store=store)), "a", stage.clock)
+        async with proxy:
+            await until(lambda: process.leads)
+        await until(lambda: process.runner._store_failures > 0)
+        async with Proxy(valkey_url, tmp_path):
+            await until(lambda: process.leads)
+            await process.kill()
+
+
 async def test_a_standby_knows_what_the_leader_publishes(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0, extra=EXTRA)
     async with company(stage, "a", "b") as processes:
@@ -108,7 +125,18 @@ async def test_a_standby_knows_what_the_leader_publishes(stage_of: Any) -> None:
         assert known.memory == state.memory
         assert known.scopes == state.scopes
         assert standby.runner.status.state is RunnerState.STANDBY
+        standby.runner.settle()
         assert standby.runner.status.access == {"ready": 3}
+
+
+async def test_a_standby_keeps_no_request_that_somebody_waits_for(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra=EXTRA)
+    async with company(stage, "a", "b") as processes:
+        _, standby = await leader_and_standby(processes)
+        answer = standby.runner.mailbox.ask(allow_prune=True)
+
+        await until(answer.cancelled)
+        assert standby.runner.mailbox.pending.options is None
 
 
 async def test_a_standby_fills_a_wiped_redis_if_the_leader_died(stage_of: Any, raw: Any) -> None:
@@ -256,11 +284,12 @@ async def test_a_process_that_should_not_lead_any_more_hands_over_between_passes
         assert leader.runner.status.detail.startswith("Draining")
 
 
-async def test_an_instance_moves_for_an_even_load_only_after_a_while(stage_of: Any) -> None:
+@pytest.mark.parametrize("standing", [Standing.ANOTHER_LEADS, Standing.STEPPED_BACK])
+async def test_an_instance_moves_only_after_a_while(stage_of: Any, standing: Standing) -> None:
     stage: Stage = await stage_of(clusters=1, extra=EXTRA)
     async with company(stage, "a") as (one,):
         await until(lambda: one.leads)
-        one.membership._decisions["alpha"] = Decision(Standing.ANOTHER_LEADS, "b")
+        one.membership._decisions["alpha"] = Decision(standing, "b")
         assert not one.runner._hands_over()
         one.runner._clock = lambda: stage.clock() + timedelta(minutes=1)
         assert one.runner._hands_over()
@@ -283,11 +312,12 @@ async def test_a_process_whose_keys_do_not_verify_what_is_published_stands_by(st
         await until(lambda: standby.membership.decision("alpha") == Decision(Standing.KEYS_DIFFER))
 
 
-async def test_a_lease_that_nobody_takes_is_taken_in_the_end(stage_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("standing", [Standing.ANOTHER_LEADS, Standing.STEPPED_BACK])
+async def test_a_lease_that_nobody_takes_is_taken_in_the_end(
+    stage_of: Any, monkeypatch: pytest.MonkeyPatch, standing: Standing
+) -> None:
     stage: Stage = await stage_of(clusters=1, extra=EXTRA)
-    monkeypatch.setattr(
-        membership_module, "decide", lambda *_given, **_named: Decision(Standing.ANOTHER_LEADS, "elsewhere")
-    )
+    monkeypatch.setattr(membership_module, "decide", lambda *_given, **_named: Decision(standing, "elsewhere"))
     async with company(stage, "a") as (one,):
         await until(lambda: one.leads)
 

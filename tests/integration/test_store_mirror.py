@@ -14,7 +14,8 @@ import pytest_asyncio
 from builders import NOW, credential, record, records
 from integration.store_builders import Proxy, raw_client, writer
 from palette_sync.core.model import ClusterMemory, IssuerMetadata, RetiredSecret, ScopeStatus
-from palette_sync.store.redis import Publisher, Store, StoreUnavailable, VersionConflict
+from palette_sync.store.publisher import Publisher
+from palette_sync.store.redis import Store, StoreUnavailable, VersionConflict
 from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:

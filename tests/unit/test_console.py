@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from palette_sync.cli import status
+from palette_sync.cli.called import called
 from palette_sync.cli.console import err, out, print_json, print_problems, table_of
-from palette_sync.cli.demo import called
-from palette_sync.cli.styles import ACCESS_STATES, EFFECTS, RUNNER_STATES
+from palette_sync.cli.pass_report import EFFECTS
+from palette_sync.cli.styles import ACCESS_STATES, RUNNER_STATES
 from palette_sync.core.durations import short_duration
 from palette_sync.core.model import AccessState
 from palette_sync.core.text import visible

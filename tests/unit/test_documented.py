@@ -197,7 +197,7 @@ def test_the_exit_codes_of_every_command_are_documented() -> None:
     section = PAGE.partition("### Exit codes")[2].partition("\n#")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
 
-    assert {name for row in rows for name in re.findall(r"`([a-z-]+)(?: --live)?`", row)} == COMMANDS
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)(?: --[a-z-]+)?`", row)} == COMMANDS
     for code in Exit:
         assert code in {Exit.OK, Exit.FAILED} or f"**{code.value}**" in section
 

@@ -190,3 +190,16 @@ def test_only_a_tick_makes_a_listing_that_counts_for_the_prune_guard() -> None:
 
     assert asked == PassOptions(resync=True)
     assert joined == PassOptions(resync=True, scheduled=True)
+
+
+async def test_what_is_passed_on_is_not_done_here_later() -> None:
+    box = Mailbox()
+    box.tick()
+    box.pass_on()
+    assert flags(box.pending) == {"listing", "scheduled"}, "nobody waits for it"
+
+    answer = box.ask(allow_prune=True)
+    box.pass_on()
+
+    assert answer.cancelled()
+    assert box.take() == PassRequest(listing=True, scheduled=True)

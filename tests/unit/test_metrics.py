@@ -27,9 +27,13 @@ OF_THE_PROCESS = {
     "palette_sync_config_loaded_timestamp_seconds": "gauge",
     "palette_sync_orphaned_instances": "gauge",
     "palette_sync_build_info": "gauge",
+    "palette_sync_members": "gauge",
+    "palette_sync_config_differs": "gauge",
+    "palette_sync_config_differs_since_timestamp_seconds": "gauge",
 }
 DOCUMENTED = {
     "palette_sync_leading": "gauge",
+    "palette_sync_keys_differ": "gauge",
     "palette_sync_pass_attempt_timestamp_seconds": "gauge",
     "palette_sync_pass_success_timestamp_seconds": "gauge",
     "palette_sync_inventory_complete_timestamp_seconds": "gauge",
@@ -129,6 +133,8 @@ def everything(metrics: Metrics) -> None:
     metrics.kube_recorder("prod")("read_namespace", "ok")
     metrics.attempted("prod", NOW)
     metrics.leading("prod", True)
+    metrics.keys_differ("prod", False)
+    metrics.members(2, outdated_since=None)
 
 
 def test_names_and_types_are_as_documented_and_no_others(metrics: Metrics) -> None:
@@ -157,6 +163,23 @@ def test_every_name_is_of_the_projects_form_and_no_label_names_a_cluster(metrics
 
 def test_a_process_that_has_not_passed_yet_claims_nothing(metrics: Metrics) -> None:
     assert {name for name, one in families(metrics).items() if one.samples} == set(OF_THE_PROCESS)
+
+
+def test_processes_that_do_not_agree_show(metrics: Metrics) -> None:
+    def shown() -> list[float]:
+        found = families(metrics)
+        names = ("members", "config_differs", "config_differs_since_timestamp_seconds")
+        return [found[f"palette_sync_{name}"].samples[0].value for name in names]
+
+    metrics.members(3, outdated_since=LATER)
+    metrics.keys_differ("prod", True)
+    assert shown() == [3, 1, LATER.timestamp()]
+    assert value(metrics, "keys_differ") == 1
+
+    metrics.members(2, outdated_since=None)
+    metrics.keys_differ("prod", False)
+    assert shown() == [2, 0, 0]
+    assert value(metrics, "keys_differ") == 0
 
 
 def test_the_process_says_what_it_is_and_what_it_uses(metrics: Metrics) -> None:

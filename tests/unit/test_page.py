@@ -181,6 +181,21 @@ def test_a_problem_leads_to_its_clusters(reason: Reason, clusters: tuple[str, ..
     assert clusters_url(Problem(reason, INSTANCE, "", clusters=clusters)) == url
 
 
+def test_several_processes_are_shown_with_what_they_lead_and_what_is_wrong_with_them() -> None:
+    first = {"id": "host-1:1:a", "me": True, "version": "1.0", "configuration": "c0ffee", "leads": ["alpha"]}
+    second = {**first, "id": "host-2:2:b", "me": None, "leads": [], "outdated_since": "2026-03-01T12:00:00Z"}
+
+    def shown(*members: Any) -> str:
+        analysis = analyse({**document(), "members": members}, {}, now=NOW)
+        return " ".join(Page(render_overview(analysis, Query(), now=NOW, state="running")).text.split())
+
+    text = shown(first, second)
+    assert "host-1:1:a (this one) leads alpha; version 1.0, configuration c0ffee" in text
+    assert "host-2:2:b leads nothing" in text
+    assert "its configuration has been older than another one since 2026-03-01" in text
+    assert "Processes" not in shown(first)
+
+
 def test_a_daemon_that_has_no_instances_yet_says_so() -> None:
     analysis = analyse({"state": "starting", "instances": {}}, {}, now=NOW)
     text = Page(render_overview(analysis, Query(), now=NOW, state="starting")).text
@@ -370,7 +385,15 @@ def hostile_state() -> InstanceState:
 def hostile_pages() -> dict[str, str]:
     state = hostile_state()
     changed = {"error": HOSTILE, "detail": HOSTILE, "state": HOSTILE, "api_key_name": HOSTILE}
-    rejected = {**document(**changed), "config": {"rejected": [HOSTILE]}, "orphaned": [HOSTILE]}
+    member = {"id": HOSTILE, "version": HOSTILE, "configuration": HOSTILE, "leads": [HOSTILE], "draining": True}
+    members = [{**member, "outdated_since": HOSTILE}, {**member, "rejected_at": format_time(NOW)}]
+    rejected = {
+        **document(**changed),
+        "config": {"rejected": [HOSTILE]},
+        "orphaned": [HOSTILE],
+        "members": members,
+        "strangers": [{"id": HOSTILE}],
+    }
     analysis = analyse(rejected, {INSTANCE: state}, now=NOW)
     hostile_query = Query(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
     was = {"name": HOSTILE, "access": {"state": HOSTILE, "reason": HOSTILE, "message": HOSTILE}}

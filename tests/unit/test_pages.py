@@ -13,7 +13,7 @@ import pytest
 from typer.main import get_command
 
 from palette_sync.cli.main import app
-from palette_sync.config.load import _Loaded
+from palette_sync.config.loading import _Loaded
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("", "docs", "deploy", "deploy/backstage", "deploy/backstage-catalog", "deploy/backstage-frontend")

@@ -80,6 +80,34 @@ def test_nothing_is_wrong() -> None:
             "Redis cannot be used: it cannot be reached",
             id="Redis lost",
         ),
+        pytest.param(
+            document(members=[{"id": "b:1:x", "outdated_since": format_time(NOW)}]),
+            Reason.CONFIG_DIFFERS,
+            NOW,
+            "process b:1:x has an older configuration",
+            id="a process with an older configuration",
+        ),
+        pytest.param(
+            document(members=[{"id": "b:1:x", "rejected_at": format_time(NOW)}]),
+            Reason.CONFIG_REJECTED,
+            NOW,
+            "process b:1:x has rejected",
+            id="another process with a wrong configuration",
+        ),
+        pytest.param(
+            document(strangers=[{"id": "c:1:x", "since": format_time(NOW)}]),
+            Reason.KEYS_DIFFER,
+            NOW,
+            "process c:1:x has other seal keys",
+            id="a process that cannot be verified",
+        ),
+        pytest.param(
+            runner(state="standby", standing="KeysDiffer", standing_since=format_time(NOW)),
+            Reason.KEYS_DIFFER,
+            NOW,
+            "of this process do not verify",
+            id="a process that cannot verify the others",
+        ),
         pytest.param(runner(state="stopped"), Reason.RUNNER_ENDED, None, "has ended", id="a runner that ended"),
         pytest.param(runner(state="unled"), Reason.NOBODY_LEADS, None, "no daemon leads", id="nobody leads"),
         pytest.param(
@@ -115,6 +143,25 @@ def test_the_daemon_reports(given: dict[str, Any], reason: Reason, since: Any, w
     assert words in problem.text
     assert problem.by_itself == reason.by_itself
     assert problem.remedy == reason.remedy != ""
+
+
+@pytest.mark.parametrize(
+    ("runner_state", "words"), [("leading", "no other process can take over"), ("standby", "so another one leads")]
+)
+def test_a_process_that_palette_does_not_answer_says_so(runner_state: str, words: str) -> None:
+    until = NOW + HOUR
+    problem = only(runner(state=runner_state, cut_off_since=format_time(NOW), rests_until=format_time(until)))
+
+    assert (problem.reason, problem.since, problem.next_at) == (Reason.CUT_OFF, NOW, until)
+    assert words in problem.text
+
+
+def test_this_process_reports_its_rejected_configuration_once() -> None:
+    me = {"id": "b:1:x", "me": True, "rejected_at": format_time(NOW)}
+    config = {"rejected": ["x: bad"], "rejected_at": format_time(NOW)}
+
+    assert only(document(members=[me], config=config)).reason is Reason.CONFIG_REJECTED
+    assert find(document(members=[{"id": "b:1:x"}, {"id": "c:2:y", "me": True}])) == ()
 
 
 def test_a_listing_that_failed_names_the_next_one() -> None:

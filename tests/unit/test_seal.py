@@ -124,10 +124,11 @@ def test_keys_rotate_without_a_gap() -> None:
 
 
 def test_the_key_of_the_example_is_refused() -> None:
-    example = tomllib.loads((Path(__file__).parents[2] / "config.example.toml").read_text())
+    example = (Path(__file__).parents[2] / "config.example.toml").read_text()
+    (line,) = (one for one in example.splitlines() if one.startswith("# keys = "))
 
     with pytest.raises(SealKeyError, match=r"line 1: the key example is the public one of config\.example\.toml"):
-        SealKeys.from_lines(example["seal"]["keys"])
+        SealKeys.from_lines(tomllib.loads(line.removeprefix("# "))["keys"])
 
 
 def test_the_same_kid_with_another_key_does_not_open() -> None:

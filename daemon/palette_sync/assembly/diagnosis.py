@@ -14,7 +14,7 @@ from palette_sync.store.seal import SealKeyError, SealKeys, Unsealed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from palette_sync.config.partial import PartialSettings
+    from palette_sync.config.partial_settings import PartialSettings
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
@@ -68,9 +68,8 @@ def _sealer(settings: PartialSettings) -> tuple[Sealer, tuple[str, ...]]:
         return Unsealed(), ()
     why = "; ".join(settings.problems.get("seal", ())) or "no seal key is configured here"
     if settings.seal is not None and not isinstance(settings.seal, str):
-        assert settings.seal.keys is not None
         try:
-            return SealKeys.from_lines(settings.seal.keys.get_secret_value()), ()
+            return SealKeys.from_lines(settings.seal.get_secret_value()), ()
         except SealKeyError as error:
             why = str(error)
     return Unverified(), (f"snapshots are shown unverified: {why}",)

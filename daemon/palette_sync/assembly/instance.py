@@ -37,11 +37,15 @@ if TYPE_CHECKING:
     from palette_sync.core.model import ClusterRecord, Discovery, SealedCredential
     from palette_sync.core.policy import InstancePolicy
     from palette_sync.reconcile.ongoing import Ongoing
-    from palette_sync.store.redis import Publisher, Store
+    from palette_sync.store.publisher import Publisher
+    from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
 log = structlog.get_logger(__name__)
 
+# Of `lease_ttl`, how long a lease lasts in Redis. What is left is for the others to notice that it has ended, so that
+# after a kill another process leads within `lease_ttl`.
+LEASE_SHARE = 5 / 6
 MIN_CONCURRENCY = 8  # clusters of one instance that are worked on at once, if `concurrency` allows
 
 
@@ -113,7 +117,7 @@ def runtime_of(
         store=shared.store,
         sealer=shared.sealer,
         holder=holder(),
-        lease_ttl=shared.settings.service.lease_ttl.total_seconds(),
+        lease_ttl=LEASE_SHARE * shared.settings.service.lease_ttl.total_seconds(),
         open_client=open_client,
         ports=partial(ports_of, shared, name, kube_recorder=kube_recorder),
         api_key_name=settings.api_key_name,

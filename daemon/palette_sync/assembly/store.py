@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from palette_sync.config import InstanceSettings, Settings
-    from palette_sync.config.partial import PartialSettings
+    from palette_sync.config.partial_settings import PartialSettings
     from palette_sync.store.seal import Sealer
 
 

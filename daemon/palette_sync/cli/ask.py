@@ -1,6 +1,6 @@
-"""`palette-sync resync` and `palette-sync reload`: ask a running daemon, on any host, through Redis.
+"""`palette-sync resync`: ask the running daemons, on any host, through Redis.
 
-Both work while the configuration file is not valid: `[redis]` and `[seal]` are all that they need of it.
+It works while the configuration file is not valid: `[redis]` and `[seal]` are all that it needs of it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from palette_sync.store.seal import Sealer
 
 ACCEPTED_WITHIN = 15.0  # seconds within which a running daemon accepts a request
+TAKEN_OVER_WITHIN = 150.0  # seconds within which the next leader accepts it: a drain, and for how long it is fresh
 
 
 def resync(where: Where, instances: list[str] | None, *, allow_prune: bool, wait: float, as_json: bool) -> Exit:
@@ -36,14 +37,6 @@ def resync(where: Where, instances: list[str] | None, *, allow_prune: bool, wait
     from palette_sync.store.control import Verb
 
     return _request(where, instances, Verb.ALLOW_PRUNE if allow_prune else Verb.RESYNC, wait=wait, as_json=as_json)
-
-
-def reload(where: Where, instances: list[str] | None, *, allow_prune: bool, wait: float, as_json: bool) -> Exit:
-    """Exit 0: applied; 1: rejected (the daemon keeps its configuration), or no answer; 78 as `resync`."""
-    from palette_sync.store.control import Verb
-
-    verb = Verb.RELOAD_ALLOW_PRUNE if allow_prune else Verb.RELOAD
-    return _request(where, instances, verb, wait=wait, as_json=as_json)
 
 
 def _request(where: Where, instances: list[str] | None, verb: Verb, *, wait: float, as_json: bool) -> Exit:
@@ -92,14 +85,20 @@ async def _ask(
     by = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
     loop = asyncio.get_running_loop()
     started, accepted = loop.time(), False
+    passed_on, passed_on_at = "", 0.0
     progress("asking the daemon", 0, 0)
     async for answer in ask(store.link, store.keys, sealer, instance, verb, by=by):
         waited = loop.time() - started
-        if answer is not None and answer.word is not AnswerStatus.ACCEPTED:
+        if answer is not None and answer.word.final:
             return answer
-        if answer is not None:
-            accepted = True
+        if answer is not None and answer.word is AnswerStatus.PASSED_ON:
+            passed_on, passed_on_at = answer.text, loop.time()
+            progress(passed_on, 0, 0)
+        elif answer is not None:
+            accepted, passed_on = True, ""
             progress(f"the daemon is working ({verb.value})", 0, 0)
+        if passed_on and (waited > wait or loop.time() - passed_on_at > TAKEN_OVER_WITHIN):
+            return Answer(AnswerStatus.FAILED, f"{passed_on}, and no daemon has taken it over; ask again")
         if not accepted and waited > min(ACCEPTED_WITHIN, wait):
             return Answer(
                 AnswerStatus.FAILED,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from palette_sync.cli.called import called
 from palette_sync.cli.console import out, print_json, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.finding import OK, PROBLEM, WARNING, Finding
-from palette_sync.config.load import EXPOSED
+from palette_sync.cli.wide_rights import REMEDY, wide_rights_by_instances
+from palette_sync.config.loading import EXPOSED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
+INDENT = 10  # columns of a remedy, and of further lines
 STYLES = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
 
 
@@ -58,8 +62,12 @@ def run(config: Path, instances: list[str] | None, *, as_json: bool) -> Exit:
                     reporter(name)("asking Palette", 0, 0)
         for task in (store, *tasks):
             findings += task.result()
+        findings += _wide_rights(chosen)
+        failed = any(one.level == PROBLEM for one in findings)
         _print_findings(findings, as_json=as_json)
-        return Exit.FAILED if any(one.level == PROBLEM for one in findings) else Exit.OK
+        if not as_json:
+            _print_next(config, instances, failed=failed)
+        return Exit.FAILED if failed else Exit.OK
 
     return run_command(config, work, log_level="error")
 
@@ -167,12 +175,11 @@ def _login_findings(states: Mapping[str, InstanceState]) -> list[Finding]:
 
 async def _check_instance(name: str, settings: InstanceSettings, limits: Limits) -> list[Finding]:
     from palette_sync.assembly.instance import client_of
-    from palette_sync.assembly.policy import grants_roles, policy_of, rules_of
+    from palette_sync.assembly.policy import policy_of
     from palette_sync.assembly.store import StartError
     from palette_sync.cli.check_clouds import cloud_findings
     from palette_sync.cli.check_palette import discovery_findings, permission_findings, remedy_of
     from palette_sync.cloud import CloudTokens
-    from palette_sync.core.rbac import wide_rights
     from palette_sync.palette import PaletteError, discover
 
     findings: list[Finding] = []
@@ -199,9 +206,18 @@ async def _check_instance(name: str, settings: InstanceSettings, limits: Limits)
         findings.append(Finding(PROBLEM, name, str(error), remedy_of(error)))
     except StartError as error:
         findings.append(Finding(PROBLEM, name, str(error), "correct what the message names"))
-    remedy = 'set rbac.preset = "view" if that is more than Backstage should see'
-    wide = wide_rights(rules_of(settings)) if grants_roles(settings) else ()
-    return findings + [Finding(WARNING, name, f"the granted role {warning}", remedy) for warning in wide]
+    return findings
+
+
+def _wide_rights(chosen: Mapping[str, InstanceSettings]) -> list[Finding]:
+    from palette_sync.assembly.policy import grants_roles, rules_of
+    from palette_sync.core.rbac import wide_rights
+
+    found = {name: wide_rights(rules_of(one)) for name, one in chosen.items() if grants_roles(one)}
+    return [
+        Finding(WARNING, names, f"the granted role {rights}", REMEDY)
+        for names, rights in wide_rights_by_instances(found).items()
+    ]
 
 
 async def _known_permissions(client: PaletteClient, rows: list[Cluster]) -> frozenset[str] | None:
@@ -252,13 +268,23 @@ async def _key_expiry(name: str, settings: InstanceSettings, client: PaletteClie
     ]
 
 
+def _print_next(config: Path, instances: list[str] | None, *, failed: bool) -> None:
+    """Print the command to run next: the check again, or the plan of the first pass."""
+    options = [part for name in instances or () for part in ("--instance", name)]
+    command = shlex.join([called(), "check" if failed else "plan", "--config", str(config), *options])
+    console = out()
+    console.print("next, once that is corrected:" if failed else "next:")
+    console.print(Text(f"  {command}", style="bold"), no_wrap=True)
+
+
 def _print_findings(findings: list[Finding], *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
         return
     console = out()
     for finding, following in zip(findings, [*findings[1:], None], strict=True):
-        console.print(Text.assemble((f"{finding.level:<8}", STYLES[finding.level]), f"{finding.where}: {finding.what}"))
+        level = (f"{finding.level:<8}", STYLES[finding.level])
+        console.print(Text.assemble(level, f"{finding.where}: {finding.what}"), hang=INDENT)
         repeated = following is not None and (following.where, following.remedy) == (finding.where, finding.remedy)
         if finding.remedy and not repeated:  # the last of several findings with one remedy shows it
-            console.print(Text(f"          {finding.remedy}", style="dim"))
+            console.print(Text(f"{' ' * INDENT}{finding.remedy}", style="dim"), hang=INDENT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.cli.console import out, print_json, table_of
+from palette_sync.cli.console import out, table_of
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.outputs import DOCUMENTS, print_document, print_names
 from palette_sync.cli.styles import ACCESS_STATES
 from palette_sync.core.documents import format_time
 from palette_sync.core.durations import ago, short_duration, until
@@ -30,12 +30,10 @@ if TYPE_CHECKING:
     from palette_sync.core.prune import Absence
     from palette_sync.store.inspect import Inspected
 
-OUTPUTS = ("table", "wide", "name", "json", "yaml")
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`sort` is one of `core.rows.SORTS`, `output` one of `OUTPUTS`."""
+    """`sort` is one of `core.rows.SORTS`, `output` one of `options.OUTPUTS`."""
 
     instances: list[str] | None = None
     filter: Filter = field(default_factory=Filter)
@@ -58,13 +56,11 @@ def run(where: Where, options: Options) -> Exit:
             name: sorted_rows(filter(options.filter.matches, rows_of(one.state, now)), options.sort)
             for name, one in inspected.items()
         }
-        if options.output in {"json", "yaml"}:
+        if options.output in DOCUMENTS:
             document = {name: _document(one, rows[name], diagnosis) for name, one in inspected.items()}
-            print_json(document) if options.output == "json" else _print_yaml(document)
+            print_document(document, options.output)
         elif options.output == "name":
-            console = out()
-            for row in (row for some in rows.values() for row in some):
-                console.print(Text(visible(row.record.name)))
+            print_names(row.record.name for some in rows.values() for row in some)
         else:
             _print_snapshots(inspected, rows, now, diagnosis, wide=options.output == "wide")
         sound = all(one.state.head is not None and one.state.trusted for one in inspected.values())
@@ -86,14 +82,6 @@ def _document(inspected: Inspected, rows: list[Row], diagnosis: Diagnosis) -> di
         "not_listed": absences_to_dict(_absent(state)),
         "clusters": [row_document(row) for row in rows],
     }
-
-
-def _print_yaml(document: dict[str, Any]) -> None:
-    import orjson
-    import yaml
-
-    plain = orjson.loads(orjson.dumps(document, default=str))
-    sys.stdout.write(yaml.dump(plain, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))
 
 
 def _print_snapshots(

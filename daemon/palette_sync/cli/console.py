@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,20 +16,17 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from palette_sync.cli.styles import EFFECTS
+from palette_sync.cli.prose import wrapped
 from palette_sync.core.text import visible
-from palette_sync.reconcile.report import Effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import ConsoleOptions, RenderableType
 
-    from palette_sync.reconcile.report import Change, PassReport
-
-MOST_ROWS = 40
 WIDE = 10_000  # columns of an output that is not a terminal
 GAP = 2  # columns between two columns of a table
+NAMES = frozenset({"name", "cluster", "instance"})  # headings of columns whose cells people copy
 LEAST_LAST = 20  # columns that the last column of a table, the prose, needs at least
 
 
@@ -36,7 +34,21 @@ class SafeConsole(Console):
     """A console that drops control characters from text: rich itself lets most of them through to the terminal.
 
     Names and messages come from Palette and from clusters. They must not move the cursor or set the title.
+
+    A text that is printed alone is wrapped so that what is to be copied stays whole (`prose`); with `no_wrap` it is one
+    line, and `hang` indents its further lines. rich itself breaks commands at their spaces, and cuts lines off.
     """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        alone = objects[0] if len(objects) == 1 else None
+        hang = options.pop("hang", None)
+        if self.soft_wrap or options.get("soft_wrap") or not isinstance(alone, str | Text):
+            super().print(*objects, **options)
+            return
+        text = Text(alone) if isinstance(alone, str) else alone
+        one_line = options.pop("no_wrap", False)
+        for line in [text] if one_line else wrapped(text, self.width, hang=hang):
+            super().print(line, **options, soft_wrap=True)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -48,7 +60,7 @@ class SafeConsole(Console):
                 yield Segment("".join(shown), segment.style)
 
 
-def out() -> Console:
+def out() -> SafeConsole:
     """Return the console for results. It is wide when piped, so that grep finds whole lines. Markup is off."""
     piped = not sys.stdout.isatty()
     width = WIDE if piped and "COLUMNS" not in os.environ else None  # `watch` is a pipe and sets COLUMNS
@@ -61,7 +73,7 @@ def table_of(
     """Return a table in which only the last column wraps, so that names stay whole.
 
     Where the console is too narrow for that, the columns in `optional` are left out, one after another. If that is not
-    enough, every column wraps.
+    enough, every column but that of names wraps, and that one too if it does not leave room for anything else.
     """
     widths = [max(cell_len(str(row[index])) for row in (headings, *rows)) for index in range(len(headings))]
     kept = list(range(len(headings)))
@@ -75,7 +87,9 @@ def table_of(
             kept.remove(headings.index(heading))
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for index in kept:
-        whole = fits() and index != kept[-1]
+        whole = (fits() and index != kept[-1]) or (
+            headings[index] in NAMES and widths[index] + LEAST_LAST <= console.width
+        )
         table.add_column(headings[index], header_style="dim", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(row[index] for index in kept))
@@ -87,8 +101,22 @@ def err() -> Console:
     return SafeConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
+def log_problems() -> None:
+    """From now on, what is printed as problems is logged instead, because a program reads standard error."""
+    _in_log.set(True)
+
+
+_in_log: ContextVar[bool] = ContextVar("problems go to the log", default=False)
+
+
 def print_problems(problems: Sequence[str], *, title: str, style: str = "bold red") -> None:
-    """Print a title and the problems, one per line, on standard error."""
+    """Print a title and the problems, one per line, on standard error; or log them (`log_problems`)."""
+    if _in_log.get():
+        import structlog
+
+        log = structlog.get_logger(__name__)
+        log.error("fatal", reason=title, problems=list(problems))
+        return
     console = err()
     console.print(Text(f"palette-sync: {title}", style=style))
     for problem in problems:
@@ -129,52 +157,3 @@ def progress_of(instances: Sequence[str], *, show: bool) -> Iterator[Callable[[s
             return report
 
         yield reporter
-
-
-def print_report(report: PassReport, *, console: Console) -> None:
-    """Print one pass: a headline, the table of changes, then problems and notes."""
-    style = "green" if report.all_well else "red"
-    version = f"version {report.version}" + (
-        f" (was {report.version_before})" if report.version != report.version_before else ""
-    )
-    access = ", ".join(f"{count} {state}" for state, count in report.access.items()) or "no clusters"
-    console.print(
-        Text.assemble(
-            (report.instance, f"bold {style}"),
-            f": {access}; {version}; {report.due} worked on; {report.palette_requests} Palette and "
-            f"{report.kube_requests} Kubernetes requests in {report.duration_s:.1f} s",
-        )
-    )
-    if report.changes:
-        console.print(changes_table(report.changes, console=console))
-    if report.error:
-        console.print(Text(f"  failed: {report.error}", style="red"))
-    for problem in report.problems:
-        console.print(Text(f"  not listed: {problem}", style="red"))
-    for note in report.notes:
-        console.print(Text(f"  note: {note}", style="yellow"))
-
-
-def changes_table(changes: Sequence[Change], *, console: Console) -> Table:
-    """Return the table of changes, failures first, so that the limit of rows never hides one."""
-    ordered = sorted(changes, key=lambda one: (Effect.FAILED not in one.effects, one.name))
-    rows: list[tuple[str | Text, ...]] = [
-        (
-            change.name,
-            change.project,
-            Text(" ").join(Text(effect.value, style=EFFECTS[effect].colour) for effect in change.effects),
-            change.reason,
-            _details(change),
-        )
-        for change in ordered[:MOST_ROWS]
-    ]
-    if len(changes) > MOST_ROWS:
-        rows.append((f"... and {len(changes) - MOST_ROWS} more", "", "", "", "(--json shows all)"))
-    return table_of(("cluster", "project", "what", "reason", ""), rows, console=console, optional=("project",))
-
-
-def _details(change: Change) -> str:
-    repairs = ", ".join(sorted({f"{action.kind} {action.reason}" for action in change.actions}))
-    if Effect.REPAIRED in change.effects and repairs:
-        return repairs
-    return change.message

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from palette_sync.cli.console import print_json, print_problems, print_report
+from palette_sync.cli.called import called
+from palette_sync.cli.console import SafeConsole, print_json, print_problems
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.pass_report import print_report
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from palette_sync.assembly.instance import Shared
     from palette_sync.config import Settings
     from palette_sync.reconcile.ports import PassOptions
@@ -63,7 +64,7 @@ async def _demo(*, keep: bool, as_json: bool) -> Exit:
 
     # Some steps fail on purpose. The demo explains them; the log stays silent.
     configure_logging(level="critical", style="console")
-    console = Console(highlight=False, quiet=as_json)
+    console = SafeConsole(highlight=False, markup=False, emoji=False, quiet=as_json)
     options = SimulatorOptions(instances=INSTANCES, projects=PROJECTS, clusters=CLUSTERS, seed=1)
     with tempfile.TemporaryDirectory(prefix="palette-sync-demo-") as folder:
         async with EmbeddedValkey() as valkey, Simulator(options) as simulator:
@@ -86,11 +87,6 @@ async def _demo(*, keep: bool, as_json: bool) -> Exit:
     return Exit.OK
 
 
-def called() -> str:
-    """Return the command as it was called, so that printed lines can be copied and run."""
-    return "palette-sync" if shutil.which("palette-sync") else sys.argv[0]
-
-
 async def _stay(console: Console, directory: Path, simulator: Simulator) -> None:
     config = directory / "config.toml"
     console.print(Rule("still running: try these commands in another terminal, and end with Ctrl-C"))
@@ -100,7 +96,7 @@ async def _stay(console: Console, directory: Path, simulator: Simulator) -> None
         f"{called()} run --config {config}",
         f"curl -s {simulator.control_url}/ | head    # the simulator's control API",
     ):
-        console.print(f"  {line}")
+        console.print(f"  {line}", no_wrap=True)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

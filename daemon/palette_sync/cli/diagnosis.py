@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from palette_sync.assembly.diagnosis import Diagnosis
-    from palette_sync.config.partial import PartialSettings
+    from palette_sync.config.partial_settings import PartialSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from palette_sync.cli.console import print_problems
 from palette_sync.cli.exits import Exit
-from palette_sync.config import ConfigError, load
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -33,6 +32,8 @@ def run_command(
     `log_level` overrides the configured one. Without `logs` nothing is logged, and the logging libraries are not
     imported: a command that raises all its errors starts faster. `environ` stands for the process's environment.
     """
+    from palette_sync.config import ConfigError, load
+
     try:
         settings = load(config, environ=environ)
     except ConfigError as error:
@@ -49,29 +50,41 @@ def run_command(
 
 def run_work(work: Callable[[], Awaitable[Exit]]) -> Exit:
     """Run `work` in a new event loop, and turn what it raises into a message and an exit code."""
-    from palette_sync.assembly.store import StartError
-    from palette_sync.store.errors import StoreMisconfigured
-    from palette_sync.store.redis import LeaseHeld, StoreError
-    from palette_sync.store.seal import SealKeyError
-
     try:
         try:
             return asyncio.run(_in_loop(work))
         except BaseExceptionGroup as group:
             raise _first(group) from None
-    except (StartError, SealKeyError, StoreMisconfigured) as error:
-        print_problems(getattr(error, "problems", [str(error)]), title="the configuration cannot be used")
-        return Exit.CONFIG
-    except LeaseHeld as error:
-        print_problems([str(error)], title="another palette-sync holds the lease")
-        return Exit.BUSY
-    except StoreError as error:
-        hint = "check [redis] and the network; `palette-sync check` shows details"
-        print_problems([str(error), hint], title="Redis cannot be used")
-        return Exit.FAILED
     except (KeyboardInterrupt, asyncio.CancelledError):
         print_problems([], title="interrupted")
         return Exit.FAILED
+    except Exception as error:
+        code = _explained(error)
+        if code is None:
+            raise
+        return code
+
+
+def _explained(error: Exception) -> Exit | None:
+    """Print what an expected error means, and return the exit code; None for a bug.
+
+    The errors are imported here, because what raises them takes long to import and most commands raise none.
+    """
+    from palette_sync.assembly.store import StartError
+    from palette_sync.store.errors import LeaseHeld, StoreError, StoreMisconfigured
+    from palette_sync.store.seal import SealKeyError
+
+    if isinstance(error, StartError | SealKeyError | StoreMisconfigured):
+        print_problems(getattr(error, "problems", [str(error)]), title="the configuration cannot be used")
+        return Exit.CONFIG
+    if isinstance(error, LeaseHeld):
+        print_problems([str(error)], title="another palette-sync holds the lease")
+        return Exit.BUSY
+    if isinstance(error, StoreError):
+        hint = "check [redis] and the network; `palette-sync check` shows details"
+        print_problems([str(error), hint], title="Redis cannot be used")
+        return Exit.FAILED
+    return None
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

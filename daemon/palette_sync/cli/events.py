@@ -11,6 +11,7 @@ from rich.text import Text
 from palette_sync.cli.console import out, print_problems
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.outputs import DOCUMENTS, print_names, print_yaml
 from palette_sync.cli.past import read_pasts, style_of, transition_document
 from palette_sync.core.history import Transition, transitions
 from palette_sync.core.text import visible
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 LATEST = 20  # changes that it begins with
 
 
-def run(where: Where, *, instances: list[str] | None, follow: bool, as_json: bool) -> Exit:
-    """Exit 0: shown; with `follow` it ends when interrupted."""
+def run(where: Where, *, instances: list[str] | None, follow: bool, output: str) -> Exit:
+    """Exit 0: shown; with `follow` it ends when interrupted. `output`: one of `options.OUTPUTS`."""
 
     async def work(diagnosis: Diagnosis) -> Exit:
         pasts = await read_pasts(diagnosis, instances)
@@ -33,15 +34,15 @@ def run(where: Where, *, instances: list[str] | None, follow: bool, as_json: boo
             ((name, one) for name, past in pasts.items() for one in past.transitions[:LATEST]),
             key=lambda pair: (pair[1].at, pair[1].version),
         )
-        _print_events(latest[-LATEST:], as_json=as_json)
+        _print_events(latest[-LATEST:], output=output)
         if follow:
-            await _follow(diagnosis, {name: past.newest for name, past in pasts.items()}, as_json=as_json)
+            await _follow(diagnosis, {name: past.newest for name, past in pasts.items()}, output=output)
         return Exit.OK
 
     return run_diagnosis(where, work)
 
 
-async def _follow(diagnosis: Diagnosis, last: dict[str, int], *, as_json: bool) -> None:
+async def _follow(diagnosis: Diagnosis, last: dict[str, int], *, output: str) -> None:
     from palette_sync.store.past import ChangeReader
 
     if not last:
@@ -50,7 +51,7 @@ async def _follow(diagnosis: Diagnosis, last: dict[str, int], *, as_json: bool) 
     reader = ChangeReader(diagnosis.store, last)
     while True:
         for instance, change in await reader.wait():
-            _print_events([(instance, one) for one in await _details(diagnosis, instance, change)], as_json=as_json)
+            _print_events([(instance, one) for one in await _details(diagnosis, instance, change)], output=output)
 
 
 async def _details(diagnosis: Diagnosis, instance: str, change: VersionChange) -> list[Transition]:
@@ -70,14 +71,23 @@ async def _details(diagnosis: Diagnosis, instance: str, change: VersionChange) -
     return transitions([entry] if entry else [], [change], current)
 
 
-def _print_events(found: Iterable[tuple[str, Transition]], *, as_json: bool) -> None:
+def _print_events(found: Iterable[tuple[str, Transition]], *, output: str) -> None:
     console = out()
     for instance, one in found:
-        if as_json:
-            sys.stdout.write(orjson.dumps(transition_document(instance, one), default=str).decode() + "\n")
+        if output in DOCUMENTS:
+            document = transition_document(instance, one)
+            if output == "yaml":
+                print_yaml([document])  # all of them together are one list
+            else:
+                sys.stdout.write(orjson.dumps(document, default=str).decode() + "\n")
             sys.stdout.flush()
             continue
+        if output == "name":
+            print_names([one.name])
+            continue
         text = Text(f"{one.at:%Y-%m-%d %H:%M:%S} {instance} ")
+        if output == "wide":
+            text.append(f"version {one.version} {one.uid} ")
         text.append(visible(one.name), style="bold")
         text.append(f" {one.what}", style=style_of(one))
         text.append(f" {one.reason}" if one.reason else "")

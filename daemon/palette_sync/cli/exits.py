@@ -13,5 +13,6 @@ class Exit(IntEnum):
     OK = 0
     FAILED = 1
     USAGE = 2
+    CHANGES = 2  # only of `plan --detailed-exitcode`, where wrong arguments end with 1
     BUSY = 75
     CONFIG = 78

@@ -6,18 +6,20 @@ from typing import Annotated
 
 import typer
 
+from palette_sync.cli.completion import complete_cluster
 from palette_sync.cli.options import (
-    DEFAULT_CONFIG,
     ConfigOption,
     InstanceOption,
     JsonOption,
     OneInstanceOption,
+    OutputOption,
     PrefixOption,
     RedisOption,
     leave,
     one_of,
     seconds_of,
 )
+from palette_sync.cli.places import DEFAULT_CONFIG
 
 
 def status(
@@ -55,7 +57,12 @@ def status(
 
 def clusters(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these: names, titles, uids, with * and ?.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Only these: names, titles, uids, with * and ?.",
+            autocompletion=complete_cluster,
+        ),
     ] = None,
     *,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -69,7 +76,7 @@ def clusters(
     sort: Annotated[
         str, typer.Option("--sort", help="By name, project, state, reason, since, expiry or next-try.")
     ] = "name",
-    output: Annotated[str, typer.Option("--output", "-o", help="table, wide, name, json or yaml.")] = "table",
+    output: OutputOption = "table",
     redis: RedisOption = "",
     prefix: PrefixOption = "",
     as_json: JsonOption = False,
@@ -84,7 +91,6 @@ def clusters(
     from palette_sync.core.rows import SORTS, Filter
 
     one_of(sort, SORTS, "--sort")
-    one_of(output, command.OUTPUTS, "--output")
     for word in state or ():
         one_of(word, tuple(AccessState), "--state")
     wanted = Filter(*(tuple(one or ()) for one in (names, project, state, reason, tag)))
@@ -93,7 +99,9 @@ def clusters(
 
 
 def show(
-    cluster: Annotated[str, typer.Argument(help="The name, title or uid of a cluster.")],
+    cluster: Annotated[
+        str, typer.Argument(help="The name, title or uid of a cluster.", autocompletion=complete_cluster)
+    ],
     *,
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
@@ -109,12 +117,16 @@ def show(
 
 
 def history(
-    cluster: Annotated[str | None, typer.Argument(help="Only of this cluster: name, title or uid.")] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Argument(help="Only of this cluster: name, title or uid.", autocompletion=complete_cluster),
+    ] = None,
     *,
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
     since: Annotated[str, typer.Option("--since", help="Only changes within this time, for example 12h.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many changes.")] = 100,
+    output: OutputOption = "table",
     redis: RedisOption = "",
     prefix: PrefixOption = "",
     as_json: JsonOption = False,
@@ -127,7 +139,11 @@ def history(
 
     within = timedelta(seconds=seconds_of(since, "--since")) if since else None
     where = Where(config, redis, prefix)
-    leave(command.history(where, cluster, instances=instance, since=within, limit=limit, as_json=as_json))
+    leave(
+        command.history(
+            where, cluster, instances=instance, since=within, limit=limit, output="json" if as_json else output
+        )
+    )
 
 
 def at(
@@ -135,6 +151,7 @@ def at(
     *,
     config: ConfigOption = DEFAULT_CONFIG,
     instance: OneInstanceOption = None,
+    output: OutputOption = "table",
     redis: RedisOption = "",
     prefix: PrefixOption = "",
     as_json: JsonOption = False,
@@ -143,7 +160,7 @@ def at(
     from palette_sync.cli import versions as command
     from palette_sync.cli.diagnosis import Where
 
-    leave(command.at(Where(config, redis, prefix), version, instance=instance, as_json=as_json))
+    leave(command.at(Where(config, redis, prefix), version, instance=instance, output="json" if as_json else output))
 
 
 def diff(
@@ -152,6 +169,7 @@ def diff(
     *,
     config: ConfigOption = DEFAULT_CONFIG,
     instance: OneInstanceOption = None,
+    output: OutputOption = "table",
     redis: RedisOption = "",
     prefix: PrefixOption = "",
     as_json: JsonOption = False,
@@ -160,7 +178,11 @@ def diff(
     from palette_sync.cli import versions as command
     from palette_sync.cli.diagnosis import Where
 
-    leave(command.diff(Where(config, redis, prefix), before, after, instance=instance, as_json=as_json))
+    leave(
+        command.diff(
+            Where(config, redis, prefix), before, after, instance=instance, output="json" if as_json else output
+        )
+    )
 
 
 def events(
@@ -168,6 +190,7 @@ def events(
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until interrupted.")] = False,
+    output: OutputOption = "table",
     redis: RedisOption = "",
     prefix: PrefixOption = "",
     as_json: JsonOption = False,
@@ -176,7 +199,11 @@ def events(
     from palette_sync.cli import events as command
     from palette_sync.cli.diagnosis import Where
 
-    leave(command.run(Where(config, redis, prefix), instances=instance, follow=follow, as_json=as_json))
+    leave(
+        command.run(
+            Where(config, redis, prefix), instances=instance, follow=follow, output="json" if as_json else output
+        )
+    )
 
 
 def register(app: typer.Typer) -> None:

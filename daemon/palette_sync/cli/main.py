@@ -13,16 +13,19 @@ collect_less_often()
 import errno
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 from palette_sync import __version__
+from palette_sync.cli import config as config_commands
 from palette_sync.cli import look
+from palette_sync.cli.completion import complete_cluster, complete_instance
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.options import (
-    DEFAULT_CONFIG,
     ConfigOption,
     InstanceOption,
     JsonOption,
@@ -30,14 +33,15 @@ from palette_sync.cli.options import (
     leave,
     seconds_of,
 )
+from palette_sync.cli.places import DEFAULT_CONFIG
 
+DETAILED = "--detailed-exitcode"
 app = typer.Typer(
     name="palette-sync",
     help="Connects Spectro Cloud Palette to Backstage: discovers clusters, grants read-only access, publishes both.",
     epilog="Exit codes: 0 all is well, 1 something failed or is wrong, 2 wrong arguments, 75 another process holds the "
     "lease, 78 the configuration is wrong. docs/operations.md says what that means for each command.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -90,19 +94,18 @@ def resync(
 @app.command()
 def reload(
     config: ConfigOption = DEFAULT_CONFIG,
-    instance: InstanceOption = None,
     allow_prune: Annotated[
         bool, typer.Option("--allow-prune", help="Apply it even if its filters deselect many published clusters.")
     ] = False,
     wait: WaitOption = "1m",
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the running daemon, through Redis, to reload its configuration, and show its answer."""
-    from palette_sync.cli import ask as command
+    """Ask every running daemon, through Redis, to read its configuration again, and show what each answers."""
+    from palette_sync.cli import reload as command
     from palette_sync.cli.diagnosis import Where
 
     seconds = seconds_of(wait, "--wait")
-    leave(command.reload(Where(config), instance, allow_prune=allow_prune, wait=seconds, as_json=as_json))
+    leave(command.reload(Where(config), allow_prune=allow_prune, wait=seconds, as_json=as_json))
 
 
 @app.command()
@@ -128,12 +131,18 @@ def plan(
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
     resync: Annotated[bool, typer.Option("--resync", help="Plan a pass that verifies every cluster.")] = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option(DETAILED, help="Exit 0: nothing to do; 2: changes; anything else: an error.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a pass would do. Takes no lease and writes nothing anywhere."""
     from palette_sync.cli import plan as command
 
-    leave(command.run(config, instance, resync=resync, as_json=as_json))
+    code = command.run(config, instance, resync=resync, detailed_exitcode=detailed_exitcode, as_json=as_json)
+    if code == Exit.CHANGES:
+        raise PlannedChanges(int(code))
+    leave(code)
 
 
 @app.command()
@@ -145,6 +154,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None
 
 
 look.register(app)
+app.add_typer(config_commands.app, name="config")
 
 
 @app.command("replace-legacy")
@@ -169,7 +179,11 @@ def release(
     instance: InstanceOption = None,
     cluster: Annotated[
         list[str] | None,
-        typer.Option("--cluster", help="Only this cluster, by name or uid, published or not; can be repeated."),
+        typer.Option(
+            "--cluster",
+            help="Only this cluster, by name or uid, published or not; can be repeated.",
+            autocompletion=complete_cluster,
+        ),
     ] = None,
     unpublished: Annotated[
         bool, typer.Option("--unpublished", help="Also the clusters that Palette lists and that are not published.")
@@ -200,7 +214,14 @@ def release(
 
 @app.command()
 def forget(
-    instance: Annotated[str, typer.Argument(metavar="INSTANCE", help="An instance that is not configured any more.")],
+    instance: Annotated[
+        str,
+        typer.Argument(
+            metavar="INSTANCE",
+            help="An instance that is not configured any more.",
+            autocompletion=complete_instance,
+        ),
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     yes: Annotated[
         bool, typer.Option("--yes", help="Delete. Without it the command only shows what is there.")
@@ -296,10 +317,35 @@ def demo(
     leave(command.run(keep=keep, as_json=as_json))
 
 
+def _only_the_asked_command(words: Sequence[str]) -> None:
+    """Leave out the other commands: to build their options takes longer than what many commands do.
+
+    For help, completion and an unknown command all of them stay.
+    """
+    asked = next((word for word in words if not word.startswith("-")), None)
+    commands = [one for one in app.registered_commands if _name_of(one) == asked]
+    groups = [one for one in app.registered_groups if one.name == asked]
+    if (commands or groups) and f"_{app.info.name}_COMPLETE".upper().replace("-", "_") not in os.environ:
+        app.registered_commands, app.registered_groups = commands, groups
+
+
+def _name_of(command: CommandInfo) -> str:
+    return command.name or (command.callback.__name__ if command.callback else "")
+
+
+class PlannedChanges(SystemExit):
+    """`plan --detailed-exitcode` found changes. Its exit code is that of wrong arguments in every other command."""
+
+
 def main() -> None:
     """Run the command line. A closed pipe (`| head`) is success; a full disk is a failure with a message."""
+    _only_the_asked_command(sys.argv[1:])
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == Exit.USAGE and DETAILED in sys.argv and not isinstance(ended, PlannedChanges):
+            sys.exit(Exit.FAILED)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)

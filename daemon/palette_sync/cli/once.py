@@ -10,9 +10,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from palette_sync.cli.console import out, print_json, print_problems, print_report, progress_of
+from palette_sync.cli.console import out, print_json, print_problems, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.pass_report import print_report
 from palette_sync.cli.problem_lines import print_problem_list
 from palette_sync.core.problems import find_problems, is_wrong, problem_document
 from palette_sync.events import Interrupted

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.cli.console import out, print_json, print_problems, table_of
+from palette_sync.cli.console import out, print_problems, table_of
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.outputs import DOCUMENTS, print_document, print_names
 from palette_sync.core.durations import short_duration
 from palette_sync.core.history import (
     Record,
@@ -86,9 +87,9 @@ def history(
     instances: list[str] | None,
     since: timedelta | None,
     limit: int,
-    as_json: bool,
+    output: str,
 ) -> Exit:
-    """Exit 0: shown, even if there is nothing; 1: no cluster ever had that name."""
+    """Exit 0: shown, even if there is nothing; 1: no cluster ever had that name. `output`: one of `options.OUTPUTS`."""
 
     async def work(diagnosis: Diagnosis) -> Exit:
         now = datetime.now(UTC)
@@ -104,11 +105,14 @@ def history(
             return Exit.FAILED
         found = [(name, one) for name, one in found if since is None or now - one.at <= since]
         found.sort(key=lambda pair: (pair[1].at, pair[1].version), reverse=True)
-        if as_json:
-            print_json([transition_document(name, one) for name, one in found[:limit]])
+        if output in DOCUMENTS:
+            print_document([transition_document(name, one) for name, one in found[:limit]], output)
+            return Exit.OK
+        if output == "name":
+            print_names(one.name for _, one in found[:limit])
             return Exit.OK
         console = out()
-        _print_rows(found[:limit], console=console, now=now)
+        _print_rows(found[:limit], console=console, now=now, wide=output == "wide")
         if not found:
             console.print("no changes")
         if len(found) > limit:
@@ -156,10 +160,10 @@ def print_transitions(found: list[Transition], *, console: Console, instance: st
         _print_rows([(instance, one) for one in found], console=console, now=now)
 
 
-def _print_rows(found: list[tuple[str, Transition]], *, console: Console, now: datetime) -> None:
+def _print_rows(found: list[tuple[str, Transition]], *, console: Console, now: datetime, wide: bool = False) -> None:
     if not found:
         return
-    headings = ("when", "ago", "instance", "version", "cluster", "what", "reason", "")
+    headings = ("when", "ago", "instance", "version", "cluster", *(("uid",) if wide else ()), "what", "reason")
     rows: list[tuple[str | Text, ...]] = [
         (
             f"{one.at:%Y-%m-%d %H:%M:%S}",
@@ -167,13 +171,14 @@ def _print_rows(found: list[tuple[str, Transition]], *, console: Console, now: d
             instance,
             str(one.version),
             visible(one.name),
+            *((one.uid,) if wide else ()),
             Text(one.what, style=style_of(one)),
-            visible(one.reason),
-            visible(one.details),
+            visible(": ".join(filter(None, (one.reason, one.details)))),
         )
         for instance, one in found
     ]
-    console.print(table_of(headings, rows, console=console, optional=("ago", "version", "instance")))
+    optional = () if wide else ("version", "instance", "when")
+    console.print(table_of(headings, rows, console=console, optional=optional))
 
 
 def style_of(one: Transition) -> str:

@@ -12,7 +12,9 @@ from rich.text import Text
 from palette_sync.cli.console import out, print_json, print_problems, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
-from palette_sync.cli.styles import EFFECTS
+from palette_sync.cli.pass_report import EFFECTS
+from palette_sync.cli.wide_rights import REMEDY, wide_rights_by_instances
+from palette_sync.core.objects import Kind
 from palette_sync.reconcile.report import Effect
 
 if TYPE_CHECKING:
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
 ACTION_SIGNS = {"create": ("+", "green"), "delete": ("-", "magenta")}
 
 
-def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: bool) -> Exit:
-    """Exit 0: the plan is complete, with or without changes; 1: something could not be planned."""
+def run(config: Path, instances: list[str] | None, *, resync: bool, detailed_exitcode: bool, as_json: bool) -> Exit:
+    """Exit 0: the plan is complete, with or without changes; 1: something could not be planned, or would fail.
+
+    With `detailed_exitcode`, as terraform has it, 0: there is nothing to do; 2: there are changes.
+    """
 
     async def work(settings: Settings) -> Exit:
         from palette_sync.assembly.instance import open_shared
@@ -40,7 +45,7 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: boo
             with progress_of(list(chosen), show=not as_json) as reporter:
                 await shared.store.ping()
                 reports = await _plan_all(shared, chosen, reporter, resync=resync)
-            warnings = await _wide_rights(shared, chosen)
+            warnings = await _wide_rights(shared, chosen, reports)
         if as_json:
             print_json({"plans": [asdict(report) for report in reports], "warnings": warnings})
         else:
@@ -48,10 +53,11 @@ def run(config: Path, instances: list[str] | None, *, resync: bool, as_json: boo
             for report in reports:
                 _print_plan(report, console)
             if warnings:
-                print_problems(
-                    warnings, title="the granted roles allow more than reading workloads", style="bold yellow"
-                )
-        return Exit.FAILED if any(report.failed for report in reports) else Exit.OK
+                title = "the roles that it would grant allow more than reading workloads"
+                print_problems([*warnings, REMEDY], title=title, style="bold yellow")
+        if any(report.failed for report in reports):
+            return Exit.FAILED
+        return Exit.CHANGES if detailed_exitcode and any(report.changed for report in reports) else Exit.OK
 
     return run_command(config, work, log_level="error")
 
@@ -83,17 +89,26 @@ async def _plan_all(
     return sorted(reports, key=lambda report: report.instance)
 
 
-async def _wide_rights(shared: Shared, chosen: dict[str, InstanceSettings]) -> list[str]:
+async def _wide_rights(shared: Shared, chosen: dict[str, InstanceSettings], reports: list[PassReport]) -> list[str]:
+    """Describe the roles of the instances for which the plan creates or changes one; `check` describes all."""
     from palette_sync.assembly.policy import grants_roles, rules_of
     from palette_sync.core.rbac import wide_rights
 
-    warnings = []
-    for name, one in chosen.items():
-        if grants_roles(one):
-            records = (await shared.store.load(name)).records.values()
-            versions = [record.kubernetes_version for record in records]
-            warnings += [f"{name}: {warning}" for warning in wide_rights(rules_of(one), versions=versions)]
-    return warnings
+    found: dict[str, tuple[str, ...]] = {}
+    for report in reports:
+        one = chosen[report.instance]
+        if grants_roles(one) and _grants(report):
+            records = (await shared.store.load(report.instance)).records.values()
+            found[report.instance] = wide_rights(rules_of(one), versions=[one.kubernetes_version for one in records])
+    return [f"{names}: {rights}" for names, rights in wide_rights_by_instances(found).items()]
+
+
+def _grants(report: PassReport) -> bool:
+    return any(
+        action.kind == Kind.CLUSTER_ROLE and action.verb != "delete"
+        for change in report.changes
+        for action in change.actions
+    )
 
 
 def _print_plan(report: PassReport, console: Console) -> None:

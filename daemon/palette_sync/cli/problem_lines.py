@@ -43,7 +43,7 @@ def print_problem_list(problems: Iterable[Mapping[str, Any]], *, console: Consol
         if remedy := one.get("remedy"):
             console.print(Text.assemble(("  what to do: ", "dim"), visible(str(remedy))))
         if command := one.get("command"):
-            console.print(Text.assemble(("  run: ", "dim"), visible(str(command))), no_wrap=True, overflow="ignore")
+            console.print(Text.assemble(("  run: ", "dim"), visible(str(command))), no_wrap=True)
 
 
 def _count(number: int, what: str) -> str:

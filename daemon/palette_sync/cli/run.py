@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
-from palette_sync.cli.console import print_problems
+from palette_sync.cli.console import log_problems, print_problems
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
 
@@ -42,4 +43,16 @@ def run(config: Path) -> Exit:
 
     protect_memory()
     with standard_error_in_background() as writer:
+        _log_problems_where_the_log_is_json(config)
         return run_command(config, work)
+
+
+def _log_problems_where_the_log_is_json(config: Path) -> None:
+    """What ends the daemon is an event of its log too, also a configuration that cannot be loaded."""
+    from palette_sync.config.layers import log_format_of
+    from palette_sync.telemetry.logs import configure_logging
+
+    style = log_format_of(config, os.environ)
+    if style == "json" or (style == "auto" and not sys.stderr.isatty()):
+        configure_logging(level="error", style="json")
+        log_problems()

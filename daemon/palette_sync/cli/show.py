@@ -94,7 +94,7 @@ def _print(
             console.print(Text.assemble((f"  {label}: ", "dim"), text))
     for name, value in _facts(row, inspected, now):
         if value:
-            console.print(Text.assemble((f"  {name:<11}", "dim"), visible(value)), overflow="ignore", no_wrap=True)
+            console.print(Text.assemble((f"  {name:<11}", "dim"), visible(value)), no_wrap=True)
     print_transitions(latest, console=console, instance=record.instance, now=now)
     for remark in remarks:
         console.print(Text(f"  {remark}", style="yellow"))

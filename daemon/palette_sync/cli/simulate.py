@@ -100,7 +100,7 @@ async def _serve(out: Path, options: SimulatorOptions, *, redis_url: str, as_jso
 
 def _latency(text: str) -> float:
     """Parse the latency as seconds. Raises ValueError."""
-    from palette_sync.config.values import parse_duration
+    from palette_sync.core.durations import parse_duration
 
     try:
         return parse_duration(text).total_seconds()

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from palette_sync.cli.console import out, print_json, print_problems, table_of
 from palette_sync.cli.diagnosis import Where, run_diagnosis
+from palette_sync.cli.endpoint import NotAsked, get
 from palette_sync.cli.entry import run_work
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.problem_lines import print_problem_list, verdict
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.diagnosis import Diagnosis
 
-TIMEOUT = 5.0  # seconds
-LIMIT = 4 * 1024 * 1024  # bytes of one response
 _EXPECTED_KEYS = frozenset({"version", "pid", "state", "started_at", "config", "instances", "orphaned"})
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - a daemon listens there, this connects
 _OK = 200
@@ -79,11 +78,11 @@ def _configured_endpoint(where: Where) -> tuple[str, list[str]]:
     """Return the URL of the daemon's endpoint on this machine, or "" and the reason."""
     settings = where.settings()
     wrong = settings.problems.get("http") or settings.problems.get("file")
-    if wrong and settings.http == type(settings.http)():
+    if wrong and settings.listen == type(settings)().listen:
         return "", [*wrong, "name the endpoint with --url, or use --from redis"]
-    if not settings.http.listen:
+    if not settings.listen:
         return "", ['http.listen is "", so the daemon serves no status; set [http] listen, or use --from redis']
-    host, _, port = settings.http.listen.rpartition(":")
+    host, _, port = settings.listen.rpartition(":")
     return f"http://{_LOOPBACK_OF.get(host, host)}:{port}", []
 
 
@@ -116,14 +115,11 @@ async def _show_once(options: Options, read: Any) -> Exit:
 
 
 async def _live(base: str) -> Exit:
-    from palette_sync.http import TransportError, open_session, request
-
-    async with open_session(tls=True, connections=1, connect_timeout=TIMEOUT) as session:
-        try:
-            reply = await request(session, "GET", f"{base}/livez", timeout=TIMEOUT, max_body=LIMIT)
-        except TransportError as error:
-            print_problems([f"{error}; {_IS_IT_UP}"], title="no daemon answers")
-            return Exit.FAILED
+    try:
+        reply = get(f"{base}/livez")
+    except NotAsked as error:
+        print_problems([f"{error}; {_IS_IT_UP}"], title="no daemon answers")
+        return Exit.FAILED
     text = reply.body.decode(errors="replace").strip()
     if reply.status == _OK and text == "ok":
         out().print("live")
@@ -141,13 +137,10 @@ _WHERE_IT_LISTENS = "check [http] listen, or --url"
 
 async def _from_daemon(base: str) -> dict[str, Any]:
     """Return the daemon's status document. Raises NoAnswer."""
-    from palette_sync.http import TransportError, open_session, request
-
-    async with open_session(tls=True, connections=1, connect_timeout=TIMEOUT) as session:
-        try:
-            reply = await request(session, "GET", f"{base}/status.json", timeout=TIMEOUT, max_body=LIMIT)
-        except TransportError as error:
-            raise NoAnswer("no daemon answers", f"{error}; {_IS_IT_UP}") from None
+    try:
+        reply = get(f"{base}/status.json")
+    except NotAsked as error:
+        raise NoAnswer("no daemon answers", f"{error}; {_IS_IT_UP}") from None
     try:
         document = orjson.loads(reply.body)
     except orjson.JSONDecodeError:
@@ -166,13 +159,14 @@ async def _from_redis(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return the same document, as far as Redis has it. Raises NoAnswer."""
     from palette_sync.core.documents import format_time
     from palette_sync.core.problems import find_problems, is_wrong, problem_document
-    from palette_sync.store.inspect import inspect
+    from palette_sync.store.inspect import inspect, living
     from palette_sync.store.redis import StoreError
-    from palette_sync.telemetry.status import stored_document
+    from palette_sync.telemetry.status import member_documents, stored_document, stranger_documents
 
     now = datetime.now(UTC)
     try:
         names, published = await diagnosis.instances(None)
+        company = await living(diagnosis.store, diagnosis.sealer)
         inspected = {name: await inspect(diagnosis.store, diagnosis.sealer, name) for name in names}
     except StoreError as error:
         raise NoAnswer("Redis cannot be used", str(error)) from None
@@ -181,6 +175,8 @@ async def _from_redis(diagnosis: Diagnosis) -> dict[str, Any]:
         "now": format_time(now),
         "orphaned": sorted(published - diagnosis.configured) if diagnosis.configured is not None else [],
         "remarks": list(diagnosis.remarks),
+        "members": member_documents(company.members) if company else [],
+        "strangers": stranger_documents(company.strangers) if company else [],
         "instances": {
             name: stored_document(
                 one.state,
@@ -192,9 +188,10 @@ async def _from_redis(diagnosis: Diagnosis) -> dict[str, Any]:
             for name, one in inspected.items()
         },
     }
-    if denied := sorted(set().union(*(one.denied for one in inspected.values()))):
+    denied = set().union(*(one.denied for one in inspected.values()), set() if company else {"members"})
+    if denied:
         document["remarks"].append(
-            f"the Redis user may not read {', '.join(denied)}: what follows from them is missing"
+            f"the Redis user may not read {', '.join(sorted(denied))}: what follows from them is missing"
         )
     problems = find_problems(document, {name: one.state for name, one in inspected.items()}, now=now)
     return {**document, "ok": not is_wrong(problems), "problems": [problem_document(one) for one in problems]}
@@ -239,3 +236,39 @@ def print_status(document: dict[str, Any], *, console: Console) -> None:
         )
     headings = ("instance", "state", "clusters", "listed", "first token ends", "API key ends", "")
     console.print(table_of(headings, rows, console=console, optional=("API key ends", "first token ends")))
+    _print_members(document.get("members", []), now, console=console)
+
+
+def _print_members(members: list[dict[str, Any]], now: datetime, *, console: Console) -> None:
+    """Print the living processes if there are several, or if one is not as it should be."""
+    if len(members) <= 1 and not any(_remark(one) for one in members):
+        return
+    rows = [
+        (
+            Text(visible(one["id"]), style="bold" if one.get("me") else ""),
+            visible(str(one["version"])),
+            visible(str(one["configuration"])),
+            _age(one.get("since"), now),
+            _remark(one),
+            visible(", ".join(one["leads"])) or "-",
+        )
+        for one in members
+    ]
+    console.print()
+    headings = ("process", "version", "configuration", "up", "", "leads")
+    console.print(table_of(headings, rows, console=console, optional=("version", "up", "configuration")))
+
+
+def _remark(one: dict[str, Any]) -> Text:
+    if one["draining"]:
+        return Text("ends", style="yellow")
+    if "rejected_at" in one:
+        return Text("rejected its configuration", style="red")
+    return Text("older configuration", style="red") if "outdated_since" in one else Text("")
+
+
+def _age(since: object, now: datetime) -> str:
+    from palette_sync.core.documents import time_or_none
+
+    began = time_or_none({"since": since}, "since") if since else None
+    return "-" if began is None else short_duration(max(0, int((now - began).total_seconds())))

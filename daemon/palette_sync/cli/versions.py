@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from palette_sync.cli.console import out, print_json, print_problems, table_of
+from palette_sync.cli.console import out, print_problems, table_of
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.outputs import DOCUMENTS, print_document, print_names
 from palette_sync.cli.past import Past, read_pasts
 from palette_sync.core.history import Record, access_message, at_version, compared, differences, member
 from palette_sync.core.text import visible
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from palette_sync.assembly.diagnosis import Diagnosis
 
 
-def at(where: Where, version: int, *, instance: str | None, as_json: bool) -> Exit:
+def at(where: Where, version: int, *, instance: str | None, output: str) -> Exit:
     """Exit 0: shown; 1: the history does not reach back to that version; 2: it is open which instance is meant."""
 
     async def work(diagnosis: Diagnosis) -> Exit:
@@ -30,9 +31,13 @@ def at(where: Where, version: int, *, instance: str | None, as_json: bool) -> Ex
         records = _at(name, past, version)
         if records is None:
             return Exit.FAILED
-        if as_json:
-            print_json({"instance": name, "version": version, "clusters": _by_name(records)})
+        if output in DOCUMENTS:
+            print_document({"instance": name, "version": version, "clusters": _by_name(records)}, output)
             return Exit.OK
+        if output == "name":
+            print_names(str(one.get("name")) for one in _by_name(records))
+            return Exit.OK
+        wide = output == "wide"
         console = out()
         console.print(Text.assemble((name, "bold"), f": version {version}, {len(records)} clusters"))
         rows = [
@@ -41,18 +46,20 @@ def at(where: Where, version: int, *, instance: str | None, as_json: bool) -> Ex
                 visible(str(member(one, "project").get("name", one.get("scope", "")))),
                 visible(str(member(one, "access").get("state", "-"))),
                 visible(str(one.get("kubernetes_version", "-"))),
+                *((visible(str(one.get("uid", "-"))),) if wide else ()),
                 visible(": ".join(filter(None, (str(member(one, "access").get("reason", "")), access_message(one))))),
             )
             for one in _by_name(records)
         ]
-        headings = ("name", "project", "access", "version", "reason")
-        console.print(table_of(headings, rows, console=console, optional=("version", "project")))
+        headings = ("name", "project", "access", "version", *(("uid",) if wide else ()), "reason")
+        optional = () if wide else ("version", "project")
+        console.print(table_of(headings, rows, console=console, optional=optional))
         return Exit.OK
 
     return run_diagnosis(where, work)
 
 
-def diff(where: Where, before: int, after: int, *, instance: str | None, as_json: bool) -> Exit:
+def diff(where: Where, before: int, after: int, *, instance: str | None, output: str) -> Exit:
     """Exit 0: shown, whether or not something differs; 1 and 2 as `at`."""
 
     async def work(diagnosis: Diagnosis) -> Exit:
@@ -63,12 +70,15 @@ def diff(where: Where, before: int, after: int, *, instance: str | None, as_json
         if older is None or newer is None:
             return Exit.FAILED
         found = list(compared(older, newer))
-        if as_json:
+        if output in DOCUMENTS:
             changes = [
                 {"uid": uid, "name": (new or old or {}).get("name"), "before": old, "after": new}
                 for uid, old, new in found
             ]
-            print_json({"instance": name, "before": before, "after": after, "changes": changes})
+            print_document({"instance": name, "before": before, "after": after, "changes": changes}, output)
+            return Exit.OK
+        if output == "name":
+            print_names(str((new or old or {}).get("name", uid)) for uid, old, new in found)
             return Exit.OK
         console = out()
         console.print(Text.assemble((name, "bold"), f": {len(found)} clusters differ from {before} to {after}"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+NOT_JSON = 'must be a list or a table in JSON; write for example ["a", "b"] or {"key": "value"}'
+
 
 class ConfigError(Exception):
     """The configuration cannot be used.

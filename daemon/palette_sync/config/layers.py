@@ -11,43 +11,47 @@ What cannot be read is collected in `problems`, so that all of it is reported at
 from __future__ import annotations
 
 import difflib
+import re
 import stat
 import tomllib
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from copy import deepcopy
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic_settings import EnvSettingsSource, SettingsError
-
 from palette_sync.config.errors import ConfigError
-from palette_sync.config.settings import PREFIX, Settings
-from palette_sync.config.values import NOT_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+PREFIX = "PALETTE_SYNC_"
+TABLES = ("instances", "redis", "seal", "service", "http", "otel", "network", "defaults")  # of `settings.Settings`
 SECRETS_DIR_VARIABLE = f"{PREFIX}SECRETS_DIR"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 FILE = "_file"  # the suffix of a key that names a file with the value
-_NOT_SETTINGS = frozenset({SECRETS_DIR_VARIABLE, CONFIG_VARIABLE})
+NOT_SETTINGS = frozenset({SECRETS_DIR_VARIABLE, CONFIG_VARIABLE})
 _CHECK_PATH = "correct the path or the permissions"
+_FILE_NAME = re.compile(r"[a-z0-9_-]{1,40}(\.[a-z][a-z-]{0,9}){1,2}")  # prod.api-key, seal.keys
 _LARGEST_SECRET = 64 * 1024  # bytes
 
 Document = dict[str, Any]
 Location = tuple[str | int, ...]
 
 
-class Layers:
-    """The documents of all layers. It knows which layer a key came from, and what could not be read."""
+class Layers(ABC):
+    """The documents of all layers. It knows which layer a key came from, and what could not be read.
+
+    How variables are read is left to subclasses, because reading them by the models takes long.
+    """
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
         """Read every layer. Raises ConfigError if the file itself cannot be read."""
         self.path = path
         self.problems: list[str] = []
         self.exposed: list[str] = []
-        self._unread: set[tuple[str, ...]] = set()
+        self.unread: set[tuple[str, ...]] = set()
         self.file = self._read_toml()
         self._resolve_paths(self.file, path.parent)
         self.secrets = self._read_secrets_directory(environ)
@@ -57,14 +61,14 @@ class Layers:
         """Return one document with inheritance and secret files applied."""
         document: Document = {}
         for layer in (self.file, self.secrets, self.environment):
-            _merge(document, deepcopy(layer))
+            merge(document, deepcopy(layer))
         instances, defaults = document.get("instances"), document.get("defaults")
         self._read_file_key(defaults, "api_key", "defaults")
         if isinstance(instances, dict):
             if isinstance(defaults, dict):
                 for name, instance in instances.items():
                     if isinstance(instance, dict):
-                        instances[name] = _merge(deepcopy(defaults), instance)
+                        instances[name] = merge(deepcopy(defaults), instance)
             for name, instance in instances.items():
                 self._read_file_key(instance, "api_key", "instances", name)
         self._read_file_key(document.get("redis"), "url", "redis")
@@ -77,29 +81,29 @@ class Layers:
     def source_of(self, location: Location) -> str:
         """Name the file, secret or variable that gave the value at `location`, for a problem."""
         keys = _keys(location)
-        if keys and _has(self.environment, keys):
+        if keys and has(self.environment, keys):
             return f"variable {PREFIX}{'__'.join(keys).upper()}"
-        if keys and _has(self.secrets, keys):
+        if keys and has(self.secrets, keys):
             return f"secret {'__'.join(keys)}"
         return str(self.path)
 
     def gives(self, location: Location) -> bool:
         """Whether a layer gives the value at `location` itself, so that it is not inherited."""
         keys = _keys(location)
-        return any(_has(layer, keys) for layer in (self.file, self.secrets, self.environment))
+        return any(has(layer, keys) for layer in (self.file, self.secrets, self.environment))
 
     def could_not_read(self, location: Location) -> bool:
         """Whether the value at `location` is absent only because its file or variable could not be read."""
         candidates = [location]
         if location[:1] == ("instances",):
             candidates.append(("defaults", *location[2:]))
-        return any(one[: len(unread)] == unread for unread in self._unread for one in candidates)
+        return any(one[: len(unread)] == unread for unread in self.unread for one in candidates)
 
     def _read_toml(self) -> Document:
         try:
             return tomllib.loads(self.path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
-            remedy = "copy config.example.toml there, or name another file with --config"
+            remedy = "write one with `palette-sync config init`, or name another file with --config"
             raise ConfigError([f"{self.path}: there is no such file; {remedy}"]) from None
         except OSError as error:
             raise ConfigError([f"{self.path}: cannot be read: {error.strerror}; {_CHECK_PATH}"]) from None
@@ -124,43 +128,21 @@ class Layers:
                 self.problems.append(
                     f"variable {variable}: is not the path of a directory that can be read; {_CHECK_PATH}"
                 )
-                self._unread.add(())
+                self.unread.add(())
                 continue
             for file in files:
                 keys = file.name.lower().split("__")
-                if file.is_file() and keys[0] in Settings.model_fields and len(keys) > 1:
+                if file.is_file() and keys[0] in TABLES and len(keys) > 1:
                     text = self._read_secret(file, f"secret {file.name}")
                     if text is None:
-                        self._unread.add(tuple(keys))
+                        self.unread.add(tuple(keys))
                     else:
-                        _merge(document, _nested(keys, text), same_layer=True)
+                        merge(document, _nested(keys, text), same_layer=True)
         return document
 
+    @abstractmethod
     def _read_environment(self, environ: Mapping[str, str]) -> Document:
-        ours = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
-        self._refuse_unknown(ours)
-        document: Document = {}
-        for name, value in sorted(ours.items()):
-            if not value or name.upper() in _NOT_SETTINGS:
-                continue
-            source = EnvSettingsSource(Settings)
-            source.env_vars = {name.lower(): value}  # one at a time, so that an error can name it
-            try:
-                _merge(document, source(), same_layer=True)
-            except SettingsError:
-                self.problems.append(f"variable {name}: {NOT_JSON}")
-                self._unread.add(tuple(name.lower().removeprefix(PREFIX.lower()).split("__")))
-        return document
-
-    def _refuse_unknown(self, names: Iterable[str]) -> None:
-        """pydantic-settings ignores a variable that belongs to no table; here it is a problem."""
-        known = tuple(f"{PREFIX}{field}".upper() for field in Settings.model_fields)
-        for name in sorted(names):
-            upper = name.upper()
-            if upper in _NOT_SETTINGS or any(upper == field or upper.startswith(f"{field}__") for field in known):
-                continue
-            guess = closest(upper.removeprefix(PREFIX).split("__")[0].lower(), Settings.model_fields)
-            self.problems.append(f"variable {name}: is unknown{guess}; rename or unset it")
+        """Return what the variables give."""
 
     def _read_file_key(self, section: object, key: str, *table: str) -> None:
         """Replace `<key>_file` by the content of the file. Both keys in the same layer are a problem."""
@@ -169,14 +151,14 @@ class Layers:
         given = section.pop(key + FILE)
         location = (*table, key + FILE)
         where = f"{self.source_of(location)}: {'.'.join(location)}"
-        self._unread.add((*table, key))
+        self.unread.add((*table, key))
         if key in section:
             self.problems.append(f"{where}: is set together with {key}; keep one of the two")
         elif not isinstance(given, str):
             self.problems.append(f"{where}: must be the path of a file")
         elif (text := self._read_secret(Path(given), where)) is not None:
             section[key] = text
-            self._unread.discard((*table, key))
+            self.unread.discard((*table, key))
 
     def _check_private_key(self, redis: object) -> None:
         """The Redis client itself reads this file, so only its permissions are looked at here."""
@@ -203,24 +185,34 @@ class Layers:
             self.exposed.append(where)
 
     def _read_secret(self, file: Path, where: str) -> str | None:
-        """Return the stripped content, or None after adding a problem.
-
-        No problem contains the path, because it may be the secret itself, set under the wrong key.
-        """
+        """Return the stripped content, or None after adding a problem."""
+        named = self._named(file)
         try:
             with file.open("rb") as stream:
                 content = stream.read(_LARGEST_SECRET + 1)
             if len(content) <= _LARGEST_SECRET:
                 self._note_if_exposed(file, where)
                 return content.decode("utf-8-sig").strip()
-            self.problems.append(f"{where}: the file is larger than 64 KiB, too large for a secret; correct the path")
+            self.problems.append(f"{where}: {named} is larger than 64 KiB, too large for a secret; correct the path")
         except OSError as error:
-            self.problems.append(f"{where}: the file cannot be read: {error.strerror}; {_CHECK_PATH}")
+            self.problems.append(f"{where}: {named} cannot be read: {error.strerror}; {_CHECK_PATH}")
         except UnicodeDecodeError:
-            self.problems.append(f"{where}: the file is not UTF-8 text; correct the path or the encoding")
+            self.problems.append(f"{where}: {named} is not UTF-8 text; correct the path or the encoding")
         except ValueError:
             self.problems.append(f"{where}: must be the path of a file")  # it contains a NUL
         return None
+
+    def _named(self, file: Path) -> str:
+        """`the file` with its path, if that cannot be the secret itself, set under the wrong key.
+
+        A secret is a single word, or begins with no folder that exists; and its form is not that of a file's name.
+        """
+        with suppress(OSError, ValueError):
+            folder = file.parent
+            beside = folder in {self.path.parent, Path(), Path("/")}
+            if folder.is_dir() and (_FILE_NAME.fullmatch(file.name) if beside else not file.name.count(" ")):
+                return f"the file {file}"
+        return "the file"
 
     def _resolve_paths(self, table: Document, base: Path, *above: str) -> None:
         """Make relative paths in the file relative to the file, not to where the process starts."""
@@ -241,6 +233,17 @@ class Layers:
                     )
 
 
+def log_format_of(path: Path, environ: Mapping[str, str]) -> str:
+    """`service.log_format`, also of a configuration that is not valid otherwise; "auto" where it cannot be read."""
+    variable = f"{PREFIX}SERVICE__LOG_FORMAT"
+    found: object = next((value for name, value in environ.items() if value and name.upper() == variable), None)
+    if found is None:
+        with suppress(OSError, ValueError, RecursionError):
+            service = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("service")
+            found = service.get("log_format") if isinstance(service, dict) else None
+    return found if isinstance(found, str) else "auto"
+
+
 def readable_by_others(file: Path) -> bool:
     """Whether users outside of the file's owner and group can read it: its own mode and that of each folder above.
 
@@ -257,7 +260,7 @@ def closest(name: str, options: Iterable[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def _merge(into: Document, layer: Document, *, same_layer: bool = False) -> Document:
+def merge(into: Document, layer: Document, *, same_layer: bool = False) -> Document:
     """Merge `layer` over `into`, tables key by key.
 
     `api_key` of a later layer replaces `api_key_file` of an earlier one, and the other way round. Parts of the
@@ -268,7 +271,7 @@ def _merge(into: Document, layer: Document, *, same_layer: bool = False) -> Docu
         if not same_layer and twin not in layer:
             into.pop(twin, None)
         if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value, same_layer=same_layer)
+            merge(into[key], value, same_layer=same_layer)
         else:
             into[key] = value
     return into
@@ -286,7 +289,8 @@ def _keys(location: Location) -> list[str]:
     return [str(part) for part in takewhile(lambda part: isinstance(part, str), location)]
 
 
-def _has(document: object, keys: list[str]) -> bool:
+def has(document: object, keys: list[str]) -> bool:
+    """Whether the document has a value at these keys."""
     for key in keys:
         if not isinstance(document, dict) or key not in document:
             return False

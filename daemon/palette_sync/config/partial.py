@@ -2,69 +2,41 @@
 
 Whoever looks at a running system may have no API key, no seal key and no valid configuration. So nothing here is
 required, and what is wrong elsewhere in the file does not matter.
+
+Commands that only look must start fast, and building the models of the settings takes longer than everything else. So
+a usual configuration is read here without them. As soon as anything is unusual or wrong, `salvaged` reads it with the
+models, which also word the problems. Both return the same.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import tomllib
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from palette_sync.config.errors import ConfigError
-from palette_sync.config.layers import Layers
-from palette_sync.config.problems import problems_of
-from palette_sync.config.settings import HttpSettings, RedisSettings, Seal, SealSettings
+from palette_sync.config.layers import PREFIX, Layers
+from palette_sync.config.partial_settings import (
+    DEFAULT_LISTEN,
+    LARGEST_HISTORY,
+    LISTEN,
+    REDIS_PREFIX,
+    REDIS_SCHEMES,
+    Hidden,
+    PartialRedis,
+    PartialSettings,
+)
+from palette_sync.core.durations import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from palette_sync.config.layers import Document
 
-_Section = TypeVar("_Section", bound=BaseModel)
-_HEADER = re.compile(r"\s*\[([a-z_.]+)\]")
-_UNSEALED = re.compile(r"""^seal\s*=\s*["']none["']""", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class PartialSettings:
-    """`instances`: the configured names, None if the file cannot be read as a whole. `seal` is None if there is no
-    usable key.
-
-    `problems`: why a part has its default although the configuration gives it, one line each, by table; those of the
-    file itself are under "file".
-    """
-
-    redis: RedisSettings
-    http: HttpSettings
-    seal: SealSettings | str | None
-    instances: frozenset[str] | None
-    problems: Mapping[str, list[str]] = field(default_factory=dict)
-
-
-class _Salvaged(Layers):
-    """The tables of a file that is not valid as a whole, each read by itself; with the other layers as always."""
-
-    def _read_toml(self) -> Document:
-        try:
-            text = self.path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError):
-            return {}
-        document: Document = {}
-        parts = re.split(r"^(?=\s*\[)", text, flags=re.MULTILINE)
-        for part in parts:
-            header = _HEADER.match(part)
-            if header is not None and header.group(1).partition(".")[0] in {"redis", "http", "seal"}:
-                with suppress(tomllib.TOMLDecodeError, RecursionError):
-                    document.update(tomllib.loads(part))
-        if document.keys() & {"seal"} == set() and _UNSEALED.search(parts[0]):
-            document["seal"] = "none"
-        return document
+_TABLES = frozenset({"redis", "seal", "http"})
+_HTTP_KEYS = frozenset({"listen", "hosts", "token"})
 
 
 def load_partial(
@@ -72,55 +44,91 @@ def load_partial(
 ) -> PartialSettings:
     """Read what can be read. `redis_url` and `prefix` of the command line win. Raises nothing."""
     environ = os.environ if environ is None else environ
-    problems: dict[str, list[str]] = {}
+    settings = read_usual(path, environ)
+    if settings is None:
+        from palette_sync.config.salvaged import salvage  # noqa: PLC0415 - it imports the models
+
+        settings = salvage(path, environ)
+    given: dict[str, Any] = {"url": Hidden(redis_url)} if redis_url else {}
+    given |= {"prefix": prefix} if prefix else {}
+    return replace(settings, redis=replace(settings.redis, **given)) if given else settings
+
+
+class Unusual(Exception):
+    """Something that is not read here."""
+
+
+class _UsualLayers(Layers):
+    """The layers, of the variables only those of the tables that diagnosis needs, and the names of instances."""
+
+    def _read_environment(self, environ: Mapping[str, str]) -> Document:
+        document: Document = {}
+        for name, value in sorted(environ.items()):
+            table, *keys = name.upper().removeprefix(PREFIX).lower().split("__")
+            if not value or not name.upper().startswith(PREFIX) or table not in _TABLES | {"instances"}:
+                continue
+            if not keys or (table in _TABLES and (len(keys) > 1 or keys == ["hosts"])):
+                raise Unusual
+            document.setdefault(table, {})[keys[0]] = value if table in _TABLES else {}
+        return document
+
+
+def read_usual(path: Path, environ: Mapping[str, str]) -> PartialSettings | None:
+    """Return None where something is unusual or wrong."""
     try:
-        layers = Layers(path, environ)
-    except ConfigError as error:
-        problems["file"] = error.problems
-        layers = _Salvaged(path, environ)
-    document = layers.merged()
-    redis = _section(RedisSettings, "redis", document, layers, problems)
-    if redis_url or prefix:
-        given = {**({"url": SecretStr(redis_url)} if redis_url else {}), **({"prefix": prefix} if prefix else {})}
-        redis = redis.model_copy(update=given)
-    instances = document.get("instances")
-    names = frozenset(map(str, instances)) if isinstance(instances, dict) else frozenset()
-    return PartialSettings(
-        redis=redis,
-        http=_section(HttpSettings, "http", document, layers, problems),
-        seal=_seal(document, layers, problems),
-        instances=None if "file" in problems else names,
-        problems=problems,
-    )
-
-
-def _section(
-    model: type[_Section], name: str, document: Mapping[str, Any], layers: Layers, problems: dict[str, list[str]]
-) -> _Section:
-    """The table `name`, or its defaults if it is not valid."""
-    try:
-        return model.model_validate(document.get(name, {}))
-    except ValidationError as error:
-        problems[name] = _problems(error, name, layers)
-        return model()
-
-
-def _seal(document: Mapping[str, Any], layers: Layers, problems: dict[str, list[str]]) -> SealSettings | str | None:
-    if layers.could_not_read(("seal", "keys")):
-        problems["seal"] = [line for line in layers.problems if "seal" in line]
+        layers = _UsualLayers(path, environ)
+        document = layers.merged()
+        if any(layers.could_not_read(key) for key in (("redis", "url"), ("seal", "keys"), ("http", "token"))):
+            return None
+        instances = document.get("instances", {})
+        return PartialSettings(
+            redis=_redis(document.get("redis", {})),
+            listen=_listen(document.get("http", {})),
+            seal=_seal(document.get("seal", {})),
+            instances=frozenset(map(str, instances)) if isinstance(instances, dict) else frozenset(),
+        )
+    except (ConfigError, Unusual, ValueError):
         return None
-    try:
-        seal: SealSettings | str = TypeAdapter[Any](Seal).validate_python(document.get("seal", {}))
-    except ValidationError as error:
-        problems["seal"] = _problems(error, "seal", layers)
-        return None
-    if isinstance(seal, SealSettings) and not (seal.keys and seal.keys.get_secret_value().strip()):
-        return None
-    return seal
 
 
-def _problems(error: ValidationError, name: str, layers: Layers) -> list[str]:
-    details = error.errors(include_input=False, include_url=False, include_context=False)
-    for detail in details:
-        detail["loc"] = (name, *detail["loc"])
-    return problems_of(details, layers)
+def _redis(table: object) -> PartialRedis:
+    if not isinstance(table, dict):
+        raise Unusual
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        match key:
+            case "url" if isinstance(value, str) and value.startswith(REDIS_SCHEMES):
+                found[key] = Hidden(value)
+            case "prefix" if isinstance(value, str) and REDIS_PREFIX.fullmatch(value):
+                found[key] = value
+            case "history" if type(value) is int and 0 <= value <= LARGEST_HISTORY:
+                found[key] = value
+            case "ca_file" | "cert_file" | "key_file" if isinstance(value, str):
+                found[key] = Path(value)
+            case "connect_timeout" | "timeout" if (span := parse_duration(value)) > timedelta(0):
+                found[key] = span
+            case _:
+                raise Unusual
+    return PartialRedis(**found)
+
+
+def _listen(table: object) -> str:
+    if not isinstance(table, dict) or table.keys() - _HTTP_KEYS:
+        raise Unusual
+    listen = table.get("listen", DEFAULT_LISTEN)
+    if not isinstance(listen, str) or (listen and not LISTEN.fullmatch(listen)):
+        raise Unusual
+    return listen
+
+
+def _seal(table: object) -> Hidden | str | None:
+    if table == "none":
+        return "none"
+    if not isinstance(table, dict) or table.keys() - {"keys"}:
+        raise Unusual
+    keys = table.get("keys")
+    if isinstance(keys, list) and all(isinstance(line, str) for line in keys):
+        keys = "\n".join(keys)
+    if keys is not None and not isinstance(keys, str):
+        raise Unusual
+    return Hidden(keys) if keys and keys.strip() else None

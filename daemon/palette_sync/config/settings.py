@@ -27,6 +27,8 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from palette_sync.config.cloud_settings import CloudsSettings
+from palette_sync.config.layers import PREFIX
+from palette_sync.config.partial_settings import DEFAULT_LISTEN, LARGEST_HISTORY, LISTEN, REDIS_PREFIX, REDIS_SCHEMES
 from palette_sync.config.sections import ClusterRule, Section
 from palette_sync.config.values import (
     ApiKey,
@@ -43,11 +45,20 @@ from palette_sync.config.values import (
 from palette_sync.core.issuers import issuer_glob_problem
 from palette_sync.core.objects import metadata_problem, owner_problem
 
-PREFIX = "PALETTE_SYNC_"
 SHORTEST_VALIDITY = timedelta(minutes=10)  # a kube-apiserver refuses TokenRequests below 600 s
 NO_INSTANCE = "at least one instance is needed; add a table [instances.<name>] with url and api_key_file"
 _INSTANCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 Mode = Literal["service-account", "oidc", "auto"]
+
+
+def instance_name_problem(name: str) -> str | None:
+    """What is wrong with the name of an instance; None if nothing is."""
+    if _INSTANCE_NAME.fullmatch(name):
+        return None
+    return (
+        "is not an instance name; use [a-z][a-z0-9_]*, because it is a part of variables such as "
+        f"{PREFIX}INSTANCES__<NAME>__API_KEY"
+    )
 
 
 class AuthRuleSettings(ClusterRule):
@@ -228,7 +239,7 @@ class InstanceSettings(InheritedSettings):
 class RedisSettings(Section):
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     prefix: str = "palette-sync"
-    history: Annotated[int, Field(ge=0, le=100_000)] = 500
+    history: Annotated[int, Field(ge=0, le=LARGEST_HISTORY)] = 500
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
@@ -238,15 +249,14 @@ class RedisSettings(Section):
     @field_validator("url")
     @classmethod
     def _is_known(cls, value: SecretStr) -> SecretStr:
-        schemes = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "embedded://")
-        if not value.get_secret_value().startswith(schemes):
-            raise ValueError("must start with one of " + ", ".join(schemes))
+        if not value.get_secret_value().startswith(REDIS_SCHEMES):
+            raise ValueError("must start with one of " + ", ".join(REDIS_SCHEMES))
         return value
 
     @field_validator("prefix")
     @classmethod
     def _has_no_braces(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-zA-Z0-9._-]+", value):
+        if not REDIS_PREFIX.fullmatch(value):
             raise ValueError("may contain only letters, digits and . _ -")
         return value
 
@@ -277,6 +287,7 @@ class ServiceSettings(Section):
     grace: Duration = timedelta(seconds=20)
     deadline: Duration = timedelta(seconds=30)
     lease_ttl: Duration = timedelta(seconds=15)
+    step_back: Duration = timedelta(minutes=5)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     palette_rate_limits: bool = True
@@ -309,7 +320,7 @@ class NetworkSettings(Section):
 
 
 class HttpSettings(Section):
-    listen: str = "127.0.0.1:9464"
+    listen: str = DEFAULT_LISTEN
     hosts: Names = ()
     token: SecretStr | None = None
 
@@ -323,7 +334,7 @@ class HttpSettings(Section):
     @field_validator("listen")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
-        if value and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}", value):
+        if value and not LISTEN.fullmatch(value):
             raise ValueError('must be "HOST:PORT", or "" to switch the endpoint off')
         return value
 
@@ -366,12 +377,9 @@ class Settings(BaseSettings):
     def _names_are_valid(cls, value: object) -> object:
         if not value:
             raise ValueError(NO_INSTANCE)
-        wrong = [name for name in value if not _INSTANCE_NAME.fullmatch(str(name))] if isinstance(value, dict) else []
+        wrong = [name for name in value if instance_name_problem(str(name))] if isinstance(value, dict) else []
         if wrong:
-            raise ValueError(
-                f"{', '.join(map(repr, wrong))}: is not an instance name; use [a-z][a-z0-9_]*, because it is a part of "
-                f"variables such as {PREFIX}INSTANCES__<NAME>__API_KEY"
-            )
+            raise ValueError(f"{', '.join(map(repr, wrong))}: {instance_name_problem(str(wrong[0]))}")
         return value
 
     @field_validator("instances", mode="after")

@@ -14,54 +14,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
+from palette_sync.config.errors import NOT_JSON
 from palette_sync.core.api_key import api_key_problem
+from palette_sync.core.durations import parse_duration, seconds_in
 from palette_sync.core.network import Network
-
-NOT_JSON = 'must be a list or a table in JSON; write for example ["a", "b"] or {"key": "value"}'
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def parse_duration(text: str) -> timedelta:
-    """Read a duration as the configuration does. Raises ValueError."""
-    value = _duration(text)
-    assert isinstance(value, timedelta)
-    return value
-
-
-def _duration(value: object) -> object:
-    """Accept seconds (90), or text with units ("90s", "5m", "1h30m", "250ms")."""
-    if isinstance(value, timedelta):
-        return value
-    seconds = _seconds(value)
-    if seconds is not None:
-        # `timedelta` raises for infinity, NaN and what is too long, with a text that quotes the value.
-        with suppress(OverflowError, ValueError):
-            return timedelta(seconds=seconds)
-    raise ValueError('is not a duration; write for example "90s", "10m" or "1h"')
-
-
-def _seconds(value: object) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        text = value.strip().replace(" ", "")
-        if re.fullmatch("[0-9]+", text):
-            return float(text)
-        if text and _DURATION.sub("", text) == "":
-            return sum(float(n) * _UNITS[unit] for n, unit in _DURATION.findall(text))
-    return None
 
 
 def _duration_or_zero(value: object) -> object:
     """Accept a duration, or 0."""
-    return timedelta(0) if value == timedelta(0) or _seconds(value) == 0 else _positive(_span(value))
-
-
-def _span(value: object) -> timedelta:
-    span = _duration(value)
-    assert isinstance(span, timedelta)
-    return span
+    return timedelta(0) if value == timedelta(0) or seconds_in(value) == 0 else _positive(parse_duration(value))
 
 
 def _duration_or_never(value: object) -> object:
@@ -69,7 +30,7 @@ def _duration_or_never(value: object) -> object:
     if value is None or (isinstance(value, str) and value.strip() == "never"):
         return None
     try:
-        return _positive(_span(value))
+        return _positive(parse_duration(value))
     except ValueError as error:
         raise ValueError(f'{error}, or "never"') from None
 
@@ -137,7 +98,7 @@ def _api_key(value: SecretStr) -> SecretStr:
     return SecretStr(key)
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), AfterValidator(_positive)]
 DurationOrNever = Annotated[timedelta | None, BeforeValidator(_duration_or_never)]
 DurationOrZero = Annotated[timedelta, BeforeValidator(_duration_or_zero)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]

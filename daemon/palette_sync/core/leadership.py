@@ -3,13 +3,13 @@
 Each process announces itself in Redis, and knows from there which others live. All decide by the same rules, so that
 they agree without talking to each other:
 
-1. A process that drains, that cannot verify what the living leader publishes, or that rests after it stepped back does
-   not lead while another one can.
+1. A process that drains, or that cannot verify what the living leader publishes, does not lead while another one can.
 2. The newest memory leads. If Redis holds less than a living process remembers, only such a process fills it again,
    whatever its configuration. If Redis is empty and nobody remembers anything, everybody waits for one window before
    the first one begins.
 3. The newest configuration leads. A process with another one leads only while no process has the newest.
-4. What is left is shared evenly, by rendezvous hashing with equal loads.
+4. A process that rests, because it stepped back (`core.stepping_back`), does not lead while another one can.
+5. What is left is shared evenly, by rendezvous hashing with equal loads.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from palette_sync.core.reasons import Reason
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-MOVE_PAUSE = timedelta(minutes=1)  # between two moves of one instance that only serve an even load
+MOVE_PAUSE = timedelta(minutes=1)  # for which a process leads at least, unless it must not
 
 Order = tuple[int, int]  # epoch and version of a snapshot
 
@@ -33,8 +35,8 @@ class Standing(StrEnum):
 
     LEADS = "Leads"
     DRAINING = "Draining"
-    KEYS_DIFFER = "KeysDiffer"
-    CONFIG_DIFFERS = "ConfigDiffers"
+    KEYS_DIFFER = Reason.KEYS_DIFFER.value
+    CONFIG_DIFFERS = Reason.CONFIG_DIFFERS.value
     OLDER_MEMORY = "OlderMemory"
     NO_MEMORY = "NoMemory"
     OTHERS_UNHEARD = "OthersUnheard"
@@ -48,21 +50,26 @@ class Share:
 
     `memory`: the newest snapshot that it knows and has verified; None = it knows nothing. `verifies`: False if its seal
     keys do not verify what the living leader publishes. `rests_until`: it stepped back, because it could not work.
-    `leading`: it holds the lease.
+    `leading`: it holds the lease. `fails_since`: since when its passes have failed, if that is long. `reaches`: whether
+    Palette answered it when it looked last; None = it has no reason to look.
     """
 
     memory: Order | None = None
     verifies: bool = True
     rests_until: datetime | None = None
     leading: bool = False
+    fails_since: datetime | None = None
+    reaches: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """A living process, as it announced itself. `configuration` is the fingerprint of what it loaded at `loaded_at`.
 
-    `seen_at` is when it announced itself, by the Redis server's clock. `version` is that of the program. `keys` are the
-    ids of its seal keys; the first one seals.
+    `seen_at` is when it announced itself, by the Redis server's clock, and `since` when it did so first. It counts as
+    dead `life` after `seen_at`. `version` is that of the program. `keys` are the ids of its seal keys; the first one
+    seals. `outdated_since`: since when a newer configuration than its own has been loaded somewhere. `rejected_at`:
+    when it rejected a configuration, while that is so. `former`: fingerprints that a newer configuration replaced.
     """
 
     id: str
@@ -71,8 +78,18 @@ class Member:
     draining: bool = False
     shares: Mapping[str, Share] = field(default_factory=dict)
     seen_at: datetime | None = None
+    since: datetime | None = None
+    life: timedelta | None = None
     version: str = ""
     keys: tuple[str, ...] = ()
+    outdated_since: datetime | None = None
+    rejected_at: datetime | None = None
+    former: tuple[str, ...] = ()
+
+    @property
+    def leads(self) -> list[str]:
+        """The instances whose lease it holds."""
+        return sorted(name for name, one in self.shares.items() if one.leading)
 
     def rests(self, instance: str, now: datetime) -> bool:
         until = self.shares[instance].rests_until
@@ -116,30 +133,39 @@ def decide(
     store that holds less than somebody remembers, before they announce themselves again or are dead.
     """
     runs = [one for one in members if instance in one.shares]
-    able = [one for one in runs if _obstacle(instance, one, now) is None] or runs
-    if me not in able:
-        obstacle = _obstacle(instance, me, now)
+    sound = _sound(instance, runs)
+    if me not in sound:
+        obstacle = _obstacle(instance, me)
         assert obstacle is not None
         return Decision(obstacle)
     lost = _lost_something(instance, runs, store)
     if lost and any(one.id in unheard for one in runs):
         return Decision(Standing.OTHERS_UNHEARD)
-    knowing = _with_newest_memory(instance, able, store) if lost else able
+    knowing = _with_newest_memory(instance, sound, store) if lost else sound
     if me not in knowing:
         return Decision(Standing.OLDER_MEMORY, knowing[0].id if len(knowing) == 1 else None)
     current = _with_newest_configuration(knowing)
     if me not in current:
         return Decision(Standing.CONFIG_DIFFERS, current[0].id if len(current) == 1 else None)
+    rested = _rested(instance, current, now)
+    if me not in rested:
+        return Decision(Standing.STEPPED_BACK, rested[0].id if len(rested) == 1 else None)
     if store.order is None and me.shares[instance].memory is None and now < (store.empty_since or now) + window:
         return Decision(Standing.NO_MEMORY)
     chosen = assignment(_instances(runs), {name: _candidates(name, runs, now) for name in _instances(runs)})
     # Where memory decides, the load does not: only the processes that remember may fill the store again.
-    leader = chosen[instance] if chosen[instance] in {one.id for one in current} else _heaviest(instance, current)
+    leader = chosen[instance] if chosen[instance] in {one.id for one in rested} else _heaviest(instance, rested)
     return Decision(Standing.LEADS, leader) if leader == me.id else Decision(Standing.ANOTHER_LEADS, leader)
 
 
+def able(instance: str, members: Iterable[Member], now: datetime) -> list[Member]:
+    """Those who can lead an instance whose data Redis has not lost."""
+    sound = _sound(instance, [one for one in members if instance in one.shares])
+    return _rested(instance, _with_newest_configuration(sound), now)
+
+
 def may_move(last_move: datetime | None, now: datetime) -> bool:
-    """Whether an instance may change its leader again only to share the load."""
+    """Whether an instance may change its leader again only to share the load, or because the leader stepped back."""
     return last_move is None or now - last_move >= MOVE_PAUSE
 
 
@@ -167,12 +193,18 @@ def remembered_more(instance: str, members: Iterable[Member], order: Order | Non
     return most is not None and (order is None or order < most)
 
 
-def _obstacle(instance: str, member: Member, now: datetime) -> Standing | None:
+def _obstacle(instance: str, member: Member) -> Standing | None:
     if member.draining:
         return Standing.DRAINING
-    if not member.shares[instance].verifies:
-        return Standing.KEYS_DIFFER
-    return Standing.STEPPED_BACK if member.rests(instance, now) else None
+    return None if member.shares[instance].verifies else Standing.KEYS_DIFFER
+
+
+def _sound(instance: str, runs: list[Member]) -> list[Member]:
+    return [one for one in runs if _obstacle(instance, one) is None] or runs
+
+
+def _rested(instance: str, members: list[Member], now: datetime) -> list[Member]:
+    return [one for one in members if not one.rests(instance, now)] or members
 
 
 def _with_newest_configuration(members: Sequence[Member]) -> list[Member]:
@@ -200,9 +232,7 @@ def _with_newest_memory(instance: str, members: Sequence[Member], store: Store) 
 
 
 def _candidates(instance: str, runs: Iterable[Member], now: datetime) -> list[str]:
-    there = [one for one in runs if instance in one.shares]
-    able = [one for one in there if _obstacle(instance, one, now) is None] or there
-    return [one.id for one in _with_newest_configuration(able)]
+    return [one.id for one in able(instance, runs, now)]
 
 
 def _instances(runs: Iterable[Member]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from palette_sync.core.documents import present, time_or_none
 from palette_sync.core.due import renews_from
 from palette_sync.core.expiry import WARN_BEFORE, warning_due
+from palette_sync.core.leadership import Standing
 from palette_sync.core.model import AccessState
 from palette_sync.core.prune import absences_of
 from palette_sync.core.reasons import Reason
@@ -131,6 +132,7 @@ def _of_daemon(document: Mapping[str, Any]) -> Iterable[Problem]:
             since=time_or_none(document, "started_at"),
             command="palette-sync check",
         )
+    yield from _of_members(document)
     for name in document.get("orphaned", ()):
         yield Problem(
             Reason.INSTANCE_ORPHANED,
@@ -141,6 +143,35 @@ def _of_daemon(document: Mapping[str, Any]) -> Iterable[Problem]:
         )
 
 
+def _of_members(document: Mapping[str, Any]) -> Iterable[Problem]:
+    """What processes that share the instances disagree on. Each of them reports it of all."""
+    for one in document.get("members", ()):
+        name = f"process {visible(str(one['id']))}"
+        if "outdated_since" in one:
+            yield Problem(
+                Reason.CONFIG_DIFFERS,
+                "",
+                f"{name} has an older configuration than the one that was loaded last",
+                since=time_or_none(one, "outdated_since"),
+                command="palette-sync reload",
+            )
+        if "rejected_at" in one and not one.get("me"):
+            yield Problem(
+                Reason.CONFIG_REJECTED,
+                "",
+                f"{name} has rejected its configuration",
+                since=time_or_none(one, "rejected_at"),
+                command="palette-sync reload",
+            )
+    for one in document.get("strangers", ()):
+        yield Problem(
+            Reason.KEYS_DIFFER,
+            "",
+            f"process {one['id']} has other seal keys",
+            since=time_or_none(one, "since"),
+        )
+
+
 def _of_runner(name: str, one: Mapping[str, Any], now: datetime) -> Iterable[Problem]:
     """What the process that runs an instance, or the reader of its lease, knows."""
     state, since = one.get("state"), time_or_none(one, "state_since")
@@ -148,6 +179,9 @@ def _of_runner(name: str, one: Mapping[str, Any], now: datetime) -> Iterable[Pro
     if state == STORELESS:
         text = f"Redis cannot be used: {detail}"
         yield Problem(Reason.STORE_UNAVAILABLE, name, text, since=since, command="palette-sync check")
+    elif one.get("standing") == Standing.KEYS_DIFFER.value:
+        text = "the seal keys of this process do not verify what the other one publishes"
+        yield Problem(Reason.KEYS_DIFFER, name, text, since=time_or_none(one, "standing_since"))
     elif state == STOPPED:
         yield Problem(Reason.RUNNER_ENDED, name, "the work on the instance has ended", since=since)
     elif state == UNLED:
@@ -156,6 +190,11 @@ def _of_runner(name: str, one: Mapping[str, Any], now: datetime) -> Iterable[Pro
     if one.get("ready") is False:
         text = f"no snapshot was published or read yet ({detail or 'starting'})"
         yield Problem(Reason.NOTHING_PUBLISHED, name, text, since=since, command=_check(name))
+    if cut_off_since := time_or_none(one, "cut_off_since"):
+        rests_until = time_or_none(one, "rests_until")
+        text = "Palette does not answer this process, "
+        text += "so another one leads" if state == STANDBY else "and no other process can take over"
+        yield Problem(Reason.CUT_OFF, name, text, since=cut_off_since, next_at=rests_until, command=_check(name))
     if error := one.get("error"):
         yield Problem(
             Reason.LISTING_FAILED,
@@ -192,7 +231,7 @@ def _api_key(name: str, expires_at: datetime | None, now: datetime) -> Iterable[
         severity=Severity.PROBLEM if due == min(WARN_BEFORE) else Severity.NOTICE,
         since=expires_at if over else None,
         next_at=None if over else expires_at,
-        command=f"palette-sync reload --instance {name}",
+        command="palette-sync reload",
     )
 
 

@@ -690,6 +690,20 @@ class Reason(StrEnum):
         "It goes on with the configuration that it read before. A restart would fail.",
         "Correct what the message names, run `palette-sync check`, then `palette-sync reload`.",
     )
+    CONFIG_DIFFERS = (
+        "ConfigDiffers",
+        Shown.STATUS,
+        "A process has an older configuration than the one that was loaded last.",
+        "It leads only what no process with the newest configuration can lead.",
+        "Give every process the same file, then run `palette-sync reload`. If the older one is right, reload it too.",
+    )
+    KEYS_DIFFER = (
+        "KeysDiffer",
+        Shown.STATUS,
+        "A process has other seal keys than the process that leads, and cannot verify what that one publishes.",
+        "It does not lead while another process can.",
+        "Give every process the same seal keys, then send SIGHUP to it: it ignores requests that it cannot verify.",
+    )
     STORE_REFILLED = (
         "StoreRefilled",
         Shown.STATUS,
@@ -731,6 +745,13 @@ class Reason(StrEnum):
         "Palette could not be listed.",
         "It lists again at the next interval. All records stay, and tokens that are due are renewed.",
         "`palette-sync check` names what the API key or the network lacks; `palette-sync reload` reads a new key.",
+    )
+    CUT_OFF = (
+        "CutOff",
+        Shown.STATUS,
+        "Palette does not answer this process, and for `step_back` no pass of the instance has succeeded.",
+        "It hands over to a process that Palette answers. If there is none, it goes on leading and trying.",
+        "Look at the network, DNS and proxy of this process. If all processes are cut off, look at Palette.",
     )
     SCOPE_STALE = (
         "ScopeStale",

@@ -54,6 +54,20 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """One of the living daemons. `outdated_since`: since when its configuration has been older than another one."""
+
+    id: str
+    me: bool
+    version: str
+    configuration: str
+    leads: tuple[str, ...]
+    draining: bool
+    outdated_since: datetime | None
+    rejected_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """Records that the prune guard holds for one instance. Of many only the first `MOST_HELD` are in `absences`."""
 
@@ -88,6 +102,7 @@ class Analysis:
     instances: tuple[Instance, ...]
     held: tuple[Held, ...]
     scopes: tuple[tuple[str, ScopeStatus], ...]
+    processes: tuple[Process, ...] = ()
 
 
 def analyse(document: Mapping[str, Any], states: Mapping[str, InstanceState], *, now: datetime) -> Analysis:
@@ -110,6 +125,7 @@ def analyse(document: Mapping[str, Any], states: Mapping[str, InstanceState], *,
             for scope in sorted(states[name].scopes.values(), key=lambda one: one.name)
             if scope.error
         ),
+        processes=tuple(_process(one) for one in document.get("members", ())),
     )
 
 
@@ -189,6 +205,19 @@ def _instance(name: str, one: Mapping[str, Any], state: InstanceState | None, ro
                 reasons.items(), key=lambda entry: (WORST_FIRST.index(entry[0][0]), -entry[1])
             )
         ),
+    )
+
+
+def _process(one: Mapping[str, Any]) -> Process:
+    return Process(
+        id=str(one["id"]),
+        me=one.get("me") is True,
+        version=str(one.get("version", "")),
+        configuration=str(one.get("configuration", "")),
+        leads=tuple(str(name) for name in one.get("leads", ())),
+        draining=one.get("draining") is True,
+        outdated_since=time_or_none(one, "outdated_since"),
+        rejected_at=time_or_none(one, "rejected_at"),
     )
 
 

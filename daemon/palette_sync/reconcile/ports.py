@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.names import NameBook
     from palette_sync.reconcile.ongoing import Ongoing
-    from palette_sync.store.redis import Publisher, Store
+    from palette_sync.store.publisher import Publisher
+    from palette_sync.store.redis import Store
 
 Rows = Mapping[str, Cluster]  # clusters as Palette listed them last, by uid
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         IssuerMetadata,
         ScopeStatus,
     )
-    from palette_sync.store.redis import Publisher
+    from palette_sync.store.publisher import Publisher
 
 log = structlog.get_logger(__name__)
 

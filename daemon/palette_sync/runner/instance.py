@@ -20,7 +20,7 @@ from palette_sync.core.leadership import Standing, may_move
 from palette_sync.core.prune import FilterReview, review
 from palette_sync.core.reasons import Reason
 from palette_sync.events import Interrupted, in_turns, unless, wait_any
-from palette_sync.palette import Peek
+from palette_sync.palette import PaletteError, Peek, user_info
 from palette_sync.reconcile.ongoing import Ongoing
 from palette_sync.reconcile.ports import PassOptions, Stop
 from palette_sync.reconcile.report import joined
@@ -31,7 +31,7 @@ from palette_sync.runner.lent_clients import LentClients
 from palette_sync.runner.mailbox import Mailbox, PassRequest
 from palette_sync.runner.status import RunnerState, RunnerStatus
 from palette_sync.store.lease import Lease
-from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, VersionConflict
+from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from palette_sync.reconcile.ports import Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner.runtime import InstanceRuntime
-    from palette_sync.store.redis import Publisher
+    from palette_sync.store.publisher import Publisher
 
 log = structlog.get_logger(__name__)
 
@@ -55,8 +55,11 @@ RETRY_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # after a pass that failed or 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 # A process that leads does not hand over for these: they mean that nobody is known who should lead instead.
 WAITING = (Standing.NO_MEMORY, Standing.OTHERS_UNHEARD)
+# At most once a minute, in case the other process does not take the lease.
+MOVES = (Standing.ANOTHER_LEADS, Standing.STEPPED_BACK)
 # Another process may remember more, so this one does not fill a Redis that lost data.
 REMEMBERING = (Standing.OLDER_MEMORY, *WAITING)
+PALETTE_LOOK = 10.0  # seconds that a look whether Palette answers may take
 LOOK_AGAIN = 1.0  # seconds until a process that stands by asks again whether it should lead
 
 
@@ -114,7 +117,9 @@ class Runner:
         self._late = late
         self._elections = elections
         self._reconsider = asyncio.Event()
+        self._store_answers = asyncio.Event()
         self._led_since: datetime | None = None
+        self._followed = False  # what was followed is not in the status yet
         self._clock = clock
         self._publisher: Publisher | None = None
         self._last_published = LastPublished(self.instance)
@@ -158,11 +163,40 @@ class Runner:
         """Remember what another process has published, and show it in the status."""
         if self.status.state is not RunnerState.LEADING:
             self._last_published.follow(state)
-            self.status.take_over(state, now=self._clock())
+            if self.status.read:
+                self._followed = True  # the status is updated when somebody looks at it: that costs time
+            else:
+                self.status.take_over(state, now=self._clock())
 
     def reconsider(self) -> None:
         """Look at the decision again: another process should lead, or this one."""
         self._reconsider.set()
+
+    def store_answers(self) -> None:
+        """Try again now if Redis could not be reached: it takes writes."""
+        self._store_answers.set()
+
+    def failing_for(self) -> timedelta:
+        """For how long the passes of this process have failed while it leads; 0 if the last one did not fail."""
+        since = self.status.failing_since
+        leads = self.status.state is RunnerState.LEADING
+        return self._clock() - since if leads and since is not None else timedelta()
+
+    async def reaches_palette(self) -> bool:
+        """Whether Palette answers one small authenticated request."""
+        try:
+            async with asyncio.timeout(PALETTE_LOOK), self._runtime.open_client() as client:
+                await user_info(client)
+        except (PaletteError, TimeoutError):
+            return False
+        return True
+
+    def note_cut_off(self, cut_off: bool, *, rests_until: datetime | None) -> None:  # noqa: FBT001 - a fact
+        """Show in the status whether Palette does not answer this process, and whether it rests because of that."""
+        before = (self.status.cut_off_since, self.status.rests_until)
+        self.status.note_cut_off(cut_off, rests_until=rests_until, now=self._clock())
+        if before != (self.status.cut_off_since, self.status.rests_until):
+            self._observer.status_changed(self)
 
     @property
     def filters(self) -> Filters:
@@ -175,10 +209,15 @@ class Runner:
         return review(filters, state.records if state is not None else {}, self._discovery)
 
     def settle(self) -> bool:
-        """Take note of tokens that have expired since the status was updated. Returns whether there are any."""
+        """Take note of what another process has published and of tokens that have expired since the status was updated.
+
+        Returns whether there are any.
+        """
         now, state = self._clock(), self._publisher.state if self._publisher is not None else self.last_state
-        if state is None or self.status.next_lapse is None or self.status.next_lapse > now:
+        lapsed = self.status.next_lapse is not None and self.status.next_lapse <= now
+        if state is None or not (lapsed or self._followed):
             return False
+        self._followed = False
         self.status.take_over(state, now=now)
         return True
 
@@ -264,7 +303,7 @@ class Runner:
         decided = self._elections.decision(self.instance) if self._elections is not None else None
         if decided is None or decided.leads or decided.standing in WAITING:
             return False
-        if decided.standing is Standing.ANOTHER_LEADS and not may_move(self._led_since, self._clock()):
+        if decided.standing in MOVES and not may_move(self._led_since, self._clock()):
             return False
         log.info("handed_over", instance=self.instance, reason=_said(decided))
         return True
@@ -286,7 +325,9 @@ class Runner:
         if not self.status.read:
             with suppress(StoreError):
                 self.status.take_over(await runtime.store.load(self.instance), now=self._clock())
+        self.status.fail(None, now=self._clock())  # what fails from now on is another process's
         self._set_state(RunnerState.STANDBY, holder)
+        self.mailbox.pass_on()
         if self._elections is None:
             await self._rest(runtime.lease_ttl / 2)
         else:
@@ -300,7 +341,9 @@ class Runner:
         if self._store_failures == 1:
             log.warning("store_away", instance=self.instance, reason=str(error))
         self._set_state(RunnerState.STORELESS, str(error))
-        await self._rest(pause)
+        self._store_answers.clear()
+        # An error that somebody has to repair first is not retried more often because Redis answers.
+        await self._rest(pause, *([self._store_answers] if isinstance(error, StoreUnavailable) else []))
 
     def _store_works(self) -> None:
         if self._store_failures:
@@ -533,9 +576,9 @@ class Runner:
         self.status.enter(state, detail, now=self._clock())
         self._observer.status_changed(self)
 
-    async def _rest(self, seconds: float) -> None:
-        """Sleep. Only `stop` ends it early; requests wait in the mailbox."""
-        await wait_any(self._stopping, timeout=seconds)
+    async def _rest(self, seconds: float, *ends: asyncio.Event) -> None:
+        """Sleep. Only `stop` and `ends` end it early; requests wait in the mailbox."""
+        await wait_any(self._stopping, *ends, timeout=seconds)
 
 
 def _said(decided: Decision) -> str:

@@ -145,6 +145,15 @@ class Mailbox:
         if self._pending == PassRequest():
             self.wanted.clear()
 
+    def pass_on(self) -> None:
+        """Cancel all answers, and forget what they are for: another process leads, and is asked instead."""
+        pending = self._pending
+        if pending.answers:
+            rest = replace(pending, resync=False, allow_prune=False, verify=frozenset(), answers=(), partial=None)
+            self._pending = rest
+            for answer in pending.answers:
+                answer.cancel()
+
     def close(self) -> None:
         """Cancel all answers; nobody will take a request any more."""
         for answer in self.take().answers:

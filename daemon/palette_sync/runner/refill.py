@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from palette_sync.core.model import ClusterRecord, InstanceState
     from palette_sync.reconcile.ports import Unpublished
-    from palette_sync.store.redis import Publisher
+    from palette_sync.store.publisher import Publisher
     from palette_sync.store.seal import Sealer
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.ongoing import Ongoing
     from palette_sync.reconcile.ports import Ports, Stop, Unpublished
-    from palette_sync.store.redis import Publisher, Store
+    from palette_sync.store.publisher import Publisher
+    from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
 

@@ -44,7 +44,9 @@ class RunnerStatus:
     one of them is held. `first_lapse`: when the first published token expires;
     `next_lapse`: when `access` and `reasons` change, because a token expires that readers use.
     `renewals_failing`: tokens that are due for renewal, and whose last renewal failed. `wakes_at`: when a known cluster
-    becomes due. `refilled_at`: when this process last published again what Redis had lost.
+    becomes due. `cut_off_since`: since when passes fail because Palette does not answer this process, if that is long.
+    `rests_until`: it stepped back, and does not lead before while another process can. `refilled_at`: when this process
+    last published again what Redis had lost.
     """
 
     state: RunnerState = RunnerState.STARTING
@@ -70,6 +72,8 @@ class RunnerStatus:
     next_lapse: datetime | None = None
     renewals_failing: int = 0
     wakes_at: datetime | None = None
+    cut_off_since: datetime | None = None
+    rests_until: datetime | None = None
     refilled_at: datetime | None = None
     key_name: str | None = None
     key_expires_at: datetime | None = None
@@ -84,6 +88,11 @@ class RunnerStatus:
         """Note why the last pass failed; None: it did not."""
         self.error = error
         self.failing_since = None if error is None else self.failing_since or now
+
+    def note_cut_off(self, cut_off: bool, *, rests_until: datetime | None, now: datetime) -> None:  # noqa: FBT001
+        """Note whether Palette does not answer this process, and whether it rests because of that."""
+        self.cut_off_since = (self.cut_off_since or self.failing_since or now) if cut_off else None
+        self.rests_until = rests_until
 
     def take_over(self, state: InstanceState, *, now: datetime) -> None:
         """Update everything that follows from the published `state`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from palette_sync.config.load import EXPOSED
+from palette_sync.config.loading import EXPOSED
 from palette_sync.store.redis import StoreError, StoreTooMuch
 
 if TYPE_CHECKING:

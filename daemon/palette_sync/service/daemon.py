@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections import deque
 from contextlib import AsyncExitStack
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ import structlog
 from palette_sync.assembly.store import utc_now
 from palette_sync.events import wait_any
 from palette_sync.page.routes import routes as page_routes
+from palette_sync.runner import RunnerState
 from palette_sync.service import signals
 from palette_sync.service.clock import Clock
 from palette_sync.service.configuration import ActiveConfiguration
@@ -20,7 +23,7 @@ from palette_sync.service.health import Health
 from palette_sync.service.membership import Membership
 from palette_sync.service.page import PageSource
 from palette_sync.service.reload import Reloader
-from palette_sync.service.requests import serve_requests
+from palette_sync.service.requests import ask_others_to_reload, send_all_again, serve_requests
 from palette_sync.service.runners import Runners
 from palette_sync.service.supervisor import Supervisor
 from palette_sync.service.tasks import GuardedTasks
@@ -35,11 +38,13 @@ if TYPE_CHECKING:
     from palette_sync.runner.mailbox import ReportFuture
     from palette_sync.service.reload import Reloaded
     from palette_sync.service.systemd import Notifier
+    from palette_sync.store.control import Request
     from palette_sync.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
 ORPHANED_CHECK = 600.0  # seconds between two looks for orphaned instances
+OWN_REQUESTS = 100  # ids of requests that are remembered
 
 
 class Outcome(Enum):
@@ -63,6 +68,7 @@ class Daemon:
         self._tasks = GuardedTasks()
         self._clock = Clock()
         self._collector = IdleCollector()
+        self._passed_on: list[Request] = []
         self._configuration = ActiveConfiguration(path, shared, loaded_at=utc_now())
         self._runners = Runners(self._tasks, self._clock, metrics, self._collector, late=self._late)
         self._membership = Membership(self._configuration, self._runners)
@@ -71,11 +77,13 @@ class Daemon:
         shared.names.patience = self._membership.lease_ttl.total_seconds() + OTHERS_FILL
         self._runners.elections = self._membership
         self._supervisor = Supervisor(notifier, self._runners, self._configuration)
+        self.own_requests: deque[str] = deque(maxlen=OWN_REQUESTS)
         self._reloader = Reloader(self._configuration, self._runners, self._supervisor)
         self._health = Health(
             self._configuration,
             self._runners,
             self._supervisor,
+            self._membership,
             clock=self._clock,
             metrics=metrics,
             stopping=self._stop,
@@ -125,8 +133,9 @@ class Daemon:
         """Everything beside the runners; a drain cancels these tasks first."""
         work = {
             "ready": self._become_ready(),
-            "requests": serve_requests(self),
+            "requests": serve_requests(self, self._passed_on),
             "members": self._membership.run(),
+            "master": self.shared.store.link.follow_master(),
             "supervisor": self._supervisor.watch(),
             "reload": self._reload_on_signal(),
         }
@@ -153,6 +162,7 @@ class Daemon:
         if tasks:
             await asyncio.wait(tasks)
         late.cancel()
+        await send_all_again(self, self._passed_on)
         await self._membership.leave()
 
     # -- signals ----------------------------------------------------------------------------------------------------
@@ -168,11 +178,18 @@ class Daemon:
         return first
 
     async def _reload_on_signal(self) -> None:
-        while True:
-            await self._reload_requested.wait()
-            self._reload_requested.clear()
-            log.info("signal_received", action="reload", signal="SIGHUP")
-            await self.reload()
+        """SIGHUP does what `palette-sync reload` does: this process reloads at once, then it asks the others."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._reload_requested.wait()
+                self._reload_requested.clear()
+                log.info("signal_received", action="reload", signal="SIGHUP")
+                await self.reload()
+                others = [one.id for one in self._membership.company.members] if self._membership.company else []
+                request_id = secrets.token_hex(8)
+                self.own_requests.append(request_id)
+                asking = ask_others_to_reload(self, others, request_id=request_id, by=f"SIGHUP of {self.member}")
+                group.create_task(asking, name="reload:others")
 
     # -- what requests may do (requests.Commands) -------------------------------------------------------------------
 
@@ -183,8 +200,20 @@ class Daemon:
     def leading(self) -> Collection[str]:
         return self._runners.leading()
 
+    def has_left(self, instance: str) -> bool:
+        if self._stop.is_set() or self._tasks.crashed.is_set():
+            return True
+        status = self._runners.statuses().get(instance)
+        return status is not None and status.state is RunnerState.STANDBY
+
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         return self._runners.ask(instance, allow_prune=allow_prune)
 
+    @property
+    def member(self) -> str:
+        return self._membership.id
+
     async def reload(self, *, allow_prune: bool = False) -> Reloaded:
-        return await self._reloader.reload(allow_prune=allow_prune)
+        reloaded = await self._reloader.reload(allow_prune=allow_prune)
+        await self._membership.announce()
+        return reloaded

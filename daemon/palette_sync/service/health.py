@@ -9,11 +9,12 @@ import structlog
 
 from palette_sync import __version__
 from palette_sync.assembly.store import utc_now
-from palette_sync.core.documents import format_time
+from palette_sync.core.documents import format_time, present
+from palette_sync.core.leadership import Standing
 from palette_sync.core.problems import find_problems, is_wrong, problem_document
 from palette_sync.core.reasons import Reason
 from palette_sync.service import signals
-from palette_sync.telemetry.status import instance_document
+from palette_sync.telemetry.status import instance_document, member_documents, stranger_documents
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.problems import Problem
+    from palette_sync.runner import RunnerStatus
     from palette_sync.service.clock import Clock
     from palette_sync.service.configuration import ActiveConfiguration
+    from palette_sync.service.membership import Membership
     from palette_sync.service.runners import Runners
     from palette_sync.service.supervisor import Supervisor
     from palette_sync.telemetry.metrics import Metrics
@@ -42,6 +45,7 @@ class Health:
         configuration: ActiveConfiguration,
         runners: Runners,
         supervisor: Supervisor,
+        membership: Membership,
         *,
         clock: Clock,
         metrics: Metrics,
@@ -50,6 +54,7 @@ class Health:
         self._configuration = configuration
         self._runners = runners
         self._supervisor = supervisor
+        self._membership = membership
         self._clock = clock
         self._metrics = metrics
         self._stopping = stopping
@@ -61,13 +66,20 @@ class Health:
     def not_ready(self) -> list[str]:
         now = utc_now()
         waiting = not self._runners.statuses()
-        keeps = {Reason.NOTHING_PUBLISHED, *([Reason.STORE_UNAVAILABLE] if waiting else [])}
+        keeps = {Reason.NOTHING_PUBLISHED, Reason.CUT_OFF, *([Reason.STORE_UNAVAILABLE] if waiting else [])}
         found = find_problems(self.document(now), {}, now=now)
         return [_line(problem) for problem in found if problem.reason in keeps]
 
     def metrics(self) -> tuple[bytes, str]:
         configuration = self._configuration
         self._runners.settle()
+        company = self._membership.company
+        outdated = self._membership.configuration_in_force
+        self._metrics.members(
+            len(company.members) if company else 1, outdated_since=outdated.outdated_since if outdated else None
+        )
+        for name in self._runners.statuses():
+            self._metrics.keys_differ(name, self._standing(name) is Standing.KEYS_DIFFER)
         self._metrics.configuration(
             rejected=bool(configuration.rejected),
             loaded_at=configuration.loaded_at,
@@ -85,10 +97,11 @@ class Health:
     def document(self, now: datetime) -> dict[str, object]:
         """The status document without its problems."""
         self._runners.settle()
-        configuration = self._configuration
+        configuration, company = self._configuration, self._membership.company
         state = "stopping" if self._stopping.is_set() else "running" if self._supervisor.ready else "starting"
         config = {
             "loaded_at": format_time(configuration.loaded_at),
+            **self._in_force(),
             "rejected": configuration.rejected,
             **({"rejected_at": format_time(configuration.rejected_at)} if configuration.rejected_at else {}),
         }
@@ -100,11 +113,25 @@ class Health:
             "state": state,
             "config": config,
             "orphaned": list(configuration.orphaned),
-            "instances": {
-                name: instance_document(one, now, next_listing=self._clock.next_run(f"discover:{name}"))
-                for name, one in self._runners.statuses().items()
-            },
+            "members": member_documents(company.members, me=self._membership.id) if company else [],
+            "strangers": stranger_documents(company.strangers) if company else [],
+            "instances": {name: self._instance(name, one, now) for name, one in self._runners.statuses().items()},
         }
+
+    def _in_force(self) -> dict[str, object]:
+        found = self._membership.configuration_in_force
+        if found is None:
+            return {}
+        return present(fingerprint=found.configuration, outdated_since=found.outdated_since)
+
+    def _instance(self, name: str, status: RunnerStatus, now: datetime) -> dict[str, object]:
+        document = instance_document(status, now, next_listing=self._clock.next_run(f"discover:{name}"))
+        standing, since = self._standing(name), self._membership.stands_since(name)
+        return {**document, **present(standing=standing.value if standing else None, standing_since=since)}
+
+    def _standing(self, name: str) -> Standing | None:
+        decision = self._membership.decision(name)
+        return decision.standing if decision else None
 
     def dump(self) -> None:
         """Log the state of everything, one event each."""

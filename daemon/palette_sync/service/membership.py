@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,14 +18,18 @@ import structlog
 from palette_sync import __version__
 from palette_sync.assembly.fingerprint import fingerprint
 from palette_sync.assembly.instance import holder
+from palette_sync.assembly.store import utc_now
+from palette_sync.core.agreement import at_start, compared, read_again
 from palette_sync.core.leadership import Decision, Member, Share, Standing, Store, decide, remembered_more
 from palette_sync.runner import RunnerState
+from palette_sync.service.stepping_back import SteppingBack
 from palette_sync.store.members import MemberBook
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
+    from palette_sync.core.agreement import Loaded
     from palette_sync.core.leadership import Order
     from palette_sync.runner import Runner
     from palette_sync.service.configuration import ActiveConfiguration
@@ -34,10 +39,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PACE = 1.0  # seconds between two looks at most
-LOOKS = 4  # per `lease_ttl`, if that is more often
+LOOKS = 10  # per `lease_ttl`, if that is more often
 REREAD = 60.0  # seconds after which a standby reads what has no version (`work`, `scopes`) in any case
 LEAVING = 2.0  # seconds that a process which ends waits for Redis to announce it
 FREE = 2  # times `lease_ttl` after which a lease that nobody takes is taken by whoever stands by
+# If the lease stays free although another process should take it, this one takes it.
+TAKEN_IF_FREE = (Standing.ANOTHER_LEADS, Standing.STEPPED_BACK)
 
 
 @dataclass
@@ -48,7 +55,9 @@ class _Place:
     verifies: bool = True
     empty_since: datetime | None = None
     free_since: float | None = None
+    stands_since: datetime | None = None
     read_at: float = 0.0
+    read_whole_at: float = 0.0
     read_took: float = 0.0
 
 
@@ -64,8 +73,10 @@ class Membership:
     _places: dict[str, _Place] = field(default_factory=dict)
     _decisions: dict[str, Decision] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _loaded: tuple[datetime, datetime] | None = None  # by the clock of this host, and by the server's
+    _loaded: Loaded | None = None
+    _since: datetime | None = None  # when this process announced itself first, by the server's clock
 
+    _stepping_back: SteppingBack = field(default_factory=SteppingBack)
     _book: MemberBook = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,16 +89,30 @@ class Membership:
 
     async def run(self) -> None:
         """Look until cancelled. While Redis fails, this goes on trying, and the last decisions stay."""
-        while True:
-            try:
-                await self.look()
-            except StoreError as error:
-                log.debug("members_unknown", reason=str(error))  # the runners log that Redis fails
-            await asyncio.sleep(min(PACE, self.lease_ttl.total_seconds() / LOOKS))
+        try:
+            while True:
+                try:
+                    await self.look()
+                    for runner in self.runners:
+                        runner.store_answers()
+                except StoreError as error:
+                    log.debug("members_unknown", reason=str(error))  # the runners log that Redis fails
+                await asyncio.sleep(min(PACE, self.lease_ttl.total_seconds() / LOOKS))
+        finally:
+            self._stepping_back.end()
 
     def decision(self, instance: str) -> Decision | None:
         """What was decided at the last look; None before the first one."""
         return self._decisions.get(instance)
+
+    def stands_since(self, instance: str) -> datetime | None:
+        """Since when the standing that was decided last has been the same, by the clock of this host."""
+        return self._places[instance].stands_since if instance in self._places else None
+
+    @property
+    def configuration_in_force(self) -> Loaded | None:
+        """How new the configuration of this process is; None before the first look."""
+        return self._loaded
 
     async def confirm(self, instance: str) -> Decision:
         """Look now, and decide. Raises StoreError."""
@@ -104,6 +129,10 @@ class Membership:
     async def drain(self) -> None:
         """Announce that this process ends, so that others take over at once."""
         self.draining = True
+        await self.announce()
+
+    async def announce(self) -> None:
+        """Announce at once what has changed, such as the configuration. While Redis fails, the next look does it."""
         try:
             async with asyncio.timeout(LEAVING):
                 await self.look()
@@ -125,18 +154,26 @@ class Membership:
             for gone in self._places.keys() - runners.keys():
                 del self._places[gone]
                 self._decisions.pop(gone, None)
+                self._stepping_back.forget(gone)
             for name, runner in runners.items():
                 await self._look_at(runner, self._places.setdefault(name, _Place()))
+            sealer = self.configuration.shared.sealer
+            if self.company is None:  # what the others run decides how new the configuration of this process is
+                self.company = await self._book.listen(sealer, life=self.lease_ttl)
             now = await self._book.server_time()
-            company = await self._book.exchange(
-                self.configuration.shared.sealer, self._me(runners, now), life=self.lease_ttl
-            )
+            company = await self._book.exchange(sealer, self._me(runners, now), life=self.lease_ttl)
             self.company = company
             for name, runner in runners.items():
                 decided = self._decide(name, company)
                 if decided != self._decisions.get(name):
-                    self._decisions[name] = decided
+                    self._note(name, decided)
                     runner.reconsider()
+
+    def _note(self, name: str, decided: Decision) -> None:
+        before = self._decisions.get(name)
+        if before is None or before.standing is not decided.standing:
+            self._places[name].stands_since = utc_now()
+        self._decisions[name] = decided
 
     async def _look_at(self, runner: Runner, place: _Place) -> None:
         """See what Redis holds of an instance. A process that does not lead keeps what is newer than it remembers."""
@@ -150,42 +187,51 @@ class Membership:
         # Reading much takes long, so it is done less often.
         due = moment - place.read_at >= (REREAD if known == place.order else 5 * place.read_took)
         if due and (known is None or place.order >= known):
-            state = await store.load(name)
+            # What has no version is not followed, so everything is read from time to time.
+            whole = known is None or known[0] != place.order[0] or moment - place.read_whole_at >= REREAD
+            state = await (store.load(name) if whole else store.read_on(name))
+            place.read_whole_at = moment if whole else place.read_whole_at
             place.read_at, place.read_took = moment, time.monotonic() - moment
             runner.follow(state)
 
     def _me(self, runners: dict[str, Runner], now: datetime) -> Member:
-        shared = self.configuration.shared
-        configuration = fingerprint(shared.settings, shared.sealer)
+        configuration, sealer = self.configuration, self.configuration.shared.sealer
+        self._since = self._since or now
+        loaded = self._loaded = self._compared(fingerprint(configuration.shared.settings, sealer), now)
+        rejected_at = configuration.rejected_at
         return Member(
             self.id,
-            configuration,
-            self._loaded_at(configuration, now),
+            loaded.configuration,
+            loaded.loaded_at,
             draining=self.draining,
-            shares={name: self._share(runner) for name, runner in runners.items()},
+            shares={name: self._share(runner, now) for name, runner in runners.items()},
+            since=self._since,
             version=__version__,
-            keys=tuple(shared.sealer.ids),
+            keys=tuple(sealer.ids),
+            outdated_since=loaded.outdated_since,
+            rejected_at=now - max(timedelta(), utc_now() - rejected_at) if rejected_at else None,
+            former=loaded.former,
         )
 
-    def _share(self, runner: Runner) -> Share:
-        leading = runner.status.state is RunnerState.LEADING
-        return Share(runner.memory, leading or self._places[runner.instance].verifies, leading=leading)
-
-    def _loaded_at(self, configuration: str, now: datetime) -> datetime:
-        """When the configuration was loaded, by the server's clock: clocks of different hosts need not agree.
-
-        A process that starts with what others have loaded has loaded nothing new.
-        """
-        loaded_at = self.configuration.loaded_at
+    def _compared(self, configuration: str, now: datetime) -> Loaded:
+        """The configuration in force, compared with those of the other processes."""
+        read_at = self.configuration.loaded_at
+        others = [one for one in self.company.members if one.id != self.id] if self.company else []
         if self._loaded is None:
-            others = self.company.members if self.company else ()
-            same = [one.loaded_at for one in others if one.configuration == configuration and one.id != self.id]
-            if self.company is None:
-                return now  # nothing is known of the others yet
-            self._loaded = (loaded_at, min(same, default=now))
-        elif self._loaded[0] != loaded_at:
-            self._loaded = (loaded_at, now)
-        return self._loaded[1]
+            return at_start(configuration, read_at, others, now)
+        if self._loaded.read_at != read_at:
+            return read_again(self._loaded, configuration, read_at, others, now)
+        return compared(self._loaded, others, now)
+
+    def _share(self, runner: Runner, now: datetime) -> Share:
+        leading = runner.status.state is RunnerState.LEADING
+        share = Share(runner.memory, leading or self._places[runner.instance].verifies, leading=leading)
+        if self.draining:
+            return share
+        step_back = self.configuration.shared.settings.service.step_back
+        return self._stepping_back.completed(
+            share, runner, me=self.id, company=self.company, now=now, step_back=step_back
+        )
 
     def _decide(self, name: str, company: Company) -> Decision:
         place = self._places[name]
@@ -194,7 +240,19 @@ class Membership:
         if place.order is None:
             place.empty_since = place.empty_since or company.now
         me = next(one for one in company.members if one.id == self.id)
-        found = decide(
+        found = self._decided(name, me, company)
+        if company.strangers and not me.shares[name].verifies:
+            return Decision(Standing.KEYS_DIFFER)
+        if company.silent and found.leads and not me.shares[name].leading:
+            return Decision(Standing.OTHERS_UNHEARD)
+        if found.standing not in TAKEN_IF_FREE or place.free_since is None:
+            return found
+        abandoned = time.monotonic() - place.free_since > FREE * self.lease_ttl.total_seconds()
+        return Decision(Standing.LEADS) if abandoned else found
+
+    def _decided(self, name: str, me: Member, company: Company) -> Decision:
+        place = self._places[name]
+        return decide(
             name,
             me,
             company.members,
@@ -203,14 +261,3 @@ class Membership:
             now=company.now,
             unheard=company.unheard,
         )
-        if company.strangers and not me.shares[name].verifies:
-            return Decision(Standing.KEYS_DIFFER)
-        if company.silent and found.leads and not me.shares[name].leading:
-            return Decision(Standing.OTHERS_UNHEARD)
-        return Decision(Standing.LEADS) if self._is_abandoned(place, found) else found
-
-    def _is_abandoned(self, place: _Place, found: Decision) -> bool:
-        """Whether the process that should lead does not: the lease has been free for long."""
-        if found.standing is not Standing.ANOTHER_LEADS or place.free_since is None:
-            return False
-        return time.monotonic() - place.free_since > FREE * self.lease_ttl.total_seconds()

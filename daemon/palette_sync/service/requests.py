@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from palette_sync.assembly.instance import holder
 from palette_sync.reconcile.report import Effect
-from palette_sync.store.control import Answer, AnswerStatus, Request, RequestReader, Verb, answer
+from palette_sync.store.control import (
+    EVERYBODY,
+    Answer,
+    AnswerStatus,
+    Request,
+    RequestReader,
+    Verb,
+    answer,
+    ask_everybody,
+    pass_on,
+    send_again,
+)
 from palette_sync.store.redis import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from palette_sync.assembly.instance import Shared
     from palette_sync.reconcile.report import Change, PassReport
@@ -23,7 +36,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 NAMED, LISTED = 5, 100  # failed clusters that an answer names for people, and lists for programs
-PAUSE = 2.0  # seconds before Redis is read again after an error, or before looking again for a led instance
+STOPPING = Answer(AnswerStatus.FAILED, "the daemon is stopping; ask again when it is back")
+PAUSE = 2.0  # seconds before Redis is read again after an error
+REPORTED_FOR = 60.0  # seconds for which the answers of the others to a reload that SIGHUP asked for are awaited
 
 
 class Commands(Protocol):
@@ -32,8 +47,22 @@ class Commands(Protocol):
     @property
     def shared(self) -> Shared: ...
 
+    @property
+    def member(self) -> str:
+        """The id under which this process announces itself to the others."""
+        ...
+
+    @property
+    def own_requests(self) -> Collection[str]:
+        """Ids of requests to every daemon that this process has sent. It has carried them out already."""
+        ...
+
     def leading(self) -> Collection[str]:
         """The instances whose lease this process holds."""
+        ...
+
+    def has_left(self, instance: str) -> bool:
+        """Whether it is for another process to lead the instance: this one stands by, or ends."""
         ...
 
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
@@ -45,61 +74,115 @@ class Commands(Protocol):
         ...
 
 
-async def serve_requests(daemon: Commands) -> None:
-    """Read and answer requests until cancelled. While Redis cannot be read, this goes on trying."""
+async def serve_requests(daemon: Commands, passed_on: list[Request]) -> None:
+    """Read and answer requests until cancelled. While Redis cannot be read, this goes on trying.
+
+    What is at work when this is cancelled is passed on to the next process that leads, and added to `passed_on`.
+    """
     store = daemon.shared.store
     reader = RequestReader(store.link, store.keys)
     unreadable: dict[str, str] = {}
     async with asyncio.TaskGroup() as group:
         while True:
-            leading = daemon.leading()
-            if not leading:
-                await asyncio.sleep(PAUSE)
-                continue
+            streams = [EVERYBODY, *daemon.leading()]
             try:
-                found = await reader.wait(leading, lambda: daemon.shared.sealer)
+                found = await reader.wait(streams, lambda: daemon.shared.sealer)
             except StoreError:
                 await asyncio.sleep(PAUSE)  # the runners log that Redis fails
                 continue
             for instance in reader.unreadable_streams.keys() - unreadable.keys():
                 log.warning("requests_unheard", instance=instance, reason=reader.unreadable_streams[instance])
             unreadable = dict(reader.unreadable_streams)
-            if len(unreadable) == len(leading):
+            if len(unreadable) == len(streams):
                 await asyncio.sleep(PAUSE)
             for request in found:
-                group.create_task(_serve(daemon, request), name=f"request:{request.instance}")
+                if request.id not in daemon.own_requests:
+                    group.create_task(_serve(daemon, request, passed_on), name=f"request:{request.instance}")
 
 
-async def _serve(daemon: Commands, request: Request) -> None:
+async def ask_others_to_reload(daemon: Commands, others: Collection[str], *, request_id: str, by: str) -> None:
+    """Ask every other daemon to reload, as `palette-sync reload` does, and log what each of the `others` answers."""
+    shared, silent = daemon.shared, set(others) - {daemon.member}
+    if not silent:
+        return
+    store = shared.store
+    asking = ask_everybody(store.link, store.keys, shared.sealer, Verb.RELOAD, by=by, request_id=request_id)
+    with suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(REPORTED_FOR), aclosing(asking):
+            async for found in asking:
+                if found is None or found.word is AnswerStatus.ACCEPTED:
+                    continue
+                member = str(found.document.get("member", ""))
+                silent.discard(member)
+                if found.word is AnswerStatus.DONE:
+                    log.info("reload_answered", member=member, reason=found.text)
+                else:
+                    log.warning("reload_answered", member=member, reason=found.text)
+                if not silent:
+                    break
+    if silent:
+        log.warning("reload_unanswered", members=sorted(silent), reason="look at the logs of these processes")
+
+
+async def send_all_again(daemon: Commands, passed_on: Iterable[Request]) -> None:
+    """At the end of a drain: it may have lasted longer than a request is fresh. Who has claimed it ignores this."""
+    store = daemon.shared.store
+    with suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(PAUSE):
+            for request in passed_on:
+                await send_again(store.link, store.keys, daemon.shared.sealer, request)
+
+
+async def _serve(daemon: Commands, request: Request, passed_on: list[Request]) -> None:
     log.info("request_received", instance=request.instance, action=request.verb.value, by=request.by)
+    outcome: Answer | None = None
     try:
         await _answer(daemon, request, Answer(AnswerStatus.ACCEPTED))
-        if request.verb in {Verb.RELOAD, Verb.RELOAD_ALLOW_PRUNE}:
-            reloaded = await daemon.reload(allow_prune=request.verb is Verb.RELOAD_ALLOW_PRUNE)
-            if reloaded.problems:
-                outcome = Answer(AnswerStatus.FAILED, "; ".join(reloaded.problems))
-            else:
-                outcome = Answer(AnswerStatus.DONE, "; ".join(["reloaded", *reloaded.notes]))
+        if request.verb.concerns_everybody:
+            outcome = _reloaded(await daemon.reload(allow_prune=request.verb is Verb.RELOAD_ALLOW_PRUNE))
         else:
             outcome = await _resync(daemon, request)
-        await _answer(daemon, request, outcome)
+        if outcome is None:
+            await asyncio.sleep(PAUSE)  # until this process has stopped to read the requests of the instance
+            await _pass_on(daemon, request)
+        else:
+            await _answer(daemon, request, outcome)
     except asyncio.CancelledError:
-        # A resync may still be running. It is finished, but its result will not be reported.
         with suppress(StoreError):
-            await _answer(
-                daemon, request, Answer(AnswerStatus.FAILED, "the daemon is stopping; ask again when it is back")
-            )
+            if outcome is None and request.verb in {Verb.RESYNC, Verb.ALLOW_PRUNE}:
+                passed_on.append(request)
+                await _pass_on(daemon, request)
+            else:
+                await _answer(daemon, request, outcome or STOPPING)
         raise
     except StoreError as error:
         log.warning("request_unanswered", instance=request.instance, reason=str(error))
 
 
-async def _resync(daemon: Commands, request: Request) -> Answer:
+def _reloaded(reloaded: Reloaded) -> Answer:
+    found = {"problems": reloaded.problems, "notes": reloaded.notes}
+    if reloaded.problems:
+        return Answer(AnswerStatus.FAILED, "; ".join(reloaded.problems), found)
+    return Answer(AnswerStatus.DONE, "; ".join(["reloaded", *reloaded.notes]), found)
+
+
+async def _pass_on(daemon: Commands, request: Request) -> None:
+    """A pass of the resync may still be running. It is finished, and the next leader begins anew."""
+    store = daemon.shared.store
+    await _answer(daemon, request, Answer(AnswerStatus.PASSED_ON, f"{holder()} passed it on to the next leader"))
+    await pass_on(store.link, store.keys, daemon.shared.sealer, request)
+    log.info("request_passed_on", instance=request.instance, action=request.verb.value, by=request.by)
+
+
+async def _resync(daemon: Commands, request: Request) -> Answer | None:
+    """None: this process does not lead any more, so another one has to carry the request out."""
     report_future = daemon.ask(request.instance, allow_prune=request.verb is Verb.ALLOW_PRUNE)
     if report_future is None:
         return Answer(AnswerStatus.FAILED, "a reload has just removed this instance")
     await asyncio.wait({report_future})
     if report_future.cancelled():
+        if daemon.has_left(request.instance):
+            return None
         return Answer(AnswerStatus.FAILED, "the pass could not be run; see the daemon's log")
     report = report_future.result()
     status = AnswerStatus.DONE if report.all_well else AnswerStatus.FAILED
@@ -108,6 +191,7 @@ async def _resync(daemon: Commands, request: Request) -> Answer:
 
 async def _answer(daemon: Commands, request: Request, given: Answer) -> None:
     store = daemon.shared.store
+    given = replace(given, document={**given.document, "member": daemon.member})
     await answer(store.link, store.keys, daemon.shared.sealer, request, given)
 
 

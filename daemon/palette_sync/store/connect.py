@@ -12,33 +12,40 @@ import os
 import re
 import ssl
 from codecs import BOM_UTF8
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis.asyncio as aioredis
+import structlog
 from redis import exceptions
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from palette_sync.store.bounded_parser import ReplyTooLarge, parser
 from palette_sync.store.bounds import BOUNDS
 from palette_sync.store.errors import StoreDenied, StoreError, StoreMisconfigured, StoreTooMuch, StoreUnavailable
+from palette_sync.store.sentinel import Sentinels
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 T = TypeVar("T")
+log = structlog.get_logger(__name__)
 
 PAUSES = (0.1, 0.5)  # seconds before the second and the third attempt of an idempotent command
 CONNECTIONS = 256
+MASTER_PACE = 1.0  # seconds between two questions to the Sentinels
 _SENTINEL_PORT = 26379
 _REDIS_PORT = 6379
 _SENTINEL = {"redis+sentinel": False, "rediss+sentinel": True}
 # A server that answers with one of these recovers by itself or once an operator repairs it; nothing was written.
-_TRANSIENT = frozenset({"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "OOM", "BUSY", "NOREPLICAS", "TRYAGAIN"})
+_TRANSIENT = frozenset({"LOADING", "MISCONF", "OOM", "BUSY", "NOREPLICAS", "TRYAGAIN"})
+# The answers of a replica. A server may become one while connections to it are open.
+_DEMOTED = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED"})
+_DEMOTED_BY_SENTINEL = "The previous master is now a slave"  # what redis-py makes of READONLY there
 _NO_DATABASE = "DB index is out of range"
 _HINTS = {
     "MISCONF": ": it cannot write to its disk; see the server's log",
@@ -150,6 +157,7 @@ class Link:
         self._hint = "; does it speak TLS on this port?" if address.tls else ""
         self.client: Any  # redis-py's commands are typed for the blocking and the asyncio client at once
         self._sentinel: Any = None
+        self._master: tuple[str, int] | None = None
         options: dict[str, Any] = {
             "socket_timeout": timeout,
             "socket_connect_timeout": connect_timeout,
@@ -174,7 +182,7 @@ class Link:
             )
             return
         over_tls = {"ssl": True, **security} if address.tls else {}
-        sentinel: Any = Sentinel
+        sentinel: Any = Sentinels
         self._sentinel = sentinel(
             address.hosts, sentinel_kwargs=options | over_tls, **options, **bounded, **over_tls, **login
         )
@@ -199,6 +207,8 @@ class Link:
             where = f"{what}: Redis at {self.label}"
             raise StoreTooMuch(f"{where} holds more than palette-sync reads; somebody else writes to it") from None
         except (exceptions.RedisError, OSError) as error:
+            if _is_of_replica(error):
+                await self._reconnect()
             raise self._translated(what, error) from None
         finally:
             if task is not None and task.cancelling() > asked:
@@ -222,6 +232,27 @@ class Link:
         seconds, micros = await self.command("time", "TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
+    async def follow_master(self) -> None:
+        """Use another server as soon as the Sentinels name one. Returns at once if there are no Sentinels.
+
+        After an ordered failover the former master takes writes for another ten seconds, and then loses them.
+        """
+        while self._sentinel is not None:
+            with suppress(exceptions.RedisError, OSError):
+                master = await self.client.connection_pool.get_master_address()
+                if self._master not in {None, master}:
+                    log.info("store_moved", reason=f"the Sentinels name another master for {self.label}")
+                    await self._reconnect()
+                self._master = master
+            await asyncio.sleep(MASTER_PACE)
+
+    async def _reconnect(self) -> None:
+        """Close idle connections now, and those in use after their command. The next command opens a new one."""
+        pool = self.client.connection_pool
+        await pool.update_active_connections_for_reconnect()
+        with suppress(exceptions.RedisError, OSError):
+            await pool.disconnect(inuse_connections=False)
+
     def _translated(self, what: str, error: exceptions.RedisError | OSError) -> StoreError:
         place = f"{what}: Redis at {self.label}"
         error = _of_command_in_script(error)
@@ -237,7 +268,7 @@ class Link:
             return StoreUnavailable(f"{place} is loading its data")
         if isinstance(error, exceptions.TimeoutError):
             return StoreUnavailable(f"{place} did not answer in time{self._hint}")
-        if isinstance(error, exceptions.ReadOnlyError):
+        if _is_of_replica(error):
             return StoreUnavailable(f"{place} is a replica and takes no writes")
         if isinstance(error, exceptions.OutOfMemoryError):
             return StoreUnavailable(f"{place} has reached its maxmemory")
@@ -252,12 +283,27 @@ def _of_command_in_script(error: exceptions.RedisError | OSError) -> exceptions.
     return _BY_CODE.get(found.group(1), exceptions.ResponseError)(found.group(1)) if found else error
 
 
-def _from_code(place: str, error: exceptions.RedisError | OSError) -> StoreError:
-    """Translate an error that redis-py has no class for, by its error code."""
+def _is_of_replica(error: exceptions.RedisError | OSError) -> bool:
+    """Whether the server is not the master, or not any more."""
+    found = _of_command_in_script(error)
+    return (
+        isinstance(found, exceptions.ReadOnlyError | exceptions.MasterDownError)
+        or str(found) == _DEMOTED_BY_SENTINEL
+        or _code(found) in _DEMOTED
+    )
+
+
+def _code(error: exceptions.RedisError | OSError) -> str:
+    """The error code, which is the first word; "" if there is none."""
     # In a pipeline, redis-py puts the command with its arguments in front of the server's text.
     text = str(error).rpartition(" of pipeline caused error: ")[2].removeprefix("('")
     word = (text.split(maxsplit=1) or [""])[0]
-    code = word if _CODE.fullmatch(word) else type(error).__name__
+    return word if _CODE.fullmatch(word) else ""
+
+
+def _from_code(place: str, error: exceptions.RedisError | OSError) -> StoreError:
+    """Translate an error that redis-py has no class for, by its error code."""
+    code = _code(error) or type(error).__name__
     if code == "NOAUTH":
         return StoreError(f"{place} asks for a login; put user and password into redis.url")
     if isinstance(error, exceptions.AskError | exceptions.ClusterDownError | exceptions.ClusterCrossSlotError):

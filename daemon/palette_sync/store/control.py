@@ -3,14 +3,17 @@
 `{p:i}:control` is a stream. A request carries one mac per seal key of the sender, over its id, verb, time and sender.
 Somebody who can write to Redis but holds no key cannot command the daemon, and a daemon that has not loaded the newest
 key yet still accepts a request to reload. All times are the Redis server's, so that clocks of different machines need
-not agree. The daemon that leads the instance answers on the same stream: first `accepted`, then the result.
+not agree. The daemon that leads the instance answers on the same stream: first `accepted`, then the result. One that
+does not lead any more before there is a result passes the request on to the next leader, and answers `passed-on`.
+
+`p:control` is the same for requests that concern every daemon. Each one answers, and its answers name it.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +24,7 @@ from palette_sync.store.errors import StoreError, StoreTooMuch, StoreUnavailable
 from palette_sync.store.streams import append, read_on
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
 
     from palette_sync.store.connect import Link
     from palette_sync.store.keys import Keys
@@ -36,6 +39,7 @@ MOST_ENTRIES = 200  # of each stream, per read
 LONGEST_SENDER = 200  # characters of `by`
 KEEP = 200  # entries of the stream
 MOST_MACS = 16  # macs of a request that are checked
+EVERYBODY = ""  # instead of the name of an instance: the stream of requests to every daemon
 _ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _AT = re.compile(r"[1-9][0-9]{0,14}", re.ASCII)
 
@@ -46,18 +50,30 @@ class Verb(StrEnum):
     RELOAD = "reload"
     RELOAD_ALLOW_PRUNE = "reload-allow-prune"
 
+    @property
+    def concerns_everybody(self) -> bool:
+        """Whether it is asked of every daemon, and not of the one that leads an instance."""
+        return self in {Verb.RELOAD, Verb.RELOAD_ALLOW_PRUNE}
+
 
 class AnswerStatus(StrEnum):
-    """Whether a request was received, has been carried out, or failed."""
+    """Whether a request was received, was passed on to the next leader, has been carried out, or failed."""
 
     ACCEPTED = "accepted"
+    PASSED_ON = "passed-on"
     DONE = "done"
     FAILED = "failed"
+
+    @property
+    def final(self) -> bool:
+        return self in {AnswerStatus.DONE, AnswerStatus.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`at` is the server's time in milliseconds; `by` names the sender, for the daemon's log."""
+    """`at` is the server's time in milliseconds; `by` names the sender, for the daemon's log. `instance` may be
+    `EVERYBODY`.
+    """
 
     instance: str
     id: str
@@ -68,7 +84,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`text` is for people, `document` for programs."""
+    """`text` is for people, `document` for programs. `document["member"]` names the daemon that answers."""
 
     word: AnswerStatus
     text: str = ""
@@ -80,24 +96,61 @@ async def ask(
 ) -> AsyncIterator[Answer | None]:
     """Send a request and yield its answers as they arrive, and None about every second while there is none.
 
-    Ends after an answer that is not `accepted`. It never gives up, so the caller limits the time. Raises StoreError.
+    Ends after `done` or `failed`. It never gives up, so the caller limits the time. Raises StoreError.
     """
-    key = keys.control(instance)
-    request = Request(instance, secrets.token_hex(8), verb, await link.server_time(), by[:LONGEST_SENDER])
-    fields = {"id": request.id, "request": verb.value, "at": str(request.at), "by": request.by}
-    macs = " ".join(sealer.macs(_text(keys, request)))
-    last = await append(link, key, {**fields, "mac": macs}, keep=KEEP)
+    async for found in _ask(link, keys, sealer, instance, verb, by=by):
+        yield found
+        if found is not None and found.word.final:
+            return
+
+
+async def ask_everybody(
+    link: Link, keys: Keys, sealer: Sealer, verb: Verb, *, by: str, request_id: str = ""
+) -> AsyncGenerator[Answer | None]:
+    """Send a request to every daemon, and yield as `ask`, without an end: the caller knows how many answers it awaits.
+
+    `request_id`: 16 hex digits; without it, a random one. Raises StoreError.
+    """
+    async for found in _ask(link, keys, sealer, EVERYBODY, verb, by=by, request_id=request_id):
+        yield found
+
+
+async def _ask(
+    link: Link, keys: Keys, sealer: Sealer, instance: str, verb: Verb, *, by: str, request_id: str = ""
+) -> AsyncIterator[Answer | None]:
+    request_id = request_id or secrets.token_hex(8)
+    request = Request(instance, request_id, verb, await link.server_time(), by[:LONGEST_SENDER])
+    last = await _send(link, keys, sealer, request)
     while True:
-        entries = await read_on(link, {key: last}, wait=ANSWER_BLOCK)
+        entries = await read_on(link, {keys.control(instance): last}, wait=ANSWER_BLOCK)
         for entry in entries:
             last = entry.id
             found = _answer(entry.fields, sealer, keys, request)
             if found is not None:
                 yield found
-                if found.word is not AnswerStatus.ACCEPTED:
-                    return
         if not entries:
             yield None
+
+
+async def pass_on(link: Link, keys: Keys, sealer: Sealer, request: Request) -> None:
+    """Let the next process that leads carry out a request which this process claimed and cannot finish.
+
+    Whoever asked gets the answer of that process. Raises StoreError.
+    """
+    await link.command(f"pass on a request of {request.instance}", "DEL", keys.request(request.instance, request.id))
+    await send_again(link, keys, sealer, request)
+
+
+async def send_again(link: Link, keys: Keys, sealer: Sealer, request: Request) -> None:
+    """Send a request again, so that it is fresh. Nobody carries it out who would not claim it. Raises StoreError."""
+    await _send(link, keys, sealer, replace(request, at=await link.server_time()))
+
+
+async def _send(link: Link, keys: Keys, sealer: Sealer, request: Request) -> str:
+    """Returns the id of the entry."""
+    fields = {"id": request.id, "request": request.verb.value, "at": str(request.at), "by": request.by}
+    macs = " ".join(sealer.macs(_text(keys, request)))
+    return await append(link, keys.control(request.instance), {**fields, "mac": macs}, keep=KEEP)
 
 
 async def answer(link: Link, keys: Keys, sealer: Sealer, request: Request, given: Answer) -> None:
@@ -109,7 +162,10 @@ async def answer(link: Link, keys: Keys, sealer: Sealer, request: Request, given
 
 
 class RequestReader:
-    """Reads the requests of all instances that a process leads, each request once.
+    """Reads the requests to every daemon and those of all instances that a process leads, each request once.
+
+    A request to every daemon is not claimed in Redis. This process remembers it while it is fresh. A process that has
+    just started may carry it out although it has read the newest configuration already, which changes nothing.
 
     `unreadable_streams` names the instances whose stream cannot be read, with the reason.
     """
@@ -118,10 +174,13 @@ class RequestReader:
         self._link = link
         self._keys = keys
         self._last: dict[str, str] = {}  # by instance: the id of the last entry that was read
+        self._heard: dict[str, int] = {}  # requests to every daemon, by id: the server's time
         self.unreadable_streams: dict[str, str] = {}
 
     async def wait(self, instances: Collection[str], sealer: Callable[[], Sealer]) -> list[Request]:
         """Wait some seconds for requests; return those that are authentic, fresh and claimed now. Raises StoreError.
+
+        `EVERYBODY` among the `instances` stands for the requests to every daemon.
 
         `sealer` is called after the wait, because a reload may have changed the keys meanwhile.
         """
@@ -136,6 +195,8 @@ class RequestReader:
             request = _request(instance, entry.fields)
             if request is None or not _fresh(request, entry, now):
                 continue
+            if request.verb.concerns_everybody is not (instance == EVERYBODY):
+                continue
             if self._authentic(key, request, entry.fields.get("mac", "")) and await self._claim(request):
                 found.append(request)
         return found
@@ -149,12 +210,21 @@ class RequestReader:
 
         A claim whose answer is lost is not repeated: the request counts as claimed, and whoever asked may ask again.
         """
+        if request.instance == EVERYBODY:
+            return self._is_first(request)
         key = self._keys.request(request.instance, request.id)
 
         async def claim() -> object:
             return await self._link.client.execute_command("SET", key, "1", "NX", "PX", CLAIM_MS)
 
         return bool(await self._link.once(f"claim a request of {request.instance}", claim))
+
+    def _is_first(self, request: Request) -> bool:
+        """Remember a request to every daemon. Returns False if it was received before."""
+        self._heard = {one: at for one, at in self._heard.items() if abs(request.at - at) <= CLAIM_MS}
+        first = request.id not in self._heard
+        self._heard.setdefault(request.id, request.at)
+        return first
 
     async def _follow(self, instances: Collection[str]) -> None:
         """Read these instances from now on. Fresh requests that were sent while nobody led an instance count."""

@@ -6,20 +6,24 @@ named, instead of making the whole command fail.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from palette_sync.core.documents import DocumentError, Fields, decode_object
 from palette_sync.store.errors import StoreDenied
+from palette_sync.store.members import MemberBook
 from palette_sync.store.read import Stored, read
 from palette_sync.store.seal import Unsealed
 
 if TYPE_CHECKING:
     from palette_sync.core.model import InstanceState
+    from palette_sync.store.members import Company
     from palette_sync.store.redis import Store
     from palette_sync.store.seal import Sealer
 
+ANNOUNCED_WITHIN = 1.5  # seconds within which a living process announces itself again
 _OWN = ("work", "scopes", "issuers")
 
 
@@ -60,6 +64,22 @@ async def inspect(store: Store, sealer: Sealer, instance: str) -> Inspected:
         leader = None
         denied.add("lease")
     return Inspected(state, leader, frozenset(denied))
+
+
+async def living(store: Store, sealer: Sealer) -> Company | None:
+    """Return the living processes; None if the user may not see them. Raises StoreUnavailable, StoreError.
+
+    Where entries cannot be verified, this looks a second time a moment later: who announces itself meanwhile lives.
+    """
+    book = MemberBook(store.link, store.keys)
+    try:
+        company = await book.listen(sealer)
+        if book.unknown:
+            await asyncio.sleep(ANNOUNCED_WITHIN)
+            company = await book.listen(sealer)
+    except StoreDenied:
+        return None
+    return company
 
 
 async def _permitted(store: Store, sealer: Sealer, instance: str, denied: set[str]) -> InstanceState:

@@ -71,7 +71,8 @@ class Keys:
         return self.of(instance, "epoch")
 
     def control(self, instance: str) -> str:
-        return self.of(instance, "control")
+        """The stream of requests to who leads an instance; for "", that of requests to every daemon."""
+        return self.of(instance, "control") if instance else f"{self.prefix}:control"
 
     def request(self, instance: str, request_id: str) -> str:
         """Set for some minutes once a request is claimed, so that nobody carries it out twice."""

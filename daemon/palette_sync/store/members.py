@@ -8,7 +8,7 @@ that comes back empty must not make the others look dead.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ OUTAGE = 0.5  # of a life without an exchange: Redis could not be asked, or this
 FORGOTTEN = 10  # lives after which the entry of a dead process is removed
 MOST = 1000  # entries that are read
 MOST_MACS = 16
+_UNREADABLE = (DocumentError, UnclearText, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+_LIFE = timedelta(seconds=15)  # of a process that does not say how long its announcement counts
 _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,15 +39,16 @@ class Company:
     """The living processes at the server's time `now`.
 
     `unheard` are ids of those which were seen before, and whose newest announcement Redis does not hold (any more).
-    `strangers`: there are living processes with other seal keys. `after_outage`: Redis could not be asked for so long
-    that others may not have announced themselves again yet. `silent` are ids that this process, which has just begun,
-    found in Redis and has not heard: they may live and announce themselves soon, if Redis came back with older data.
+    `strangers` are the ids of living processes with other seal keys, with the time since which they have been seen.
+    `after_outage`: Redis could not be asked for so long that others may not have announced themselves again yet.
+    `silent` are ids that this process, which has just begun, found in Redis and has not heard: they may live and
+    announce themselves soon, if Redis came back with older data.
     """
 
     now: datetime
     members: tuple[Member, ...]
     unheard: frozenset[str] = frozenset()
-    strangers: bool = False
+    strangers: Mapping[str, datetime] = field(default_factory=dict)
     after_outage: bool = False
     silent: frozenset[str] = frozenset()
 
@@ -72,15 +75,31 @@ class MemberBook:
         self._began_at: float | None = None
         self._silent: set[str] = set()
 
+    @property
+    def unknown(self) -> frozenset[str]:
+        """The ids of entries that cannot be verified, of living and of dead processes."""
+        return frozenset(self._unknown)
+
     async def server_time(self) -> datetime:
         """Raises StoreError."""
         return _EPOCH + await self._link.server_time() * _MILLISECOND
+
+    async def listen(self, sealer: Sealer, *, life: timedelta | None = None) -> Company:
+        """Return who lives, without announcing anything. Without `life`, each counts for as long as it says itself.
+
+        Processes with other seal keys are found from the second call on. Raises as `exchange`.
+        """
+        now = await self.server_time()
+        self._check_number(await self._link.command("members", "HLEN", self._keys.members))
+        found = await self._link.command("members", "HGETALL", self._keys.members)
+        heard, _ = self._heard(sealer, found, now, life)
+        return Company(now, tuple(heard.values()), strangers=self._strangers(now, life or _LIFE))
 
     async def exchange(self, sealer: Sealer, me: Member, *, life: timedelta) -> Company:
         """Announce `me` and return who lives, `me` among them. Raises StoreError, and StoreTooMuch for many entries."""
         key, link = self._keys.members, self._link
         now = await self.server_time()
-        me = replace(me, seen_at=now)
+        me = replace(me, seen_at=now, life=life)
         value = self._signed(sealer, me)
 
         async def write_and_read() -> Any:
@@ -91,11 +110,7 @@ class MemberBook:
 
         _, number = await link.run("members", write_and_read)
         after_outage = self._skip_outage(life)
-        if number > MOST:
-            raise StoreTooMuch(
-                f"{key} in Redis holds {number} entries, and at most {MOST} are read; somebody else writes to Redis. "
-                f"Delete the key: each daemon announces itself again"
-            )
+        self._check_number(number)
         found = await link.command("members", "HGETALL", key)
         heard, dead = self._heard(sealer, found, now, life)
         heard[me.id] = me
@@ -139,6 +154,13 @@ class MemberBook:
         self._seen_at = {name: at + moment - before for name, at in self._seen_at.items()}
         return True
 
+    def _check_number(self, number: int) -> None:
+        if number > MOST:
+            raise StoreTooMuch(
+                f"{self._keys.members} in Redis holds {number} entries, and at most {MOST} are read; somebody else "
+                f"writes to Redis. Delete the key: each daemon announces itself again"
+            )
+
     def _is_unheard(self, known: Member, heard: Member | None, now: datetime, life: timedelta) -> bool:
         """Whether a process lived a moment ago, and Redis holds nothing newer of it than is known."""
         if time.monotonic() - self._seen_at[known.id] > life.total_seconds():
@@ -151,29 +173,34 @@ class MemberBook:
         await self._link.command("members", "HDEL", self._keys.members, member)
 
     def _heard(
-        self, sealer: Sealer, found: Mapping[bytes, bytes], now: datetime, life: timedelta
+        self, sealer: Sealer, found: Mapping[bytes, bytes], now: datetime, life: timedelta | None
     ) -> tuple[dict[str, Member], list[bytes]]:
         """The living members that Redis holds, by id, and the fields of dead ones."""
         heard: dict[str, Member] = {}
         unknown: dict[str, _Unknown] = {}
         dead: list[bytes] = []
-        for field, value in found.items():
-            name = field.decode(errors="replace")
+        for raw_id, value in found.items():
+            name = raw_id.decode(errors="replace")
             member = self._verified(sealer, name, value)
             if member is None:
                 unknown[name] = one = _again(self._unknown.get(name), value, now)
-                if now - (one.changed_at or one.first_at) > FORGOTTEN * life:
-                    dead.append(field)
-            elif _lives(member, now, life):
+                if now - (one.changed_at or one.first_at) > FORGOTTEN * (life or _LIFE):
+                    dead.append(raw_id)
+                continue
+            counts = life or member.life or _LIFE
+            if _lives(member, now, counts):
                 heard[name] = member
-            elif abs(now - _time(member)) > FORGOTTEN * life:
-                dead.append(field)
+            elif abs(now - _time(member)) > FORGOTTEN * counts:
+                dead.append(raw_id)
         self._unknown = unknown
         return heard, dead
 
-    def _strangers(self, now: datetime, life: timedelta) -> bool:
-        changes = (one.changed_at for one in self._unknown.values())
-        return any(moment is not None and now - moment <= life for moment in changes)
+    def _strangers(self, now: datetime, life: timedelta) -> dict[str, datetime]:
+        return {
+            name: one.first_at
+            for name, one in self._unknown.items()
+            if one.changed_at is not None and now - one.changed_at <= life
+        }
 
     def _signed(self, sealer: Sealer, me: Member) -> bytes:
         content = encode_document("member", _document(me))
@@ -188,7 +215,7 @@ class MemberBook:
             if not any(sealer.mac_matches(text, mac) for mac in given):
                 return None
             return _member(name, decode_object("member", content))
-        except (DocumentError, UnclearText, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError):
+        except _UNREADABLE:
             return None
 
 
@@ -209,10 +236,18 @@ def _lives(member: Member, now: datetime, life: timedelta) -> bool:
 
 
 def _document(member: Member) -> dict[str, object]:
+    moments = {
+        "seen_at_ms": member.seen_at,
+        "since_ms": member.since,
+        "loaded_at_ms": member.loaded_at,
+        "outdated_since_ms": member.outdated_since,
+        "rejected_at_ms": member.rejected_at,
+    }
     return {
-        "seen_at_ms": round((_time(member) - _EPOCH) / _MILLISECOND),
-        "loaded_at_ms": round((member.loaded_at - _EPOCH) / _MILLISECOND),
+        **{name: round((moment - _EPOCH) / _MILLISECOND) for name, moment in moments.items() if moment is not None},
+        **({"life_ms": round(member.life / _MILLISECOND)} if member.life is not None else {}),
         "configuration": member.configuration,
+        "former": list(member.former),
         "draining": member.draining,
         "version": member.version,
         "keys": list(member.keys),
@@ -220,6 +255,8 @@ def _document(member: Member) -> dict[str, object]:
             name: {
                 **({"memory": list(one.memory)} if one.memory is not None else {}),
                 **({"rests_until": format_time(one.rests_until)} if one.rests_until is not None else {}),
+                **({"fails_since": format_time(one.fails_since)} if one.fails_since is not None else {}),
+                **({"reaches": one.reaches} if one.reaches is not None else {}),
                 "verifies": one.verifies,
                 "leading": one.leading,
             }
@@ -236,6 +273,8 @@ def _member(name: str, document: Mapping[str, Any]) -> Member:
             verifies=one["verifies"] is True,
             rests_until=datetime.fromisoformat(one["rests_until"]) if "rests_until" in one else None,
             leading=one["leading"] is True,
+            fails_since=datetime.fromisoformat(one["fails_since"]) if "fails_since" in one else None,
+            reaches=one["reaches"] is True if "reaches" in one else None,
         )
         for instance, one in document["instances"].items()
     }
@@ -246,6 +285,15 @@ def _member(name: str, document: Mapping[str, Any]) -> Member:
         draining=document["draining"] is True,
         shares=shares,
         seen_at=_EPOCH + int(document["seen_at_ms"]) * _MILLISECOND,
+        since=_moment(document, "since_ms"),
+        life=int(document["life_ms"]) * _MILLISECOND if "life_ms" in document else None,
         version=str(document["version"]),
         keys=tuple(str(one) for one in document["keys"]),
+        outdated_since=_moment(document, "outdated_since_ms"),
+        rejected_at=_moment(document, "rejected_at_ms"),
+        former=tuple(str(one) for one in document.get("former", ())),
     )
+
+
+def _moment(document: Mapping[str, Any], name: str) -> datetime | None:
+    return _EPOCH + int(document[name]) * _MILLISECOND if name in document else None

@@ -35,7 +35,7 @@ from palette_sync.store.errors import StoreError
 from palette_sync.store.signed_value import ValueSigner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
     from palette_sync.core.model import ClusterRecord, Head
@@ -124,6 +124,17 @@ async def read(
         raise StoreError(f"{instance} holds fields in Redis that are not UTF-8; another program wrote them") from None
 
 
+async def read_changed(
+    prefix: str, instance: str, stored: Stored, touched: Collection[str], sealer: Sealer, *, now: datetime, last: Loaded
+) -> Loaded | None:
+    """Apply to `last` what versions changed that came after it, and verify the whole.
+
+    `stored` holds the new head, and of the clusters that were `touched` what there is of them; they are uids. Returns
+    None if everything must be read again: something in it cannot be verified or decoded. Raises as `read`.
+    """
+    return await _Reading(prefix, instance, stored, sealer, now, last, BOUNDS).run_on(touched)
+
+
 class _Reading:
     def __init__(
         self,
@@ -167,6 +178,43 @@ class _Reading:
         problems = (*found.state.problems, *self._problems, *stored.refused.values())
         state = replace(found.state, problems=problems)
         return replace(found, state=state, unauthentic=self._unauthentic)
+
+    async def run_on(self, touched: Collection[str]) -> Loaded | None:
+        stored, last = self._stored, self._last
+        fields = {key.decode(): value.decode() for key, value in stored.head.items()}
+        raw, aliens = _own_fields(stored.clusters, most=self._bounds.record)
+        raw_credentials, more_aliens = _own_fields(stored.credentials, most=self._bounds.document)
+        hashes = _changed(last.record_hashes, touched, {uid: record_hash(one) for uid, one in raw.items()})
+        credential_hashes = _changed(
+            last.credential_hashes, touched, {uid: record_hash(one) for uid, one in raw_credentials.items()}
+        )
+        head, doubts = self._head(fields, hashes, credential_hashes)
+        if doubts or aliens or more_aliens or head is None:
+            return None
+        memory, memory_hashes = await self._unversioned("work", "work", stored.work, decode_memory)
+        try:
+            records = {uid: decode_own(self._instance, uid, one) for uid, one in raw.items()}
+            credentials = {uid: decode_credential(one) for uid, one in raw_credentials.items()}
+        except DocumentError:
+            return None
+        if self._problems:
+            return None
+        state = replace(
+            last.state,
+            head=head,
+            records=_changed(last.state.records, touched, records),
+            credentials=_changed(last.state.credentials, touched, credentials),
+            memory=_changed(last.state.memory, touched, memory),
+        )
+        return replace(
+            last,
+            state=state,
+            version=fields["version"],
+            record_hashes=hashes,
+            credential_hashes=credential_hashes,
+            memory_hashes=_changed(last.memory_hashes, touched, memory_hashes),
+            older_macs=last.older_macs or self._signer.met_older_key,
+        )
 
     async def _snapshot(self, found: Loaded, fields: Mapping[str, str]) -> Loaded:
         stored, last, bounds = self._stored, self._last, self._bounds
@@ -309,6 +357,15 @@ class _Reading:
         if number:
             self._unauthentic[key] = number
             self._problems.append(f"{key}: {number} documents are not authentic and count as absent")
+
+
+def _changed(before: Mapping[str, T], touched: Collection[str], now: Mapping[str, T]) -> dict[str, T]:
+    """`before` with what is there `now` of the uids that were touched; what is not there is gone."""
+    found = dict(before)
+    for uid in touched:
+        found.pop(uid, None)
+    found.update(now)
+    return found
 
 
 def decode_own(instance: str, uid: str, raw: bytes) -> ClusterRecord:

@@ -58,6 +58,9 @@ class Metrics:
         self._gauges: list[Gauge] = []
         self._counters: list[Counter] = []
         self._leads = self._gauge("leading", "1 where this process leads the instance, else 0.")
+        self._keys_differ = self._gauge(
+            "keys_differ", "1 where the seal keys of this process do not verify what another one publishes, else 0."
+        )
         self._attempt = self._gauge(
             "pass_attempt_timestamp_seconds", "When the last pass that lists Palette began, whatever its result."
         )
@@ -121,6 +124,19 @@ class Metrics:
             "Instances that are published, but no longer configured.",
             registry=self._registry,
         )
+        self._members = Gauge(
+            "palette_sync_members", "Living processes that share the instances, this one too.", registry=self._registry
+        )
+        self._outdated = Gauge(
+            "palette_sync_config_differs",
+            "1 if a newer configuration than that of this process has been loaded by another one.",
+            registry=self._registry,
+        )
+        self._outdated_since = Gauge(
+            "palette_sync_config_differs_since_timestamp_seconds",
+            "Since when a newer configuration has been loaded elsewhere; 0 if that is not so.",
+            registry=self._registry,
+        )
         self._build = Gauge(
             "palette_sync_build_info",
             "1; the labels say which palette-sync and which Python run.",
@@ -129,7 +145,8 @@ class Metrics:
         )
         self._build.labels(__version__, platform.python_version()).set(1)
         self.of_process = (
-            self._log_lines_dropped, self._reload_success, self._loaded, self._orphaned, self._build,
+            self._log_lines_dropped, self._reload_success, self._loaded, self._orphaned, self._build, self._members,
+            self._outdated, self._outdated_since,
         )  # fmt: skip
         ProcessCollector(registry=self._registry)
 
@@ -205,6 +222,16 @@ class Metrics:
         self._reload_success.set(not rejected)
         self._loaded.set(loaded_at.timestamp())
         self._orphaned.set(orphaned)
+
+    def members(self, count: int, *, outdated_since: datetime | None) -> None:
+        """How many processes share the instances, and since when this one has had an older configuration."""
+        self._members.set(count)
+        self._outdated.set(outdated_since is not None)
+        self._outdated_since.set(outdated_since.timestamp() if outdated_since is not None else 0)
+
+    def keys_differ(self, instance: str, differ: bool) -> None:  # noqa: FBT001 - the gauge's value
+        """Whether the seal keys of this process do not verify what is published."""
+        self._keys_differ.labels(instance).set(differ)
 
     def held(self, instance: str, count: int, *, since: datetime | None, until: datetime | None) -> None:
         """How many records the prune guard holds, and the first of their times."""

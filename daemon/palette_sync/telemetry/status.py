@@ -6,18 +6,21 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from palette_sync.core.documents import format_time
+from palette_sync.core.documents import format_time, present
 from palette_sync.core.expiry import warning_due
 from palette_sync.core.problems import UNLED
+from palette_sync.core.text import visible
 from palette_sync.runner.status import RunnerState, RunnerStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
+    from palette_sync.core.leadership import Member
     from palette_sync.core.model import InstanceState
 
 SILENT = timedelta(hours=1)
+MOST_ID = 200  # characters of the id of a process that cannot be verified
 SERVED = frozenset({RunnerState.LEADING, RunnerState.STANDBY})
 
 
@@ -43,6 +46,8 @@ def instance_document(
         "success_age_s": _seconds(now - status.succeeded_at) if status.succeeded_at else None,
         "error": status.error,
         "failing_since": _time(status.failing_since),
+        "cut_off_since": _time(status.cut_off_since),
+        "rests_until": _time(status.rests_until),
         "scopes_failing": dict(status.scopes_failing) or None,
         "prune_held": status.held,
         "prune_held_since": _time(status.held_since),
@@ -89,6 +94,34 @@ def stored_document(
     document.update({name: value for name, value in found.items() if value is not None})
     document.pop("passes", None)  # nobody counts them here
     return document
+
+
+def member_documents(members: Collection[Member], *, me: str = "") -> list[dict[str, object]]:
+    """The living processes, each with what it leads. `me` is the id of the process that reports."""
+    return [
+        present(
+            id=one.id,
+            host=one.id.split(":")[0],
+            me=True if one.id == me else None,
+            version=one.version,
+            configuration=one.configuration,
+            loaded_at=one.loaded_at,
+            leads=one.leads,
+            memory={name: list(share.memory) for name, share in sorted(one.shares.items()) if share.memory},
+            draining=one.draining,
+            since=one.since,
+            seen_at=one.seen_at,
+            keys=list(one.keys),
+            outdated_since=one.outdated_since,
+            rejected_at=one.rejected_at,
+        )
+        for one in sorted(members, key=lambda one: one.id)
+    ]
+
+
+def stranger_documents(strangers: Mapping[str, datetime]) -> list[dict[str, object]]:
+    """The living processes whose seal keys are others, so that nothing else is known of them."""
+    return [present(id=visible(name[:MOST_ID]), since=since) for name, since in sorted(strangers.items())]
 
 
 def status_line(statuses: Mapping[str, RunnerStatus], now: datetime) -> str:

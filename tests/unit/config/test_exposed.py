@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from palette_sync.config import ConfigError, load
-from palette_sync.config.load import EXPOSED
+from palette_sync.config.loading import EXPOSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

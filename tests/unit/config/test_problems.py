@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palette_sync.config import ConfigError, load
-from palette_sync.config.values import NOT_JSON
+from palette_sync.config.errors import NOT_JSON
 from unit.config.configuration import DURATION, HTTPS, INSTANCE, MINIMAL, NO_SEAL, ConfigDirectory
 
 CHECK_PATH = "correct the path or the permissions"
@@ -200,7 +200,10 @@ def test_a_wrong_secret_is_reported_by_the_name_of_its_file(config: ConfigDirect
     config.write("secrets/redis__prefix", b"\xff")
 
     assert sorted(config.problems(MINIMAL, PALETTE_SYNC_SECRETS_DIR=str(config.path / "secrets"))) == [
-        "secret redis__prefix: the file is not UTF-8 text; correct the path or the encoding",
+        (
+            f"secret redis__prefix: the file {config.path}/secrets/redis__prefix is not UTF-8 text; "
+            "correct the path or the encoding"
+        ),
         "secret redis__urll: redis.urll: is unknown (did you mean 'url'?); rename or remove it",
         f"secret service__grace: service.grace: {DURATION}",
     ]
@@ -212,13 +215,15 @@ def test_a_wrong_secret_is_reported_by_the_name_of_its_file(config: ConfigDirect
         pytest.param(
             "'there-is-none'", f"the file cannot be read: No such file or directory; {CHECK_PATH}", id="not there"
         ),
-        pytest.param("'.'", f"the file cannot be read: Is a directory; {CHECK_PATH}", id="a directory"),
+        pytest.param("'.'", f"the file FOLDER cannot be read: Is a directory; {CHECK_PATH}", id="a directory"),
         pytest.param("'binary'", "the file is not UTF-8 text; correct the path or the encoding", id="not text"),
         pytest.param(
             "'large'", "the file is larger than 64 KiB, too large for a secret; correct the path", id="too large"
         ),
         pytest.param(
-            "'/dev/zero'", "the file is larger than 64 KiB, too large for a secret; correct the path", id="without end"
+            "'/dev/zero'",
+            "the file /dev/zero is larger than 64 KiB, too large for a secret; correct the path",
+            id="without end",
         ),
         pytest.param("5", "must be the path of a file", id="a number"),
         pytest.param('"a\\u0000b"', "must be the path of a file", id="an invalid path"),
@@ -231,7 +236,37 @@ def test_a_secret_file_that_cannot_be_used_is_reported_once(
     config.write("large", "x" * (64 * 1024 + 1))
     text = MINIMAL.replace('api_key = "some-key"', f"api_key_file = {given_value}")
 
-    assert config.problems(text) == [f"FILE: instances.prod.api_key_file: {problem}"]
+    assert [one.replace(str(config.path), "FOLDER") for one in config.problems(text)] == [
+        f"FILE: instances.prod.api_key_file: {problem}"
+    ]
+
+
+@pytest.mark.parametrize("given_value", ["prod.api-key", "keys/prod", "/proc/none", "./seal.keys"])
+def test_the_path_of_a_file_that_cannot_be_read_is_named(config: ConfigDirectory, given_value: str) -> None:
+    config.write("keys/another", "x")
+
+    (problem,) = config.problems(MINIMAL.replace('api_key = "some-key"', f"api_key_file = '{given_value}'"))
+
+    assert f"api_key_file: the file {config.path / given_value} cannot be read" in problem
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "c2VjcmV0LWtleS1pbi1iYXNlNjQ",
+        "ab/cd+ef/gh==",
+        "/abcd+efgh==",
+        "redis://user:hush@cache.example:6379/0",
+        "k1 l-O5v34wPApCc9WJuSC_vUtiU4HdI4vJG6vcB71cT2U",
+        "eyJhbGciOiJkaXIifQ.eyJpc3MiOiJwYWxldHRlIn0.c2lnbmF0dXJl",
+    ],
+)
+def test_a_secret_in_place_of_a_path_is_not_shown(config: ConfigDirectory, secret: str) -> None:
+    for text in (
+        MINIMAL.replace('api_key = "some-key"', f"api_key_file = '{secret}'"),
+        MINIMAL + f"[redis]\nurl_file = '{secret}'\n",
+    ):
+        assert secret not in " ".join(config.problems(text))
 
 
 @pytest.mark.parametrize(
@@ -303,7 +338,7 @@ def test_a_file_with_invalid_content_is_reported(config: ConfigDirectory, conten
 
 
 def test_a_missing_file_is_an_error(config: ConfigDirectory) -> None:
-    with pytest.raises(ConfigError, match=r"there is no such file; copy config\.example\.toml there"):
+    with pytest.raises(ConfigError, match=r"there is no such file; write one with `palette-sync config init`"):
         load(config.file, environ={})
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from palette_sync.config.errors import NOT_JSON
 from palette_sync.config.settings import SHORTEST_VALIDITY, HttpSettings, SealSettings
-from palette_sync.config.values import NOT_JSON, parse_duration
+from palette_sync.core.durations import parse_duration
 from palette_sync.core.model import Secret
 from palette_sync.palette import Limits, PaletteClient, UnusableSettings
 from unit.config.configuration import (

@@ -31,7 +31,7 @@ const COMMAND_TIMEOUT_MS = 15_000;
 const MOST_RECEIVED_MIB = 160;
 const RECEIVE_BYTES = 64 * 1024;
 // After one of these answers the server recovers by itself, or after a repair by the operator.
-const PASSING = new Set(['LOADING', 'MASTERDOWN', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MISCONF', 'OOM']);
+const PASSING = new Set(['LOADING', 'MASTERDOWN', 'UNBLOCKED', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MISCONF', 'OOM']);
 
 type Client = ReturnType<typeof createClient>;
 
@@ -74,6 +74,7 @@ export class RedisConnection {
   readonly #label: string;
   readonly #received: Received;
   #unanswered = 0;
+  #isMaster: () => Promise<boolean> = async () => true;
 
   private constructor(client: Client, label: string, received: Received) {
     this.#client = client;
@@ -86,7 +87,22 @@ export class RedisConnection {
     if (address.service === undefined) {
       return RedisConnection.#connect(address, address.hosts[0], tls);
     }
-    return RedisConnection.#connect(address, await masterOf(address, address.service, tls), tls);
+    const { service } = address;
+    const master = await masterOf(address, service, tls);
+    const connection = await RedisConnection.#connect(address, master, tls);
+    connection.#isMaster = async () => {
+      const now = await masterOf(address, service, tls).catch(() => master);
+      return now.host === master.host && now.port === master.port;
+    };
+    return connection;
+  }
+
+  /**
+   * Asks the Sentinels whether they still name this server. Without Sentinels, and while none of them answers, it counts
+   * as the master.
+   */
+  async isMaster(): Promise<boolean> {
+    return this.#isMaster();
   }
 
   /** Connects to one server, without asking a Sentinel. Throws RedisUnavailable. */

@@ -84,10 +84,12 @@ export class SnapshotTail {
     while (!this.#ended.signal.aborted) {
       try {
         const connection = await this.#connect();
-        for (;;) {
+        do {
           await this.#round(connection);
           failures = 0;
-        }
+          // A former master may answer for ever, with what it held when another one took over.
+        } while (await connection.isMaster());
+        await connection.close();
       } catch (error) {
         await this.#connection?.close();
         if (this.#ended.signal.aborted) {

@@ -125,4 +125,29 @@ describe('while Redis is down', () => {
     const lost = follow(`redis+sentinel://127.0.0.1:${sentinel.port}/other`, prefix);
     await until('the message', () => lost.logger.count(/no Sentinel knows a master named other/) === 1);
   });
+
+  test('a failover that leaves the former master running: what the new one holds is read', async () => {
+    // It cannot be made a replica: else it would be one some seconds later, and hold the same.
+    const stubborn = ['REPLICAOF', 'SLAVEOF', 'CLIENT'].flatMap(name => ['--rename-command', name, '']);
+    const former = await server(Valkey.start([...stubborn, '--repl-diskless-sync-delay', '0']));
+    const next = await server(Valkey.replica(former.port));
+    const sentinel = await server(Valkey.sentinel(former.port, 'main'));
+    const prefix = randomPrefix();
+    const before = new Publisher(await connected(former), 'alpha', prefix);
+    await before.publish({ put: [ONE], tokens });
+    const reader = follow(`redis+sentinel://127.0.0.1:${sentinel.port}/main`, prefix);
+    await until('the first version', () => reader.version() === 1);
+
+    const watch = await connected(sentinel);
+    await until('the order', async () => (await watch.command(['SENTINEL', 'FAILOVER', 'main'])) === 'OK');
+    await until('the new master', async () => {
+      const named = (await watch.command(['SENTINEL', 'GET-MASTER-ADDR-BY-NAME', 'main'])) as string[];
+      return named[1] === String(next.port);
+    });
+    const after = new Publisher(await connected(next), 'alpha', prefix);
+    await Object.assign(after, { version: 1 }).publish({ put: [TWO, ONE], tokens });
+
+    await until('the second version', () => reader.version() === 2);
+    assert.equal(reader.logger.count(/stays in use/), 0);
+  });
 });

@@ -156,6 +156,14 @@ export class Valkey {
     return valkey;
   }
 
+  /** A replica of the server at `port`, which has its data. */
+  static async replica(port: number): Promise<Valkey> {
+    const options = ['--replicaof', '127.0.0.1', String(port), '--repl-diskless-sync-delay', '0'];
+    const valkey = new Valkey(await ownPort(), await binary(), options);
+    await valkey.restart(/Finished with success/);
+    return valkey;
+  }
+
   get url(): string {
     return `redis://127.0.0.1:${this.port}/0`;
   }
@@ -176,7 +184,7 @@ export class Valkey {
     this.#child?.kill('SIGCONT');
   }
 
-  async restart(): Promise<void> {
+  async restart(ready = /Ready to accept connections/): Promise<void> {
     await this.kill();
     const settings = {
       port: String(this.port),
@@ -189,12 +197,7 @@ export class Valkey {
       'maxmemory-policy': 'noeviction',
     };
     const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
-    const { child } = await started(
-      this.binary,
-      [...flags, ...this.options],
-      /Ready to accept connections/,
-      process.env,
-    );
+    const { child } = await started(this.binary, [...flags, ...this.options], ready, process.env);
     this.#child = child;
   }
 

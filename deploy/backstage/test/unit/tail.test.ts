@@ -28,6 +28,7 @@ function connection(command: (args: string[]) => Promise<unknown>): RedisConnect
   const made = {
     closed: false,
     command,
+    isMaster: async () => true,
     async close() {
       made.closed = true;
     },

@@ -12,13 +12,15 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from palette_sync.config.errors import ConfigError
-from palette_sync.config.layers import Layers
 from palette_sync.config.problems import problems_of
 from palette_sync.config.settings import Settings
+from palette_sync.config.whole import WholeLayers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from palette_sync.config.layers import Layers
 
 
 EXPOSED = "other users of this machine can read the file; take that right away with chmod o-r"
@@ -26,7 +28,12 @@ EXPOSED = "other users of this machine can read the file; take that right away w
 
 def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
     """Read the configuration whose file is `path`. Raises `ConfigError` with every problem found."""
-    layers = Layers(path, os.environ if environ is None else environ)
+    return load_with_layers(path, environ=environ)[0]
+
+
+def load_with_layers(path: Path, *, environ: Mapping[str, str] | None = None) -> tuple[Settings, Layers]:
+    """Like `load`, with the layers that know where each value comes from."""
+    layers = WholeLayers(path, os.environ if environ is None else environ)
     document = layers.merged()
 
     try:
@@ -39,7 +46,7 @@ def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
     if layers.problems:
         raise ConfigError(layers.problems)
     settings._exposed_secrets = tuple(layers.exposed)  # noqa: SLF001 - only this function builds settings
-    return settings
+    return settings, layers
 
 
 class _Loaded(Settings):
