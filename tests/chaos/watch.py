@@ -80,7 +80,7 @@ class Watch:
     def see_changes(self, changes: Mapping[Order, tuple[str, str]]) -> None:
         """Note the versions in the stream of changes, also those that were in force for a moment only."""
         for order, digests in changes.items():
-            self._see_content(order, digests)
+            self._see_content(order, digests, in_force=False)
 
     def see(self, found: Snapshot) -> bool:
         """Judge what one look found, after the stream of changes. Returns whether the look before found another."""
@@ -98,10 +98,11 @@ class Watch:
         before_that, self._present = self._present, found.order
         return before_that != found.order
 
-    def _see_content(self, order: Order, digests: tuple[str, str]) -> None:
+    def _see_content(self, order: Order, digests: tuple[str, str], *, in_force: bool = True) -> None:
         known = self._contents.get(order)
         if known is None:
-            if order < self.order:
+            # A replica may name a version that its former master alone has shown.
+            if in_force and order < self.order:
                 self.note(f"{self.instance}: {_said(order)} was published after {_said(self.order)}")
             self._contents[order] = digests
         elif known != digests:

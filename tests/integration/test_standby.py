@@ -271,6 +271,28 @@ async def test_a_drained_leader_hands_over_at_once(stage_of: Any) -> None:
         assert stage.kube_requests() == 0, "the new leader touches no cluster"
 
 
+async def test_who_ended_is_passed_over_at_once_also_by_those_that_did_not_see_it_drain(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra=EXTRA)
+    await stage.run()
+    configuration = ActiveConfiguration(stage.directory, stage.shared, loaded_at=utc_now())
+    both = {
+        name: Membership(configuration, [Runner(runtime(stage), Watcher(), late=asyncio.Event())], id=name)  # type: ignore[arg-type]
+        for name in ("a", "b")
+    }
+    for _ in range(2):
+        decided = {name: await one.confirm("alpha") for name, one in both.items()}
+    (leader,) = [name for name, one in decided.items() if one.leads]
+    (standby,) = both.keys() - {leader}
+
+    await both[leader].drain()
+    await both[leader].leave()
+
+    assert (await both[standby].confirm("alpha")).leads
+    await both[standby].leave()
+    third = Membership(configuration, [Runner(runtime(stage), Watcher(), late=asyncio.Event())], id="c")  # type: ignore[arg-type]
+    assert (await third.confirm("alpha")).standing is not Standing.OTHERS_UNHEARD, "nobody has to be waited for"
+
+
 async def test_a_process_that_should_not_lead_any_more_hands_over_between_passes(stage_of: Any) -> None:
     stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra=EXTRA)
     async with company(stage, "a", "b") as processes:

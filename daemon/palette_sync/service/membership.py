@@ -140,7 +140,12 @@ class Membership:
             log.debug("members_unknown", reason=str(error))
 
     async def leave(self) -> None:
-        """Remove the announcement; it expires by itself if that fails."""
+        """Remove the announcement if nobody else lives. Otherwise it stays until it expires.
+
+        It says that this process ends. Who has not read that yet would count this process as alive for `lease_ttl`.
+        """
+        if self.company is not None and len(self.company.members) > 1:
+            return
         try:
             async with asyncio.timeout(LEAVING):
                 await self._book.leave(self.id)

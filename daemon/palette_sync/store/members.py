@@ -139,8 +139,9 @@ class MemberBook:
         moment = time.monotonic()
         if self._began_at is None:
             self._began_at = moment
-            names = {field.decode(errors="replace"): value for field, value in found.items()}
-            self._silent = {name for name, value in names.items() if self._verified(sealer, name, value) is not None}
+            names = {raw_id.decode(errors="replace"): value for raw_id, value in found.items()}
+            named = {name: self._verified(sealer, name, value) for name, value in names.items()}
+            self._silent = {name for name, one in named.items() if one is not None and not one.draining}
         if moment - self._began_at > life.total_seconds():
             self._silent.clear()
         self._silent -= heard.keys()
