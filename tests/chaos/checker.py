@@ -15,7 +15,7 @@ from base64 import b64decode
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -36,6 +36,7 @@ CHANGES = 50  # entries of the stream of changes that a look reads
 WRITES = 0.5  # seconds between two looks at what clusters were sent
 PROOF = 2.0  # seconds between two uses of all tokens
 PROOF_TIMEOUT = 5.0
+SKEW = timedelta(seconds=60)  # by which the clock of a daemon may be wrong
 MOST_NOTES = 50
 STORY = 200
 
@@ -70,6 +71,7 @@ class Checker:
     lock: threading.RLock = field(default_factory=threading.RLock)
     _dead: dict[tuple[str, str], float] = field(default_factory=dict)
     _excused: dict[str, float] = field(default_factory=dict)
+    _revoked: dict[str, datetime] = field(default_factory=dict)
     _number: int = 0
     _looked_at: float = 0.0
     _beginning: int = 0
@@ -206,6 +208,11 @@ class Checker:
 
     # Tokens.
 
+    def revoked(self, uid: str) -> None:
+        """A fault has made a cluster refuse all tokens that it has issued until now. They may stay until replaced."""
+        with self.lock:
+            self._revoked[uid] = datetime.now(UTC) + SKEW
+
     def excuse(self, uid: str, seconds: float) -> None:
         """A fault makes a cluster refuse tokens that nobody could know to be dead, until so many seconds from now."""
         with self.lock:
@@ -243,6 +250,8 @@ class Checker:
                 continue
             if _lapsed(token):
                 self.figures.lapsed += 1
+                continue
+            if uid in self._revoked and datetime.fromisoformat(token.document["issued_at"]) <= self._revoked[uid]:
                 continue
             seen = (uid, token.document["sealed"])
             refused.add(seen)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 VARIANT = "\n[defaults]\nskip_metrics_lookup = false\n"
 AHEAD = 50.0  # seconds by which a clock is wrong, at most
 SPARED = 0.9  # of the faults that would leave nobody who remembers what was published
-REPAIR = 60.0  # seconds until access that a cluster has revoked works again
 LIES = {"empty": "empty", "half": "half"}
 _PALETTE = {
     "error": {"kind": "status", "status": 500},
@@ -177,7 +176,7 @@ class Faults:
                     self._lab.checker.excuse(uid, step.seconds)
                 self._fault({"target": "kube", "cluster": uid, **_KUBE[what]}, step.seconds)
             if what == "revoked":
-                self._lab.checker.excuse(uid, REPAIR)
+                self._lab.checker.revoked(uid)
             if what in {"new-ca", "revoked", "down"}:
                 action = {"new-ca": "renew-authority", "revoked": "revoke-tokens", "down": "shut"}[what]
                 self._act(uid, action)
