@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,7 @@ class Faults:
         if what == "term":
             lab.later(0.0, lambda: lab.restart(index, signal.SIGTERM))
         if what == "stop":
+            self._keep_busy(step)
             lab.stop(index)
             lab.later(LEASE + step.seconds / 2, lambda: lab.wake(index))
         if what == "signals":
@@ -134,10 +136,19 @@ class Faults:
             # The operator changes the file everywhere, and reloads one process at first.
             self._configure(self._good + VARIANT, reload=(index,))
             lab.later(step.seconds, lambda: self._configure(self._good))
-        if what == "broken-reload":
+        if what == "broken-reload" and lab.has_started(index):
             lab.configure(index, BROKEN)
             lab.ask(index, signal.SIGHUP)
             lab.later(step.seconds, lambda: self._configure(self._good))
+
+    def _keep_busy(self, step: Step) -> None:
+        """Give everybody much to write to slow clusters, so that whoever is stopped is in the middle of it."""
+        for uid in self._restless():
+            self._drift(uid)
+            self._fault({"target": "kube", "cluster": uid, "kind": "latency", "seconds": 0.3}, 2 * LEASE)
+        for index in range(len(self._lab.daemons)):
+            self._lab.ask(index, signal.SIGUSR1)
+        time.sleep(0.5 + step.draw)
 
     def _configure(self, text: str, reload: tuple[int, ...] | None = None) -> None:
         everybody = range(len(self._lab.daemons))
@@ -198,15 +209,18 @@ class Faults:
         uids = [uid for uid in self._restless() if uid != lab.contested]
         uid = uids[int(step.draw * len(uids))]
         if what == "drift":
-            rules = {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}
-            with suppress(OSError):  # it has no role yet
-                lab.world.control("PATCH", f"/clusters/{uid}/kube/ClusterRole/-/backstage-read-only", rules)
+            self._drift(uid)
         if what == "add" and len(uids) < 2 * CLUSTERS:
             self._add_twins(f"twin-{step.number}")
         if what == "remove" and len(uids) > CLUSTERS // 2 - QUIET:
             for watch in lab.checker.watches.values():
                 watch.existing.discard(uid)
             lab.world.control("DELETE", f"/clusters/{uid}")
+
+    def _drift(self, uid: str) -> None:
+        rules = {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}
+        with suppress(OSError):  # it has no role yet
+            self._lab.world.control("PATCH", f"/clusters/{uid}/kube/ClusterRole/-/backstage-read-only", rules)
 
     def _add_twins(self, name: str) -> None:
         """Add a cluster of the same name to each instance."""

@@ -215,10 +215,14 @@ class Lab:
 
     def ask(self, index: int, *numbers: signal.Signals) -> None:
         """Send signals that a daemon handles, unless it has just begun and a signal would still end it."""
-        one = self.daemons[index]
-        if one is not None and one.text:
+        if self.has_started(index):
             for number in numbers:
                 self.signal(index, number)
+
+    def has_started(self, index: int) -> bool:
+        """Whether a daemon has read its configuration and handles signals."""
+        one = self.daemons[index]
+        return one is not None and bool(one.text)
 
     def restart(self, index: int, number: signal.Signals) -> None:
         """End a daemon by a signal, and start it again once it has ended."""
