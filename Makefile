@@ -69,8 +69,11 @@ install: $(VENV)/.runtime ## install the daemon into .venv
 demo: $(VENV)/.embedded ## show the main job end to end, with simulated Palette, clusters and an embedded Valkey
 	@$(BIN)/palette-sync demo
 
+# Of the adapter's workspace the tests of the page use axe-core. A narrowed run uses what is installed.
+AXE := $(if $(and $(NODE),$(CHROMIUM)),$(if $(PYTEST_ARGS),,$(ADAPTER)/node_modules/.installed))
+
 .PHONY: test
-test: $(VENV)/.dev ## run all tests, with coverage
+test: $(VENV)/.dev $(AXE) ## run all tests, with coverage
 	@$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term --cov-report=json:.coverage.json -q $(PYTEST_ARGS)
 	@$(BIN)/python tests/coverage_floor.py .coverage.json
 	@$(if $(PYTEST_ARGS),true,$(MAKE) --no-print-directory test-backstage)
@@ -189,6 +192,10 @@ endif
 docs: $(VENV)/.runtime ## write the parts of the documentation that follow from the code
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python docs/draw_architecture.py
+
+.PHONY: picture
+picture: $(VENV)/.dev ## draw the picture of the page in README.md, over the simulator (needs Chromium)
+	@PYTHONPATH=tests $(BIN)/python -m page_picture docs/page.png
 
 .PHONY: site
 site: $(VENV)/.dev ## build the documentation as a site, strictly, into build/site

@@ -93,6 +93,7 @@ _DOCUMENTS = {
     "scope": "Scope",
     "issuer": "Issuer",
     "status": "Status",
+    "activity": "Activity",
     "lease": "Lease",
     "control": "Control",
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from palette_sync.core.done import Done
 from palette_sync.core.model import (
     UID,
     Access,
@@ -18,6 +19,7 @@ from palette_sync.core.model import (
     Location,
     OidcAuth,
     PaletteFacts,
+    Pause,
     Project,
     RetiredSecret,
     Scope,
@@ -68,6 +70,7 @@ records = st.builds(
     kubernetes_version=st.none() | texts,
     skip_metrics_lookup=st.booleans(),
     dashboard_url=st.none() | texts,
+    pause=st.none() | st.builds(Pause, reason=texts, by=texts, since=times, until=st.none() | times),
 )
 credentials = st.builds(SealedCredential, issued_at=times, renew_at=times, expires_at=st.none() | times, sealed=names)
 memories = st.builds(
@@ -84,6 +87,9 @@ memories = st.builds(
     recheck_at=st.none() | times,
     tried_at=st.none() | times,
     hung=st.booleans(),
+    done=st.lists(
+        st.builds(Done, verb=texts, reason=texts, at=times, kinds=st.lists(texts, max_size=3).map(tuple)), max_size=3
+    ).map(tuple),
 )
 scopes = st.builds(
     ScopeStatus, name=texts, listed_at=st.none() | times, error=st.none() | texts, since=st.none() | times
@@ -141,4 +147,10 @@ def full_record() -> dict[str, Any]:
         "kubernetes_version": "v1.31.2",
         "skip_metrics_lookup": True,
         "dashboard_url": "https://console/x",
+        "pause": {
+            "reason": "it moves",
+            "by": "anna@host:1",
+            "since": "2026-01-31T09:30:00Z",
+            "until": "2026-01-31T11:30:00Z",
+        },
     }

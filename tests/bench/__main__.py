@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import adapter, cold, figure, freshness, hanging, start_up, steady, takeover
+from bench import adapter, cold, figure, freshness, hanging, page, start_up, steady, takeover
 from bench.lab import Lab
 from bench.processes import BenchError
 from bench.rotation import spread_row
@@ -35,6 +35,7 @@ BOUND = 900.0  # seconds of `make bench`
 # In the order of the budgets: name, function, and the seconds that it needs at most on two idle cores.
 MEASUREMENTS: tuple[tuple[str, Callable[[Lab], list[Row]], float], ...] = (
     ("rotation", lambda _: [spread_row()], 5),
+    ("page", page.page, 15),
     ("start-up", start_up.commands, 20),
     ("takeover", takeover.takeover, 80),
     ("cost", cold.cost, 45),

@@ -27,6 +27,7 @@ from palette_sync.core.model import (
     Location,
     OidcAuth,
     PaletteFacts,
+    Pause,
     Project,
     Scope,
     Secret,
@@ -151,6 +152,7 @@ async def generate() -> dict[str, str]:
     records = basic()
     everything = {uid: credential(uid) for uid in (READY, DEGRADED, ETERNAL)}
     one, one_token = {READY: records[READY]}, {READY: credential(READY)}
+    stopped = {READY: replace(records[READY], pause=Pause("it moves", "anna@host:1", NOW - HOUR, NOW + HOUR))}
     moved = {READY: replace(records[READY], server=Server("https://web-2.example:6443", ca_data=CA))}
     sealer, bare = FixedSealKeys.from_lines(KEY_LINE), Unsealed()
     async with EmbeddedValkey() as server:
@@ -164,6 +166,7 @@ async def generate() -> dict[str, str]:
             "several-versions": await capture(url, sealer, [one, {OIDC: records[OIDC]}], {}, complete=True),
             "unconfirmed": await capture(url, sealer, [records], everything, complete=True, unseen={DEGRADED, READY}),
             "moved-server": await capture(url, sealer, [one, moved], one_token, complete=True, issued_first=True),
+            "paused": await capture(url, sealer, [stopped], one_token, complete=True),
             "token-of-another-server": await capture(
                 url, OtherServer.from_lines(KEY_LINE), [one], one_token, complete=True
             ),
@@ -175,6 +178,7 @@ async def generate() -> dict[str, str]:
     golden["one-cluster"]["about"] = "one cluster and its token: the example of docs/redis-contract.md"
     golden["unsealed"] |= {"about": 'written with seal = "none": bare tokens, no mac', "keys": []}
     golden["unconfirmed"]["about"] = "a reader that holds a record of an unconfirmed cluster keeps it and its token"
+    golden["paused"]["about"] = "an operator paused the cluster: a reader goes on using its token"
     golden["moved-server"]["about"] = "a cluster got another address and kept its token, which was sealed again"
     for name in ("token-of-another-server", "token-with-other-times"):
         golden[name]["about"] = "an authentic snapshot with a token that is sealed for something else: it must not open"

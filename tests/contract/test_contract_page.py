@@ -20,7 +20,7 @@ from palette_sync.core.model import UID
 from palette_sync.reconcile.publish import INTERVAL
 from palette_sync.store.batches import MOST_CHANGES
 from palette_sync.store.bounds import BOUNDS, INSTANCE
-from palette_sync.store.control import CLAIM_MS, FRESH_MS
+from palette_sync.store.control import CLAIM_MS, EVERYBODY, FRESH_MS
 from palette_sync.store.fenced_writer import CHANGES_LENGTH
 from palette_sync.store.keys import TYPES, Keys
 from palette_sync.store.read import CLOCKS_DIFFER
@@ -81,6 +81,7 @@ def test_every_key_is_listed_with_its_type_and_schema() -> None:
         keys.owner: "string",
         keys.members: "hash",
         keys.names: "hash",
+        keys.control(EVERYBODY): "stream",
         **{keys.of("i", what): kind for what, kind in TYPES.items()},
     }
     for what in TYPES:

@@ -29,6 +29,7 @@ REASONS = {
 }
 NAMES = {
     *("basic", "empty-complete", "incomplete", "one-cluster", "several-versions", "unsealed", "unconfirmed"),
+    "paused",
     *("moved-server", "token-of-another-server", "token-with-other-times", "rotated-seal-key", "forged-check"),
     *("tampered-record", "tampered-digest", "missing-record", "lowered-count", "foreign-seal-key", "unknown-schema"),
     *("moved-token", "removed-token", "stray-token", "other-prefix", "old-records", "folded-records", "odd-uid"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import signal
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,51 @@ def test_the_leader_and_the_standby_show_what_is_wrong_and_one_cluster(
                 assert "ServiceAccount backstage-sa" in words
                 assert "the token is renewed" in words
                 assert "published Verified" in words
+
+
+def test_what_happened_survives_a_restart_and_a_standby_shows_it(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "3")
+    world.all_by_token()
+    with daemon(world.config, **redis) as first:
+        first.wait_for("pass_finished", instance="alpha")
+        until(first.idle)
+        first.send(signal.SIGUSR1)
+        first.wait_for("pass_finished", count=2, instance="alpha")
+        until(first.idle)
+        assert first.stop() == 0
+    with daemon(world.config, **redis) as leader:
+        leader.wait_for("pass_finished", instance="alpha")
+        with daemon(world.config, **redis) as standby:
+            standby.wait_for("standing_by", instance="alpha")
+            for run in (leader, standby):
+                words = text(run, "/timeline")
+                assert "); 3 published; " in words
+                assert "resync asked by SIGUSR1" in words
+                assert "published Verified" in words, "the changes of clusters, with their reason"
+
+
+def test_the_configuration_in_force_is_shown_without_secrets(
+    world_of: Callable[..., World], redis: dict[str, str]
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "1")
+    secrets = [line for line in world.config.with_name("seal.keys").read_text().split() if len(line) > 20]
+    with daemon(world.config, **redis, PALETTE_SYNC_INSTANCES__ALPHA__TITLE="by variable") as run:
+        run.wait_for("pass_finished", instance="alpha")
+        words = text(run, "/configuration")
+        assert f"file {world.config} " in words
+        assert "title by variable variable PALETTE_SYNC_INSTANCES__ALPHA__TITLE" in words
+        assert "keys ******** " in words
+        assert not [one for one in secrets if one in words]
+
+        world.config.write_text(world.config.read_text() + "\nnonsense = 1\n")
+        run.send(signal.SIGHUP)
+        run.wait_for("config_rejected")
+        words = text(run, "/configuration")
+        assert "A newer configuration was rejected" in words
+        assert "nonsense" in words
+        assert "title by variable variable" in words
 
 
 def test_while_redis_is_away_the_page_shows_what_is_known(world_of: Callable[..., World], tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import aiohttp
 import pytest
 
-from builders import NOW, by_uid, head, record
+from builders import NOW, by_uid, head, record, sealed_credential
 from page_source import Source, served
-from palette_sync.core.model import InstanceState, Secret
+from palette_sync.core.model import InstanceState, Pause, Secret
+from palette_sync.page import routes as page_routes
 from palette_sync.page.guard import from_this_machine
+from palette_sync.page.overview import analyse
 
 
 def instance_state(**changes: object) -> InstanceState:
@@ -25,7 +29,7 @@ async def get(url: str, path: str, **headers: str) -> tuple[int, str, aiohttp.ty
 
 async def test_the_page_runs_nothing_from_elsewhere_and_is_not_kept() -> None:
     async with served(Source(instance_state())) as url:
-        for path in ("/", "/clusters/alpha/c1", "/clusters/alpha/none"):
+        for path in ("/", "/timeline", "/configuration", "/clusters/alpha/c1", "/clusters/alpha/none"):
             _, text, headers = await get(url, path)
             policy = dict(one.strip().partition(" ")[::2] for one in headers["Content-Security-Policy"].split(";"))
             assert policy.pop("default-src") == "'none'"
@@ -56,6 +60,37 @@ async def test_a_cluster_has_a_page_and_an_unknown_one_is_404() -> None:
             assert (status, "Unknown cluster" in text) == (404, True)
         source.past = None
         assert "Redis does not answer" in (await get(url, "/clusters/alpha/c1"))[1]
+
+
+async def test_the_timeline_is_that_of_an_instance_or_of_all() -> None:
+    source = Source(instance_state())
+    async with served(source) as url:
+        for path in ("/timeline", "/timeline/alpha"):
+            status, text, _ = await get(url, path)
+            assert (status, "The last 24 hours of alpha" in text) == (200, True)
+            assert "Nothing changed in the versions that are kept." in text
+        status, text, _ = await get(url, "/timeline/%3Cscript%3E")
+        assert (status, "Unknown instance" in text) == (404, True)
+        source.past = None
+        assert "Redis does not answer" in (await get(url, "/timeline"))[1]
+        source.names = ("alpha", "bravo")
+        text = (await get(url, "/timeline"))[1]
+        assert "Newest changes" not in text
+        assert 'href="/timeline/bravo"' in text
+
+
+async def test_requests_in_a_row_share_the_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
+    analysed = []
+
+    def counted(*values: object, **moments: object) -> object:
+        analysed.append(values)
+        return analyse(*values, **moments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(page_routes, "analyse", counted)
+    async with served(Source(instance_state())) as url, asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(get(url, "/"))
+    assert len(analysed) == 1
 
 
 async def test_a_new_snapshot_is_shown_at_once_and_time_goes_on() -> None:
@@ -92,7 +127,7 @@ async def test_without_a_token_the_page_is_opened_through_localhost(host: str, s
 async def test_another_machine_gets_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiohttp.web.Request, "remote", "10.0.0.9")
     async with served(Source(instance_state())) as url:
-        for path in ("/", "/clusters/alpha/c1"):
+        for path in ("/", "/clusters/alpha/c1", "/timeline", "/configuration"):
             status, text, _ = await get(url, path)
             assert (status, "alpha-web" in text, "port-forward" in text) == (403, False, True)
         assert (await get(url, "/livez"))[0] == 200
@@ -143,6 +178,9 @@ async def page_key(session: aiohttp.ClientSession, url: str) -> str:
 
 async def test_with_a_token_nothing_is_shown_without_it(guarded: Source) -> None:
     async with served(guarded) as url:
+        for path in ("/timeline", "/timeline/alpha", "/configuration"):
+            status, text, _ = await get(url, path)
+            assert (status, "alpha" in text, 'action="/login"' in text) == (401, False, True)
         for path in ("/", "/clusters/alpha/c1"):
             status, text, headers = await get(url, path)
             assert (status, "alpha" in text, 'action="/login"' in text) == (401, False, True)
@@ -215,3 +253,41 @@ async def test_without_a_token_there_are_no_buttons_and_no_login() -> None:
         for path in ("/login", "/logout", "/instances/alpha/resync"):
             assert (await post(session, url, path, token="", key=""))[0] == 403
     assert source.asked == []
+
+
+@pytest.mark.parametrize(("action", "rotate"), [("resync", False), ("rotate", True)])
+async def test_the_buttons_of_a_cluster_ask_for_it_alone_and_no_other_site_can_press_them(
+    guarded: Source, action: str, *, rotate: bool
+) -> None:
+    guarded.state = replace(guarded.state, credentials={"c1": sealed_credential()})
+    path = f"/clusters/alpha/c1/{action}"
+    async with served(guarded) as url, aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        assert (await post(session, url, path))[0] == 401
+        await post(session, url, "/login", token=TOKEN)
+        key = await page_key(session, url)
+        async with session.get(f"{url}/clusters/alpha/c1") as answer:
+            assert f'action="{path}"' in await answer.text()
+        for form in ({}, {"key": key[:-1]}, {"key": "0" * 64}):
+            assert (await post(session, url, path, **form))[0] == 403
+        async with session.get(url + path) as answer:
+            assert answer.status == 405
+        assert guarded.asked_clusters == []
+
+        async with session.post(url + path, data={"key": key}, allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"]) == (303, "/clusters/alpha/c1")
+        status, text = await post(session, url, f"/clusters/other/c1/{action}", key=key)
+        assert (status, "it is led elsewhere" in text) == (409, True)
+        assert (await post(session, url, "/clusters/alpha/c1/release", key=key))[0] == 404
+    assert guarded.asked_clusters == [("c1", rotate)]
+
+
+async def test_a_cluster_has_no_buttons_without_a_token_or_while_it_is_paused(guarded: Source) -> None:
+    async with served(Source(instance_state())) as url, aiohttp.ClientSession() as session:
+        assert "<form" not in (await get(url, "/clusters/alpha/c1"))[1]
+        assert (await post(session, url, "/clusters/alpha/c1/rotate", key=""))[0] == 403
+    guarded.state = instance_state(pause=Pause("<b>it moves</b>", "anna", NOW, NOW + timedelta(hours=2)))
+    async with served(guarded) as url:
+        text = (await get(url, "/clusters/alpha/c1", Authorization=f"Bearer {TOKEN}"))[1]
+    assert "c1/rotate" not in text
+    assert "paused by anna, until 2026-03-01 14:00:00 UTC: &lt;b&gt;it moves&lt;/b&gt;" in text
+    assert "palette-sync resume c1" in text

@@ -8,6 +8,7 @@ from integration.test_pass_access import put_what_the_plugin_leaves
 from palette_sync.assembly.instance import holder
 from palette_sync.cli import replace_legacy
 from palette_sync.core.model import AccessState
+from palette_sync.core.pause import PAUSE_TAG
 from palette_sync.core.reasons import Reason
 from palette_sync.store.control import RequestReader, Verb
 from palette_sync.store.lease import Lease
@@ -65,3 +66,15 @@ async def test_a_daemon_that_leads_the_instance_is_asked_to_look(stage_of: Any) 
 
     assert cluster.kube.get("Secret", "backstage-system", SECRET) is None
     assert [request.verb for request in requests] == [Verb.RESYNC]
+
+
+async def test_nothing_is_deleted_in_a_paused_cluster(stage_of: Any) -> None:
+    stage, cluster = await migrated(stage_of)
+    stage.simulator.world.set_tags(cluster.uid, [PAUSE_TAG])
+    await stage.run()
+
+    settings = stage.settings.instances["alpha"]
+    (outcome,) = await replace_legacy.of_instance(stage.shared, "alpha", settings, yes=True)
+
+    assert "resume it first" in str(outcome.error)
+    assert cluster.kube.get("Secret", "backstage-system", SECRET) is not None

@@ -18,7 +18,7 @@ from palette_sync.store.control import EVERYBODY, Answer, AnswerStatus, Request,
 from palette_sync.store.seal import SealKeys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     import pytest
 
@@ -44,6 +44,8 @@ class Daemon:
     standby: bool = False
     member: str = "host:1:a"
     own_requests: list[str] = field(default_factory=list)
+    stages: Iterator[tuple[str, int, int] | None] = field(default_factory=lambda: iter(()))
+    noted: list[tuple[str, str, str]] = field(default_factory=list)
 
     def leading(self) -> list[str]:
         return [] if self.standby else ["alpha"]
@@ -51,9 +53,15 @@ class Daemon:
     def has_left(self, instance: str) -> bool:
         return self.standby
 
+    def note(self, instance: str, action: str, by: str) -> None:
+        self.noted.append((instance, action, by))
+
     def ask(self, instance: str, *, allow_prune: bool) -> asyncio.Future[Any] | None:
         self.asked.append((instance, allow_prune))
         return self.report_future
+
+    def progress(self, _instance: str) -> tuple[str, int, int] | None:
+        return next(self.stages, None)
 
     async def reload(self, *, allow_prune: bool) -> Reloaded:
         self.asked.append(("reload", allow_prune))
@@ -211,3 +219,31 @@ async def test_the_problems_of_a_reload_are_answered(store: Store, seal_keys: Se
         assert await last_answer(store, seal_keys, Verb.RELOAD) == failed("one; two", problems=["one", "two"], notes=[])
     async with serving(Daemon(Shared(store, seal_keys))):
         assert await last_answer(store, seal_keys, Verb.RELOAD) == reloaded()
+
+
+async def test_a_long_resync_says_how_far_it_has_come_once_for_each_step(
+    store: Store, seal_keys: SealKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "PROGRESS_PAUSE", 0.01)
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def stages() -> Iterator[tuple[str, int, int] | None]:
+        yield None
+        yield ("listing Palette", 0, 0)
+        yield ("working on clusters", 1, 3)
+        yield ("working on clusters", 1, 3)
+        future.cancel()
+        yield ("working on clusters", 1, 3)
+
+    daemon = Daemon(Shared(store, seal_keys), report_future=future, stages=stages())
+    async with serving(daemon):
+        asked = ask(store.link, store.keys, seal_keys, "alpha", Verb.RESYNC, by="a test")
+        answers = [one async for one in asked if one is not None]
+
+    assert [(one.word, one.text) for one in answers[:-1]] == [
+        (AnswerStatus.ACCEPTED, ""),
+        (AnswerStatus.ACCEPTED, "listing Palette"),
+        (AnswerStatus.ACCEPTED, "working on clusters: 1 of 3"),
+    ]
+    assert answers[2].document == {"stage": "working on clusters", "done": 1, "total": 3, "member": "host:1:a"}
+    assert answers[-1].word is AnswerStatus.FAILED

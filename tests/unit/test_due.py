@@ -194,7 +194,7 @@ def test_what_is_due_and_why(changes: dict[str, Any], expected: Due | None) -> N
 def test_first_access_waits_until_palette_reports_running(state: str) -> None:
     new = candidate(cluster=cluster(state=state), record=None, credential=None, memory=ClusterMemory())
 
-    assert waits(new)
+    assert waits(new, NOW)
     assert found(new) is None
     assert found(new, resync=True) is None
 
@@ -212,7 +212,7 @@ def test_an_existing_credential_is_renewed_in_every_state(state: str) -> None:
     shown = record(palette=replace(record().palette, state=state, health=""))
     one = candidate(cluster=cluster(state=state, health=""), record=shown, credential=RENEWABLE)
 
-    assert not waits(one)
+    assert not waits(one, NOW)
     assert found(one) == Due(Reason.TOKEN_DUE, "the token has reached its renewal time", issue=True, urgent=True)
 
 
@@ -233,7 +233,7 @@ def test_oidc_access_is_verified_in_every_state() -> None:
 def test_a_paused_cluster_is_not_worked_on(*, resync: bool) -> None:
     paused = candidate(cluster=cluster(paused=True, virtual=True), credential=LAPSED)
 
-    assert waits(paused)
+    assert waits(paused, NOW)
     assert found(paused, resync=resync) is None
 
 
@@ -366,12 +366,12 @@ candidates = st.builds(
 
 @given(candidates)
 def test_a_cluster_that_waits_is_never_worked_on_not_even_by_a_resync(one: Candidate) -> None:
-    assert not (waits(one) and (found(one) or found(one, resync=True)))
+    assert not (waits(one, NOW) and (found(one) or found(one, resync=True)))
 
 
 @given(candidates)
 def test_a_resync_reaches_every_cluster_that_does_not_wait(one: Candidate) -> None:
-    assert waits(one) or found(one, resync=True) is not None
+    assert waits(one, NOW) or found(one, resync=True) is not None
 
 
 @given(candidates)
@@ -380,7 +380,7 @@ def test_no_cluster_is_forgotten_for_longer_than_the_longest_wait(one: Candidate
     later = NOW + LONGEST_BACKOFF + CLOCK_TOLERANCE + HOUR
     ticks = (NOW + timedelta(minutes=10) * number for number in range(1 + (later - NOW) // timedelta(minutes=10) + 1))
 
-    assert waits(one) or any(found(one, now=tick) for tick in ticks)
+    assert waits(one, NOW) or any(found(one, now=tick) for tick in ticks)
 
 
 @given(candidates)

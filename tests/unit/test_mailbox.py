@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOW
+from palette_sync.core.model import Pause
 from palette_sync.reconcile.ports import PassOptions
 from palette_sync.reconcile.report import PassReport
 from palette_sync.runner import Mailbox, PassRequest
-from palette_sync.runner.mailbox import LOOK_AFTER, URGENT_AFTER
+from palette_sync.runner.mailbox import ASKED_AFTER, LOOK_AFTER, URGENT_AFTER
 
+UIDS = st.frozensets(st.sampled_from("ab"))
 mails = st.builds(
     PassRequest,
     listing=st.booleans(),
@@ -22,12 +25,17 @@ mails = st.builds(
     resync=st.booleans(),
     allow_prune=st.booleans(),
     key=st.booleans(),
+    asked=UIDS,
+    rotate=UIDS,
+    revoke=UIDS,
 )
 FLAGS = ("listing", "scheduled", "known", "resync", "allow_prune", "key")
+SETS = ("asked", "rotate", "revoke")
 
 
 def flags(request: PassRequest) -> set[str]:
-    return {name for name in FLAGS if getattr(request, name)}
+    uids = {f"{name} {uid}" for name in SETS for uid in getattr(request, name)}
+    return {name for name in FLAGS if getattr(request, name)} | uids
 
 
 def test_an_empty_box_wants_nothing() -> None:
@@ -203,3 +211,48 @@ async def test_what_is_passed_on_is_not_done_here_later() -> None:
 
     assert answer.cancelled()
     assert box.take() == PassRequest(listing=True, scheduled=True)
+
+
+# -- one cluster ------------------------------------------------------------------------------------------------------
+
+
+async def test_who_asks_for_one_cluster_waits_for_a_pass_that_is_not_a_listing() -> None:
+    box = Mailbox()
+    answer = box.ask_cluster("a", rotate=True, revoke=True)
+    box.ask_cluster("b")
+    box.forget_nudge()  # what is due was computed just now; that does not concern who asks
+    assert box.patience == ASKED_AFTER
+    request = box.take()
+
+    one, both = frozenset({"a"}), frozenset({"a", "b"})
+    assert request.options == PassOptions(asked=both, rotate=one, revoke=one, known_only=True)
+    assert answer in request.answers
+
+
+async def test_what_a_pass_left_of_it_is_still_asked_for_and_a_retry_asks_for_nothing() -> None:
+    box = Mailbox()
+    box.ask_cluster("a", rotate=True, revoke=True)
+    box.ask_cluster("b", rotate=True)
+    request = box.take()
+
+    rest = request.rest(PassReport("alpha", "id", NOW, 1.0, 1, 2, postponed=("b", "c")))
+    assert (rest.asked, rest.rotate, rest.revoke) == (frozenset({"b"}), frozenset({"b"}), frozenset())
+    assert replace(request, known=True).again == PassRequest(known=True)
+
+
+async def test_a_pause_is_a_request_without_a_pass_and_is_cancelled_with_the_box() -> None:
+    box = Mailbox()
+    pause = Pause("it moves", "anna", NOW)
+    first, second = box.pause("a", pause), box.pause("a", None)
+    assert box.patience == ASKED_AFTER
+    request = box.take()
+    assert request.options is None
+    assert [(one.uid, one.pause, one.answer) for one in request.pauses] == [("a", pause, first), ("a", None, second)]
+    assert request.again == PassRequest()
+
+    third, question = box.pause("b", pause), box.ask_cluster("b")
+    box.close()
+    assert third.cancelled()
+    assert question.cancelled()
+    request.cancel()
+    assert first.cancelled()

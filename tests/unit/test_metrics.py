@@ -48,6 +48,7 @@ DOCUMENTED = {
     "palette_sync_palette_requests": "counter",
     "palette_sync_palette_retries": "counter",
     "palette_sync_kube_requests": "counter",
+    "palette_sync_clusters_paused": "gauge",
     "palette_sync_prune_held": "gauge",
     "palette_sync_prune_held_since_timestamp_seconds": "gauge",
     "palette_sync_prune_held_until_timestamp_seconds": "gauge",
@@ -124,6 +125,7 @@ def everything(metrics: Metrics) -> None:
     metrics.first_lapse("prod", LATER, renewals_failing=1)
     metrics.clusters("prod", {"ready": 2, "failed": 1}, {("ready", "Verified"): 2, ("failed", "Unreachable"): 1})
     metrics.scopes_failing("prod", 0)
+    metrics.paused("prod", 0)
     metrics.store_failed("prod")
     metrics.configuration(rejected=False, loaded_at=NOW, orphaned=0)
     metrics.api_key("prod", LATER)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from builders import HOUR, INSTANCE, MINUTE, NOW, OIDC, TEAM_B, access, by_uid, head, record, records, sealed_credential
+from page_world import world
 from palette_sync.core.documents import format_time
+from palette_sync.core.done import Done
 from palette_sync.core.history import FormerVersion, VersionChange
 from palette_sync.core.model import (
     AccessState,
@@ -27,9 +29,18 @@ from palette_sync.core.problems import Problem
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rows import rows_of
 from palette_sync.page.cluster import find, token_life, view
-from palette_sync.page.overview import MOST_HELD, analyse, clusters_url, table
+from palette_sync.page.overview import MOST_HELD, MOST_TAGS, analyse, clusters_url, table
 from palette_sync.page.query import PAGE_SIZE, Query
-from palette_sync.page.render import code_words, render_cluster, render_message, render_overview, web_link
+from palette_sync.page.render import (
+    code_words,
+    render_cluster,
+    render_configuration,
+    render_message,
+    render_overview,
+    render_timeline,
+    web_link,
+)
+from palette_sync.page.timeline import latest_changes, timeline
 
 UNREACHABLE = access(AccessState.FAILED, Reason.UNREACHABLE, "no answer from https://10.0.0.2:6443")
 DESIRED = Desired("backstage-system", "backstage-sa", "backstage-sa-token", "read-only", "read-only-binding", rules=())
@@ -225,10 +236,53 @@ def test_the_worst_come_first() -> None:
         ("instance=other", []),
         ("sort=nonsense&page=-1", ["c2", "c1"]),
         ("sort=expiry", ["c1", "c2"]),
+        ("sort=name&reverse=1", ["c1", "c2"]),
+        ("sort=name&reverse=yes", ["c2", "c1"]),
+        ("auth=token", ["c1"]),
+        ("auth=-", ["c2"]),
+        ("tag=prod", ["c1"]),
+        ("tag=env:*", ["c1"]),
+        ("tag=env", ["c1"]),
+        ("tag=env:", ["c1"]),
+        ("tag=en?", []),
     ],
 )
 def test_the_table_filters_and_sorts(query: str, shown: list[str]) -> None:
-    assert overview(instance_state(), query).names() == [f"/clusters/alpha/{uid}" for uid in shown]
+    palette = PaletteFacts("Running", tags=("env:prod",))
+    db = record("c2", "alpha-db", project=TEAM_B, access=UNREACHABLE, server=None, auth=None)
+    assert overview(instance_state(records=by_uid(record(palette=palette), db)), query).names() == [
+        f"/clusters/alpha/{uid}" for uid in shown
+    ]
+
+
+def test_a_project_is_chosen_by_its_whole_name_whatever_that_is() -> None:
+    some = by_uid(record(project=Project("p", "[a-c]*")), record("c2", "alpha-db", project=Project("q", "b")))
+    assert overview(instance_state(records=some), "project=[a-c]*").names() == ["/clusters/alpha/c1"]
+
+
+def test_a_heading_sorts_and_once_more_the_other_way() -> None:
+    query = Query.of({"project": "team-a", "sort": "version", "page": "2"})
+    assert (query.direction("version"), query.direction("name")) == ("ascending", "")
+    assert query.sorted_by("name") == "/?project=team-a&sort=name#clusters"
+    assert query.sorted_by("version") == "/?project=team-a&sort=version&reverse=1#clusters"
+    back = Query.of({"project": "team-a", "sort": "version", "reverse": "1"})
+    assert back.direction("version") == "descending"
+    assert back.sorted_by("version") == "/?project=team-a&sort=version#clusters"
+    newest = Query(sort="since")
+    assert (newest.direction("since"), Query(sort="since", reverse="1").direction("since")) == (
+        "descending",
+        "ascending",
+    )
+
+
+def test_the_most_frequent_tags_are_offered() -> None:
+    some = {
+        f"u{at:03}": record(f"u{at:03}", palette=PaletteFacts("Running", tags=("env:prod", f"host:{at:03}")))
+        for at in range(3 * MOST_TAGS)
+    }
+    offered = table(analyse({}, {INSTANCE: InstanceState(records=some)}, now=NOW), Query()).tags
+    assert len(offered) == MOST_TAGS
+    assert "env:prod" in offered
 
 
 def test_a_page_holds_a_bounded_number_of_clusters() -> None:
@@ -255,7 +309,8 @@ def test_a_filter_begins_at_the_first_page_and_keeps_what_was_chosen() -> None:
 
 
 def test_a_choice_that_nothing_has_any_more_is_still_offered() -> None:
-    assert table((), Query(project="gone", reason="Unreachable")).projects == ["gone"]
+    nothing = analyse({}, {}, now=NOW)
+    assert table(nothing, Query(project="gone", reason="Unreachable")).projects == ["gone"]
 
 
 @pytest.mark.parametrize(
@@ -303,13 +358,27 @@ def test_a_cluster_with_a_token_has_its_objects_and_what_becomes_of_them() -> No
     )
     text = cluster_page(instance_state(memory={"c1": memory})).text
 
-    assert "By name; last found as wanted 1h00m ago" in text
-    assert "Secret backstage-sa-token-2 the published token is bound to it" in text
-    assert "Secret backstage-sa-token-1 replaced; deleted after 2026-03-01 13:00 UTC" in text
+    assert "Last found as wanted 1h00m ago" in text
+    assert "Secret backstage-sa-token-2 not known - the published token is bound to it" in text
+    assert "Secret backstage-sa-token-1 not known - replaced; deleted after 2026-03-01 13:00 UTC" in text
     assert "palette-sync replace-legacy" in text
     assert "ClusterRoleBinding read-only-binding" in text
     order = ["access is verified again", "the Secret backstage-sa-token-1 is deleted", "is renewed", "lapses if"]
     assert sorted(order, key=text.index) == order
+
+
+def test_what_was_last_done_to_each_object_is_shown() -> None:
+    done = (
+        Done("create", "Missing", NOW - 48 * HOUR, ("Namespace", "Secret")),
+        Done("update", "RoleDrifted", NOW - HOUR, ("ClusterRole",)),
+        Done("issue", "TokenDue", NOW - MINUTE, ("Token",)),
+    )
+    text = cluster_page(instance_state(memory={"c1": ClusterMemory(verified_at=NOW, done=done)})).text
+
+    assert "Namespace backstage-system created 2d00h ago Missing" in text
+    assert "ClusterRole read-only updated 1h00m ago RoleDrifted" in text
+    assert "ServiceAccount backstage-sa not known" in text
+    assert "Token backstage-sa issued 1m00s ago TokenDue" in text
 
 
 def test_with_oidc_there_are_no_objects() -> None:
@@ -395,11 +464,16 @@ def hostile_pages() -> dict[str, str]:
         "strangers": [{"id": HOSTILE}],
     }
     analysis = analyse(rejected, {INSTANCE: state}, now=NOW)
-    hostile_query = Query(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+    hostile_query = Query(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+    hostile_world = world(HOSTILE)
+    days = {INSTANCE: timeline(hostile_world.slots, now=NOW)}
     was = {"name": HOSTILE, "access": {"state": HOSTILE, "reason": HOSTILE, "message": HOSTILE}}
     pages = {
         "overview": render_overview(analysis, Query(), now=NOW, state=HOSTILE),
         "filtered": render_overview(analysis, hostile_query, now=NOW, state="running"),
+        "timelines": render_timeline(days, "", None, now=NOW),
+        "timeline": render_timeline(days, INSTANCE, latest_changes(hostile_world.state, *hostile_world.past), now=NOW),
+        "configuration": render_configuration(hostile_world.settings, now=NOW),
         "message": render_message(HOSTILE, HOSTILE, now=NOW),
     }
     for row in rows_of(state, NOW):
@@ -412,7 +486,9 @@ def hostile_pages() -> dict[str, str]:
     return pages
 
 
-@pytest.mark.parametrize("name", ["overview", "filtered", "message", "c1", "c2"])
+@pytest.mark.parametrize(
+    "name", ["overview", "filtered", "timelines", "timeline", "configuration", "message", "c1", "c2"]
+)
 def test_foreign_text_is_text_and_nothing_else(name: str) -> None:
     html = hostile_pages()[name]
     page = Page(html)

@@ -736,3 +736,79 @@ def test_what_a_token_does_not_say_or_nobody_may_read_is_not_judged(bound: Bound
 
     assert decide(observed, need=replace(KEEP, bound=bound)).actions == ()
     assert decide(replace(in_order(), service_account=None), need=replace(KEEP, bound=Bound(account_uid="x"))).issue
+
+
+ROTATE = TokenNeed(issue=True, reason=Reason.ROTATION_ASKED)
+OF_TOKEN = Bound(secret_uid="uid-token")
+REVOKE = replace(ROTATE, fresh=True, revoke=True, bound=OF_TOKEN)
+
+
+def test_a_rotation_without_revocation_keeps_the_secret_in_request_mode() -> None:
+    found = decide(in_order(), need=ROTATE)
+
+    assert summary(found.actions) == [("issue", "Token", "sa", "RotationAsked")]
+    assert (found.secret, found.retired) == ("token", ())
+
+
+@pytest.mark.parametrize(
+    ("desired", "one"), [(REQUEST, secret()), (SECRET, aged(timedelta(seconds=1)))], ids=["request", "secret"]
+)
+def test_a_revocation_makes_a_new_secret_and_deletes_nothing_before_its_token_is_published(
+    desired: Desired, one: ObservedSecret
+) -> None:
+    observed = in_order(one, now=CLUSTER_TIME)
+    found = decide(observed, desired, REVOKE)
+
+    assert summary(found.actions) == [
+        ("create", "Secret", "token-2", "RotationAsked"),
+        ("issue", "Token", "sa", "RotationAsked"),
+    ]
+    assert found.secret == "token-2"
+    assert found.retired == (RetiredSecret("token", "uid-token", NOW),)
+
+    memory = ClusterMemory(generation="token-2", retired=found.retired)
+    other = filled("token-2", 2) if desired is SECRET else secret("token-2", 2)
+    after = decide(
+        in_order(one, other, now=CLUSTER_TIME), desired, replace(KEEP, bound=Bound(secret_uid="uid-token-2")), memory
+    )
+    assert summary(after.actions) == [("delete", "Secret", "token", "OverlapOver")]
+    assert (after.issue, after.retired) == (False, ())
+
+
+def test_a_rotation_makes_a_new_generation_in_secret_mode_whatever_the_age_of_the_last_one() -> None:
+    found = decide(in_order(aged(timedelta(seconds=1)), now=CLUSTER_TIME), SECRET, replace(ROTATE, fresh=True))
+
+    assert ("create", "Secret", "token-2", "RotationAsked") in summary(found.actions)
+    assert found.retired == (RetiredSecret("token", "uid-token", NOW + OVERLAP),)
+
+
+def test_a_new_secret_that_was_made_and_not_published_is_used_by_the_next_attempt() -> None:
+    found = decide(in_order(secret(), secret("token-2", 2)), need=REVOKE)
+
+    assert summary(found.actions) == [("issue", "Token", "sa", "RotationAsked")]
+    assert found.secret == "token-2"
+
+
+def test_a_secret_that_is_refused_or_holds_the_published_token_is_not_fresh() -> None:
+    both = in_order(secret(), secret("token-2", 2))
+    refused = replace(REVOKE, rejected=frozenset({"token-2"}))
+    forgotten = replace(REVOKE, bound=Bound(secret_uid="uid-token-2"))
+
+    assert decide(both, need=refused).secret == "token-3"
+    assert decide(both, need=forgotten, memory=ClusterMemory()).secret == "token-3"
+    assert decide(in_order(secrets=()), need=replace(REVOKE, bound=None), memory=ClusterMemory()).secret == "token"
+
+
+def test_a_revocation_reaches_what_was_retired_before_and_a_secret_without_the_label_of_a_generation() -> None:
+    later = (RetiredSecret("token-2", "uid-token-2", NOW + OVERLAP), RetiredSecret("token-3", "uid-token-3", NOW))
+    observed = in_order(secret(generation=None), secret("token-2", 2), secret("token-3", 3))
+    found = decide(observed, need=REVOKE, memory=ClusterMemory(generation="token", retired=later))
+
+    assert {(one.name, one.delete_at) for one in found.retired} == {("token", NOW), ("token-2", NOW)}
+
+
+def test_a_retired_secret_without_the_label_is_deleted_too() -> None:
+    observed = in_order(secret(generation=None), secret("token-2", 2))
+    memory = ClusterMemory(generation="token-2", retired=(RetiredSecret("token", "uid-token", NOW),))
+
+    assert ("delete", "Secret", "token", "OverlapOver") in summary(decide(observed, memory=memory).actions)

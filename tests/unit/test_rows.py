@@ -94,6 +94,7 @@ def test_programs_get_times_and_no_token() -> None:
         pytest.param(Filter(states=("failed", "degraded")), {"alpha-db", "alpha-shared"}, id="states"),
         pytest.param(Filter(reasons=("Unreachable",)), {"alpha-db"}, id="reason"),
         pytest.param(Filter(tags=("env:*",)), {"alpha-web"}, id="tag"),
+        pytest.param(Filter(auths=("token",)), {"alpha-web"}, id="auth"),
         pytest.param(Filter(states=("failed",), tags=("env:*",)), set(), id="all must hold"),
     ],
 )
@@ -111,6 +112,8 @@ def test_a_filter_keeps(wanted: Filter, names: set[str]) -> None:
         ("since", ["alpha-db", "alpha-shared", "alpha-web"]),
         ("expiry", ["alpha-web", "alpha-db", "alpha-shared"]),
         ("next-try", ["alpha-db", "alpha-shared", "alpha-web"]),
+        ("auth", ["alpha-shared", "alpha-web", "alpha-db"]),
+        ("version", ["alpha-db", "alpha-shared", "alpha-web"]),
     ],
 )
 def test_rows_are_sorted_by(by: str, names: list[str]) -> None:
@@ -118,5 +121,25 @@ def test_rows_are_sorted_by(by: str, names: list[str]) -> None:
     assert [row.record.name for row in sorted_rows(rows(), by)] == names
 
 
+@pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        ("name", ["alpha-web", "alpha-shared", "alpha-db"]),
+        ("state", ["alpha-web", "alpha-shared", "alpha-db"]),
+        ("expiry", ["alpha-web", "alpha-db", "alpha-shared"]),
+        ("auth", ["alpha-web", "alpha-shared", "alpha-db"]),
+    ],
+)
+def test_in_the_other_direction_what_does_not_exist_comes_last_too(by: str, names: list[str]) -> None:
+    assert [row.record.name for row in sorted_rows(rows(), by, reverse=True)] == names
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    versions = ["v1.30.11", None, "v1.9.0", "unknown", "v1.30.2+k3s1", "v" + "9" * 5000]
+    some = by_uid(*(record(f"c{at}", f"n{at}", kubernetes_version=one) for at, one in enumerate(versions)))
+    found = sorted_rows(rows_of(InstanceState(records=some), NOW), "version")
+    assert [row.record.name for row in found] == ["n2", "n4", "n0", "n5", "n1", "n3"]
+
+
 def test_every_sort_is_tested() -> None:
-    assert len(SORTS) == 7
+    assert len(SORTS) == 9

@@ -23,6 +23,7 @@ from builders import (
     tenant_record,
 )
 from palette_sync.core.model import AccessState, AuthMode, PaletteFacts, Project, Scope
+from palette_sync.core.pause import PAUSE_TAG
 from palette_sync.core.reasons import Reason
 from palette_sync.core.select import AuthRule, Filters, Selection, auth_mode, deselected, select, unmatched
 
@@ -231,7 +232,19 @@ def test_without_a_listing_new_filters_are_judged_by_what_is_published() -> None
 def test_what_palette_calls_deleted_goes_at_once_and_is_never_served(state: str) -> None:
     found = select(discovery(listing(TEAM_A, cluster(state=state))), by_uid(record()), ALL)
 
-    assert found == Selection(dropped={"c1": state})
+    assert found == Selection(dropped={"c1": state}, seen=frozenset({"c1"}))
+
+
+@pytest.mark.parametrize("published", [{}, by_uid(record())], ids=["new", "published"])
+def test_a_published_cluster_with_the_tag_that_pauses_is_kept_whatever_would_drop_it(
+    published: dict[str, Any],
+) -> None:
+    filters = Filters(exclude_tags=("palette-sync:*",))
+    for one in (cluster(state="Deleting", tags=(PAUSE_TAG,)), cluster(tags=(PAUSE_TAG,))):
+        found = select(discovery(listing(TEAM_A, one)), published, filters)
+        assert set(found.chosen) == set(published)
+    unresolved = select(discovery(listing(TEAM_A, cluster(project=None, tags=(PAUSE_TAG,)))), published, ALL)
+    assert set(unresolved.unresolved) == {"c1"}
 
 
 @pytest.mark.parametrize("state", ["Provisioning", "Error", "Unknown", ""], ids=lambda state: state or "no state")

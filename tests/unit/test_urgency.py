@@ -49,6 +49,12 @@ def urgency_of(**changes: Any) -> Urgency:
     return urgency(one, work, NOW)
 
 
+def test_what_an_operator_wants_to_be_rotated_comes_with_what_is_about_to_lapse() -> None:
+    work = due(candidate(), now=NOW, verify_interval=HOUR, rotate=True)
+    assert work is not None
+    assert urgency(candidate(), work, NOW) is Urgency.LAPSING
+
+
 # -- the order ---------------------------------------------------------------------------------------------------------
 
 

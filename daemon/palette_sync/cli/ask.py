@@ -42,16 +42,16 @@ def resync(where: Where, instances: list[str] | None, *, allow_prune: bool, wait
 def _request(where: Where, instances: list[str] | None, verb: Verb, *, wait: float, as_json: bool) -> Exit:
     async def work(diagnosis: Diagnosis) -> Exit:
         if not diagnosis.verifies:
-            problems = [*diagnosis.remarks, "the daemon carries out only requests that are signed with a seal key"]
-            print_problems(problems, title="no seal key")
-            return Exit.CONFIG
+            return without_seal_key(diagnosis)
         store, sealer = diagnosis.store, diagnosis.sealer
         await store.ping()
         chosen = await _chosen(diagnosis, instances)
         with progress_of(chosen, show=not as_json) as reporter:
             async with asyncio.TaskGroup() as group:
                 tasks = {
-                    name: group.create_task(_ask(store, sealer, name, verb, wait, reporter(name)), name=name)
+                    name: group.create_task(
+                        ask_daemon(store, sealer, name, verb, wait=wait, progress=reporter(name)), name=name
+                    )
                     for name in chosen
                 }
         return _print_answers({name: task.result() for name, task in tasks.items()}, as_json=as_json)
@@ -76,10 +76,27 @@ async def _chosen(diagnosis: Diagnosis, wanted: list[str] | None) -> list[str]:
     return [name for name in sorted(known) if not wanted or name in wanted]
 
 
-async def _ask(
-    store: Store, sealer: Sealer, instance: str, verb: Verb, wait: float, progress: Callable[[str, int, int], None]
+def without_seal_key(diagnosis: Diagnosis) -> Exit:
+    """Say that this needs a seal key."""
+    problems = [*diagnosis.remarks, "this needs a seal key: the daemon carries out signed requests only"]
+    print_problems(problems, title="no seal key")
+    return Exit.CONFIG
+
+
+async def ask_daemon(
+    store: Store,
+    sealer: Sealer,
+    instance: str,
+    verb: Verb,
+    *,
+    wait: float,
+    progress: Callable[[str, int, int], None],
+    arguments: str = "",
 ) -> Answer:
-    """Return the final answer of the daemon, or a failure made here if it does not answer in time."""
+    """Return the final answer of the daemon, or a failure made here if it does not answer in time.
+
+    `wait` is in seconds. `arguments` are those of a request about one cluster.
+    """
     from palette_sync.store.control import Answer, AnswerStatus, ask
 
     by = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
@@ -87,7 +104,7 @@ async def _ask(
     started, accepted = loop.time(), False
     passed_on, passed_on_at = "", 0.0
     progress("asking the daemon", 0, 0)
-    async for answer in ask(store.link, store.keys, sealer, instance, verb, by=by):
+    async for answer in ask(store.link, store.keys, sealer, instance, verb, by=by, arguments=arguments):
         waited = loop.time() - started
         if answer is not None and answer.word.final:
             return answer
@@ -96,7 +113,7 @@ async def _ask(
             progress(passed_on, 0, 0)
         elif answer is not None:
             accepted, passed_on = True, ""
-            progress(f"the daemon is working ({verb.value})", 0, 0)
+            progress(*_stage(answer, verb))
         if passed_on and (waited > wait or loop.time() - passed_on_at > TAKEN_OVER_WITHIN):
             return Answer(AnswerStatus.FAILED, f"{passed_on}, and no daemon has taken it over; ask again")
         if not accepted and waited > min(ACCEPTED_WITHIN, wait):
@@ -111,6 +128,15 @@ async def _ask(
                 f"accepted, but not finished after {wait:g} s; the daemon continues",
             )
     raise AssertionError("`ask` yields until an answer is final")
+
+
+def _stage(answer: Answer, verb: Verb) -> tuple[str, int, int]:
+    """What the daemon does, and how far it has come, by an answer that is not the last."""
+    known = answer.document
+    stage, done, total = known.get("stage"), known.get("done"), known.get("total")
+    if isinstance(stage, str) and isinstance(done, int) and isinstance(total, int):
+        return visible(stage), done, total
+    return f"the daemon is working ({verb.value})", 0, 0
 
 
 def _print_answers(answers: dict[str, Answer], *, as_json: bool) -> Exit:

@@ -18,6 +18,7 @@ from palette_sync.core.documents import format_time
 from palette_sync.core.durations import ago, short_duration, until
 from palette_sync.core.model import AccessState
 from palette_sync.core.prune import absences_of, absences_to_dict
+from palette_sync.core.reasons import Reason
 from palette_sync.core.rows import Filter, Row, row_document, rows_of, sorted_rows
 from palette_sync.core.text import visible
 
@@ -141,7 +142,9 @@ def _print_absent(state: InstanceState, console: Console) -> None:
     """Say which records stay although Palette does not list their clusters, since when and until when."""
     for uid, one in sorted(_absent(state).items(), key=lambda entry: state.records[entry[0]].name):
         until = format_time(one.until) if one.until else "a scheduled listing confirms it"
-        if one.until is None and one.counted_from is not None:
+        if one.reason is Reason.WRITES_PAUSED:
+            until = "the pause ends"
+        elif one.until is None and one.counted_from is not None:
             until = "`palette-sync resync --allow-prune`"
         since = format_time(one.since)
         text = (
@@ -181,6 +184,7 @@ def _cells(row: Row, now: datetime, *, wide: bool, memory: bool) -> tuple[str | 
         more = (*beside, record.uid)
     message = record.access.message
     held = " (held: Palette no longer lists it)" if row.held else ""
+    held += f" ({row.pause.text})" if row.pause else ""
     return (
         record.name,
         row.project,

@@ -73,8 +73,9 @@ def clusters(
     ] = None,
     reason: Annotated[list[str] | None, typer.Option("--reason", help="Only with this reason.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Only with this Palette tag, with * and ?.")] = None,
+    paused: Annotated[bool, typer.Option("--paused", help="Only those that an operator paused.")] = False,
     sort: Annotated[
-        str, typer.Option("--sort", help="By name, project, state, reason, since, expiry or next-try.")
+        str, typer.Option("--sort", help="By name, project, state, auth, version, expiry, reason, since or next-try.")
     ] = "name",
     output: OutputOption = "table",
     redis: RedisOption = "",
@@ -93,7 +94,8 @@ def clusters(
     one_of(sort, SORTS, "--sort")
     for word in state or ():
         one_of(word, tuple(AccessState), "--state")
-    wanted = Filter(*(tuple(one or ()) for one in (names, project, state, reason, tag)))
+    patterns = (tuple(one or ()) for one in (names, project, state, reason, tag))
+    wanted = Filter(*patterns, paused=paused)
     options = command.Options(instance, wanted, sort, "json" if as_json else output)
     leave(command.run(Where(config, redis, prefix), options))
 

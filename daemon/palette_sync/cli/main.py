@@ -21,8 +21,8 @@ import typer
 from typer.models import CommandInfo
 
 from palette_sync import __version__
+from palette_sync.cli import acting, look
 from palette_sync.cli import config as config_commands
-from palette_sync.cli import look
 from palette_sync.cli.completion import complete_cluster, complete_instance
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.options import (
@@ -75,6 +75,15 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def resync(
+    cluster: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CLUSTER]",
+            help="Only this one: a name, uid, title or INSTANCE/NAME.",
+            autocompletion=complete_cluster,
+        ),
+    ] = None,
+    *,
     config: ConfigOption = DEFAULT_CONFIG,
     instance: InstanceOption = None,
     allow_prune: Annotated[
@@ -83,11 +92,17 @@ def resync(
     wait: WaitOption = "10m",
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the running daemon, through Redis, to verify every cluster now, and wait for the result."""
+    """Ask the running daemon, through Redis, to verify every cluster or one of them now, and wait for the result."""
     from palette_sync.cli import ask as command
     from palette_sync.cli.diagnosis import Where
 
     seconds = seconds_of(wait, "--wait")
+    if cluster is not None:
+        from palette_sync.cli import act
+
+        if allow_prune:
+            raise typer.BadParameter("concerns all clusters of an instance", param_hint="--allow-prune")
+        leave(act.resync(Where(config), cluster, instances=instance, wait=seconds, as_json=as_json))
     leave(command.resync(Where(config), instance, allow_prune=allow_prune, wait=seconds, as_json=as_json))
 
 
@@ -154,6 +169,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, instance: InstanceOption = None
 
 
 look.register(app)
+acting.register(app)
 app.add_typer(config_commands.app, name="config")
 
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from palette_sync.fanout import Outcome
 
 
+class Paused(Exception):
+    """Nothing is written to the cluster, because an operator paused it."""
+
+
 def run(config: Path, instances: list[str] | None, *, yes: bool, as_json: bool) -> Exit:
     """Exit 0: all were deleted, or without --yes all were found; 1: a cluster failed."""
 
@@ -53,7 +57,9 @@ async def of_instance(
     from palette_sync import kube, palette
     from palette_sync.assembly.instance import client_of
     from palette_sync.assembly.policy import network_of, policy_of
+    from palette_sync.assembly.store import utc_now
     from palette_sync.core.fold import cluster_of
+    from palette_sync.core.pause import pause_of
     from palette_sync.reconcile.access import replace_legacy
     from palette_sync.reconcile.context import with_owner
 
@@ -61,10 +67,13 @@ async def of_instance(
     policy = with_owner(policy_of(name, settings), owner)
     requests = kube.Requests(network=network_of(shared.settings))
     state = await shared.store.load(name)
+    now = utc_now()
     legacy = [record for record in state.records.values() if _remembers_legacy(state, record.uid)]
     async with client_of(name, settings, shared.limits) as client:
 
         async def one(record: ClusterRecord) -> tuple[str, ...]:
+            if (pause := pause_of(record, now)) is not None:
+                raise Paused(f"{pause.text}; resume it first")
             cluster = cluster_of(record)
             admin = kube.parse(await palette.admin_kubeconfig(client, cluster), ca_pem=policy.ca_of(cluster))
             timeout = policy.cluster_timeout.total_seconds()

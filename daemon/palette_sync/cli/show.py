@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from palette_sync.cli.clusters import token_left
-from palette_sync.cli.console import out, print_json, print_problems
+from palette_sync.cli.console import out, print_json
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
+from palette_sync.cli.one_cluster import print_unknown
 from palette_sync.cli.past import print_transitions, read_transitions
 from palette_sync.cli.styles import ACCESS_STATES
 from palette_sync.core.durations import ago, until
 from palette_sync.core.model import AccessState, OidcAuth
+from palette_sync.core.named import named
 from palette_sync.core.rows import Row, row_document, rows_of
 from palette_sync.core.text import visible
 
@@ -39,9 +40,10 @@ def run(where: Where, cluster: str, *, instances: list[str] | None, as_json: boo
         inspected = {name: await inspect(diagnosis.store, diagnosis.sealer, name) for name in names}
         now = datetime.now(UTC)
         rows = [row for one in inspected.values() for row in rows_of(one.state, now)]
-        found = [row for row in rows if cluster in (row.record.name, row.record.uid, row.record.title)]
+        keys = {(one.instance, one.uid) for one in named(cluster, [row.record for row in rows]).found}
+        found = [row for row in rows if (row.record.instance, row.record.uid) in keys]
         if not found:
-            _print_unknown(cluster, rows)
+            print_unknown(cluster, [row.record for row in rows])
             return Exit.FAILED
         documents = []
         for row in found:
@@ -61,14 +63,6 @@ def run(where: Where, cluster: str, *, instances: list[str] | None, as_json: boo
 
 def _history_document(one: Transition) -> dict[str, Any]:
     return {"version": one.version, "at": one.at, "what": one.what, "reason": one.reason, "details": one.details}
-
-
-def _print_unknown(cluster: str, rows: list[Row]) -> None:
-    names = sorted({row.record.name for row in rows})
-    close = difflib.get_close_matches(cluster, names, n=3)
-    hint = f"did you mean {', '.join(close)}?" if close else "`palette-sync clusters -o name` lists all names"
-    problem = f"no published cluster has the name, title or uid {visible(cluster)!r}; {hint}"
-    print_problems([problem, "`palette-sync history` also finds clusters that were removed"], title="unknown cluster")
 
 
 def _print(
@@ -92,6 +86,8 @@ def _print(
     ):
         if text and row.state is not AccessState.READY:
             console.print(Text.assemble((f"  {label}: ", "dim"), text))
+    if row.pause is not None:
+        console.print(Text(f"  {visible(row.pause.text)}", style="yellow"))
     for name, value in _facts(row, inspected, now):
         if value:
             console.print(Text.assemble((f"  {name:<11}", "dim"), visible(value)), no_wrap=True)

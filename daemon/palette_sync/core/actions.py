@@ -29,13 +29,17 @@ class Bound:
 class TokenNeed:
     """Whether a new token is needed, and why.
 
-    `rejected` names the Secrets whose token the API server refused. `bound` belongs to the published token.
+    `rejected` names the Secrets whose token the API server refused. `bound` belongs to the published token. `fresh`:
+    the new token needs a Secret of its own. `revoke`: all other Secrets are retired without an overlap, so that they
+    are deleted once the new token is published.
     """
 
     issue: bool
     reason: Reason
     rejected: frozenset[str] = frozenset()
     bound: Bound | None = None
+    fresh: bool = False
+    revoke: bool = False
 
 
 @dataclass(frozen=True, slots=True)

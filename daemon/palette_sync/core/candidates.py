@@ -102,12 +102,16 @@ class Candidates:
         published = ca_pem_of(record.server) if record.server else ""
         return next((rule.pem for rule in self._policy.ca_rules if published.startswith(rule.pem)), None)
 
-    def due(self, candidate: Candidate, *, resync: bool, ahead: timedelta) -> Due | None:
+    def due(
+        self, candidate: Candidate, *, resync: bool, ahead: timedelta, rotate: bool = False, revoke: bool = False
+    ) -> Due | None:
         return due(
             candidate,
             now=self._now,
             verify_interval=self._policy.verify_interval,
             resync=resync,
+            rotate=rotate,
+            revoke=revoke,
             ahead=ahead,
             suspect_since=self._suspect_since,
         )
@@ -154,7 +158,7 @@ class Candidates:
                 yield known.valid_until + PATIENCE, issuer
 
     def _rests(self, candidate: Candidate) -> bool:
-        return waits(candidate) or in_backoff(candidate, self._now)
+        return waits(candidate, self._now) or in_backoff(candidate, self._now)
 
 
 def mode_in_use(record: ClusterRecord | None) -> AuthMode:

@@ -137,6 +137,11 @@ class Fields:
             raise self.wrong(key, f"is above {MOST}")
         return value
 
+    def counts(self, key: str) -> dict[str, int]:
+        """An object whose members are whole numbers."""
+        members = Fields(self._what, self._get(key, dict, "an object"), f"{self._path}{key}.")
+        return {name: members.count(name) for name in members._members}
+
     def maybe_seconds(self, key: str) -> timedelta | None:
         if key not in self._members:
             return None

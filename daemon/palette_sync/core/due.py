@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from palette_sync.core.model import RUNNING, SERVED, AccessState, AuthMode, OidcAuth, ServiceAccountAuth
+from palette_sync.core.pause import PauseInForce, pause_in_force
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import (
     next_verification,
@@ -60,7 +61,8 @@ class Due:
     """Work on a cluster, and its reason.
 
     `issue`: a new token is needed whatever the check says. `urgent`: it cannot wait until a failed listing works again,
-    because the token would lapse meanwhile. `needs_admin`: the read-only token is not enough for it.
+    because the token would lapse meanwhile. `needs_admin`: the read-only token is not enough for it. `revoke`: once the
+    new token is published, the former one is to end.
     """
 
     reason: Reason
@@ -68,6 +70,7 @@ class Due:
     issue: bool = False
     urgent: bool = False
     needs_admin: bool = False
+    revoke: bool = False
 
 
 def due(
@@ -76,17 +79,24 @@ def due(
     now: datetime,
     verify_interval: timedelta,
     resync: bool = False,
+    rotate: bool = False,
+    revoke: bool = False,
     ahead: timedelta = timedelta(0),
     suspect_since: datetime | None = None,
 ) -> Due | None:
     """Return why this cluster is worked on in this pass, or None: nothing is due.
 
-    `resync`: an operator asked for everything to be verified; backoffs are ignored. `ahead`: tokens whose renewal is
+    `resync`: an operator asked for everything to be verified; backoffs are ignored. `rotate`: an operator asked for a
+    new token of this cluster; `revoke`: and for the end of the former one. `ahead`: tokens whose renewal is
     due within that time (and within a twelfth of their life) are renewed in this pass too. `suspect_since`: when an API
     server last refused a published token of this instance; all tokens are verified within `SUSPICION` then.
     """
-    if waits(candidate):
+    if waits(candidate, now):
         return None
+    if rotate and candidate.credential is not None and has_access(candidate):
+        return Due(
+            Reason.ROTATION_ASKED, "an operator asked for it", issue=True, urgent=True, needs_admin=True, revoke=revoke
+        )
     if not resync and in_backoff(candidate, now) and not _changed(candidate):
         return _verification_in_backoff(candidate, now, verify_interval)
     for check in _CHECKS:
@@ -107,10 +117,12 @@ def wakes_at(
 ) -> datetime | None:
     """When this cluster will be due without a change in Palette; None = never, or it is due already.
 
-    A failed cluster that was not retried yet is due now. A renewal is due at its exact time; a verification may be up
-    to `PATIENCE` late, so that several share a pass.
+    A paused cluster is due once its pause has ended. A failed cluster that was not retried yet is due now. A renewal is
+    due at its exact time; a verification may be up to `PATIENCE` late, so that several share a pass.
     """
-    if waits(candidate):
+    if (pause := paused(candidate, now)) is not None:
+        return pause.until
+    if waits(candidate, now):
         return None
     memory, credential = candidate.memory, candidate.credential
     if in_backoff(candidate, now):
@@ -163,12 +175,21 @@ def renews_from(credential: SealedCredential, ahead: timedelta = RENEW_AHEAD) ->
     return credential.renew_at - ahead
 
 
-def waits(candidate: Candidate) -> bool:
-    """Whether work must wait: the cluster is paused, or it has no access yet and cannot get it now, because Palette
-    does not report Running, or because it was imported and so has no kubeconfig.
+def paused(candidate: Candidate, now: datetime) -> PauseInForce | None:
+    """The operator's pause of the cluster, or None. No work on it begins meanwhile, whatever is due."""
+    return pause_in_force(candidate.record, candidate.cluster.tags, now)
+
+
+def waits(candidate: Candidate, now: datetime) -> bool:
+    """Whether work must wait: an operator paused the cluster, it is paused in Palette, or it has no access yet and
+    cannot get it now, because Palette does not report Running, or because it was imported and so has no kubeconfig.
     """
     cluster = candidate.cluster
-    return cluster.paused or (not has_access(candidate) and (cluster.state != RUNNING or cluster.imported))
+    return (
+        paused(candidate, now) is not None
+        or cluster.paused
+        or (not has_access(candidate) and (cluster.state != RUNNING or cluster.imported))
+    )
 
 
 def has_access(candidate: Candidate) -> bool:
@@ -275,6 +296,11 @@ def _recheck(candidate: Candidate, now: datetime) -> Due | None:
     return None
 
 
+def overdue(memory: ClusterMemory | None, now: datetime) -> bool:
+    """Whether a replaced Secret is to be deleted by now, and has not been deleted."""
+    return memory is not None and any(secret.delete_at <= now for secret in memory.retired)
+
+
 def asks_again(due: Due, *, secrets_seen: bool) -> bool:
     """Whether a token that was accepted is verified again once the API server's token cache has passed.
 
@@ -295,7 +321,7 @@ def _token_due_soon(candidate: Candidate, now: datetime, ahead: timedelta) -> Du
 
 
 def _overlap_over(candidate: Candidate, now: datetime) -> Due | None:
-    if any(secret.delete_at <= now for secret in candidate.memory.retired):
+    if overdue(candidate.memory, now):
         return Due(Reason.OVERLAP_OVER, "the overlap of a replaced Secret is over", needs_admin=True)
     return None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from palette_sync.core.done import done_after
 from palette_sync.core.model import (
     RUNNING,
     SERVED,
@@ -27,6 +28,7 @@ from palette_sync.core.model import (
     Server,
     ServiceAccountAuth,
 )
+from palette_sync.core.pause import lasting, pause_in_force
 from palette_sync.core.reasons import Reason
 from palette_sync.core.rotation import backoff, rests
 from palette_sync.core.text import one_line
@@ -34,6 +36,7 @@ from palette_sync.core.text import one_line
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from palette_sync.core.actions import Action
     from palette_sync.core.ways import Way
 
 LEGACY_MESSAGE = (
@@ -125,7 +128,7 @@ def fold_record(
     elif isinstance(verdict, AccessFailed) and verdict.withdrawn:
         server = auth = None
     usable = server is not None and (isinstance(auth, OidcAuth) or credential_alive)
-    state, reason, message = _access(cluster, previous, verdict, auth, usable=usable)
+    state, reason, message = _access(cluster, previous, verdict, auth, usable=usable, now=now)
     same = previous is not None and (previous.access.state, previous.access.reason) == (state, reason)
     return ClusterRecord(
         uid=cluster.uid,
@@ -152,6 +155,7 @@ def fold_record(
         kubernetes_version=version,
         skip_metrics_lookup=presentation.skip_metrics_lookup,
         dashboard_url=_dashboard_url(cluster, presentation.console_url),
+        pause=lasting(previous.pause if previous else None, now),
     )
 
 
@@ -164,14 +168,16 @@ def fold_memory(
     now: datetime,
     expires_at: datetime | None = None,
     hung: bool = False,
+    actions: tuple[Action, ...] = (),
 ) -> ClusterMemory:
     """Return the new memory: success clears the failures, a failure starts a longer backoff.
 
     A failure within the backoff, after an operator's resync or a verification, does not count and changes no backoff.
     `desired` is the fingerprint that was tried: a changed configuration is tried once and then waits for the backoff.
     `expires_at` is the expiry of the published token: the backoff leaves time for several more attempts before it.
-    `hung`: the API server was silent.
+    `hung`: the API server was silent. `actions` were carried out in the cluster.
     """
+    done = done_after(memory.done, ((one.kind.value, one.verb, one.reason.value) for one in actions), now)
     if isinstance(verdict, AccessGained):
         return ClusterMemory(
             verified_at=now,
@@ -183,15 +189,16 @@ def fold_memory(
             way=verdict.way,
             validity=verdict.validity,
             recheck_at=now + TOKEN_CACHE if verdict.recheck else None,
+            done=done,
         )
     if rests(memory, now, verdict.reason):
-        return replace(memory, desired=desired, tried_at=now, hung=hung)
+        return replace(memory, desired=desired, tried_at=now, hung=hung, done=done)
     failures = memory.failures + 1
     pause = backoff(failures, key, verdict.reason)
     if expires_at is not None and expires_at > now:
         pause = max(min(pause, (expires_at - now) / 4), SHORTEST_BACKOFF)
     retry_at = (now + pause).replace(microsecond=0)
-    return replace(memory, failures=failures, retry_at=retry_at, desired=desired, tried_at=now, hung=hung)
+    return replace(memory, failures=failures, retry_at=retry_at, desired=desired, tried_at=now, hung=hung, done=done)
 
 
 def without_legacy(record: ClusterRecord, memory: ClusterMemory, now: datetime) -> tuple[ClusterRecord, ClusterMemory]:
@@ -202,11 +209,17 @@ def without_legacy(record: ClusterRecord, memory: ClusterMemory, now: datetime) 
 
 
 def _access(
-    cluster: Cluster, previous: ClusterRecord | None, verdict: Verdict | None, auth: Auth | None, *, usable: bool
+    cluster: Cluster,
+    previous: ClusterRecord | None,
+    verdict: Verdict | None,
+    auth: Auth | None,
+    *,
+    usable: bool,
+    now: datetime,
 ) -> tuple[AccessState, Reason, str]:
-    """State, reason and message. The first that applies counts: this pass's verdict, paused, an expired token, what was
-    published before, imported, not Running, Waiting. Paused is a failure because nobody can use the cluster; imported
-    and not Running are only pending, because nothing failed.
+    """State, reason and message. The first that applies counts: this pass's verdict, paused in Palette, an expired
+    token, what was published before, imported, not Running, an operator's pause, Waiting. Paused in Palette is a
+    failure because nobody can use the cluster; imported and not Running are only pending, because nothing failed.
     """
     if isinstance(verdict, AccessGained):
         if verdict.legacy:
@@ -223,9 +236,17 @@ def _access(
         if isinstance(auth, ServiceAccountAuth) and not usable and previous.access.state in SERVED:
             return AccessState.FAILED, Reason.TOKEN_LAPSED, "the token expired before it could be renewed"
         return previous.access.state, previous.access.reason, previous.access.message
+    return _without_access(cluster, previous, now)
+
+
+def _without_access(cluster: Cluster, previous: ClusterRecord | None, now: datetime) -> tuple[AccessState, Reason, str]:
+    """The same of a cluster to which access was never gained."""
     if cluster.imported or cluster.state != RUNNING:
         return (AccessState.PENDING, *_not_available(cluster))
-    if previous is not None:
+    pause = pause_in_force(previous, cluster.tags, now)
+    if pause is not None and (previous is None or previous.access.state is AccessState.PENDING):
+        return AccessState.PENDING, Reason.WRITES_PAUSED, f"first access is not tried: {pause.text}"
+    if previous is not None and previous.access.reason is not Reason.WRITES_PAUSED:
         return previous.access.state, previous.access.reason, previous.access.message
     return AccessState.PENDING, Reason.WAITING, "first access has not been tried yet"
 

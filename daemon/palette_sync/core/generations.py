@@ -95,7 +95,7 @@ def plan_secrets(
         wanted = wanted_secret(desired, name, chosen.generation)
         if name not in taken_over and (differs := metadata_drift(wanted, chosen.meta)):
             actions.append(update(wanted, chosen.meta, differs.reason, differs.message))
-    retired, deletions = _retire(desired, observed, keep=name, memory=memory, now=now, overlap=overlap)
+    retired, deletions = _retire(desired, observed, need, keep=name, memory=memory, now=now, overlap=overlap)
     return SecretPlan((*actions, *deletions), name, issue, retired)
 
 
@@ -163,6 +163,11 @@ def _choose(
 ) -> ObservedSecret | None:
     """The generation to use; None = create a new one."""
     current = next((secret for secret in usable if secret.name == memory.generation), None)
+    if need.fresh:
+        bound = need.bound.secret_uid if need.bound is not None else None
+        newest = usable[-1] if usable else None
+        used = newest is None or newest is current or newest.meta.uid == bound or newest.name in need.rejected
+        return None if used else newest
     if not desired.token_in_secret or not need.issue:
         return current or (usable[-1] if usable else None)
     if not usable:
@@ -204,17 +209,33 @@ def _generation_name(secret: str, generation: int) -> str:
 
 
 def _retire(
-    desired: Desired, observed: Observed, *, keep: str, memory: ClusterMemory, now: datetime, overlap: timedelta
+    desired: Desired,
+    observed: Observed,
+    need: TokenNeed,
+    *,
+    keep: str,
+    memory: ClusterMemory,
+    now: datetime,
+    overlap: timedelta,
 ) -> tuple[tuple[RetiredSecret, ...], list[Action]]:
-    """Retire our generations other than `keep` for the overlap, and delete those whose time is over."""
+    """Retire our generations other than `keep` for the overlap, and delete those whose time is over.
+
+    To revoke is to retire them without an overlap: they are deleted by the next work on the cluster, which begins after
+    the new token is published.
+    """
+    bound = need.bound.secret_uid if need.revoke and need.bound is not None else None
     known = {(secret.name, secret.uid): secret.delete_at for secret in memory.retired}
     retired: list[RetiredSecret] = []
     deletions: list[Action] = []
     for secret in generations(desired, observed, memory):
-        if GENERATION_LABEL not in secret.meta.labels or secret.name == keep:
+        key = (secret.name, secret.meta.uid)
+        named = GENERATION_LABEL in secret.meta.labels or key in known or secret.meta.uid == bound
+        if not named or secret.name == keep:
             continue
-        delete_at = known.get((secret.name, secret.meta.uid), now + overlap)
-        if delete_at <= now:
+        delete_at = known.get(key, now + overlap)
+        if need.revoke and (key not in known or delete_at > now):
+            retired.append(RetiredSecret(*key, now))  # it may be the Secret of the published token
+        elif delete_at <= now:
             message = "its successor is published"
             deletions.append(Action("delete", Kind.SECRET, secret.name, Reason.OVERLAP_OVER, message, secret.meta))
         else:

@@ -57,7 +57,7 @@ class Transition:
 
     @property
     def what(self) -> str:
-        """`published`, `removed`, `new token`, or the state of access where that changed."""
+        """`published`, `removed`, `paused`, `resumed`, `new token`, or the state of access where that changed."""
         if self.known and self.before is None and self.after is not None:
             return "published"
         if self.after is None:
@@ -66,6 +66,9 @@ class Transition:
             before, after = _state(self.before), _state(self.after)
             if before != after:
                 return f"{before} → {after}"
+            was, pause = self.before.get("pause"), self.after.get("pause")
+            if was != pause:
+                return "resumed" if pause is None else "paused"
             if self.before == self.after:
                 return "new token"
         return "changed" if not self.rotated or self.known else "new token"
@@ -82,6 +85,8 @@ class Transition:
             return access_message(self.after or {})
         if _access(self.before) != _access(self.after):
             return access_message(self.after)
+        if (was := member(self.before, "pause")) != (pause := member(self.after, "pause")):
+            return str((pause or was).get("reason", ""))
         changed = [path for path, _, _ in differences(self.before, self.after)]
         return ", ".join(changed)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-UNVERSIONED_KINDS = ("work", "scope", "issuer", "status")
+UNVERSIONED_KINDS = ("work", "scope", "issuer", "status", "activity")
 
 
 class UnclearText(ValueError):
@@ -95,9 +95,13 @@ def history_text(prefix: str, instance: str, version: int, compressed: bytes) ->
     return joined("palette-sync/history/1", prefix, instance, str(version), sha256_hex(compressed))
 
 
-def request_text(prefix: str, instance: str, *, request_id: str, verb: str, at: int, by: str) -> str:
+def request_text(
+    prefix: str, instance: str, *, request_id: str, verb: str, at: int, by: str, arguments: str = ""
+) -> str:
     """Raises UnclearText."""
-    return joined("palette-sync/request/1", prefix, instance, request_id, verb, str(at), sha256_hex(by))
+    return joined(
+        *("palette-sync/request/1", prefix, instance, request_id, verb, str(at)), sha256_hex(by), sha256_hex(arguments)
+    )
 
 
 def answer_text(prefix: str, instance: str, *, request_id: str, word: str, text: str, document: str) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
 from palette_sync.core.documents import Fields, decode_object, encode_document, present
+from palette_sync.core.done import Done
 from palette_sync.core.model import ClusterMemory, IssuerMetadata, RetiredSecret, ScopeStatus
 from palette_sync.core.ways import Way
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 def encode_memory(memory: ClusterMemory) -> bytes:
@@ -25,6 +32,8 @@ def encode_memory(memory: ClusterMemory) -> bytes:
             recheck_at=memory.recheck_at,
             tried_at=memory.tried_at,
             hung=memory.hung or None,
+            done=[present(verb=one.verb, reason=one.reason, at=one.at, kinds=list(one.kinds)) for one in memory.done]
+            or None,
         ),
     )
 
@@ -48,7 +57,17 @@ def decode_memory(raw: bytes) -> ClusterMemory:
         recheck_at=fields.maybe_time("recheck_at"),
         tried_at=fields.maybe_time("tried_at"),
         hung=fields.maybe_flag("hung"),
+        done=tuple(
+            _shared(one.text("verb"), one.text("reason"), one.time("at"), one.texts("kinds"))
+            for one in (fields.objects("done") if "done" in fields else ())
+        ),
     )
+
+
+@lru_cache(maxsize=1024)
+def _shared(verb: str, reason: str, at: datetime, kinds: tuple[str, ...]) -> Done:
+    """Clusters that were worked on together share the value."""
+    return Done(verb, reason, at, kinds)
 
 
 def encode_scope(scope: ScopeStatus) -> bytes:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
 
+    from palette_sync.core.done import Done
     from palette_sync.core.reasons import Reason
     from palette_sync.core.ways import Way
 
@@ -210,6 +211,16 @@ class PaletteFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """An operator's wish that nothing is written to a cluster. `by` names who asked. `until` None: until resumed."""
+
+    reason: str
+    by: str
+    since: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterRecord:
     """What is published about a cluster; never a secret. `server` and `auth` are None until access was gained."""
 
@@ -226,6 +237,7 @@ class ClusterRecord:
     kubernetes_version: str | None = None
     skip_metrics_lookup: bool = True
     dashboard_url: str | None = None
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +288,7 @@ class ClusterMemory:
     never-expiring token was in the cluster when it was last looked at with enough rights. `way`: how its API server was
     reached last, None where that is the way that is tried first. `validity`: the life that was requested for the
     published token. `recheck_at`: when the token is verified again out of turn. `tried_at`: when
-    work on the cluster last failed. `hung`: its API server was silent then.
+    work on the cluster last failed. `hung`: its API server was silent then. `done`: what was last done to its objects.
     """
 
     verified_at: datetime | None = None
@@ -291,6 +303,7 @@ class ClusterMemory:
     recheck_at: datetime | None = None
     tried_at: datetime | None = None
     hung: bool = False
+    done: tuple[Done, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

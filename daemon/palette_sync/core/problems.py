@@ -18,6 +18,7 @@ from palette_sync.core.due import renews_from
 from palette_sync.core.expiry import WARN_BEFORE, warning_due
 from palette_sync.core.leadership import Standing
 from palette_sync.core.model import AccessState
+from palette_sync.core.pause import pause_of
 from palette_sync.core.prune import absences_of
 from palette_sync.core.reasons import Reason
 from palette_sync.core.text import visible
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palette_sync.core.model import ClusterRecord, InstanceState
+    from palette_sync.core.pause import PauseInForce
     from palette_sync.core.prune import Absence
 
 LONG_PASS = timedelta(hours=1)
@@ -87,6 +89,7 @@ def find_problems(
         if one.get("state") != STANDBY and name in states:
             found += _of_snapshot(name, states[name], error=one.get("error"))
             found += _of_clusters(name, states[name], now)
+            found += _of_paused(name, states[name], now)
     return tuple(sorted(found, key=lambda one: (one.severity is Severity.NOTICE, one.instance)))
 
 
@@ -285,6 +288,8 @@ def _of_clusters(name: str, state: InstanceState, now: datetime) -> Iterable[Pro
     for uid, record in state.records.items():
         credential, access = state.credentials.get(uid), record.access
         memory = state.memory.get(uid)
+        if _ends_in_pause(state, record, now):
+            continue  # `_of_paused` names it
         if access.state is AccessState.PENDING:
             continue  # nothing is wrong: something is not available yet
         if credential is not None and not credential.alive(now):
@@ -348,6 +353,55 @@ def _of_group(
         else f"palette-sync clusters --instance {name} --reason {records[0].access.reason}",
         clusters=names,
     )
+
+
+def _of_paused(name: str, state: InstanceState, now: datetime) -> Iterable[Problem]:
+    """What is paused, and first of all whose token is not renewed because of that."""
+    paused = sorted(
+        ((record, pause) for record in state.records.values() if (pause := pause_of(record, now)) is not None),
+        key=lambda one: one[0].name,
+    )
+    ending = [(record, pause) for record, pause in paused if _ends_in_pause(state, record, now)]
+    for record, pause in ending:
+        end = state.credentials[record.uid].expires_at
+        lapsed = end is not None and end <= now
+        when = f"{'lapsed' if lapsed else 'lapses'} at {end:%Y-%m-%d %H:%M} UTC" if end else "is due for renewal"
+        yield Problem(
+            Reason.PAUSED_TOKEN_ENDS,
+            name,
+            f"the token of {record.name} {when} and is not renewed: {pause.text}",
+            since=end if lapsed else state.credentials[record.uid].renew_at,
+            next_at=pause.until,
+            command=_resume(record, pause),
+            clusters=(record.name,),
+        )
+    if not paused:
+        return
+    names = tuple(record.name for record, _ in paused)
+    single = f" ({paused[0][1].text})" if len(paused) == 1 else ""
+    yield Problem(
+        Reason.WRITES_PAUSED,
+        name,
+        f"{_count(len(names), 'cluster')} {'is' if len(names) == 1 else 'are'} paused: {_names(names)}{single}",
+        severity=Severity.NOTICE,
+        since=_first(pause.since for _, pause in paused),
+        next_at=_first(pause.until for _, pause in paused),
+        command=_resume(*paused[0]) if len(paused) == 1 else f"palette-sync clusters --instance {name} --paused",
+        clusters=names,
+    )
+
+
+def _ends_in_pause(state: InstanceState, record: ClusterRecord, now: datetime) -> bool:
+    """Whether the renewal of a paused cluster's token is due, and its pause does not end before the token does."""
+    credential, pause = state.credentials.get(record.uid), pause_of(record, now)
+    if credential is None or pause is None or renews_from(credential) > now:
+        return False
+    return not credential.alive(now) or credential.expires_at is None or pause.holds_at(credential.expires_at)
+
+
+def _resume(record: ClusterRecord, pause: PauseInForce) -> str:
+    """The command that ends a pause; a tag in Palette is removed there."""
+    return f"palette-sync {'show' if pause.tagged else 'resume'} {quote(visible(record.name))}"
 
 
 def _names(names: tuple[str, ...]) -> str:

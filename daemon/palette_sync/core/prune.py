@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import DocumentError, Fields, present
 from palette_sync.core.model import TENANT_SCOPE
+from palette_sync.core.pause import pause_in_force
 from palette_sync.core.reasons import Reason
 from palette_sync.core.select import deselected, unmatched
 
@@ -45,7 +46,7 @@ class Absence:
     `since`: the first listing without it. `counted_from`: the first scheduled one; None = so far, only an operator's
     resync missed it, which does not count. `until`: from then on a scheduled listing without it drops the record; None
     = never by itself, or not known yet. `reason`: `NotListed` waits for its confirmation; `PruneHeld` and `AccessLost`
-    are held.
+    are held; `WritesPaused` stays as long as its cluster is paused.
     """
 
     since: datetime
@@ -90,7 +91,8 @@ def prune(
     whatever was listed since is forgotten. `scheduled`: this listing counts; one that an operator asked for does not,
     so it neither begins nor confirms an absence. Because a drop needs a scheduled listing of this very pass, a daemon
     that starts drops nothing on its predecessor's memory alone. `access_reduced`: the API key sees less than it did
-    before, also where no record is concerned. `allow`: an operator allows every drop.
+    before, also where no record is concerned. `allow`: an operator allows every drop. A record stays as long as its
+    cluster is paused, whatever else holds, except that `allow` drops what only a tag pauses and Palette does not list.
     """
     missing = selection.disappeared | selection.forbidden
     drop = dict(selection.dropped)
@@ -110,6 +112,14 @@ def prune(
             drop[uid] = Reason.DISAPPEARED
         else:
             absent[uid] = one
+    for uid in [uid for uid in drop if uid in records]:
+        # Nobody can take the tag off a cluster that Palette does not list, so an operator may drop its record.
+        tags = () if allow or uid in selection.seen else records[uid].palette.tags
+        if (pause := pause_in_force(records[uid], tags, now)) is not None:
+            why = f"{drop.pop(uid)}: its record is dropped once the pause has ended ({pause.text})"
+            known = remembered.get(uid)
+            since = min(known.since, now) if known else now
+            absent[uid] = Absence(since, known.counted_from if known else None, None, Reason.WRITES_PAUSED, why)
     return Pruning(drop, absent)
 
 
@@ -242,6 +252,6 @@ def _read(entry: Fields) -> Absence:
         since=entry.time("since"),
         counted_from=entry.maybe_time("counted_from"),
         until=entry.maybe_time("until"),
-        reason=reason if reason in HELD | {Reason.NOT_LISTED} else Reason.PRUNE_HELD,
+        reason=reason if reason in HELD | {Reason.NOT_LISTED, Reason.WRITES_PAUSED} else Reason.PRUNE_HELD,
         message=entry.text("message"),
     )

@@ -90,6 +90,20 @@ class Reason(StrEnum):
         "It shows the cluster without access, and asks for nothing until Palette reports it differently.",
         "Give the cluster to Backstage by other means, or leave it out with `include_imported = false`.",
     )
+    WRITES_PAUSED = (
+        "WritesPaused",
+        Shown.RECORD | Shown.CHANGE | Shown.STATUS,
+        "An operator paused the cluster: palette-sync writes nothing to it and keeps its record.",
+        "It waits until the pause ends, and issues and renews no token meanwhile.",
+        "Run `palette-sync resume CLUSTER`, or remove the tag `palette-sync:pause` in Palette.",
+    )
+    PAUSED_TOKEN_ENDS = (
+        "PausedTokenEnds",
+        Shown.STATUS,
+        "The token of a paused cluster has reached its renewal time or has lapsed, and is not renewed.",
+        "It waits until the pause ends; then it renews the token at once.",
+        "Run `palette-sync resume CLUSTER`, or remove the tag `palette-sync:pause` in Palette.",
+    )
     PAUSED = (
         "Paused",
         Shown.RECORD,
@@ -519,6 +533,12 @@ class Reason(StrEnum):
     VERIFY_DUE = ("VerifyDue", Shown.WORK, "The verification interval has passed.", "It verifies the access.")
     ISSUER_DUE = ("IssuerDue", Shown.WORK, "The metadata of the OIDC issuer has expired.", "It reads the metadata.")
     RESYNC = ("Resync", Shown.WORK, "An operator asked for a resync.", "It verifies the access.")
+    ROTATION_ASKED = (
+        "RotationAsked",
+        Shown.WORK | Shown.ACTION,
+        "An operator asked for a new token.",
+        "It issues a token, publishes it, and with `--revoke` ends the former one after that.",
+    )
 
     # -- why an object in a cluster is written -----------------------------------------------------------------------
     MISSING = ("Missing", Shown.ACTION, "The object does not exist.", "It creates the object.")

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from palette_sync.core.model import TENANT_SCOPE, VIRTUAL_CLOUD_TYPE, AuthMode, Cluster, Project, Scope
+from palette_sync.core.pause import PAUSE_TAG
 from palette_sync.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class Selection:
     those in `forbidden`.
 
     `empty` are the scopes that were listed completely and hold no cluster at all, `vanished` the uids of projects that
-    have records and are missing from a complete list of projects.
+    have records and are missing from a complete list of projects. `seen` are those of `dropped` that were listed, so
+    that their tags are known: the tag that pauses is not among them.
     """
 
     chosen: Mapping[str, Cluster] = field(default_factory=dict)
@@ -136,11 +138,13 @@ class Selection:
     forbidden: frozenset[str] = frozenset()
     empty: frozenset[str] = frozenset()
     vanished: frozenset[str] = frozenset()
+    seen: frozenset[str] = frozenset()
 
 
 def select(discovery: Discovery, records: Mapping[str, ClusterRecord], filters: Filters) -> Selection:
     """Decide every discovered cluster and every published record."""
-    chosen, dropped, unresolved = _judge_clusters(discovery, filters)
+    chosen, dropped, unresolved = _judge_clusters(discovery, filters, records)
+    seen = frozenset(dropped)
     disappeared: set[str] = set()
     kept: set[str] = set()
     forbidden: set[str] = set()
@@ -171,6 +175,7 @@ def select(discovery: Discovery, records: Mapping[str, ClusterRecord], filters: 
         forbidden=frozenset(forbidden),
         empty=frozenset(one.scope for one in discovery.listings if one.complete and not one.clusters),
         vanished=frozenset(vanished),
+        seen=seen & records.keys(),
     )
 
 
@@ -219,14 +224,16 @@ def _without_match(key: str, patterns: tuple[str, ...], what: str, names: set[st
 
 
 def _judge_clusters(
-    discovery: Discovery, filters: Filters
+    discovery: Discovery, filters: Filters, records: Mapping[str, ClusterRecord]
 ) -> tuple[dict[str, Cluster], dict[str, Reason], dict[str, Reason]]:
     chosen: dict[str, Cluster] = {}
     dropped: dict[str, Reason] = {}
     unresolved: dict[str, Reason] = {}
     for listing in discovery.listings:
         for cluster in listing.clusters:
-            if cluster.gone:
+            if _stays_paused(cluster, records):
+                chosen[cluster.uid] = cluster
+            elif cluster.gone:
                 dropped[cluster.uid] = Reason.read(cluster.state)
             elif cluster.scope is Scope.PROJECT and cluster.project is None:
                 unresolved[cluster.uid] = Reason.PROJECT_UNRESOLVED
@@ -240,6 +247,12 @@ def _judge_clusters(
     for uid in chosen.keys() | dropped.keys():
         unresolved.pop(uid, None)
     return chosen, dropped, unresolved
+
+
+def _stays_paused(cluster: Cluster, records: Mapping[str, ClusterRecord]) -> bool:
+    """Whether a tag in Palette pauses a published cluster: then its record stays, whatever else would drop it."""
+    unresolved = cluster.scope is Scope.PROJECT and cluster.project is None
+    return PAUSE_TAG in cluster.tags and cluster.uid in records and not unresolved
 
 
 def _deselects_record(record: ClusterRecord, projects: Mapping[str, Project] | None, filters: Filters) -> Reason | None:

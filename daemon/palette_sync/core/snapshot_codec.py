@@ -23,6 +23,7 @@ from palette_sync.core.model import (
     Location,
     OidcAuth,
     PaletteFacts,
+    Pause,
     Project,
     Scope,
     SealedCredential,
@@ -142,6 +143,7 @@ def record_to_dict(record: ClusterRecord) -> dict[str, object]:
         kubernetes_version=record.kubernetes_version,
         skip_metrics_lookup=record.skip_metrics_lookup,
         dashboard_url=record.dashboard_url,
+        pause=record.pause and _pause_to_dict(record.pause),
     )
 
 
@@ -157,6 +159,10 @@ def _auth_to_dict(auth: Auth) -> dict[str, object]:
         "issuer_url": auth.issuer_url,
         "client_id": auth.client_id,
     }
+
+
+def _pause_to_dict(pause: Pause) -> dict[str, object]:
+    return present(reason=pause.reason, by=pause.by, since=pause.since, until=pause.until)
 
 
 def encode_record(record: ClusterRecord) -> bytes:
@@ -188,6 +194,13 @@ def decode_record(raw: bytes) -> ClusterRecord:
         kubernetes_version=fields.maybe_text("kubernetes_version"),
         skip_metrics_lookup=fields.flag("skip_metrics_lookup"),
         dashboard_url=fields.maybe_text("dashboard_url"),
+        pause=_pause(fields.object("pause")) if "pause" in fields else None,
+    )
+
+
+def _pause(fields: Fields) -> Pause:
+    return Pause(
+        reason=fields.text("reason"), by=fields.text("by"), since=fields.time("since"), until=fields.maybe_time("until")
     )
 
 

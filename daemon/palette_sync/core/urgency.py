@@ -20,7 +20,7 @@ _RENEWALS = frozenset({Reason.TOKEN_DUE, Reason.TOKEN_LAPSED})
 class Urgency(IntEnum):
     """How urgent work is, the most urgent first."""
 
-    LAPSING = 0  # a token that works and is about to lapse
+    LAPSING = 0  # a token that works and is about to lapse, or that an operator wants to be replaced
     NEW = 1  # a cluster that readers cannot use yet, or cannot use any more
     RENEWAL = 2
     VERIFICATION = 3
@@ -29,6 +29,8 @@ class Urgency(IntEnum):
 
 def urgency(candidate: Candidate, due: Due, now: datetime) -> Urgency:
     credential = candidate.credential
+    if due.reason is Reason.ROTATION_ASKED:
+        return Urgency.LAPSING  # somebody waits for it
     if due.reason in _RENEWALS and credential is not None and credential.alive(now):
         return Urgency.LAPSING if _about_to_lapse(credential, now) else Urgency.RENEWAL
     if due.issue:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from palette_sync.core.done import last_done
 from palette_sync.core.history import FormerVersion, Transition, VersionChange, transitions
 from palette_sync.core.model import OidcAuth, ServiceAccountAuth
 from palette_sync.core.objects import Kind
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from palette_sync.core.done import Done
     from palette_sync.core.history import Record
     from palette_sync.core.model import InstanceState
     from palette_sync.core.objects import Desired
@@ -36,11 +38,12 @@ class TokenLife:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """An object in the cluster. `note` is what is known of it beyond its name."""
+    """An object in the cluster. `done` is what was last done to it, if that is known; `note` is what else is."""
 
     kind: str
     name: str
     note: str = ""
+    done: Done | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +123,20 @@ def _objects(row: Row, desired: Desired | None) -> tuple[Object, ...]:
         return ()
     memory = row.memory
     secret = memory.generation if memory and memory.generation else desired.secret
+    done = memory.done if memory else ()
+    bound = "the published token is bound to it; deleting it revokes the token"
     found = [
-        Object(Kind.NAMESPACE, desired.namespace),
-        Object(Kind.SERVICE_ACCOUNT, desired.service_account),
-        Object(Kind.SECRET, secret, "the published token is bound to it; deleting it revokes the token"),
-        Object(Kind.CLUSTER_ROLE, desired.cluster_role),
-        Object(Kind.CLUSTER_ROLE_BINDING, desired.cluster_role_binding),
+        Object(kind, name, bound if kind is Kind.SECRET else "", last_done(done, kind))
+        for kind, name in (
+            (Kind.NAMESPACE, desired.namespace),
+            (Kind.SERVICE_ACCOUNT, desired.service_account),
+            (Kind.SECRET, secret),
+            (Kind.CLUSTER_ROLE, desired.cluster_role),
+            (Kind.CLUSTER_ROLE_BINDING, desired.cluster_role_binding),
+        )
     ]
+    if issued := last_done(done, Kind.TOKEN):
+        found.append(Object(Kind.TOKEN, desired.service_account, "", issued))
     if memory:
         found += [
             Object(Kind.SECRET, one.name, f"replaced; deleted after {one.delete_at:%Y-%m-%d %H:%M} UTC")

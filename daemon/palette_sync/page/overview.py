@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WORST_FIRST = (AccessState.FAILED, AccessState.DEGRADED, AccessState.PENDING, AccessState.READY)
 MOST_HELD = 50  # held records that are named
+MOST_TAGS = 100  # tags that the filter offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,22 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Offers:
+    """What the filters offer, unsorted; of `tags` the most frequent ones."""
+
+    projects: frozenset[str] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    instances: frozenset[str] = frozenset()
+    auths: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """One page of the matching clusters. `first` and `last` are the numbers of its rows, 0 on an empty page."""
+    """One page of the matching clusters. `first` and `last` are the numbers of its rows, 0 on an empty page.
+
+    The lists are what the filters offer.
+    """
 
     rows: tuple[Row, ...]
     total: int
@@ -91,6 +106,8 @@ class Table:
     projects: list[str]
     reasons: list[str]
     instances: list[str]
+    auths: list[str]
+    tags: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +119,7 @@ class Analysis:
     instances: tuple[Instance, ...]
     held: tuple[Held, ...]
     scopes: tuple[tuple[str, ScopeStatus], ...]
+    offers: Offers
     processes: tuple[Process, ...] = ()
 
 
@@ -109,10 +127,13 @@ def analyse(document: Mapping[str, Any], states: Mapping[str, InstanceState], *,
     """`document` has the shape of `/status.json`; `states` are the snapshots at hand, by instance.
 
     The problems of an instance for which this process stands by are shown as far as they follow from what Redis holds.
+    Projects that failed only because the whole pass did are not named again.
     """
     rows = {name: rows_of(state, now) for name, state in states.items()}
+    errors = {name: one.get("error") for name, one in document.get("instances", {}).items()}
+    every = tuple(row for name in sorted(rows) for row in rows[name])
     return Analysis(
-        rows=tuple(row for name in sorted(rows) for row in rows[name]),
+        rows=every,
         problems=find_problems(_as_reader(document, states), states, now=now),
         instances=tuple(
             _instance(name, one, states.get(name), rows.get(name, []))
@@ -123,8 +144,9 @@ def analyse(document: Mapping[str, Any], states: Mapping[str, InstanceState], *,
             (name, scope)
             for name in sorted(states)
             for scope in sorted(states[name].scopes.values(), key=lambda one: one.name)
-            if scope.error
+            if scope.error and scope.error != errors.get(name)
         ),
+        offers=_offers(every),
         processes=tuple(_process(one) for one in document.get("members", ())),
     )
 
@@ -145,18 +167,18 @@ def clusters_url(problem: Problem) -> str:
     return Query(instance=problem.instance, reason=problem.reason.value).url()
 
 
-def table(rows: tuple[Row, ...], query: Query) -> Table:
+def table(analysis: Analysis, query: Query) -> Table:
     """The page of clusters that a request asks for."""
-    wanted = query.filter
-    matching = [
-        row
-        for row in rows
-        if query.instance in ("", row.record.instance) and (not query.narrows or wanted.matches(row))
-    ]
+    wanted, rows, offers = query.filter, analysis.rows, analysis.offers
+    matching = (
+        [row for row in rows if query.instance in ("", row.record.instance) and wanted.matches(row)]
+        if query.narrows
+        else rows
+    )
     pages = max(1, -(-len(matching) // PAGE_SIZE))
     page = min(query.page, pages)
     start = (page - 1) * PAGE_SIZE
-    shown = sorted_rows(matching, query.sort)[start : start + PAGE_SIZE]
+    shown = sorted_rows(matching, query.sort, reverse=bool(query.reverse))[start : start + PAGE_SIZE]
     return Table(
         rows=tuple(shown),
         total=len(rows),
@@ -165,9 +187,22 @@ def table(rows: tuple[Row, ...], query: Query) -> Table:
         pages=pages,
         first=start + 1 if shown else 0,
         last=start + len(shown),
-        projects=choices({row.project for row in rows}, query.project),
-        reasons=choices({row.reason.value for row in rows}, query.reason),
-        instances=choices({row.record.instance for row in rows}, query.instance),
+        projects=choices(offers.projects, query.project),
+        reasons=choices(offers.reasons, query.reason),
+        instances=choices(offers.instances, query.instance),
+        auths=choices(offers.auths, query.auth),
+        tags=choices(offers.tags, ""),
+    )
+
+
+def _offers(rows: tuple[Row, ...]) -> Offers:
+    tags = Counter(tag for row in rows for tag in row.record.palette.tags)
+    return Offers(
+        projects=frozenset(row.project for row in rows),
+        reasons=frozenset(row.reason.value for row in rows),
+        instances=frozenset(row.record.instance for row in rows),
+        auths=frozenset(row.auth for row in rows),
+        tags=frozenset(tag for tag, _ in tags.most_common(MOST_TAGS)),
     )
 
 

@@ -13,46 +13,69 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 50
 LONGEST = 128  # characters of a filter
+FILTERS = ("name", "instance", "project", "state", "reason", "tag", "auth")
 _WILDCARDS = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The query of a URL. "" matches everything. `page` begins at 1; one beyond the last page shows the last."""
+    """The query of a URL. "" matches everything. `reverse` is "1" for the other direction of `sort`, else "".
+
+    `page` begins at 1; one beyond the last page shows the last.
+    """
 
     name: str = ""
     instance: str = ""
     project: str = ""
     state: str = ""
     reason: str = ""
+    tag: str = ""
+    auth: str = ""
     sort: str = "state"
+    reverse: str = ""
     page: int = 1
 
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Query:
         """Read the query of a URL. What is not valid counts as absent."""
-        texts = {name: values.get(name, "").strip()[:LONGEST] for name in ("name", "instance", "project", "state")}
+        texts = {name: values.get(name, "").strip()[:LONGEST] for name in FILTERS}
         sort, page = values.get("sort", ""), values.get("page", "")
         return cls(
             **texts,
-            reason=values.get("reason", "").strip()[:LONGEST],
             sort=sort if sort in SORTS else "state",
+            reverse="1" if values.get("reverse") == "1" else "",
             page=max(1, int(page)) if page.isascii() and page.isdecimal() and len(page) < 7 else 1,  # noqa: PLR2004
         )
 
     @property
     def filter(self) -> Filter:
-        """The filter of rows. A name without wildcards matches anywhere in a name."""
+        """The filter of rows. A name or a tag without wildcards matches anywhere in one."""
         return Filter(
-            names=_one(self.name if _WILDCARDS & set(self.name) else self.name and f"*{self.name}*"),
-            projects=_one(self.project),
-            states=_one(self.state),
-            reasons=_one(self.reason),
+            names=_one(_anywhere(self.name)),
+            projects=_exactly(self.project),
+            states=_exactly(self.state),
+            reasons=_exactly(self.reason),
+            tags=_one(_anywhere(self.tag)),
+            auths=_exactly(self.auth),
         )
 
     @property
     def narrows(self) -> bool:
-        return any((self.name, self.instance, self.project, self.state, self.reason))
+        return any(getattr(self, name) for name in FILTERS)
+
+    def only(self, **filters: str) -> str:
+        """The URL of the table with these filters alone, in the order that it has."""
+        return _url(Query(sort=self.sort, reverse=self.reverse, **filters))  # type: ignore[arg-type] # members by name
+
+    def sorted_by(self, sort: str) -> str:
+        """The URL of the table in that order; in the other direction if it has that order now."""
+        return self.url(sort=sort, reverse="1" if sort == self.sort and not self.reverse else "")
+
+    def direction(self, sort: str) -> str:
+        """`ascending` or `descending` for the order that the table has, else ""."""
+        if sort != self.sort:
+            return ""
+        return "descending" if (sort == "since") is not bool(self.reverse) else "ascending"
 
     def url(self, **changes: str | int) -> str:
         """The URL of the table with some members changed. Another filter or order begins at the first page."""
@@ -60,14 +83,23 @@ class Query:
 
 
 def _url(query: Query) -> str:
-    members = [(name, getattr(query, name)) for name in ("name", "instance", "project", "state", "reason")]
-    members += [("sort", query.sort if query.sort != "state" else ""), ("page", query.page if query.page > 1 else "")]
+    members = [(name, getattr(query, name)) for name in FILTERS]
+    members += [("sort", query.sort if query.sort != "state" else ""), ("reverse", query.reverse)]
+    members += [("page", query.page if query.page > 1 else "")]
     text = urlencode([(name, value) for name, value in members if value])
     return f"/?{text}#clusters" if text else "/#clusters"
 
 
 def _one(pattern: str) -> tuple[str, ...]:
     return (pattern,) if pattern else ()
+
+
+def _exactly(text: str) -> tuple[str, ...]:
+    return _one("".join(f"[{one}]" if one in _WILDCARDS else one for one in text))
+
+
+def _anywhere(text: str) -> str:
+    return text if not text or _WILDCARDS & set(text) else f"*{text}*"
 
 
 def choices(found: Iterable[str], chosen: str) -> list[str]:

@@ -17,17 +17,30 @@ from markupsafe import Markup, escape
 
 from palette_sync import __version__
 from palette_sync.core.durations import ago, until
+from palette_sync.core.rows import SORTS
 from palette_sync.core.text import visible
 from palette_sync.page.cluster import token_life
 from palette_sync.page.overview import clusters_url, table, verdict
+from palette_sync.page.timeline import changes_text, pass_kind, slot_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from palette_sync.core.history import Transition
     from palette_sync.page.cluster import ClusterView
+    from palette_sync.page.configuration import Configuration
     from palette_sync.page.overview import Analysis
     from palette_sync.page.query import Query
+    from palette_sync.page.timeline import Timeline
 
+# The pages that show the navigation, with their place in it.
+_PLACES = {
+    "overview.html": "/",
+    "cluster.html": "",
+    "timeline.html": "/timeline",
+    "configuration.html": "/configuration",
+}
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
@@ -51,23 +64,53 @@ def assets() -> dict[str, Asset]:
     return found
 
 
-def render_overview(analysis: Analysis, query: Query, *, now: datetime, state: str, form_key: str = "") -> str:
-    """`state` is the daemon's: starting, running, stopping. With a `form_key` the page has buttons."""
+def render_overview(
+    analysis: Analysis,
+    query: Query,
+    *,
+    now: datetime,
+    state: str,
+    days: Mapping[str, Timeline] | None = None,
+    form_key: str = "",
+) -> str:
+    """`state` is the daemon's: starting, running, stopping. `days` are the timelines by instance.
+
+    With a `form_key` the page has buttons.
+    """
     return _render(
         "overview.html",
         now=now,
         form_key=form_key,
         daemon_state=state,
+        days=days or {},
         analysis=analysis,
         verdict=verdict(analysis.problems),
         query=query,
-        table=table(analysis.rows, query),
+        table=table(analysis, query),
     )
 
 
-def render_cluster(view: ClusterView, *, now: datetime, remark: str = "", form_key: str = "") -> str:
-    """`remark`: what could not be read."""
-    return _render("cluster.html", now=now, form_key=form_key, view=view, row=view.row, remark=remark)
+def render_cluster(
+    view: ClusterView, *, now: datetime, remark: str = "", form_key: str = "", acts: bool = False
+) -> str:
+    """`remark`: what could not be read. `acts`: the page has buttons for this cluster."""
+    return _render("cluster.html", now=now, form_key=form_key, view=view, row=view.row, remark=remark, acts=acts)
+
+
+def render_timeline(
+    days: Mapping[str, Timeline],
+    instance: str,
+    changes: Sequence[Transition] | None,
+    *,
+    now: datetime,
+    form_key: str = "",
+) -> str:
+    """The timelines of all instances, or the details of one. `changes` is None where they are not known."""
+    return _render("timeline.html", now=now, form_key=form_key, days=days, instance=instance, changes=changes)
+
+
+def render_configuration(found: Configuration, *, now: datetime, form_key: str = "") -> str:
+    return _render("configuration.html", now=now, form_key=form_key, found=found)
 
 
 def render_message(title: str, text: str, *, now: datetime) -> str:
@@ -85,6 +128,7 @@ def _render(template: str, *, now: datetime, form_key: str = "", **values: Any) 
         "now": now,
         "form_key": form_key,
         "version": __version__,
+        "here": _PLACES.get(template),
         "assets": {kind: one.name for kind, one in assets().items()},
     }
     return _environment().get_template(template).render(page, **values)
@@ -109,7 +153,14 @@ def _environment() -> Environment:
         "web_link": web_link,
         "code_words": code_words,
     }
-    environment.globals |= {"token_life": token_life, "clusters_url": clusters_url}
+    environment.globals |= {
+        "token_life": token_life,
+        "clusters_url": clusters_url,
+        "changes_text": changes_text,
+        "pass_kind": pass_kind,
+        "slot_text": slot_text,
+        "sorts": SORTS,
+    }
     return environment
 
 

@@ -103,7 +103,7 @@ async def grant(
             except kube.TokenRejected:
                 if not desired.token_in_secret or decided.secret in need.rejected:
                     raise
-                need = TokenNeed(True, Reason.TOKEN_DEAD, rejected=need.rejected | {decided.secret})
+                need = TokenNeed(True, Reason.TOKEN_DEAD, rejected=need.rejected | {decided.secret}, revoke=need.revoke)
             else:
                 break
     return Granted(

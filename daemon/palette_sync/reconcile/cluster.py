@@ -267,7 +267,14 @@ class ClusterWorker:
         """Verify the published token if that is enough; else repair or issue with the admin kubeconfig."""
         record = item.candidate.record
         bound = kube.bound_to(item.token) if item.token is not None else None
-        need = TokenNeed(issue=item.due.issue or item.token is None, reason=item.due.reason, bound=bound)
+        rotates = item.due.reason is Reason.ROTATION_ASKED
+        need = TokenNeed(
+            issue=item.due.issue or item.token is None,
+            reason=item.due.reason,
+            bound=bound,
+            fresh=item.due.revoke or (rotates and self._policy.desired.token_in_secret),
+            revoke=item.due.revoke,
+        )
         if item.token is not None and not need.issue and not item.due.needs_admin and _is_known(record):
             assert record is not None
             assert record.server is not None

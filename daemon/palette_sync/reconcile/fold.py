@@ -110,6 +110,7 @@ class Folding:
             now=self._context.now,
             expires_at=candidate.credential.expires_at if candidate.credential and not revoked else None,
             hung=outcome.hung,
+            actions=result.actions,
         )
         if self._context.publishing is not None:
             self._context.publishing.add(

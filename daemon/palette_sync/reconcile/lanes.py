@@ -146,6 +146,10 @@ class Lanes(Generic[K, V]):
         found, self._outcomes = list(self._outcomes.values()), {}
         return found
 
+    async def end(self, names: Collection[str]) -> None:
+        """End the units with these names that are at work. They have no outcome then."""
+        await self._cancel([unit for name, unit in self._running.items() if name in names])
+
     async def drain(self, late: asyncio.Event) -> None:
         """End the units whose clusters are silent, and wait for the others until `late` is set; then end them too."""
         for unit in [unit for unit in self._running.values() if unit.silent]:

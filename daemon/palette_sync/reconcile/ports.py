@@ -86,7 +86,9 @@ class Ports:
 @dataclass(frozen=True, slots=True)
 class PassOptions:
     """Options of a pass. `resync`: verify everything, ignore backoffs. `verify`: the same for these uids only, which an
-    earlier pass of a resync left for this one. `allow_prune`: skip the prune guard.
+    earlier pass of a resync left for this one. `asked`: the same, and before everything else, because an operator waits
+    for these clusters; `rotate`: those of them that get a new token; `revoke`: those of these whose former token is to
+    end. `allow_prune`: skip the prune guard.
 
     `known_only`: work on what is due among the published clusters, without listing Palette. `scheduled`: the listing
     counts for the prune guard; one that a person asked for does not. `peeked`: work on these rows, which a peek found,
@@ -95,6 +97,9 @@ class PassOptions:
 
     resync: bool = False
     verify: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+    rotate: frozenset[str] = frozenset()
+    revoke: frozenset[str] = frozenset()
     allow_prune: bool = False
     known_only: bool = False
     scheduled: bool = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from palette_sync import kube
+from palette_sync.core.due import paused
 from palette_sync.core.fold import AccessFailed
 from palette_sync.core.model import ServiceAccountAuth
 from palette_sync.core.reasons import Reason
@@ -58,6 +59,8 @@ async def release_instance(
     records = before.records
 
     async def one(uid: str) -> tuple[Action, ...] | AccessFailed:
+        if (pause := paused(before.candidates.published(uid), context.now)) is not None:
+            return AccessFailed(Reason.WRITES_PAUSED, f"{pause.text}; resume it first")
         if uid in records and _is_untouched(records[uid], before.state.memory.get(uid)):
             return ()
         return await worker.release(before.candidates.published(uid), keep_adopted=keep_adopted)

@@ -176,6 +176,9 @@ def drop_of(record: ClusterRecord, reason: Reason, *, left: str = "") -> Change:
 def absence_of(record: ClusterRecord, absence: Absence) -> Change:
     """The record stays for the time being although Palette does not list its cluster."""
     when = f"since {format_time(absence.since)}"
+    if absence.reason is Reason.WRITES_PAUSED:
+        message = f"{absence.message}; {when}"
+        return Change(record.uid, record.name, project_of(record), (Effect.HELD,), absence.reason, message)
     if absence.counted_from is None:
         when += ", to be confirmed by scheduled listings"
     else:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from palette_sync.core.candidates import Candidates
+from palette_sync.core.documents import format_time
+from palette_sync.core.due import overdue
 from palette_sync.core.leadership import Standing, may_move
 from palette_sync.core.prune import FilterReview, review
 from palette_sync.core.reasons import Reason
@@ -34,14 +36,15 @@ from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from palette_sync.core.leadership import Decision
-    from palette_sync.core.model import Discovery, InstanceState
+    from palette_sync.core.model import ClusterRecord, Discovery, InstanceState, Pause
     from palette_sync.core.select import Filters
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.ports import Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
+    from palette_sync.runner.mailbox import PauseOrder
     from palette_sync.runner.runtime import InstanceRuntime
     from palette_sync.store.publisher import Publisher
 
@@ -414,8 +417,7 @@ class Runner:
             self._publisher = None
             self.status.fail(f"{type(error).__name__}; the log has the traceback", now=self._clock())
             self._observer.pass_failed(self.instance, Reason.INTERNAL_ERROR)
-            for answer in request.answers:
-                answer.cancel()
+            request.cancel()
             self._retries += 1
             skipped = True
         finally:
@@ -428,13 +430,13 @@ class Runner:
         """Ask for the same again after a pause that grows. Whoever waits for an answer has got one already."""
         pause = RETRY_PAUSES[min(self._retries, len(RETRY_PAUSES)) - 1]
         await self._rest(pause)
-        self.mailbox.put(replace(request, answers=()))
+        self.mailbox.put(request.again)
 
     async def _pass(self, request: PassRequest, lease: Lease) -> bool:
         """Returns whether clusters that were due were skipped."""
         skipped = False
         options, publisher = await self._look(request), self._publisher
-        if options is None and not request.key:
+        if options is None and not request.key and not request.pauses:
             return skipped
         listing = options is not None and options.lists
         if listing:
@@ -445,6 +447,10 @@ class Runner:
             publisher = await self._open(lease)
         # This write checks the fence: without the lease, no token may be issued, because it could not be published.
         await publisher.write_unversioned(now=self._clock())
+        if request.pauses:
+            await self._publish_pauses(publisher, request.pauses)
+            if options is None and not request.key:
+                return skipped
         async with self._clients.open(self._runtime.open_client, users=lambda: self._ongoing.lanes.tasks) as client:
             if options is not None:
                 report = await self._run_pass(client, publisher, options, lease)
@@ -454,7 +460,7 @@ class Runner:
                     self._peek.learn(options.peeked)
                     if request.known:  # that pass did not work on all known clusters
                         self.mailbox.put(PassRequest(known=True, verify=request.verify))
-                self._answer(request, report)
+                self._answer(request, report, publisher.state)
             if request.key or (self._key.unknown and listing):
                 look = self._key.look(client, self._runtime.api_key_name)
                 await unless(self._stopping, look, name=f"key:{self.instance}")
@@ -462,12 +468,45 @@ class Runner:
                 await publisher.write_unversioned(now=self._clock(), status=status)
         return skipped
 
-    def _answer(self, request: PassRequest, report: PassReport) -> None:
-        """Report to whoever asked for the pass, or ask for the rest of it first."""
+    async def _publish_pauses(self, publisher: Publisher, orders: Sequence[PauseOrder]) -> None:
+        """Publish pauses and their ends. Work on a cluster that hangs ends before its pause is confirmed."""
+        state = publisher.state
+        put: dict[str, ClusterRecord] = {}
+        for order in orders:
+            record = put.get(order.uid) or state.records.get(order.uid)
+            if record is not None and state.trusted:
+                put[order.uid] = replace(record, pause=order.pause)
+        await self._ongoing.lanes.end([uid for uid, record in put.items() if record.pause is not None])
+        if put:
+            # A pause says nothing about the cluster: what was not confirmed before stays unconfirmed.
+            await publisher.publish(now=self._clock(), put=put, unseen=publisher.unconfirmed_of(put.keys()))
+            await self._update_status(publisher)
+        for order in orders:
+            if not order.answer.done():
+                order.answer.set_result(order.uid in put)
+            if order.uid in put:
+                self._log_pause(put[order.uid], order.pause)
+
+    def _log_pause(self, record: ClusterRecord, pause: Pause | None) -> None:
+        named = {"instance": self.instance, "cluster": record.uid, "name": record.name}
+        if pause is None:
+            log.info("cluster_resumed", **named)
+        else:
+            until = format_time(pause.until) if pause.until is not None else ""
+            log.info("cluster_paused", **named, reason=pause.reason, until=until)
+
+    def _answer(self, request: PassRequest, report: PassReport, state: InstanceState) -> None:
+        """Report to whoever asked for the pass, or ask for the rest of it first.
+
+        A revocation is the rest of a rotation: the former token ends once the new one is published.
+        """
         if request.partial is not None:
             report = joined(request.partial, report)
         if report.postponed:
             self.mailbox.put(request.rest(report))
+            return
+        if revoking := frozenset(uid for uid in request.revoke if overdue(state.memory.get(uid), self._clock())):
+            self.mailbox.put(PassRequest(asked=revoking, answers=request.answers, partial=report))
             return
         for answer in request.answers:
             if not answer.done():
@@ -482,6 +521,9 @@ class Runner:
         if options is not None and not self._last_published.life.listed:
             return replace(options, known_only=False)
         if not request.peek or (options is not None and options.lists):
+            return options
+        if request.asked:
+            self.mailbox.peek()  # later: whoever waits gets the report of a pass that worked on his cluster
             return options
         filters = self._runtime.policy.filters
         async with self._runtime.open_client() as client:
@@ -513,17 +555,22 @@ class Runner:
             keep=unpublished.append,
             seen=self._note_discovery,
             ongoing=self._ongoing,
+            progress=self._note_progress,
         )
         self._ongoing.lanes.resize(ports.concurrency)
         try:
             report, self._rows = await run_pass(ports, pass_id=secrets.token_hex(4), options=options, rows=self._rows)
         finally:
+            self.status.progress = None
             self._last_published.remember(publisher)  # also what was published before the pass failed
             self._last_published.add_unpublished(
                 unpublished, prefix=runtime.store.keys.prefix, epoch=lease.epoch, sealer=runtime.sealer
             )
         await self._last_published.reseal(publisher, sealer=runtime.sealer, now=self._clock())
         return report
+
+    def _note_progress(self, stage: str, done: int, total: int) -> None:
+        self.status.progress = (stage, done, total)
 
     def _note_discovery(self, discovery: Discovery) -> None:
         self._discovery = discovery

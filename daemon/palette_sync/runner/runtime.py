@@ -37,6 +37,7 @@ class PortsFactory(Protocol):
         keep: Callable[[Unpublished], None],
         seen: Callable[[Discovery], None],
         ongoing: Ongoing,
+        progress: Callable[[str, int, int], None],
     ) -> Ports: ...
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.due import lapses_at, renews_from
 from palette_sync.core.model import AccessState
+from palette_sync.core.pause import pause_of
 from palette_sync.core.prune import absences_of
 from palette_sync.core.reasons import Reason
 
@@ -31,14 +32,18 @@ class RunnerState(StrEnum):
     STOPPED = "stopped"
 
 
+Progress = tuple[str, int, int]  # what a pass does, how many clusters are done, and how many there are (0: unknown)
+
+
 @dataclass
 class RunnerStatus:
     """What is known of one instance.
 
     `state_since`: when the present `state` began. `read`: a snapshot was published or read, so readers have something.
-    `busy_since`: when the current work began.
+    `busy_since`: when the current work began. `progress`: how far the pass at work has come.
     `attempted_at`, `succeeded_at`: the start of the last pass that listed Palette, and the end of the last such pass
     that did not fail as a whole. `failing_since`: when the first of the passes began that have failed since then.
+    `paused`: published clusters that an operator paused.
     `access`: published clusters by state. `reasons`: the same by state and reason.
     `held`: records that the prune guard holds, `held_since` and `held_until`: the first of their times, `held_why`: why
     one of them is held. `first_lapse`: when the first published token expires;
@@ -54,6 +59,7 @@ class RunnerStatus:
     state_since: datetime | None = None
     read: bool = False
     busy_since: datetime | None = None
+    progress: Progress | None = None
     attempted_at: datetime | None = None
     succeeded_at: datetime | None = None
     error: str | None = None
@@ -63,6 +69,7 @@ class RunnerStatus:
     complete: bool = False
     access: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    paused: int = 0
     held: int = 0
     held_since: datetime | None = None
     held_until: datetime | None = None
@@ -109,6 +116,7 @@ class RunnerStatus:
         ]
         self.access = dict(Counter(one.value for one, _ in accesses))
         self.reasons = dict(Counter((one.value, str(reason)) for one, reason in accesses))
+        self.paused = sum(pause_of(record, now) is not None for record in state.records.values())
         self.next_lapse = min((end for end in lapses.values() if end is not None and end > now), default=None)
         self.scopes_failing = {one.name: one.error for one in state.scopes.values() if one.error}
         held = [one for uid, one in absences_of(state.status).items() if one.held and uid in state.records]

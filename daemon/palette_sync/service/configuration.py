@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
+from palette_sync.config.effective import effective
+from palette_sync.config.errors import ConfigError
 from palette_sync.config.loading import EXPOSED
+from palette_sync.config.origins import Origins
+from palette_sync.config.whole import WholeLayers
+from palette_sync.page.configuration import Setting
 from palette_sync.store.redis import StoreError, StoreTooMuch
 
 if TYPE_CHECKING:
@@ -24,7 +31,7 @@ class ActiveConfiguration:
     """What is in force now. A reload replaces `shared` as a whole.
 
     `rejected`: the problems of the last reload, if it was rejected, and `rejected_at` when. `orphaned`: instances that
-    are published, but not configured any more.
+    are published, but not configured any more. `layers`: what the configuration in force was read from, for the page.
     """
 
     path: Path
@@ -33,6 +40,32 @@ class ActiveConfiguration:
     rejected: list[str] = field(default_factory=list)
     rejected_at: datetime | None = None
     orphaned: tuple[str, ...] = ()
+    layers: tuple[WholeLayers, str] | None = None
+    _tables: dict[str, list[Setting]] | None = None
+
+    def __post_init__(self) -> None:
+        self.keep_layers()
+
+    def keep_layers(self) -> None:
+        """Keep what the configuration in force was read from, as the files are now."""
+        self._tables = None
+        try:
+            self.layers = WholeLayers(self.path, os.environ), self.path.read_text(encoding="utf-8-sig")
+        except (ConfigError, OSError, ValueError):  # it has changed since
+            self.layers = None
+
+    def tables(self) -> dict[str, list[Setting]]:
+        """The settings in force by table, without secrets. The first call after a load takes a while."""
+        if self._tables is None:
+            origins = Origins(*self.layers) if self.layers is not None else None
+            found: dict[str, list[Setting]] = {}
+            for keys, value in effective(self.shared.settings):
+                origin = origins.of(keys) if origins is not None else None
+                text = None if value is None else value if isinstance(value, str) else json.dumps(value)
+                setting = Setting(keys[-1], text, str(origin or ""), origin is not None and origin.kind == "default")
+                found.setdefault(".".join(keys[:-1]), []).append(setting)
+            self._tables = found
+        return self._tables
 
     def log_exposed_secrets(self) -> None:
         exposed = self.shared.settings.exposed_secrets

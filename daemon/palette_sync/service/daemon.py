@@ -16,6 +16,7 @@ from palette_sync.events import wait_any
 from palette_sync.page.routes import routes as page_routes
 from palette_sync.runner import RunnerState
 from palette_sync.service import signals
+from palette_sync.service.activity import Activity
 from palette_sync.service.clock import Clock
 from palette_sync.service.configuration import ActiveConfiguration
 from palette_sync.service.garbage_collection import IdleCollector
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from palette_sync.assembly.instance import Shared
-    from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.core.model import InstanceState, Pause
+    from palette_sync.runner.mailbox import PausedFuture, ReportFuture
+    from palette_sync.runner.status import Progress
     from palette_sync.service.reload import Reloaded
     from palette_sync.service.systemd import Notifier
     from palette_sync.store.control import Request
@@ -70,7 +73,8 @@ class Daemon:
         self._collector = IdleCollector()
         self._passed_on: list[Request] = []
         self._configuration = ActiveConfiguration(path, shared, loaded_at=utc_now())
-        self._runners = Runners(self._tasks, self._clock, metrics, self._collector, late=self._late)
+        self._activity = Activity(self._configuration)
+        self._runners = Runners(self._tasks, self._clock, metrics, self._collector, self._activity, late=self._late)
         self._membership = Membership(self._configuration, self._runners)
         shared.names.remembered = self._runners.states
         shared.names.others_lost = self._membership.others_lost
@@ -123,7 +127,7 @@ class Daemon:
     async def _open_endpoint(self, stack: AsyncExitStack) -> None:
         http = self.shared.settings.http
         if http.listen:
-            page = page_routes(PageSource(self._configuration, self._runners, self._health))
+            page = page_routes(PageSource(self._configuration, self._runners, self._health, self._activity))
             endpoint = await stack.enter_async_context(
                 Endpoint(http.listen, self._health, hosts=http.hosts, routes=page)
             )
@@ -138,6 +142,7 @@ class Daemon:
             "master": self.shared.store.link.follow_master(),
             "supervisor": self._supervisor.watch(),
             "reload": self._reload_on_signal(),
+            "activity": self._activity.run(self._runners.ours),
         }
         return [self._tasks.start(one, name=name) for name, one in work.items()]
 
@@ -157,8 +162,11 @@ class Daemon:
         self._clock.pause()
         set_deadline(deadline)
         late = asyncio.get_running_loop().call_later(grace, self._late.set)
-        announcing = asyncio.create_task(self._membership.drain(), name="members:drain")
-        tasks = {announcing} | self._runners.stop_all() | {task for task in side_tasks if not task.done()}
+        last = [
+            asyncio.create_task(self._membership.drain(), name="members:drain"),
+            asyncio.create_task(self._activity.exchange(self._runners.ours()), name="activity:drain"),
+        ]
+        tasks = {*last} | self._runners.stop_all() | {task for task in side_tasks if not task.done()}
         if tasks:
             await asyncio.wait(tasks)
         late.cancel()
@@ -169,6 +177,7 @@ class Daemon:
 
     def _resync_all(self) -> None:
         log.info("signal_received", action="resync", signal="SIGUSR1")
+        self._note_signal("resync", "SIGUSR1")
         self._runners.resync_all()
 
     def _begin_stop(self) -> bool:
@@ -184,12 +193,17 @@ class Daemon:
                 await self._reload_requested.wait()
                 self._reload_requested.clear()
                 log.info("signal_received", action="reload", signal="SIGHUP")
+                self._note_signal("reload", "SIGHUP")
                 await self.reload()
                 others = [one.id for one in self._membership.company.members] if self._membership.company else []
                 request_id = secrets.token_hex(8)
                 self.own_requests.append(request_id)
                 asking = ask_others_to_reload(self, others, request_id=request_id, by=f"SIGHUP of {self.member}")
                 group.create_task(asking, name="reload:others")
+
+    def _note_signal(self, action: str, signal: str) -> None:
+        for instance in self.leading():
+            self.note(instance, action, signal)
 
     # -- what requests may do (requests.Commands) -------------------------------------------------------------------
 
@@ -206,12 +220,28 @@ class Daemon:
         status = self._runners.statuses().get(instance)
         return status is not None and status.state is RunnerState.STANDBY
 
+    def note(self, instance: str, action: str, by: str) -> None:
+        self._activity.asked(instance, action, by)
+
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         return self._runners.ask(instance, allow_prune=allow_prune)
 
     @property
     def member(self) -> str:
         return self._membership.id
+
+    def progress(self, instance: str) -> Progress | None:
+        status = self._runners.statuses().get(instance)
+        return status.progress if status is not None else None
+
+    def state(self, instance: str) -> InstanceState | None:
+        return self._runners.states().get(instance)
+
+    def ask_cluster(self, instance: str, uid: str, *, rotate: bool, revoke: bool) -> ReportFuture | None:
+        return self._runners.ask_cluster(instance, uid, rotate=rotate, revoke=revoke)
+
+    def pause(self, instance: str, uid: str, pause: Pause | None) -> PausedFuture | None:
+        return self._runners.pause(instance, uid, pause)
 
     async def reload(self, *, allow_prune: bool = False) -> Reloaded:
         reloaded = await self._reloader.reload(allow_prune=allow_prune)

@@ -91,6 +91,7 @@ class Reloader:
             if self._notes:
                 log.warning("filters_match_nothing", patterns=self._notes)
             self._apply(shared, runtimes)
+            configuration.keep_layers()
             configuration.rejected_at = None
             await configuration.find_orphaned()
 

@@ -11,6 +11,7 @@ import structlog
 
 from palette_sync.assembly.instance import holder
 from palette_sync.reconcile.report import Effect
+from palette_sync.service.cluster_requests import CLUSTER_VERBS, NOT_RUN, ClusterCommands, act
 from palette_sync.store.control import (
     EVERYBODY,
     Answer,
@@ -31,17 +32,19 @@ if TYPE_CHECKING:
     from palette_sync.assembly.instance import Shared
     from palette_sync.reconcile.report import Change, PassReport
     from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.runner.status import Progress
     from palette_sync.service.reload import Reloaded
 
 log = structlog.get_logger(__name__)
 
 NAMED, LISTED = 5, 100  # failed clusters that an answer names for people, and lists for programs
 STOPPING = Answer(AnswerStatus.FAILED, "the daemon is stopping; ask again when it is back")
+PROGRESS_PAUSE = 2.0  # seconds between two answers that say how far a resync has come
 PAUSE = 2.0  # seconds before Redis is read again after an error
 REPORTED_FOR = 60.0  # seconds for which the answers of the others to a reload that SIGHUP asked for are awaited
 
 
-class Commands(Protocol):
+class Commands(ClusterCommands, Protocol):
     """What a request may make the daemon do."""
 
     @property
@@ -65,8 +68,16 @@ class Commands(Protocol):
         """Whether it is for another process to lead the instance: this one stands by, or ends."""
         ...
 
+    def note(self, instance: str, action: str, by: str) -> None:
+        """Remember for people that somebody asked for something."""
+        ...
+
     def ask(self, instance: str, *, allow_prune: bool) -> ReportFuture | None:
         """Ask for a resync. Returns None if the instance is not run any more."""
+        ...
+
+    def progress(self, instance: str) -> Progress | None:
+        """How far the pass at work has come; None if none is at work."""
         ...
 
     async def reload(self, *, allow_prune: bool) -> Reloaded:
@@ -136,10 +147,16 @@ async def send_all_again(daemon: Commands, passed_on: Iterable[Request]) -> None
 async def _serve(daemon: Commands, request: Request, passed_on: list[Request]) -> None:
     log.info("request_received", instance=request.instance, action=request.verb.value, by=request.by)
     outcome: Answer | None = None
+    for instance in daemon.leading() if request.verb.concerns_everybody else [request.instance]:
+        daemon.note(instance, request.verb.value, request.by)
     try:
         await _answer(daemon, request, Answer(AnswerStatus.ACCEPTED))
         if request.verb.concerns_everybody:
             outcome = _reloaded(await daemon.reload(allow_prune=request.verb is Verb.RELOAD_ALLOW_PRUNE))
+        elif request.verb in CLUSTER_VERBS:
+            outcome = await act(daemon, request)
+            if outcome is NOT_RUN and daemon.has_left(request.instance):
+                outcome = None
         else:
             outcome = await _resync(daemon, request)
         if outcome is None:
@@ -149,7 +166,7 @@ async def _serve(daemon: Commands, request: Request, passed_on: list[Request]) -
             await _answer(daemon, request, outcome)
     except asyncio.CancelledError:
         with suppress(StoreError):
-            if outcome is None and request.verb in {Verb.RESYNC, Verb.ALLOW_PRUNE}:
+            if outcome is None and not request.verb.concerns_everybody:
                 passed_on.append(request)
                 await _pass_on(daemon, request)
             else:
@@ -167,7 +184,7 @@ def _reloaded(reloaded: Reloaded) -> Answer:
 
 
 async def _pass_on(daemon: Commands, request: Request) -> None:
-    """A pass of the resync may still be running. It is finished, and the next leader begins anew."""
+    """A pass of the request may still be running. It is finished, and the next leader begins anew."""
     store = daemon.shared.store
     await _answer(daemon, request, Answer(AnswerStatus.PASSED_ON, f"{holder()} passed it on to the next leader"))
     await pass_on(store.link, store.keys, daemon.shared.sealer, request)
@@ -179,7 +196,7 @@ async def _resync(daemon: Commands, request: Request) -> Answer | None:
     report_future = daemon.ask(request.instance, allow_prune=request.verb is Verb.ALLOW_PRUNE)
     if report_future is None:
         return Answer(AnswerStatus.FAILED, "a reload has just removed this instance")
-    await asyncio.wait({report_future})
+    await _until_done(daemon, request, report_future)
     if report_future.cancelled():
         if daemon.has_left(request.instance):
             return None
@@ -187,6 +204,20 @@ async def _resync(daemon: Commands, request: Request) -> Answer | None:
     report = report_future.result()
     status = AnswerStatus.DONE if report.all_well else AnswerStatus.FAILED
     return Answer(status, summary(report), document(report))
+
+
+async def _until_done(daemon: Commands, request: Request, future: ReportFuture) -> None:
+    """Wait for a pass, and report from time to time how far it has come."""
+    last: Progress | None = None
+    while not (await asyncio.wait({future}, timeout=PROGRESS_PAUSE))[0]:
+        now = daemon.progress(request.instance)
+        if now is not None and now != last:
+            last = now
+            stage, done, total = now
+            text = f"{stage}: {done} of {total}" if total else stage
+            await _answer(
+                daemon, request, Answer(AnswerStatus.ACCEPTED, text, {"stage": stage, "done": done, "total": total})
+            )
 
 
 async def _answer(daemon: Commands, request: Request, given: Answer) -> None:

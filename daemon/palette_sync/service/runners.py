@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
     from palette_sync.assembly.instance import Shared
     from palette_sync.config import InstanceSettings
-    from palette_sync.core.model import InstanceState
+    from palette_sync.core.model import InstanceState, Pause
     from palette_sync.core.prune import FilterReview
     from palette_sync.core.reasons import Reason
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner import InstanceRuntime, RunnerStatus
     from palette_sync.runner.instance import Elections
-    from palette_sync.runner.mailbox import ReportFuture
+    from palette_sync.runner.mailbox import PausedFuture, ReportFuture
+    from palette_sync.service.activity import Activity
     from palette_sync.service.clock import Clock
     from palette_sync.service.garbage_collection import IdleCollector
     from palette_sync.service.tasks import GuardedTasks
@@ -53,13 +54,21 @@ class Runners:
     """
 
     def __init__(
-        self, tasks: GuardedTasks, clock: Clock, metrics: Metrics, collector: IdleCollector, *, late: asyncio.Event
+        self,
+        tasks: GuardedTasks,
+        clock: Clock,
+        metrics: Metrics,
+        collector: IdleCollector,
+        activity: Activity,
+        *,
+        late: asyncio.Event,
     ) -> None:
         self.changed = asyncio.Event()
         self._tasks = tasks
         self._clock = clock
         self._metrics = metrics
         self._collector = collector
+        self._activity = activity
         self._late = late
         self.elections: Elections | None = None
         self._running: dict[str, _Running] = {}
@@ -85,6 +94,10 @@ class Runners:
     def leading(self) -> list[str]:
         """The instances whose lease this process holds."""
         return [name for name, status in self.statuses().items() if status.state is RunnerState.LEADING]
+
+    def ours(self) -> list[str]:
+        """The instances that no other process leads, as far as this one knows."""
+        return [name for name, status in self.statuses().items() if status.state is not RunnerState.STANDBY]
 
     def ended(self) -> list[str]:
         """The instances whose runner has ended although nobody removed it."""
@@ -162,6 +175,16 @@ class Runners:
         running = self._running.get(instance)
         return running.runner.mailbox.ask(allow_prune=allow_prune) if running else None
 
+    def ask_cluster(self, instance: str, uid: str, *, rotate: bool, revoke: bool = False) -> ReportFuture | None:
+        """Ask for work on one cluster. Returns None if the instance is not run any more."""
+        running = self._running.get(instance)
+        return running.runner.mailbox.ask_cluster(uid, rotate=rotate, revoke=revoke) if running else None
+
+    def pause(self, instance: str, uid: str, pause: Pause | None) -> PausedFuture | None:
+        """Ask for a pause of one cluster, or for its end. Returns None if the instance is not run any more."""
+        running = self._running.get(instance)
+        return running.runner.mailbox.pause(uid, pause) if running else None
+
     def resync_all(self) -> None:
         self._resync_at_start = not self._running
         self._put_resync()
@@ -174,9 +197,11 @@ class Runners:
 
     def pass_finished(self, report: PassReport, *, listed: bool) -> None:
         self._metrics.observe(report, listed=listed)
+        self._activity.pass_finished(report, listed=listed)
 
     def pass_failed(self, instance: str, reason: Reason) -> None:
         self._metrics.observe_failure(instance, reason)
+        self._activity.pass_failed(instance, reason)
 
     def store_failed(self, instance: str) -> None:
         self._metrics.store_failed(instance)
@@ -197,6 +222,7 @@ class Runners:
             if status.read:
                 self._metrics.clusters(name, status.access, status.reasons)
                 self._metrics.scopes_failing(name, len(status.scopes_failing))
+                self._metrics.paused(name, status.paused)
             self._metrics.held(name, status.held, since=status.held_since, until=status.held_until)
             self._metrics.api_key(name, status.key_expires_at)
         self.changed.set()

@@ -37,6 +37,7 @@ FRESH_MS = 60_000  # a request is accepted for this long
 CLAIM_MS = 180_000  # a claim outlives every moment at which its request would be accepted
 MOST_ENTRIES = 200  # of each stream, per read
 LONGEST_SENDER = 200  # characters of `by`
+LONGEST_ARGUMENTS = 2000  # characters of `arguments`
 KEEP = 200  # entries of the stream
 MOST_MACS = 16  # macs of a request that are checked
 EVERYBODY = ""  # instead of the name of an instance: the stream of requests to every daemon
@@ -49,6 +50,10 @@ class Verb(StrEnum):
     ALLOW_PRUNE = "allow-prune"
     RELOAD = "reload"
     RELOAD_ALLOW_PRUNE = "reload-allow-prune"
+    RESYNC_CLUSTER = "resync-cluster"
+    ROTATE = "rotate"
+    PAUSE = "pause"
+    RESUME = "resume"
 
     @property
     def concerns_everybody(self) -> bool:
@@ -72,7 +77,7 @@ class AnswerStatus(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Request:
     """`at` is the server's time in milliseconds; `by` names the sender, for the daemon's log. `instance` may be
-    `EVERYBODY`.
+    `EVERYBODY`. `arguments`: for a verb that concerns one cluster, the JSON of `core.cluster_request`; else "".
     """
 
     instance: str
@@ -80,6 +85,7 @@ class Request:
     verb: Verb
     at: int
     by: str
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +98,13 @@ class Answer:
 
 
 async def ask(
-    link: Link, keys: Keys, sealer: Sealer, instance: str, verb: Verb, *, by: str
+    link: Link, keys: Keys, sealer: Sealer, instance: str, verb: Verb, *, by: str, arguments: str = ""
 ) -> AsyncIterator[Answer | None]:
     """Send a request and yield its answers as they arrive, and None about every second while there is none.
 
     Ends after `done` or `failed`. It never gives up, so the caller limits the time. Raises StoreError.
     """
-    async for found in _ask(link, keys, sealer, instance, verb, by=by):
+    async for found in _ask(link, keys, sealer, instance, verb, by=by, arguments=arguments):
         yield found
         if found is not None and found.word.final:
             return
@@ -116,10 +122,18 @@ async def ask_everybody(
 
 
 async def _ask(
-    link: Link, keys: Keys, sealer: Sealer, instance: str, verb: Verb, *, by: str, request_id: str = ""
+    link: Link,
+    keys: Keys,
+    sealer: Sealer,
+    instance: str,
+    verb: Verb,
+    *,
+    by: str,
+    request_id: str = "",
+    arguments: str = "",
 ) -> AsyncIterator[Answer | None]:
     request_id = request_id or secrets.token_hex(8)
-    request = Request(instance, request_id, verb, await link.server_time(), by[:LONGEST_SENDER])
+    request = Request(instance, request_id, verb, await link.server_time(), by[:LONGEST_SENDER], arguments)
     last = await _send(link, keys, sealer, request)
     while True:
         entries = await read_on(link, {keys.control(instance): last}, wait=ANSWER_BLOCK)
@@ -148,7 +162,13 @@ async def send_again(link: Link, keys: Keys, sealer: Sealer, request: Request) -
 
 async def _send(link: Link, keys: Keys, sealer: Sealer, request: Request) -> str:
     """Returns the id of the entry."""
-    fields = {"id": request.id, "request": request.verb.value, "at": str(request.at), "by": request.by}
+    fields = {
+        "id": request.id,
+        "request": request.verb.value,
+        "at": str(request.at),
+        "by": request.by,
+        "arguments": request.arguments,
+    }
     macs = " ".join(sealer.macs(_text(keys, request)))
     return await append(link, keys.control(request.instance), {**fields, "mac": macs}, keep=KEEP)
 
@@ -276,9 +296,12 @@ def _request(instance: str, fields: Mapping[str, str]) -> Request | None:
         verb = Verb(fields.get("request", ""))
     except ValueError:
         return None
-    if not _ID.fullmatch(request_id) or not _AT.fullmatch(at) or len(by) > LONGEST_SENDER:
+    arguments = fields.get("arguments", "")
+    if not _ID.fullmatch(request_id) or not _AT.fullmatch(at):
         return None
-    return Request(instance, request_id, verb, int(at), by)
+    if len(by) > LONGEST_SENDER or len(arguments) > LONGEST_ARGUMENTS:
+        return None
+    return Request(instance, request_id, verb, int(at), by, arguments)
 
 
 def _fresh(request: Request, entry: Entry, now: int) -> bool:
@@ -308,6 +331,7 @@ def _text(keys: Keys, request: Request) -> str:
         verb=request.verb.value,
         at=request.at,
         by=request.by,
+        arguments=request.arguments,
     )
 
 

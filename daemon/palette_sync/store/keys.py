@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # The type of each key of an instance, as the command TYPE names it, by the word after the hash tag.
 TYPES = {
-    **dict.fromkeys(("head", "clusters", "credentials", "work", "scopes", "issuers"), "hash"),
+    **dict.fromkeys(("head", "clusters", "credentials", "work", "scopes", "issuers", "activity"), "hash"),
     **dict.fromkeys(("changes", "history", "control"), "stream"),
     **dict.fromkeys(("status", "lease", "epoch"), "string"),
 }
@@ -60,6 +60,9 @@ class Keys:
 
     def issuers(self, instance: str) -> str:
         return self.of(instance, "issuers")
+
+    def activity(self, instance: str) -> str:
+        return self.of(instance, "activity")
 
     def status(self, instance: str) -> str:
         return self.of(instance, "status")

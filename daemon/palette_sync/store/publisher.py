@@ -302,6 +302,5 @@ def _encoded(record: ClusterRecord, now: datetime) -> tuple[ClusterRecord, bytes
 
 def _without_access(record: ClusterRecord, now: datetime) -> ClusterRecord:
     message = "what was published before did not verify; access is given anew"
-    return replace(
-        record, server=None, auth=None, access=Access(AccessState.FAILED, Reason.SNAPSHOT_REFUSED, message, now)
-    )
+    access = Access(AccessState.FAILED, Reason.SNAPSHOT_REFUSED, message, now)
+    return replace(record, server=None, auth=None, access=access, pause=None)

@@ -90,7 +90,7 @@ async def _denied(link: Link, keys: Keys, user: str) -> tuple[str, ...] | None:
 def _needed_commands(keys: Keys) -> list[tuple[str, ...]]:
     """Return an example of every command that the daemon sends, with the kinds of keys that it sends it for."""
     of, some = keys.of, "check"
-    hashes = [of(some, what) for what in ("head", "clusters", "credentials", "work", "scopes", "issuers")]
+    hashes = [of(some, what) for what in ("head", "clusters", "credentials", "work", "scopes", "issuers", "activity")]
     return [
         ("SADD", keys.instances, some),
         ("SMEMBERS", keys.instances),

@@ -99,6 +99,7 @@ class Metrics:
         self._held_until = self._gauge(
             "prune_held_until_timestamp_seconds", "When the first held record is dropped; absent if none is by itself."
         )
+        self._paused = self._gauge("clusters_paused", "Published clusters that an operator paused.")
         self._version = self._gauge("snapshot_version", "The version of the published snapshot.")
         self._scopes = self._gauge("scopes_failing", "Parts of the inventory that could not be listed, and are stale.")
         self._key = self._gauge("api_key_expiry_timestamp_seconds", "When the Palette API key expires.")
@@ -210,6 +211,10 @@ class Metrics:
     def scopes_failing(self, instance: str, count: int) -> None:
         """How many projects could not be listed last time, or the tenant."""
         self._scopes.labels(instance).set(count)
+
+    def paused(self, instance: str, count: int) -> None:
+        """How many published clusters are paused."""
+        self._paused.labels(instance).set(count)
 
     def store_failed(self, instance: str) -> None:
         """Count one attempt to use Redis that failed."""

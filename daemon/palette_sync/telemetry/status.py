@@ -49,6 +49,7 @@ def instance_document(
         "cut_off_since": _time(status.cut_off_since),
         "rests_until": _time(status.rests_until),
         "scopes_failing": dict(status.scopes_failing) or None,
+        "paused": status.paused or None,
         "prune_held": status.held,
         "prune_held_since": _time(status.held_since),
         "prune_held_until": _time(status.held_until),

@@ -20,7 +20,9 @@ async function refresh() {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (inUse()) return;
     const focused = live.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const opened = [...live.querySelectorAll("details[open]")].map((one) => one.id);
     live.replaceChildren(...fresh.getElementById("live").childNodes);
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
     document.title = fresh.title;
     poll.textContent = fresh.getElementById("poll").textContent;
     poll.className = "muted right";
