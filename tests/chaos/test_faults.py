@@ -118,7 +118,7 @@ def run(lab: Lab, faults: Faults, *, sentinel: bool) -> None:
     ends_at = time.monotonic() + SECONDS
     for step in steps(SEED, pace=PACE, kinds=kinds_for(sentinel=sentinel)):
         over = time.monotonic() > ends_at if SOAKS else step.number > FEW
-        if over or lab.violations:
+        if over or lab.violations or lab.crashed():
             break
         time.sleep(step.pause)
         faults.apply(step)
