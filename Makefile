@@ -128,8 +128,8 @@ fuzz: $(VENV)/.dev requirements/fuzz.txt ## fuzz what reads kubeconfigs, bodies 
 MINUTES ?= 5
 
 .PHONY: soak
-soak: $(VENV)/.dev ## faults on everything and short-lived tokens for MINUTES (5) each, with readers that check what is published
-	@PALETTE_SYNC_CHAOS_SECONDS=$$(( $(MINUTES) * 60 )) $(BIN)/python -m pytest -q -s tests/chaos/test_faults.py
+soak: $(VENV)/.dev ## faults on everything, and short-lived tokens, for MINUTES (5) each; figures to build/chaos-*.json
+	@PALETTE_SYNC_CHAOS_SECONDS=$$(( $(MINUTES) * 60 )) PALETTE_SYNC_CHAOS_REPORT=build $(BIN)/python -m pytest -q -s tests/chaos/test_faults.py
 	@PALETTE_SYNC_SOAK_SECONDS=$$(( $(MINUTES) * 60 )) $(BIN)/python -m pytest -q tests/e2e/test_daemon_rotation.py
 
 # BENCH_ARGS narrows it, for example BENCH_ARGS="--only quiet".

@@ -17,8 +17,9 @@ from joserfc.jwk import OctKey
 from joserfc.registry import HeaderParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+Order = tuple[int, int]  # epoch and version
 MAC_INFO = b"palette-sync/mac/1"
 _HEADERS = ("prefix", "instance", "uid", "server", "issued_at", "expires_at")
 _REGISTRY = jwe.JWERegistry(
@@ -68,7 +69,7 @@ class Snapshot:
     unconfirmed: frozenset[str]
 
     @property
-    def order(self) -> tuple[int, int]:
+    def order(self) -> Order:
         return self.epoch, self.version
 
 
@@ -91,10 +92,7 @@ def verified(
     if digests != (head["digest"], head["credentials_digest"]):
         raise Refused("digest")
     unconfirmed = head.get("unconfirmed", "")
-    parts = ["palette-sync/head/1", prefix, instance, head["epoch"], head["version"], head["clusters"]]
-    parts += [head["complete"], head["changed_at"], *digests, hashlib.sha256(unconfirmed.encode()).hexdigest()]
-    if not any(hmac.compare_digest(key.mac("\n".join(parts)), head["mac"]) for key in keys):
-        raise Refused("mac")
+    _check_mac(head, head["version"], head["changed_at"], prefix=prefix, instance=instance, keys=keys)
     records = {uid.decode(): json.loads(value) for uid, value in raw_clusters.items()}
     place = {"prefix": prefix, "instance": instance}
     tokens = {
@@ -111,6 +109,30 @@ def verified(
         tokens=tokens,
         unconfirmed=frozenset(json.loads(unconfirmed) if unconfirmed else ()),
     )
+
+
+def _check_mac(
+    fields: Mapping[str, str], version: str, changed_at: str, *, prefix: str, instance: str, keys: list[Key]
+) -> None:
+    """Check the mac of a head, or of an entry of the stream of changes. Raises Refused."""
+    unconfirmed = hashlib.sha256(fields.get("unconfirmed", "").encode()).hexdigest()
+    parts = ["palette-sync/head/1", prefix, instance, fields["epoch"], version, fields["clusters"]]
+    parts += [fields["complete"], changed_at, fields["digest"], fields["credentials_digest"], unconfirmed]
+    if not any(hmac.compare_digest(key.mac("\n".join(parts)), fields["mac"]) for key in keys):
+        raise Refused("mac")
+
+
+def verified_changes(
+    entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]], *, prefix: str, instance: str, keys: list[Key]
+) -> dict[Order, tuple[str, str]]:
+    """The digests of the versions in the stream of changes, by epoch and version. Raises Refused."""
+    found = {}
+    for name, raw in entries:
+        version = name.decode().partition("-")[0]
+        fields = {field.decode(): value.decode() for field, value in raw.items()}
+        _check_mac(fields, version, fields["at"], prefix=prefix, instance=instance, keys=keys)
+        found[int(fields["epoch"]), int(version)] = (fields["digest"], fields["credentials_digest"])
+    return found
 
 
 def _digest(values: Mapping[bytes, bytes]) -> str:

@@ -245,6 +245,17 @@ async def test_a_shut_api_server_refuses_connections_while_palette_lists_on(wire
     assert cluster.uid in {row["metadata"]["uid"] for row in listed}
 
 
+async def test_an_api_server_that_was_shut_listens_again_on_its_port(wire: Wire) -> None:
+    cluster = wire.cluster
+    url = cluster.url
+    await wire.control("POST", f"/clusters/{cluster.uid}/shut")
+
+    await wire.control("POST", f"/clusters/{cluster.uid}/open")
+
+    assert cluster.url == url
+    assert (await wire.kube(cluster=cluster))[0] == 200
+
+
 async def test_a_removed_cluster_answers_no_more_not_even_on_a_standing_connection(wire: Wire) -> None:
     cluster = wire.cluster
     assert (await wire.kube(cluster=cluster))[0] == 200
@@ -291,6 +302,24 @@ async def test_counters_stay_exact_when_the_log_forgets() -> None:
 
         assert sim.requests.count() == 10
         assert len(sim.requests.entries) == 3
+
+
+async def test_the_control_api_lists_writes_to_clusters_with_their_clients(wire: Wire) -> None:
+    cluster = wire.cluster
+    review, roles = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "/api/v1/namespaces"
+    await wire.kube()
+    for path, agent in ((review, "a"), (roles, "b"), (roles, "c")):
+        tls = ssl.create_default_context(cadata=cluster.ca_pem)
+        async with wire.session.post(cluster.url + path, headers={"User-Agent": agent}, ssl=tls):
+            pass
+
+    found = await wire.control("GET", "/writes", after="1")
+
+    assert found["number"] == 2
+    assert [(one["path"], one["user_agent"], one["cluster"]) for one in found["writes"]] == [(roles, "c", cluster.uid)]
+    assert len((await wire.control("GET", "/writes"))["writes"]) == 2
+    wire.sim.requests.reset()
+    assert await wire.control("GET", "/writes") == {"number": 0, "writes": []}
 
 
 # The control API.

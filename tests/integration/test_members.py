@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -115,6 +117,64 @@ async def test_a_server_whose_clock_went_back_makes_nobody_unheard_for_long(
 
     assert company.unheard == frozenset()
     assert {one.id for one in company.members} == {"a", "b"}
+
+
+async def test_a_time_in_which_redis_could_not_be_asked_makes_nobody_dead(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = MemberBook(store.link, store.keys), MemberBook(other.link, other.keys)
+    await one.exchange(store.sealer, me("a", memory=(5, 7)), life=LIFE)
+    assert not (await two.exchange(other.sealer, me("b"), life=LIFE)).after_outage
+    real, real_time = time.monotonic, MemberBook.server_time
+    away = 3 * LIFE
+
+    async def later(self: MemberBook) -> datetime:
+        return await real_time(self) + away
+
+    monkeypatch.setattr(MemberBook, "server_time", later)
+    monkeypatch.setattr(members_module, "time", SimpleNamespace(monotonic=lambda: real() + away.total_seconds()))
+    company = await two.exchange(other.sealer, me("b"), life=LIFE)
+
+    assert company.after_outage
+    assert company.unheard == {"a"}, "it cannot have announced itself"
+    assert {one.id: one.shares["alpha"].memory for one in company.members} == {"a": (5, 7), "b": None}
+
+    away += LIFE / 3
+    assert not (await two.exchange(other.sealer, me("b"), life=LIFE)).after_outage
+    for _ in range(3):
+        away += LIFE / 3
+        company = await two.exchange(other.sealer, me("b"), life=LIFE)
+    assert [one.id for one in company.members] == ["b"], "it had its time to announce itself"
+
+
+async def test_a_process_that_begins_waits_for_those_that_redis_names_and_that_are_silent(
+    store: Store, other: Store, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = MemberBook(store.link, store.keys)
+    await one.exchange(store.sealer, me("a"), life=LIFE)
+    older = {name: await raw.hget(store.keys.members, "a") for name in ("a", "c")}
+    await raw.delete(store.keys.members)
+    real = MemberBook.server_time
+
+    async def much_later(self: MemberBook) -> datetime:
+        return await real(self) + 100 * LIFE
+
+    monkeypatch.setattr(MemberBook, "server_time", much_later)
+    assert not (await MemberBook(other.link, other.keys).exchange(other.sealer, me("b"), life=LIFE)).silent
+    await raw.hset(store.keys.members, mapping=older)
+    new = MemberBook(other.link, other.keys)
+
+    assert (await new.exchange(other.sealer, me("b"), life=LIFE)).silent == {"a"}, "the mac of c is that of a"
+    assert (await new.exchange(other.sealer, me("b"), life=LIFE)).silent == {"a"}, "for one life"
+    await one.exchange(store.sealer, me("a"), life=LIFE)
+    assert not (await new.exchange(other.sealer, me("b"), life=LIFE)).silent
+
+    await raw.hset(store.keys.members, mapping=older)
+    third = MemberBook(other.link, other.keys)
+    assert (await third.exchange(other.sealer, me("d"), life=LIFE)).silent == {"a"}
+    moment = time.monotonic()
+    monkeypatch.setattr(members_module, "time", SimpleNamespace(monotonic=lambda: moment + LIFE.total_seconds() + 1))
+    assert not (await third.exchange(other.sealer, me("d"), life=LIFE)).silent, "it is dead"
 
 
 async def test_a_forged_member_counts_for_nothing(store: Store, raw: Any) -> None:

@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from integration.runners import flush
 from palette_sync.assembly.instance import open_shared
 from palette_sync.core.model import AccessState, OidcAuth, ServiceAccountAuth
 from palette_sync.reconcile import lanes
+from palette_sync.reconcile import names as names_module
 from palette_sync.reconcile.report import Effect
+from palette_sync.service.daemon import Daemon
+from palette_sync.service.membership import Membership
+from palette_sync.service.runners import Runners
+from palette_sync.service.systemd import Notifier
 from palette_sync.simulator import Fault
 from palette_sync.store.redis import Store
+from palette_sync.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from integration.stage import Stage
@@ -314,6 +321,52 @@ async def test_two_processes_that_publish_at_once_give_no_name_twice(
 
     published = [one.name for name in ("alpha", "bravo") for one in (await stage.state(name)).records.values()]
     assert len(published) == len(set(published)) == 2
+
+
+async def test_a_name_that_redis_has_lost_is_not_free_while_a_daemon_remembers_it(
+    stage_of: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage: Stage = await stage_of(instances=2, clusters=0, extra='[defaults]\nname_prefix = ""\n')
+    world = stage.simulator.world
+    for instance in ("alpha", "bravo"):
+        await world.add_cluster(instance, next(iter(world.instances[instance].projects)), "twin")
+    await stage.run("alpha")
+    remembered = {"alpha": await stage.state("alpha")}
+    monkeypatch.setattr(Runners, "states", lambda _: remembered)
+    Daemon(stage.directory, stage.shared, notifier=Notifier(), metrics=Metrics())
+    await flush(raw, stage)
+
+    await stage.run("bravo")
+
+    (record,) = (await stage.state("bravo")).records.values()
+    assert record.name != "twin"
+
+
+async def test_no_new_name_is_given_while_redis_has_lost_another_instance(
+    stage_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other instance is filled again meanwhile, with a name that this process does not remember."""
+    stage: Stage = await stage_of(instances=2, clusters=0, extra='[defaults]\nname_prefix = ""\n')
+    world = stage.simulator.world
+    for instance in ("alpha", "bravo"):
+        await world.add_cluster(instance, next(iter(world.instances[instance].projects)), "twin")
+    looks = iter([True, False])
+
+    async def others_lost(self: Membership, instance: str) -> bool:
+        lost = instance == "bravo" and next(looks)
+        if lost:
+            await stage.run("alpha")
+        return lost
+
+    monkeypatch.setattr(Membership, "others_lost", others_lost)
+    monkeypatch.setattr(names_module, "LOOK_AGAIN", 0.0)
+    Daemon(stage.directory, stage.shared, notifier=Notifier(), metrics=Metrics())
+
+    await stage.run("bravo")
+
+    (record,) = (await stage.state("bravo")).records.values()
+    assert record.name != "twin"
+    assert next(looks, None) is None
 
 
 async def test_plan_reports_what_once_would_do_and_writes_nothing(stage_of: Any) -> None:

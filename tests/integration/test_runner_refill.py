@@ -85,6 +85,30 @@ async def test_redis_that_comes_back_with_older_data_is_filled_again(stage_of: A
         assert after.head.epoch > newer.head.epoch
 
 
+async def test_older_data_with_the_same_content_is_published_anew_because_readers_hold_a_newer_version(
+    stage_of: Any, raw: Any
+) -> None:
+    stage: Stage = await stage_of(clusters=2, oidc_share=0.0)
+    async with running(stage) as one:
+        await one.list()
+        older = await dump(raw, stage)
+        await flush(raw, stage)
+        await one.resync()
+        newer = await stage.state()
+        await flush(raw, stage)
+        await restore(raw, older)
+        await raw.delete(stage.shared.store.keys.lease("alpha"))  # it was restored too, and would only expire later
+
+        await one.resync()
+
+        after = await stage.state()
+        assert after.records == newer.records
+        assert newer.head is not None
+        assert after.head is not None
+        assert (after.head.epoch, after.head.version) > (newer.head.epoch, newer.head.version)
+        assert one.runner.memory == (after.head.epoch, after.head.version)
+
+
 async def test_a_tampered_record_is_repaired_from_memory(stage_of: Any, raw: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0)
     async with running(stage) as one:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +22,8 @@ from palette_sync.service import membership as membership_module
 from palette_sync.service.configuration import ActiveConfiguration
 from palette_sync.service.membership import Membership
 from palette_sync.simulator import Fault
+from palette_sync.store import members as members_module
+from palette_sync.store.members import MemberBook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
@@ -180,6 +184,54 @@ async def _head_of(stage: Stage) -> bool:
     return (await stage.state()).head is not None
 
 
+async def test_an_empty_redis_is_not_begun_from_nothing_just_after_it_was_away(
+    stage_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Redis was away nobody could announce itself, so the window begins when it is back."""
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra=EXTRA)
+    configuration = ActiveConfiguration(stage.directory, stage.shared, loaded_at=utc_now())
+    runner = Runner(runtime(stage, holder="new:1", lease_ttl=2.0), Watcher(), late=asyncio.Event())
+    new = Membership(configuration, [runner], id="new")  # type: ignore[arg-type]
+    assert (await new.confirm("alpha")).standing is Standing.NO_MEMORY
+    real, real_time, away = time.monotonic, MemberBook.server_time, 60.0
+
+    async def later(self: MemberBook) -> datetime:
+        return await real_time(self) + timedelta(seconds=away)
+
+    monkeypatch.setattr(MemberBook, "server_time", later)
+    monkeypatch.setattr(members_module, "time", SimpleNamespace(monotonic=lambda: real() + away))
+
+    assert (await new.confirm("alpha")).standing is Standing.NO_MEMORY
+    for _ in range(4):
+        away += 0.6
+        last = await new.confirm("alpha")
+    assert last.leads
+
+
+async def test_a_new_process_does_not_lead_before_those_that_redis_names_could_be_heard(
+    stage_of: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis came back with older data, of which a new process cannot know that it is older."""
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra=EXTRA)
+    await stage.run()
+    configuration = ActiveConfiguration(stage.directory, stage.shared, loaded_at=utc_now())
+    runner = Runner(runtime(stage, holder="new:1", lease_ttl=2.0), Watcher(), late=asyncio.Event())
+    gone = Membership(configuration, [runner], id="gone")  # type: ignore[arg-type]
+    assert (await gone.confirm("alpha")).leads
+    real = MemberBook.server_time
+
+    async def later(self: MemberBook) -> datetime:
+        return await real(self) + timedelta(minutes=1)
+
+    monkeypatch.setattr(MemberBook, "server_time", later)
+    new = Membership(configuration, [runner], id="new")  # type: ignore[arg-type]
+
+    assert (await new.confirm("alpha")).standing is Standing.OTHERS_UNHEARD
+    moment = time.monotonic()
+    monkeypatch.setattr(members_module, "time", SimpleNamespace(monotonic=lambda: moment + 2.1))
+    assert (await new.confirm("alpha")).leads
+
+
 async def test_older_memory_never_fills_a_redis_that_came_back_older(stage_of: Any, raw: Any) -> None:
     stage: Stage = await stage_of(clusters=3, oidc_share=0.0, extra=EXTRA)
     async with company(stage, "a", "b") as processes:
@@ -217,6 +269,28 @@ async def test_a_drained_leader_hands_over_at_once(stage_of: Any) -> None:
         await standby.list()
 
         assert stage.kube_requests() == 0, "the new leader touches no cluster"
+
+
+async def test_who_ended_is_passed_over_at_once_also_by_those_that_did_not_see_it_drain(stage_of: Any) -> None:
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0, extra=EXTRA)
+    await stage.run()
+    configuration = ActiveConfiguration(stage.directory, stage.shared, loaded_at=utc_now())
+    both = {
+        name: Membership(configuration, [Runner(runtime(stage), Watcher(), late=asyncio.Event())], id=name)  # type: ignore[arg-type]
+        for name in ("a", "b")
+    }
+    for _ in range(2):
+        decided = {name: await one.confirm("alpha") for name, one in both.items()}
+    (leader,) = [name for name, one in decided.items() if one.leads]
+    (standby,) = both.keys() - {leader}
+
+    await both[leader].drain()
+    await both[leader].leave()
+
+    assert (await both[standby].confirm("alpha")).leads
+    await both[standby].leave()
+    third = Membership(configuration, [Runner(runtime(stage), Watcher(), late=asyncio.Event())], id="c")  # type: ignore[arg-type]
+    assert (await third.confirm("alpha")).standing is not Standing.OTHERS_UNHEARD, "nobody has to be waited for"
 
 
 async def test_a_process_that_should_not_lead_any_more_hands_over_between_passes(stage_of: Any) -> None:

@@ -30,6 +30,11 @@ async def claim(store: Store, instance: str, **names: str) -> set[str]:
     return await store.claims.claim(store.sealer, instance, names)
 
 
+async def claimed(raw: Any, store: Store) -> set[bytes]:
+    """The names that are claimed, without the marks of instances."""
+    return {name for name in await raw.hkeys(store.keys.names) if not name.startswith(b"/")}
+
+
 @pytest.fixture
 def _old_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names_module, "SETTLED_MS", 0)
@@ -48,7 +53,7 @@ async def test_a_look_claims_nothing(store: Store, other: Store, raw: Any) -> No
     await claim(store, "alpha", u1="shop")
 
     assert await other.claims.taken(other.sealer, "bravo", ["shop", "free"]) == {"shop"}
-    assert await raw.hlen(store.keys.names) == 1
+    assert await claimed(raw, store) == {b"shop"}
 
 
 async def test_a_claim_without_a_good_mac_counts_as_absent(store: Store, raw: Any) -> None:
@@ -63,6 +68,23 @@ async def test_a_claim_of_another_name_does_not_fit(store: Store, other: Store, 
     await raw.hset(store.keys.names, "store", await raw.hget(store.keys.names, "shop"))
 
     assert await claim(other, "bravo", u9="store") == set()
+
+
+async def test_claims_that_redis_lost_are_missed_although_others_have_claimed_names_since(
+    store: Store, other: Store, raw: Any
+) -> None:
+    await claim(store, "alpha", u1="shop", u2="store")
+    await raw.delete(store.keys.names)
+    await claim(other, "bravo", u7="one", u8="two", u9="shop")
+
+    assert await claim(store, "alpha", u1="shop", u2="store") == {"shop"}
+
+
+async def test_claims_that_stand_are_not_read_again(store: Store, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    await claim(store, "alpha", u1="shop")
+    monkeypatch.setattr(store.claims, "_read", None)
+
+    assert await claim(store, "alpha", u1="shop") == set()
 
 
 async def test_claims_that_redis_lost_are_made_again(store: Store, other: Store, raw: Any) -> None:
@@ -96,7 +118,7 @@ async def test_claims_of_records_that_are_gone_are_released(store: Store, other:
 
     await store.claims.sweep(store.sealer, "alpha", {"u2"})
 
-    assert set(await raw.hkeys(store.keys.names)) == {b"store", b"yard"}
+    assert await claimed(raw, store) == {b"store", b"yard"}
 
 
 async def test_the_name_of_a_dropped_record_is_released(store: Store, other: Store, raw: Any) -> None:
@@ -105,7 +127,7 @@ async def test_the_name_of_a_dropped_record_is_released(store: Store, other: Sto
 
     await store.claims.release(store.sealer, "alpha", {"u1": "shop", "u2": "yard"})
 
-    assert await raw.hkeys(store.keys.names) == [b"yard"], "the claim of another cluster stays"
+    assert await claimed(raw, store) == {b"yard"}, "the claim of another cluster stays"
 
 
 async def test_of_many_processes_at_once_one_gets_the_name(store: Store, valkey_url: str, prefix: str) -> None:

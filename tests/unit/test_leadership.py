@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_sync.core.leadership import Decision, Member, Share, Standing, Store, assignment, decide, may_move
+from palette_sync.core.leadership import (
+    Decision,
+    Member,
+    Share,
+    Standing,
+    Store,
+    assignment,
+    decide,
+    may_move,
+    remembered_more,
+)
 
 NOW = datetime(2026, 7, 15, 12, 0, tzinfo=UTC)
 WINDOW = timedelta(seconds=15)
@@ -93,6 +103,19 @@ def test_a_store_that_lost_something_is_filled_by_the_newest_memory(store: Store
         found = standings(store, *order)
         assert found == {"a": Standing.OLDER_MEMORY, "b": Standing.OLDER_MEMORY, "c": Standing.LEADS}
     assert decide("alpha", none, (none, older, newest), store, window=WINDOW, now=NOW).instead == "c"
+
+
+def test_the_newest_memory_fills_a_store_that_lost_something_before_the_newest_configuration_leads() -> None:
+    remembers = member("a", configuration="old", memory=(5, 7))
+    new = member("b", configuration="new", loaded=1, memory=(5, 6))
+
+    assert standings(Store((5, 6)), remembers, new) == {"a": Standing.LEADS, "b": Standing.OLDER_MEMORY}
+    assert standings(EMPTY_FOR_LONG, remembers, new) == {"a": Standing.LEADS, "b": Standing.OLDER_MEMORY}
+    assert standings(FULL, remembers, new) == {"a": Standing.CONFIG_DIFFERS, "b": Standing.LEADS}
+    assert standings(EMPTY_FOR_LONG, member("a", configuration="old"), member("b", configuration="new", loaded=1)) == {
+        "a": Standing.CONFIG_DIFFERS,
+        "b": Standing.LEADS,
+    }
 
 
 def test_of_two_equal_memories_one_fills_the_store() -> None:
@@ -186,3 +209,12 @@ def test_a_process_with_nothing_to_lose_does_not_wait_for_those_that_run_other_i
     found = decide("alpha", me, [me, other], EMPTY_FOR_LONG, window=WINDOW, now=NOW, unheard={"b"})
 
     assert found.standing is Standing.LEADS
+
+
+def test_somebody_remembers_more_than_redis_holds() -> None:
+    members = [member("a", memory=(5, 7)), member("b"), member("c", "bravo", memory=(9, 9))]
+
+    assert remembered_more("alpha", members, (5, 6))
+    assert remembered_more("alpha", members, None)
+    assert not remembered_more("alpha", members, (5, 7))
+    assert not remembered_more("alpha", members[1:], None), "nobody remembers anything, as at the first start"

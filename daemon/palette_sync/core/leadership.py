@@ -4,9 +4,10 @@ Each process announces itself in Redis, and knows from there which others live. 
 they agree without talking to each other:
 
 1. A process that drains, or that cannot verify what the living leader publishes, does not lead while another one can.
-2. The newest configuration leads. A process with another one leads only while no process has the newest.
-3. The newest memory leads. If Redis holds less than a living process remembers, only such a process fills it again. If
-   Redis is empty and nobody remembers anything, everybody waits for one window before the first one begins.
+2. The newest memory leads. If Redis holds less than a living process remembers, only such a process fills it again,
+   whatever its configuration. If Redis is empty and nobody remembers anything, everybody waits for one window before
+   the first one begins.
+3. The newest configuration leads. A process with another one leads only while no process has the newest.
 4. A process that rests, because it stepped back (`core.stepping_back`), does not lead while another one can.
 5. What is left is shared evenly, by rendezvous hashing with equal loads.
 """
@@ -137,15 +138,16 @@ def decide(
         obstacle = _obstacle(instance, me)
         assert obstacle is not None
         return Decision(obstacle)
-    current = _with_newest_configuration(sound)
-    if me not in current:
-        return Decision(Standing.CONFIG_DIFFERS, current[0].id if len(current) == 1 else None)
-    if _lost_something(instance, runs, store) and any(one.id in unheard for one in runs):
+    lost = _lost_something(instance, runs, store)
+    if lost and any(one.id in unheard for one in runs):
         return Decision(Standing.OTHERS_UNHEARD)
-    knowing = _with_newest_memory(instance, current, store)
+    knowing = _with_newest_memory(instance, sound, store) if lost else sound
     if me not in knowing:
         return Decision(Standing.OLDER_MEMORY, knowing[0].id if len(knowing) == 1 else None)
-    rested = _rested(instance, knowing, now)
+    current = _with_newest_configuration(knowing)
+    if me not in current:
+        return Decision(Standing.CONFIG_DIFFERS, current[0].id if len(current) == 1 else None)
+    rested = _rested(instance, current, now)
     if me not in rested:
         return Decision(Standing.STEPPED_BACK, rested[0].id if len(rested) == 1 else None)
     if store.order is None and me.shares[instance].memory is None and now < (store.empty_since or now) + window:
@@ -183,6 +185,12 @@ def assignment(instances: Sequence[str], candidates: Mapping[str, Sequence[str]]
         load[chosen] += 1
         given[instance] = chosen
     return given
+
+
+def remembered_more(instance: str, members: Iterable[Member], order: Order | None) -> bool:
+    """Whether somebody remembers more of an instance than Redis holds (`order`)."""
+    most = _most(instance, [one for one in members if instance in one.shares])
+    return most is not None and (order is None or order < most)
 
 
 def _obstacle(instance: str, member: Member) -> Standing | None:

@@ -85,7 +85,8 @@ async def refill(
 ) -> None:
     """Publish `remembered`. A token that no sealer opens is left out; a pass issues a new one. Raises StoreError.
 
-    Records that this process only read, and has not seen in Palette yet, stay unconfirmed.
+    Records that this process only read, and has not seen in Palette yet, stay unconfirmed. There is a new version even
+    if the store holds the same content under an older number: readers hold a newer one, and refuse older ones.
     """
     tokens = _opened(publisher.prefix, remembered, sealers)
     await publisher.publish(
@@ -99,6 +100,7 @@ async def refill(
         issuers=remembered.issuers,
         status=remembered.status,
         unseen=publisher.unconfirmed_of(remembered.records),
+        anew=True,
     )
     log.warning("store_refilled", instance=instance, clusters=len(remembered.records), credentials=len(tokens))
 

@@ -57,6 +57,9 @@ class Outcome(Enum):
     CRASHED = "crashed"
 
 
+OTHERS_FILL = 2.0  # seconds beyond `lease_ttl` that the leader of another instance needs to fill Redis again
+
+
 class Daemon:
     """Runs until SIGTERM, SIGINT or a crash."""
 
@@ -73,6 +76,9 @@ class Daemon:
         self._activity = Activity(self._configuration)
         self._runners = Runners(self._tasks, self._clock, metrics, self._collector, self._activity, late=self._late)
         self._membership = Membership(self._configuration, self._runners)
+        shared.names.remembered = self._runners.states
+        shared.names.others_lost = self._membership.others_lost
+        shared.names.patience = self._membership.lease_ttl.total_seconds() + OTHERS_FILL
         self._runners.elections = self._membership
         self._supervisor = Supervisor(notifier, self._runners, self._configuration)
         self.own_requests: deque[str] = deque(maxlen=OWN_REQUESTS)

@@ -20,7 +20,7 @@ from palette_sync.assembly.fingerprint import fingerprint
 from palette_sync.assembly.instance import holder
 from palette_sync.assembly.store import utc_now
 from palette_sync.core.agreement import at_start, compared, read_again
-from palette_sync.core.leadership import Decision, Member, Share, Standing, Store, decide
+from palette_sync.core.leadership import Decision, Member, Share, Standing, Store, decide, remembered_more
 from palette_sync.runner import RunnerState
 from palette_sync.service.stepping_back import SteppingBack
 from palette_sync.store.members import MemberBook
@@ -122,6 +122,13 @@ class Membership:
             raise error
         return self._decisions.get(instance) or Decision(Standing.LEADS)
 
+    async def others_lost(self, instance: str) -> bool:
+        """Look now: whether Redis holds less of another instance than a living process remembers. Raises StoreError."""
+        await self.look()
+        members = self.company.members if self.company is not None else ()
+        others = {name: place.order for name, place in self._places.items() if name != instance}
+        return any(remembered_more(name, members, order) for name, order in others.items())
+
     async def drain(self) -> None:
         """Announce that this process ends, so that others take over at once."""
         self.draining = True
@@ -136,7 +143,12 @@ class Membership:
             log.debug("members_unknown", reason=str(error))
 
     async def leave(self) -> None:
-        """Remove the announcement; it expires by itself if that fails."""
+        """Remove the announcement if nobody else lives. Otherwise it stays until it expires.
+
+        It says that this process ends. Who has not read that yet would count this process as alive for `lease_ttl`.
+        """
+        if self.company is not None and len(self.company.members) > 1:
+            return
         try:
             async with asyncio.timeout(LEAVING):
                 await self._book.leave(self.id)
@@ -258,14 +270,16 @@ class Membership:
 
     def _decide(self, name: str, company: Company) -> Decision:
         place = self._places[name]
-        if place.order is not None:
-            place.empty_since = None
-        else:
+        if place.order is not None or company.after_outage:
+            place.empty_since = None  # the window begins when everybody can be heard
+        if place.order is None:
             place.empty_since = place.empty_since or company.now
         me = next(one for one in company.members if one.id == self.id)
         found = self._decided(name, me, company)
         if company.strangers and not me.shares[name].verifies:
             return Decision(Standing.KEYS_DIFFER)
+        if company.silent and found.leads and not me.shares[name].leading:
+            return Decision(Standing.OTHERS_UNHEARD)
         if found.standing not in TAKEN_IF_FREE or place.free_since is None:
             return found
         abandoned = time.monotonic() - place.free_since > FREE * self.lease_ttl.total_seconds()

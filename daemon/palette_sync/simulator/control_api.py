@@ -21,7 +21,8 @@ Bodies and answers are JSON; an invalid request is answered with 400 or 404 and 
     POST   /clusters/{uid}/user-token       {"name", "groups", "claims": {}} -> {"token", "key"}: what a person logs in
                                              with, if it has OIDC, and the JWK that verifies it
     POST   /clusters/{uid}/renew-authority  a new CA
-    POST   /clusters/{uid}/shut             its API server refuses connections permanently
+    POST   /clusters/{uid}/shut             its API server refuses connections
+    POST   /clusters/{uid}/open             its API server listens again, on the same port
     GET    /clusters/{uid}/kube/{kind}                       names, by namespace
     GET    /clusters/{uid}/kube/{kind}/{namespace}/{name}    an object; namespace "-" for cluster-wide kinds. The data
                                                              of Secrets is left out
@@ -34,6 +35,8 @@ Bodies and answers are JSON; an invalid request is answered with 400 or 404 and 
     GET    /requests?last=100               the latest requests, oldest first
     GET    /requests/count?target=&instance=&cluster=&method=&path_regex=   -> {"count"}
     DELETE /requests                        reset log and counters
+    GET    /writes?after=0                  the requests that may change objects in clusters, oldest first, without the
+                                             first `after` -> {"number": of all until now, "writes": [...]}
     POST   /clock                           {"advance": seconds}: moves the API servers' clock
     PATCH  /                                {"latency": seconds}
 """
@@ -97,6 +100,7 @@ class ControlApi:
                 web.post("/clusters/{uid}/user-token", self._user_token),
                 web.post("/clusters/{uid}/renew-authority", self._renew_authority),
                 web.post("/clusters/{uid}/shut", self._shut_api_server),
+                web.post("/clusters/{uid}/open", self._open_api_server),
                 web.get("/clusters/{uid}/kube/{kind}", self._names),
                 web.get(_OBJECT, self._show_object),
                 web.put(_OBJECT, self._put_object),
@@ -109,6 +113,7 @@ class ControlApi:
                 web.get("/requests", self._list_requests),
                 web.get("/requests/count", self._count_requests),
                 web.delete("/requests", self._reset_requests),
+                web.get("/writes", self._list_writes),
                 web.post("/clock", self._advance),
             ]
         )
@@ -232,6 +237,10 @@ class ControlApi:
         self._world.shut_api_server(request.match_info["uid"])
         return _json({})
 
+    async def _open_api_server(self, request: web.Request) -> web.Response:
+        await self._world.open_api_server(request.match_info["uid"])
+        return _json({})
+
     # Objects of a cluster.
 
     async def _names(self, request: web.Request) -> web.Response:
@@ -286,6 +295,10 @@ class ControlApi:
         if unknown:
             raise ValueError(f"unknown parameters: {', '.join(sorted(unknown))}")
         return _json({"count": self._requests.count(**query)})
+
+    async def _list_writes(self, request: web.Request) -> web.Response:
+        number, writes = self._requests.writes_after(int(request.query.get("after", "0")))
+        return _json({"number": number, "writes": [asdict(one) for one in writes]})
 
     async def _reset_requests(self, _: web.Request) -> web.Response:
         self._requests.reset()

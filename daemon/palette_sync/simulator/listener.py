@@ -53,7 +53,12 @@ class Listener:
     def __init__(self, host: str, port: int, close: Callable[[], None]) -> None:
         self.host = host
         self.port = port
-        self.close = close
+        self.closed = False
+        self._close = close
+
+    def close(self) -> None:
+        self.closed = True
+        self._close()
 
     @property
     def url(self) -> str:
@@ -79,12 +84,13 @@ class Frontend:
             self._handle, handler_cancellation=True, access_log=None, keepalive_timeout=_KEEP_ALIVE, lingering_time=0.0
         )
 
-    async def open(self, site: Site, find_context: Callable[[], ssl.SSLContext]) -> Listener:
-        """Listen for `site` on a free port. `find_context` is called for every connection."""
+    async def open(self, site: Site, find_context: Callable[[], ssl.SSLContext], *, port: int = 0) -> Listener:
+        """Listen for `site` on a port, by default on a free one. `find_context` is called for every connection."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            sock.bind((self._listen, 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((self._listen, port))
             server = await asyncio.get_running_loop().create_server(
                 self._http, sock=sock, ssl=LazyContext(find_context).as_context(), backlog=_BACKLOG
             )
@@ -119,6 +125,7 @@ class Frontend:
         site = self._sites.get(transport.get_extra_info("sockname")[1]) if transport is not None else None
         if site is None or transport is None:
             return _cut(request)
+        arrived = time.time()
         call = await _read(request, transport)
         target = site.target_of(call.path)
         project_uid = call.headers.get("ProjectUid")
@@ -130,7 +137,7 @@ class Frontend:
         if answer is None and (fault is None or fault.kind not in {"hang", "drop"}):
             answer = site.answer(call)
         sent = answer if fault is None or fault.kind != "lost-answer" else None
-        self._note(origin, call, site.credential_of(call), sent.status if sent is not None else None)
+        self._note(origin, call, site.credential_of(call), sent.status if sent is not None else None, arrived)
         if sent is None:
             if fault is not None and fault.kind == "hang":
                 await self._stopping.wait()
@@ -141,10 +148,10 @@ class Frontend:
             return await _truncate(request, sent)
         return web.Response(status=sent.status, body=sent.body, headers=_headers(sent))
 
-    def _note(self, origin: Origin, call: Call, credential: CredentialKind, status: int | None) -> None:
+    def _note(self, origin: Origin, call: Call, credential: CredentialKind, status: int | None, arrived: float) -> None:
         self._log.add(
             LoggedRequest(
-                time=time.time(),
+                time=arrived,
                 target=origin.target,
                 instance=origin.instance,
                 cluster=origin.cluster,
@@ -154,6 +161,7 @@ class Frontend:
                 status=status,
                 project_uid=origin.project_uid,
                 credential=credential,
+                user_agent=call.headers.get("User-Agent", ""),
             )
         )
 

@@ -18,7 +18,7 @@ CredentialKind = Literal["client-certificate", "bearer", "api-key", "anonymous"]
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One request. `time` is Unix time in seconds; `status` is None if no answer was sent."""
+    """One request. `time` is when it arrived, Unix time in seconds; `status` is None if no answer was sent."""
 
     time: float
     target: Target
@@ -30,8 +30,15 @@ class LoggedRequest:
     status: int | None
     project_uid: str | None
     credential: CredentialKind
+    user_agent: str = ""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change objects of a cluster. Reviews are POST requests that change nothing."""
+        return self.target == "kube" and self.method not in {"GET", "HEAD"} and _REVIEWS.search(self.path) is None
 
 
+_REVIEWS = re.compile(r"^/apis/(authorization|authentication)[.]k8s[.]io/")
 _Counted = tuple[str, str, str | None, str, str]
 
 
@@ -40,10 +47,15 @@ class RequestLog:
 
     def __init__(self, keep: int = 20_000) -> None:
         self.entries: deque[LoggedRequest] = deque(maxlen=keep)
+        self._writes: deque[LoggedRequest] = deque(maxlen=keep)
+        self._written = 0
         self._counts: Counter[_Counted] = Counter()
 
     def add(self, request: LoggedRequest) -> None:
         self.entries.append(request)
+        if request.writes:
+            self._writes.append(request)
+            self._written += 1
         self._counts[request.target, request.instance, request.cluster, request.method, request.path] += 1
 
     def count(
@@ -65,6 +77,13 @@ class RequestLog:
             and (pattern is None or pattern.search(key[4]) is not None)
         )
 
+    def writes_after(self, number: int) -> tuple[int, list[LoggedRequest]]:
+        """The requests that write to clusters, without the first `number`; and the number of all until now."""
+        new = max(0, min(self._written - number, len(self._writes)))
+        return self._written, list(self._writes)[len(self._writes) - new :]
+
     def reset(self) -> None:
         self.entries.clear()
+        self._writes.clear()
+        self._written = 0
         self._counts.clear()

@@ -223,7 +223,8 @@ class Simulator:
         return instance
 
     async def _start_cluster(self, cluster: SimCluster) -> None:
-        cluster.listener = await self._running.open(cluster, lambda: self._context_of(cluster))
+        port = cluster.listener.port if cluster.listener is not None else 0
+        cluster.listener = await self._running.open(cluster, lambda: self._context_of(cluster), port=port)
 
     async def _start_proxy(self, cluster: SimCluster) -> None:
         authority = cluster.instance.proxy_authority

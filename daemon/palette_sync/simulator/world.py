@@ -179,10 +179,16 @@ class World:
         self._touch(cluster)
 
     def shut_api_server(self, uid: str) -> None:
-        """Stop a cluster's API server permanently. Palette still lists the cluster."""
+        """Stop a cluster's API server. Palette still lists the cluster."""
         listener = self.cluster(uid).listener
         if listener is not None:
             listener.close()
+
+    async def open_api_server(self, uid: str) -> None:
+        """Let an API server that was stopped listen again, on its former port. Raises OSError if that is taken."""
+        cluster = self.cluster(uid)
+        if cluster.listener is None or cluster.listener.closed:
+            await self._start_listener(cluster)
 
     def renew_authority(self, uid: str) -> None:
         """Give a cluster a new CA, like a rebuilt control plane. Open connections stay open."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from palette_sync.store.keys import Keys
     from palette_sync.store.seal import Sealer
 
+OUTAGE = 0.5  # of a life without an exchange: Redis could not be asked, or this process was stopped
 FORGOTTEN = 10  # lives after which the entry of a dead process is removed
 MOST = 1000  # entries that are read
 MOST_MACS = 16
@@ -39,12 +40,17 @@ class Company:
 
     `unheard` are ids of those which were seen before, and whose newest announcement Redis does not hold (any more).
     `strangers` are the ids of living processes with other seal keys, with the time since which they have been seen.
+    `after_outage`: Redis could not be asked for so long that others may not have announced themselves again yet.
+    `silent` are ids that this process, which has just begun, found in Redis and has not heard: they may live and
+    announce themselves soon, if Redis came back with older data.
     """
 
     now: datetime
     members: tuple[Member, ...]
     unheard: frozenset[str] = frozenset()
     strangers: Mapping[str, datetime] = field(default_factory=dict)
+    after_outage: bool = False
+    silent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,9 @@ class MemberBook:
         self._seen: dict[str, Member] = {}
         self._seen_at: dict[str, float] = {}  # on the monotonic clock: when the announcement was new
         self._unknown: dict[str, _Unknown] = {}
+        self._exchanged_at: float | None = None  # on the monotonic clock
+        self._began_at: float | None = None
+        self._silent: set[str] = set()
 
     @property
     def unknown(self) -> frozenset[str]:
@@ -93,10 +102,12 @@ class MemberBook:
         me = replace(me, seen_at=now, life=life)
         value = self._signed(sealer, me)
         _, number = await link.transaction("members", ("HSET", key, me.id, value), ("HLEN", key))
+        after_outage = self._skip_outage(life)
         self._check_number(number)
         found = await link.command("members", "HGETALL", key)
         heard, dead = self._heard(sealer, found, now, life)
         heard[me.id] = me
+        self._note_silent(sealer, found, heard, life)
         dead = [name for name in dead if name != me.id.encode()]
         if dead:
             await link.command("members", "HDEL", key, *dead)
@@ -105,7 +116,37 @@ class MemberBook:
             if name not in unheard and self._seen.get(name) != one:
                 self._seen_at[name] = time.monotonic()
         self._seen = heard | unheard
-        return Company(now, tuple(self._seen.values()), frozenset(unheard), self._strangers(now, life))
+        return Company(
+            now,
+            tuple(self._seen.values()),
+            frozenset(unheard),
+            self._strangers(now, life),
+            after_outage=after_outage,
+            silent=frozenset(self._silent),
+        )
+
+    def _note_silent(
+        self, sealer: Sealer, found: Mapping[bytes, bytes], heard: Mapping[str, Member], life: timedelta
+    ) -> None:
+        """At first, note which entries are too old to be of living processes. They get one life to be heard."""
+        moment = time.monotonic()
+        if self._began_at is None:
+            self._began_at = moment
+            names = {raw_id.decode(errors="replace"): value for raw_id, value in found.items()}
+            named = {name: self._verified(sealer, name, value) for name, value in names.items()}
+            self._silent = {name for name, one in named.items() if one is not None and not one.draining}
+        if moment - self._began_at > life.total_seconds():
+            self._silent.clear()
+        self._silent -= heard.keys()
+
+    def _skip_outage(self, life: timedelta) -> bool:
+        """Return whether there was an outage. Nobody could announce itself in that time, so it makes nobody dead."""
+        moment, before = time.monotonic(), self._exchanged_at
+        self._exchanged_at = moment
+        if before is None or moment - before <= OUTAGE * life.total_seconds():
+            return False
+        self._seen_at = {name: at + moment - before for name, at in self._seen_at.items()}
+        return True
 
     def _check_number(self, number: int) -> None:
         if number > MOST:

@@ -3,11 +3,15 @@
 `p:names` maps a name in lower case to its claim: a mac, a space, and `<instance>/<uid>/<when it was claimed>`. A claim
 without a good mac counts as absent. A name is claimed before it is published. A claim whose record is gone is released,
 once it is old enough that its owner cannot be about to publish it.
+
+With the claims of an instance, a mark is written (field `/<instance>`, a random word). While Redis holds the mark that
+this process wrote last, it has lost none of the claims that this process has made.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +33,7 @@ SWEEP_MS = 600_000  # between two looks for claims whose record is gone
 MOST = 500  # names in one command
 MOST_CLAIMS = 200_000  # fields that a look for old claims reads at most
 ROUNDS = 5
+MARK = "/"  # before an instance; no name begins with it
 _CLAIM = re.compile(r"([a-z][a-z0-9_]{0,63})/([A-Za-z0-9_-]{1,64})/([1-9][0-9]{0,14})", re.ASCII)
 _SCRIPT = Script.load("names_claim.lua")
 
@@ -43,12 +48,13 @@ class _Claim:
 
 
 class NameClaims:
-    """Claims and releases names. Remembers what it claimed, so that claims which Redis lost are made again."""
+    """Claims and releases names. Remembers what it claimed, and makes claims again that Redis has lost."""
 
     def __init__(self, link: Link, keys: Keys) -> None:
         self._link = link
         self._keys = keys
         self._claimed: dict[str, set[str]] = {}  # by instance
+        self._marks: dict[str, bytes] = {}  # by instance
         self._swept: dict[str, int] = {}
 
     async def taken(self, sealer: Sealer, instance: str, names: Iterable[str]) -> set[str]:
@@ -63,8 +69,10 @@ class NameClaims:
         """
         wanted = {name.casefold(): ClusterKey(instance, uid) for uid, name in names.items()}
         known = self._claimed.setdefault(instance, set())
-        if await self._link.command("names", "HLEN", self._keys.names) < sum(map(len, self._claimed.values())):
-            known.clear()  # Redis lost claims
+        mark = f"{MARK}{instance}"
+        marked = await self._link.command("names", "HGET", self._keys.names, mark) or b""
+        if marked != self._marks.get(instance):
+            known.clear()  # Redis has lost claims, or another process has led meanwhile
         left = wanted.keys() - known
         if not left:
             return set()
@@ -84,8 +92,16 @@ class NameClaims:
             known |= done
             left = edits.keys() - done
             if not left:
+                await self._set_mark(instance, mark, marked)
                 return refused
         raise StoreError(f"the names of {instance} could not be claimed: others kept changing {self._keys.names}")
+
+    async def _set_mark(self, instance: str, mark: str, before: bytes) -> None:
+        """Write a new mark where Redis holds the former one: then it has lost nothing since that was read."""
+        word = secrets.token_hex(8).encode()
+        self._marks.pop(instance, None)
+        if await self._write({mark: (before, word)}):
+            self._marks[instance] = word
 
     async def release(self, sealer: Sealer, instance: str, names: Mapping[str, str]) -> None:
         """Release the names (by uid) of records that have just been dropped. Raises StoreError."""

@@ -103,6 +103,7 @@ class Publisher:
         issuers: Mapping[str, IssuerMetadata | None] | None = None,
         status: Mapping[str, object] | None = None,
         unseen: Collection[str] = (),
+        anew: bool = False,
     ) -> int:
         """Publish what differs from what is published, and return the version in force afterwards.
 
@@ -110,6 +111,7 @@ class Publisher:
         empty `status` keeps the present one. More than `MOST_CHANGES` changes become several versions, drops last. If
         nothing changed there is no new version: only `checked_at` and the documents without a version are written. A
         call with a `status` or with `complete` closes a pass. `unseen` stay unconfirmed although they are written.
+        `anew` writes a version even if nothing changed.
         After StoreUnavailable the same call may be repeated: it publishes once.
 
         Raises StoreUnavailable, Fenced, VersionConflict, StoreError, DocumentError; ValueError for a record of another
@@ -125,7 +127,7 @@ class Publisher:
             edits = encode_unversioned(
                 self._writer.signer, memory=memory, scopes=scopes, issuers=issuers, status=status
             )
-            await self._write(wanted, edits, complete=complete, now=now, closing=closing)
+            await self._write(wanted, edits, complete=complete, now=now, closing=closing, anew=anew)
             return self.version
 
     async def write_unversioned(
@@ -261,7 +263,7 @@ class Publisher:
         return replace(wanted, put=put, drop=tuple(drop), rotated=rotated)
 
     async def _write(
-        self, wanted: Batch, edits: UnversionedEdits, *, complete: bool | None, now: datetime, closing: bool
+        self, wanted: Batch, edits: UnversionedEdits, *, complete: bool | None, now: datetime, closing: bool, anew: bool
     ) -> None:
         position = self._writer.position
         batches = list(split(wanted))
@@ -269,7 +271,7 @@ class Publisher:
         needs_mac = not position.signed and not position.unverified
         begins = complete is False and not position.version
         confirms = closing and bool(position.unconfirmed - self._writer.unconfirmed())
-        if not batches and (completeness_changes or needs_mac or begins or confirms):
+        if not batches and (anew or completeness_changes or needs_mac or begins or confirms):
             batches = [Batch()]
         *parts, rest = in_parts(edits)
         for part in parts:
