@@ -276,7 +276,7 @@ def test_a_plan_of_what_cannot_be_listed_is_no_plan_to_do_nothing(
     planned = palette_sync("plan", "--config", tmp_path / "config.toml", "--instance", "alpha", **redis)
 
     assert planned.code == 1
-    assert "Palette cannot be listed: GET /v1/users/info: HTTP 401" in planned.out
+    assert "Palette cannot be listed: Palette refuses the API key: GET /v1/users/info: HTTP 401" in planned.out
     assert "nothing to do" not in planned.out
 
 
