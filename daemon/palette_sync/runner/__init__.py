@@ -9,9 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from palette_sync.runner.instance import Runner
+    from palette_sync.runner.instance import Observer, Runner
     from palette_sync.runner.mailbox import Mailbox, PassRequest
-    from palette_sync.runner.ports import Observer
     from palette_sync.runner.runtime import InstanceRuntime
     from palette_sync.runner.status import RunnerState, RunnerStatus
 
@@ -19,7 +18,7 @@ __all__ = ["InstanceRuntime", "Mailbox", "Observer", "PassRequest", "Runner", "R
 _MODULES = {
     "InstanceRuntime": "runtime",
     "Mailbox": "mailbox",
-    "Observer": "ports",
+    "Observer": "instance",
     "PassRequest": "mailbox",
     "Runner": "instance",
     "RunnerState": "status",

@@ -11,7 +11,7 @@ import secrets
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.ports import Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
+    from palette_sync.runner.elections import Elections
     from palette_sync.runner.mailbox import PauseOrder
-    from palette_sync.runner.ports import Elections, Observer
     from palette_sync.runner.runtime import InstanceRuntime
     from palette_sync.store.publisher import Publisher
 
@@ -66,6 +66,24 @@ MOVES = (Standing.ANOTHER_LEADS, Standing.STEPPED_BACK)
 REMEMBERING = (Standing.OLDER_MEMORY, *WAITING)
 PALETTE_LOOK = 10.0  # seconds that a look whether Palette answers may take
 LOOK_AGAIN = 1.0  # seconds until a process that stands by asks again whether it should lead
+
+
+class Observer(Protocol):
+    """Is notified of what a runner does. The runner waits for these calls to return, so they must not block."""
+
+    def pass_finished(self, report: PassReport, *, listed: bool) -> None:
+        """`listed`: the pass listed Palette, and did not only work on known clusters."""
+        ...
+
+    def pass_failed(self, instance: str, reason: Reason) -> None:
+        """A pass ended without a report."""
+        ...
+
+    def store_failed(self, instance: str) -> None:
+        """Redis could not be used."""
+        ...
+
+    def status_changed(self, runner: Runner) -> None: ...
 
 
 class Runner:
