@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from redis import Redis
 
 from e2e.command import COMMAND, environment, palette_sync
 
@@ -22,7 +23,7 @@ def complete(words: str, **variables: str) -> list[str]:
     """What bash would offer for the last word."""
     given = {"_PALETTE_SYNC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     done = subprocess.run(
-        [COMMAND], capture_output=True, text=True, timeout=50, check=True, env=environment(**given, **variables)
+        [COMMAND], capture_output=True, text=True, timeout=50, check=True, env=environment(**(given | variables))
     )
     assert done.stderr == ""
     return done.stdout.split()
@@ -60,6 +61,38 @@ def test_names_are_completed_from_redis(world_of: Callable[..., World], redis: d
     assert complete(f"palette-sync history --config {world.config} bravo", **redis) == sorted(
         one for one in names if one.startswith("bravo")
     )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_no_name_that_a_shell_could_run_is_completed(redis: dict[str, str], tmp_path: Path, shell: str) -> None:
+    """Completion verifies no record, so whoever can write to Redis chooses the names."""
+    url = redis["PALETTE_SYNC_REDIS__URL"]
+    hostile = [
+        "a$(id)",
+        "a`id`",
+        "a\\$(id)",
+        "a;id",
+        "a'id'",
+        'a"id"',
+        "a b",
+        "a\nb",
+        "-a",
+        "--yes",
+        "a|id",
+        "a\u202eb",
+    ]
+    records = {str(number): json.dumps({"name": name}) for number, name in enumerate(["a-good.one_1", *hostile])}
+    with Redis.from_url(url) as client:
+        prefix = redis.get("PALETTE_SYNC_REDIS__PREFIX", "palette-sync")
+        client.sadd(f"{prefix}:instances", "alpha")
+        client.hset(f"{{{prefix}:alpha}}:clusters", mapping=records)
+    words = f"palette-sync show --config {tmp_path / 'config.toml'} "
+    asked = {"_PALETTE_SYNC_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words}
+
+    found = complete(words, **redis, **asked)
+
+    expected = {"bash": "a-good.one_1", "zsh": "_arguments '*: :((\"a-good.one_1\"))'"}
+    assert " ".join(found) == expected[shell]
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "embedded://", "nonsense"])

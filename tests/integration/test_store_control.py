@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from integration.store_builders import until
 from palette_sync.core.mac_texts import request_text
 from palette_sync.store.bounds import Bounds
-from palette_sync.store.control import Answer, AnswerStatus, Request, RequestReader, Verb, answer, ask
+from palette_sync.store.control import Answer, AnswerStatus, Request, RequestReader, Verb, answer, ask, pass_on
 from palette_sync.store.redis import Store, StoreUnavailable
 from palette_sync.store.seal import SealKeys, Unsealed
 
@@ -205,6 +205,34 @@ async def test_a_claimed_request_is_received_by_nobody_else_whether_it_was_answe
     assert len(await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys)) == 1
 
     assert await RequestReader(store.link, store.keys).wait(["alpha"], lambda: seal_keys) == []
+
+
+async def test_a_request_whose_claim_somebody_deletes_is_not_received_again(
+    store: Store, seal_keys: SealKeys, raw: Any
+) -> None:
+    """Otherwise a pause that an operator has ended could be brought back within the minute in which it is fresh."""
+    reader = RequestReader(store.link, store.keys)
+    await begin(store, seal_keys, Verb.PAUSE)
+    (request,) = await reader.wait(["alpha"], lambda: seal_keys)
+    ((_, fields),) = await raw.xrange(store.keys.control("alpha"))
+
+    await raw.delete(store.keys.request("alpha", request.id))
+    await raw.xadd(store.keys.control("alpha"), fields)
+
+    assert await reader.wait(["alpha"], lambda: seal_keys) == []
+
+
+async def test_a_request_that_this_process_passed_on_may_come_back_to_it(store: Store, seal_keys: SealKeys) -> None:
+    reader = RequestReader(store.link, store.keys)
+    await begin(store, seal_keys)
+    (request,) = await reader.wait(["alpha"], lambda: seal_keys)
+    while await store.link.server_time(store.keys.control("alpha")) == request.at:
+        pass
+
+    await pass_on(store.link, store.keys, seal_keys, request)
+
+    (again,) = await reader.wait(["alpha"], lambda: seal_keys)
+    assert again.id == request.id
 
 
 async def test_of_two_processes_that_read_a_request_one_receives_it(store: Store, seal_keys: SealKeys) -> None:

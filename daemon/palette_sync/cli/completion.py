@@ -7,6 +7,7 @@ no message.
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from palette_sync.assembly.diagnosis import Diagnosis
 
 WITHIN = 1.0  # seconds
+# What is completed stands in a command line, and zsh even evaluates it. The records are not verified here, so whoever
+# can write to Redis chooses their names. Every name that palette-sync gives has this form.
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
 def complete_instance(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -56,7 +60,7 @@ def _matching(ctx: typer.Context, names: Callable[[Diagnosis], Awaitable[list[st
     found: list[str] = []
     with suppress(Exception):  # a traceback in the middle of a command line helps nobody
         found = asyncio.run(_within(_where(ctx), names))
-    return sorted({name for name in found if name.startswith(incomplete) and name.isprintable()})
+    return sorted({name for name in found if name.startswith(incomplete) and _SAFE.fullmatch(name)})
 
 
 def _where(ctx: typer.Context) -> Any:

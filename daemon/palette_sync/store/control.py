@@ -196,7 +196,7 @@ class RequestReader:
         self._link = link
         self._keys = keys
         self._last: dict[str, str] = {}  # by instance: the id of the last entry that was read
-        self._heard: dict[str, int] = {}  # requests to every daemon, by id: the server's time
+        self._heard: dict[tuple[str, str, int], int] = {}  # requests that were received: the server's time
         self.unreadable_streams: dict[str, str] = {}
 
     async def wait(self, instances: Collection[str], sealer: Callable[[], Sealer]) -> list[Request]:
@@ -231,10 +231,14 @@ class RequestReader:
     async def _claim(self, request: Request) -> bool:
         """Whether this process is to carry the request out: nobody else has claimed it.
 
-        A claim whose answer is lost is not repeated: the request counts as claimed, and whoever asked may ask again.
+        Somebody who writes to Redis may delete a claim and append the request again, so this process also remembers
+        what it has received. A claim whose answer is lost is not repeated: the request counts as claimed, and whoever
+        asked may ask again.
         """
+        if not self._is_first(request):
+            return False
         if request.instance == EVERYBODY:
-            return self._is_first(request)
+            return True
         key = self._keys.request(request.instance, request.id)
 
         async def claim() -> object:
@@ -243,10 +247,14 @@ class RequestReader:
         return bool(await self._link.once(f"claim a request of {request.instance}", claim))
 
     def _is_first(self, request: Request) -> bool:
-        """Remember a request to every daemon. Returns False if it was received before."""
+        """Remember a request. Returns False if it was received before.
+
+        A request that was passed on has a new `at` and counts as another one. A reload that was sent again does not.
+        """
         self._heard = {one: at for one, at in self._heard.items() if abs(request.at - at) <= CLAIM_MS}
-        first = request.id not in self._heard
-        self._heard.setdefault(request.id, request.at)
+        one = (request.instance, request.id, 0 if request.instance == EVERYBODY else request.at)
+        first = one not in self._heard
+        self._heard.setdefault(one, request.at)
         return first
 
     async def _follow(self, instances: Collection[str]) -> None:
