@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,23 @@ async def test_each_sees_what_the_other_announced(store: Store, other: Store) ->
     assert found.seen_at is not None
     assert company.now - found.seen_at < LIFE
     assert (company.unheard, company.strangers) == (frozenset(), {})
+
+
+async def test_nothing_is_kept_of_a_forged_value_however_long(store: Store) -> None:
+    book, long = MemberBook(store.link, store.keys), 8 * 1024 * 1024
+    await book.exchange(store.sealer, me("a"), life=LIFE)
+    await store.link.command("members", "HSET", store.keys.members, "forged", b"0" * 64 + b" " + b"x" * long)
+
+    tracemalloc.start()
+    try:
+        company = await book.exchange(store.sealer, me("a"), life=LIFE)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert [one.id for one in company.members] == ["a"]
+    assert book.unknown == {"forged"}
+    assert kept < long / 4
 
 
 async def test_who_leaves_or_falls_silent_is_gone(store: Store, other: Store) -> None:

@@ -7,6 +7,7 @@ that comes back empty must not make the others look dead.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -55,9 +56,12 @@ class Company:
 
 @dataclass(frozen=True, slots=True)
 class _Unknown:
-    """A value that cannot be verified. Its process lives while it changes."""
+    """A value that cannot be verified. Its process lives while it changes.
 
-    value: bytes
+    `digest`: its SHA-256. The value itself is not kept, because whoever wrote it chose its size.
+    """
+
+    digest: bytes
     first_at: datetime
     changed_at: datetime | None = None
 
@@ -214,9 +218,10 @@ class MemberBook:
 
 
 def _again(before: _Unknown | None, value: bytes, now: datetime) -> _Unknown:
+    digest = hashlib.sha256(value).digest()
     if before is None:
-        return _Unknown(value, now)
-    return before if before.value == value else _Unknown(value, before.first_at, now)
+        return _Unknown(digest, now)
+    return before if before.digest == digest else _Unknown(digest, before.first_at, now)
 
 
 def _time(member: Member) -> datetime:
