@@ -15,11 +15,13 @@ from integration.store_builders import until, writer
 from palette_sync.cli import check
 from palette_sync.simulator.certificates import Authority, SharedKeys, server_context
 from palette_sync.store.address import Address, parse_url
+from palette_sync.store.connect import Link
 from palette_sync.store.embedded import EmbeddedValkey
-from palette_sync.store.errors import StoreDenied, StoreMisconfigured
+from palette_sync.store.errors import StoreDenied, StoreMisconfigured, StoreTooMuch
 from palette_sync.store.redis import Store, StoreError, StoreUnavailable
 from palette_sync.store.seal import SealKeys, Unsealed
 from palette_sync.store.server import ServerFacts, server_facts
+from palette_sync.store.tls_files import Tls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -236,6 +238,23 @@ async def test_a_master_is_found_by_sentinel(sentinel: int) -> None:
     async with Store.open(url.replace("/main", "/other"), prefix="p", sealer=Unsealed()) as store:
         with pytest.raises(StoreUnavailable):
             await store.ping()
+
+
+async def test_a_sentinel_that_answers_without_end_fills_no_memory() -> None:
+    async def announce(reader: asyncio.StreamReader, writing: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writing.write(b"$1000000\r\n" + b"x" * 5000)
+        await reader.read()  # until the client gives up
+        writing.close()
+
+    server = await asyncio.start_server(announce, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"redis+sentinel://127.0.0.1:{port}/main"
+        link = Link(parse_url(url), tls=Tls(), connect_timeout=10, timeout=10, most=1000)
+        with pytest.raises(StoreTooMuch):
+            await link.command("a question", "PING")
+        await link.close()
 
 
 async def answers(store: Store) -> bool:

@@ -107,6 +107,8 @@ class Link:
         self._sentinel = sentinel(
             address.hosts, sentinel_kwargs=options | over_tls, **options, **bounded, **over_tls, **login
         )
+        for one in self._sentinel.sentinels:
+            one.connection_pool.connection_kwargs.update(bounded)  # `Redis`, which makes these, takes no parser
         self.client = self._sentinel.master_for(address.service)
 
     async def close(self) -> None:
