@@ -82,6 +82,7 @@ def test_init_leaves_nothing_behind_if_it_cannot_write(tmp_path: Path) -> None:
         (("--url", URL, "--mode", "magic"), "--mode: must be"),
         (("--url", URL, "--instance", "A"), "--instance: is not an instance name"),
         (("--url", URL, "--redis-url", "redis://:hush@x"), "--redis-url: holds a password"),
+        (("--url", URL, "--redis-url", "redis://x/0?password=hush"), "--redis-url: holds a password"),
     ],
 )
 def test_init_refuses_wrong_options_and_writes_nothing(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:

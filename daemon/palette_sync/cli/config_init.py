@@ -53,7 +53,7 @@ class _Answers:
 
     @property
     def redis_login(self) -> bool:
-        return "@" in self.redis_url
+        return "@" in self.redis_url or "password=" in self.redis_url
 
 
 def run(given: Given, *, as_json: bool) -> Exit:
@@ -101,7 +101,7 @@ def _answers(given: Given) -> _Answers:
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     if not (asks or given.url):
         raise Refused(f"--url is missing; there is no terminal to ask on. Write for example --url {DEFAULT_URL}")
-    if "@" in given.redis_url:
+    if "@" in given.redis_url or "password=" in given.redis_url:
         raise Refused("--redis-url: holds a password, which others can read there; use --redis-url-file")
     instance = _answer("instance", "--instance", given.instance, "A name for the Palette instance", "prod", asks=asks)
     url = _answer("url", "--url", given.url, "The URL of Palette's API", DEFAULT_URL, asks=asks)

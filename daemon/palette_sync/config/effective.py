@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -72,7 +73,11 @@ def _plain(value: object) -> Any:
 
 
 def masked_url(url: str) -> str:
-    """The URL without user and password. A password may hold every character, so the last `@` ends it."""
+    """The URL without user and password. A password may hold every character, so the last `@` ends it.
+
+    Of options after a question mark only `db` is shown: other programs accept a password there, and it is refused here.
+    """
     scheme, separator, rest = url.partition("://")
     login, at, place = rest.rpartition("@")
-    return f"{scheme}{separator}{MASK}@{place}" if at and login else url
+    place = re.sub(r"\?(?!db=[0-9]*$).*", f"?{MASK}", place, flags=re.DOTALL)
+    return f"{scheme}{separator}{MASK}@{place}" if at and login else f"{scheme}{separator}{login}{at}{place}"

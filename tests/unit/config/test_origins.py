@@ -115,6 +115,9 @@ def test_a_hold_for_ever_is_never(config: ConfigDirectory) -> None:
         ("redis://cache:1/0", "redis://cache:1/0"),
         ("redis://:p@ss:word@cache:1/0", f"redis://{MASK}@cache:1/0"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+        ("redis://cache:1/0?password=hush", f"redis://cache:1/0?{MASK}"),
+        ("redis://cache:1/0?db=1&password=hush", f"redis://cache:1/0?{MASK}"),
     ],
 )
 def test_a_url_is_shown_without_its_login(url: str, shown: str) -> None:
