@@ -90,6 +90,12 @@ class Transition:
         changed = [path for path, _, _ in differences(self.before, self.after)]
         return ", ".join(changed)
 
+    @property
+    def explanation(self) -> str:
+        """Reason and details in one text for people. A pause has the words of who asked for it alone."""
+        reason = "" if self.what in {"paused", "resumed"} else self.reason
+        return ": ".join(filter(None, (reason, self.details)))
+
 
 def transitions(
     entries: Sequence[FormerVersion], changes: Sequence[VersionChange], current: Mapping[str, Record]
