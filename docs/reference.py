@@ -210,7 +210,8 @@ def _row(parameter: Any) -> str:
     variable = f" Environment: `{parameter.envvar}`." if parameter.envvar else ""
     shown = parameter.default not in (None, False, True, "", ()) and not variable
     default = f" Default: `{parameter.default}`." if shown else ""
-    return f"| `{', '.join(names)}{value}` | {_cell(parameter.help or '')}{default}{variable} |"
+    needed = " Required." if parameter.required else ""
+    return f"| `{', '.join(names)}{value}` | {_cell(parameter.help or '')}{needed}{default}{variable} |"
 
 
 def _kind(parameter: Any) -> Any:
