@@ -197,7 +197,7 @@ def _apart(paragraphs: list[str]) -> Iterator[str]:
 def _placed(argument: Any) -> str:
     """An argument in the line that calls a command."""
     name = argument.metavar or argument.name.upper()
-    return name if argument.required or name.startswith("[") else f"[{name}]"
+    return f"{name if argument.required else f'[{name}]'}{'...' if argument.nargs == -1 else ''}"
 
 
 def _row(parameter: Any) -> str:

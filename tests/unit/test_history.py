@@ -93,6 +93,12 @@ def test_a_pause_is_explained_by_who_asked_for_it_and_not_by_the_state_of_access
     assert (one.what, one.reason, one.explanation) == (what, "Verified", "maintenance")
 
 
+def test_a_removal_is_not_explained_by_the_state_of_access_before_it() -> None:
+    (one,) = transitions([FormerVersion(2, NOW, {"c1": FAILED})], [], {})
+
+    assert (one.what, one.reason, one.explanation) == ("removed", "Unreachable", "")
+
+
 def test_any_other_change_is_explained_by_its_reason_and_its_message() -> None:
     denied = former("failed", "Forbidden", access={"state": "failed", "reason": "Forbidden", "message": "403"})
     (one,) = transitions([FormerVersion(2, NOW, {"c1": FAILED})], [], {"c1": denied})

@@ -92,8 +92,12 @@ class Transition:
 
     @property
     def explanation(self) -> str:
-        """Reason and details in one text for people. A pause has the words of who asked for it alone."""
-        reason = "" if self.what in {"paused", "resumed"} else self.reason
+        """Reason and details in one text for people.
+
+        Of a pause only the words of who asked for it; of a removal nothing, because the reason of the access that it
+        had last is not why it was removed.
+        """
+        reason = "" if self.what in {"paused", "resumed", "removed"} else self.reason
         return ": ".join(filter(None, (reason, self.details)))
 
 
