@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from palette_sync.core.candidates import Candidates
-from palette_sync.core.documents import format_time
 from palette_sync.core.due import overdue
 from palette_sync.core.leadership import Standing, may_move
 from palette_sync.core.prune import FilterReview, review
@@ -31,6 +30,8 @@ from palette_sync.runner.api_key import KeyWatch
 from palette_sync.runner.last_published import LastPublished
 from palette_sync.runner.lent_clients import LentClients
 from palette_sync.runner.mailbox import Mailbox, PassRequest
+from palette_sync.runner.pass_log import log_finished
+from palette_sync.runner.pauses import answer_pauses, publish_pauses
 from palette_sync.runner.status import RunnerState, RunnerStatus
 from palette_sync.store.lease import Lease
 from palette_sync.store.redis import Fenced, LeaseHeld, LeaseLost, StoreError, StoreUnavailable, VersionConflict
@@ -39,11 +40,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from palette_sync.core.leadership import Decision
-    from palette_sync.core.model import ClusterRecord, Discovery, InstanceState, Pause
+    from palette_sync.core.model import Discovery, InstanceState
     from palette_sync.core.select import Filters
     from palette_sync.palette import PaletteClient
     from palette_sync.reconcile.ports import Rows, Unpublished
     from palette_sync.reconcile.report import PassReport
+    from palette_sync.runner.elections import Elections
     from palette_sync.runner.mailbox import PauseOrder
     from palette_sync.runner.runtime import InstanceRuntime
     from palette_sync.store.publisher import Publisher
@@ -64,18 +66,6 @@ MOVES = (Standing.ANOTHER_LEADS, Standing.STEPPED_BACK)
 REMEMBERING = (Standing.OLDER_MEMORY, *WAITING)
 PALETTE_LOOK = 10.0  # seconds that a look whether Palette answers may take
 LOOK_AGAIN = 1.0  # seconds until a process that stands by asks again whether it should lead
-
-
-class Elections(Protocol):
-    """Decides whether this process leads an instance, when several run."""
-
-    async def confirm(self, instance: str) -> Decision:
-        """Look at Redis and at the other processes now, and decide. Raises StoreError."""
-        ...
-
-    def decision(self, instance: str) -> Decision | None:
-        """What was decided last; None before the first time."""
-        ...
 
 
 class Observer(Protocol):
@@ -469,31 +459,10 @@ class Runner:
         return skipped
 
     async def _publish_pauses(self, publisher: Publisher, orders: Sequence[PauseOrder]) -> None:
-        """Publish pauses and their ends. Work on a cluster that hangs ends before its pause is confirmed."""
-        state = publisher.state
-        put: dict[str, ClusterRecord] = {}
-        for order in orders:
-            record = put.get(order.uid) or state.records.get(order.uid)
-            if record is not None and state.trusted:
-                put[order.uid] = replace(record, pause=order.pause)
-        await self._ongoing.lanes.end([uid for uid, record in put.items() if record.pause is not None])
-        if put:
-            # A pause says nothing about the cluster: what was not confirmed before stays unconfirmed.
-            await publisher.publish(now=self._clock(), put=put, unseen=publisher.unconfirmed_of(put.keys()))
+        paused = await publish_pauses(publisher, orders, ongoing=self._ongoing, now=self._clock())
+        if paused:
             await self._update_status(publisher)
-        for order in orders:
-            if not order.answer.done():
-                order.answer.set_result(order.uid in put)
-            if order.uid in put:
-                self._log_pause(put[order.uid], order.pause)
-
-    def _log_pause(self, record: ClusterRecord, pause: Pause | None) -> None:
-        named = {"instance": self.instance, "cluster": record.uid, "name": record.name}
-        if pause is None:
-            log.info("cluster_resumed", **named)
-        else:
-            until = format_time(pause.until) if pause.until is not None else ""
-            log.info("cluster_paused", **named, reason=pause.reason, until=until)
+        answer_pauses(orders, paused, instance=self.instance)
 
     def _answer(self, request: PassRequest, report: PassReport, state: InstanceState) -> None:
         """Report to whoever asked for the pass, or ask for the rest of it first.
@@ -590,7 +559,7 @@ class Runner:
         self.mailbox.forget_nudge()
         if self._ongoing.lanes.outcomes:
             self.mailbox.nudge()
-        _log_finished(report, listed=listed)
+        log_finished(report, listed=listed)
         self._observer.pass_finished(report, listed=listed)
 
     async def _update_status(self, publisher: Publisher) -> None:
@@ -630,28 +599,3 @@ class Runner:
 
 def _said(decided: Decision) -> str:
     return f"{decided.standing}: {decided.instead} leads" if decided.instead else decided.standing.value
-
-
-def _log_finished(report: PassReport, *, listed: bool) -> None:
-    fields = {
-        "instance": report.instance,
-        "pass_id": report.pass_id,
-        "action": "list" if listed else "known",
-        "version": report.version,
-        "clusters": report.clusters,
-        "due": report.due,
-        "changed": len(report.changes),
-        "access": dict(report.access),
-        "skipped": report.skipped,
-        "postponed": len(report.postponed),
-        "silent": report.silent,
-        "held": report.held,
-        "palette_requests": report.palette_requests,
-        "kube_requests": report.kube_requests,
-        "reason": report.error or "; ".join(report.problems),
-        "duration_s": round(report.duration_s, 3),
-    }
-    if report.failed:
-        log.warning("pass_finished", **fields)
-    else:
-        log.info("pass_finished", **fields)

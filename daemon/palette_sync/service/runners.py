@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from palette_sync.core.reasons import Reason
     from palette_sync.reconcile.report import PassReport
     from palette_sync.runner import InstanceRuntime, RunnerStatus
-    from palette_sync.runner.instance import Elections
+    from palette_sync.runner.elections import Elections
     from palette_sync.runner.mailbox import PausedFuture, ReportFuture
     from palette_sync.service.activity import Activity
     from palette_sync.service.clock import Clock
