@@ -197,7 +197,7 @@ def _apart(paragraphs: list[str]) -> Iterator[str]:
 def _placed(argument: Any) -> str:
     """An argument in the line that calls a command."""
     name = argument.metavar or argument.name.upper()
-    return name if argument.required or name.startswith("[") else f"[{name}]"
+    return f"{name if argument.required else f'[{name}]'}{'...' if argument.nargs == -1 else ''}"
 
 
 def _row(parameter: Any) -> str:
@@ -210,7 +210,8 @@ def _row(parameter: Any) -> str:
     variable = f" Environment: `{parameter.envvar}`." if parameter.envvar else ""
     shown = parameter.default not in (None, False, True, "", ()) and not variable
     default = f" Default: `{parameter.default}`." if shown else ""
-    return f"| `{', '.join(names)}{value}` | {_cell(parameter.help or '')}{default}{variable} |"
+    needed = " Required." if parameter.required else ""
+    return f"| `{', '.join(names)}{value}` | {_cell(parameter.help or '')}{needed}{default}{variable} |"
 
 
 def _kind(parameter: Any) -> Any:

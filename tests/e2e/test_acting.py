@@ -118,6 +118,7 @@ def test_no_daemon_and_no_seal_key_are_reported(world_of: Callable[..., World], 
     for command in (("rotate", name), ("kubeconfig", name)):
         ran = palette_sync(*command, "--redis", url, "--prefix", prefix, "--config", world.config.with_name("none"))
         assert (ran.code, "no seal key" in ran.err) == (78, True)
+        assert "`palette-sync check` shows what is wrong" in ran.err, "the file may have keys, and not be valid"
 
 
 def test_a_kubeconfig_is_written_once_for_its_owner_and_works(

@@ -91,6 +91,7 @@ def test_check_finds_everything_in_order_and_warns_of_wide_rights(
     assert checked.code == 0, checked.out + checked.err
     assert "valid; instances: alpha, bravo" in checked.out
     assert "reads every Secret" in checked.out
+    assert "the API key may not" not in checked.out, "the key of the simulator has every permission"
     assert checked.out.count('set rbac.preset = "view"') == checked.out.count("the granted role ") == 1
     assert "warning alpha, bravo: the granted role " in checked.out
     assert "the API key expires in" in checked.out or "never expires" in checked.out

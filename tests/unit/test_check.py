@@ -94,7 +94,7 @@ def test_every_listing_that_is_not_complete_is_named() -> None:
     findings = discovery_findings("prod", found, {"p-a": answered(500)}, policy())
 
     assert texts(findings) == [
-        ("ok", "tenant acme: 2 of 2 projects, 1 clusters"),
+        ("ok", "tenant acme: 2 of 2 projects, 1 cluster"),
         ("warning", "the list of projects: 2 of 3"),
         ("problem", "project team-a: HTTP 500"),
         ("warning", "project team-b: 1 of 2"),

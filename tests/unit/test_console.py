@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -15,12 +16,13 @@ from rich.text import Text
 from palette_sync.cli import status
 from palette_sync.cli.called import called
 from palette_sync.cli.console import err, out, print_json, print_problems, table_of
-from palette_sync.cli.pass_report import EFFECTS
+from palette_sync.cli.pass_report import EFFECTS, changes_table
 from palette_sync.cli.styles import ACCESS_STATES, RUNNER_STATES
 from palette_sync.core.durations import short_duration
 from palette_sync.core.model import AccessState
+from palette_sync.core.reasons import Reason
 from palette_sync.core.text import visible
-from palette_sync.reconcile.report import Effect
+from palette_sync.reconcile.report import Change, Effect
 from palette_sync.runner.status import RunnerState
 
 
@@ -202,6 +204,18 @@ def test_the_demo_names_the_command_as_it_was_called(monkeypatch: pytest.MonkeyP
 
     (tmp_path / "palette-sync").touch(0o755)
     assert called() == "palette-sync"
+
+
+def test_the_table_of_changes_keeps_reasons_whole_on_a_narrow_terminal() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    effects = (Effect.FAILED, Effect.PUBLISHED)
+    refused = Change(
+        "c1", "alpha-payments-kubelogin-05", "payments", effects, Reason.ADMIN_CREDENTIAL_REFUSED, "x" * 60
+    )
+
+    console.print(changes_table([refused], console=console))
+
+    assert "AdminCredentialRefused:" in console.export_text()
 
 
 def test_every_effect_and_state_has_a_style() -> None:

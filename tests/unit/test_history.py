@@ -82,6 +82,30 @@ def test_a_reason_that_changes_in_the_same_state_is_a_change_with_its_message() 
     assert (one.what, one.reason, one.details) == ("changed", "Forbidden", "403")
 
 
+@pytest.mark.parametrize(("pause", "what"), [({"reason": "maintenance"}, "paused"), (None, "resumed")])
+def test_a_pause_is_explained_by_who_asked_for_it_and_not_by_the_state_of_access(
+    pause: dict[str, Any] | None, what: str
+) -> None:
+    free, held = former("ready", "Verified"), former("ready", "Verified", pause={"reason": "maintenance"})
+    before, after = (free, held) if pause else (held, free)
+    (one,) = transitions([FormerVersion(2, NOW, {"c1": before})], [], {"c1": after})
+
+    assert (one.what, one.reason, one.explanation) == (what, "Verified", "maintenance")
+
+
+def test_a_removal_is_not_explained_by_the_state_of_access_before_it() -> None:
+    (one,) = transitions([FormerVersion(2, NOW, {"c1": FAILED})], [], {})
+
+    assert (one.what, one.reason, one.explanation) == ("removed", "Unreachable", "")
+
+
+def test_any_other_change_is_explained_by_its_reason_and_its_message() -> None:
+    denied = former("failed", "Forbidden", access={"state": "failed", "reason": "Forbidden", "message": "403"})
+    (one,) = transitions([FormerVersion(2, NOW, {"c1": FAILED})], [], {"c1": denied})
+
+    assert one.explanation == "Forbidden: 403"
+
+
 @pytest.mark.parametrize(
     ("version", "names"),
     [(1, {"c1": "ready"}), (2, {"c1": "failed"}), (3, {"c1": "failed", "c2": "ready"}), (4, {"c1": "failed"})],

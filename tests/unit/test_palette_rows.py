@@ -57,7 +57,7 @@ def row(**changes: Any) -> dict[str, Any]:
             "annotations": {
                 "scope": "project",
                 "projectUid": PROJECT,
-                "permissions": "cluster.adminKubeconfigDownload, cluster.get,",
+                "permissions": "cluster.adminKubeconfigDownload, cluster.delete, cluster.get, cluster.update,",
             },
             "labels": {"team": "web", "plain": "spectro__tag", "empty": ""},
         },
@@ -91,7 +91,8 @@ def test_a_row_becomes_a_cluster() -> None:
     assert cluster.created_at == datetime(2026, 3, 1, 10, 20, 30, 123000, tzinfo=UTC)
     assert cluster.tags == ("empty", "plain", "team:web")
     assert cluster.location == Location("DE", "Germany", "eu", "")
-    assert cluster.permissions == {"cluster.adminKubeconfigDownload"}, "the others are not kept"
+    kept = {"cluster.adminKubeconfigDownload", "cluster.delete", "cluster.get"}
+    assert cluster.permissions == kept, "the others are not kept"
     assert not cluster.virtual
     assert not cluster.paused
     assert not cluster.gone

@@ -348,6 +348,18 @@ def test_problems_come_before_notices_and_those_of_the_daemon_first() -> None:
     assert [one.instance for one in find(given)] == ["", "alpha", "beta", "zeta"]
 
 
+def test_problems_of_a_whole_instance_come_before_those_of_clusters_of_another() -> None:
+    given = document(instances={"alpha": LEADING, "beta": LEADING | {"error": "e"}})
+    odd = record(access=access(AccessState.FAILED, Reason.FORBIDDEN))
+
+    found = find(given, state(records=by_uid(odd), credentials={}))
+
+    assert [(one.instance, one.reason) for one in found] == [
+        ("beta", Reason.LISTING_FAILED),
+        ("alpha", Reason.FORBIDDEN),
+    ]
+
+
 def test_the_document_of_a_problem_is_for_programs() -> None:
     many = tuple(f"c{number:03}" for number in range(LISTED + 1))
     problem = Problem(Reason.FORBIDDEN, "alpha", "text", since=NOW, next_at=NOW, command="x", clusters=many)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_sync.core.text import one_line, visible
+from palette_sync.core.text import counted, one_line, visible
+
+
+def test_a_noun_agrees_with_its_number() -> None:
+    assert (counted(0, "cluster"), counted(1, "cluster"), counted(2, "cluster")) == (
+        "0 clusters",
+        "1 cluster",
+        "2 clusters",
+    )
 
 
 def test_white_space_is_folded_and_controls_leave() -> None:

@@ -79,7 +79,7 @@ def test_a_slot_in_words() -> None:
     slot = Slot(NOW).with_pass(listed=True, failed=True, error="away", palette=3, changes={"rotated": 2, "dropped": 0})
     assert changes_text(slot) == "2 rotated"
     assert slot_text(slot.with_asked(Asked(NOW, "resync", "somebody"))) == (
-        "1 passes (1 listed Palette, 1 failed); 2 rotated; 3 requests to Palette and 0 to clusters; "
+        "1 pass (1 listed Palette, 1 failed); 2 rotated; 3 requests to Palette and 0 to clusters; "
         "resync asked by somebody; away"
     )
     for number in range(4):

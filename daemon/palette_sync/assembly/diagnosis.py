@@ -75,7 +75,10 @@ class Diagnosis:
 async def open_diagnosis(settings: PartialSettings) -> AsyncIterator[Diagnosis]:
     """Raises StartError for an embedded store, StoreMisconfigured."""
     if settings.redis.url.get_secret_value().startswith("embedded://"):
-        raise StartError("redis.url: an embedded server runs only inside of the command that starts it")
+        raise StartError(
+            "redis.url: embedded:// is a server inside of the daemon, which no other command reaches; use "
+            "`palette-sync status` and the page, or a Redis of its own"
+        )
     sealer, remarks = _sealer(settings)
     async with open_store(settings, sealer) as store:
         yield Diagnosis(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from palette_sync.cli.console import out, print_json, print_problems, progress_of
-from palette_sync.cli.diagnosis import Where, run_diagnosis
+from palette_sync.cli.diagnosis import KEYLESS, Where, run_diagnosis
 from palette_sync.cli.exits import Exit
 from palette_sync.core.text import visible
 
@@ -78,7 +78,7 @@ async def _chosen(diagnosis: Diagnosis, wanted: list[str] | None) -> list[str]:
 
 def without_seal_key(diagnosis: Diagnosis) -> Exit:
     """Say that this needs a seal key."""
-    problems = [*diagnosis.remarks, "this needs a seal key: the daemon carries out signed requests only"]
+    problems = [*diagnosis.remarks, "this needs a seal key: the daemon carries out signed requests only", KEYLESS]
     print_problems(problems, title="no seal key")
     return Exit.CONFIG
 

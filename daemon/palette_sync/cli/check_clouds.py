@@ -48,7 +48,9 @@ async def _finding(
     from palette_sync.cloud import CloudError
 
     first = clusters[0]
-    of_it = f"{first.name}, one of {len(clusters)} clusters of {first.cloud_type}"
+    of_it = f"{first.name} ({first.cloud_type})"
+    if len(clusters) > 1:
+        of_it = f"{first.name}, one of {len(clusters)} clusters of {first.cloud_type}"
     try:
         kube.parse(await palette.admin_kubeconfig(client, first), ca_pem=policy.ca_of(first))
     except kube.CloudTokenNeeded as needed:

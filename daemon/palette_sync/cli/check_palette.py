@@ -9,17 +9,15 @@ from palette_sync import palette
 from palette_sync.cli.finding import OK, PROBLEM, WARNING, Finding
 from palette_sync.core.model import AuthMode
 from palette_sync.core.select import unmatched
+from palette_sync.core.text import counted
 from palette_sync.http import Cause
+from palette_sync.palette.rows import ADMIN_PERMISSION, ADMIN_PERMISSION_BEFORE, READ_PERMISSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from palette_sync.core.model import Cluster, Discovery
     from palette_sync.core.policy import InstancePolicy
-
-ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
-ADMIN_PERMISSION_BEFORE = "cluster.delete"  # before Palette 4.8.21
-
 
 _BY_CAUSE = {
     Cause.PROXY: "the proxy refuses the connection: allow Palette's host in its rules, or correct http_proxy",
@@ -67,11 +65,8 @@ def discovery_findings(
         return [Finding(PROBLEM, name, found.error or "", remedy_of(errors["projects"], "projects"))]
     rows = [cluster for listing in found.listings for cluster in listing.clusters]
     selected = sum(listing.scope != "tenant" for listing in found.listings)
-    findings = [
-        Finding(
-            OK, name, f"tenant {found.org_name}: {selected} of {len(found.projects)} projects, {len(rows)} clusters"
-        )
-    ]
+    seen = f"{selected} of {len(found.projects)} projects, {counted(len(rows), 'cluster')}"
+    findings = [Finding(OK, name, f"tenant {found.org_name}: {seen}")]
     if found.short:
         findings.append(_short(name, "the list of projects", found.short))
     for listing in found.listings:
@@ -115,16 +110,17 @@ def permission_findings(
         enough = {named}
     judged = [row for row in rows if row.permissions is not None and not row.imported]
     findings = []
-    blind = [row.name for row in judged if "cluster.get" not in (row.permissions or ())]
+    blind = [row.name for row in judged if READ_PERMISSION not in (row.permissions or ())]
     if blind:
-        what = f"the API key may not read {len(blind)} clusters, for example {blind[0]}"
-        findings.append(Finding(WARNING, name, what, "give its user a role with cluster.get"))
+        what = f"the API key may not read {counted(len(blind), 'cluster')}, for example {blind[0]}"
+        findings.append(Finding(WARNING, name, what, f"give its user a role with {READ_PERMISSION}"))
     without = [
         row.name
         for row in judged
         if policy.mode_of(row) is not AuthMode.OIDC and not enough & (row.permissions or frozenset())
     ]
     if without:
-        what = f"the API key may not download the admin kubeconfig of {len(without)} clusters, for example {without[0]}"
+        some = f"{len(without)} of {counted(len(judged), 'cluster')}, for example {without[0]}"
+        what = f"the API key may not download the admin kubeconfig of {some}"
         findings.append(Finding(WARNING, name, what, f"give its user a role with {named}, or use OIDC"))
     return findings

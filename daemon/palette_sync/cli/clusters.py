@@ -14,8 +14,7 @@ from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.outputs import DOCUMENTS, print_document, print_names
 from palette_sync.cli.styles import ACCESS_STATES
-from palette_sync.core.documents import format_time
-from palette_sync.core.durations import ago, short_duration, until
+from palette_sync.core.durations import ago, short_duration, time_for_people, until
 from palette_sync.core.model import AccessState
 from palette_sync.core.prune import absences_of, absences_to_dict
 from palette_sync.core.reasons import Reason
@@ -139,12 +138,14 @@ def _counts(states: Counter[AccessState]) -> list[str | tuple[str, str]]:
 def _print_absent(state: InstanceState, console: Console) -> None:
     """Say which records stay although Palette does not list their clusters, since when and until when."""
     for uid, one in sorted(_absent(state).items(), key=lambda entry: state.records[entry[0]].name):
-        until = format_time(one.until) if one.until else "a scheduled listing confirms it"
+        until = time_for_people(one.until) if one.until else "a scheduled listing confirms it"
         if one.reason is Reason.WRITES_PAUSED:
             until = "the pause ends"
         elif one.until is None and one.counted_from is not None:
             until = "`palette-sync resync --allow-prune`"
-        since = format_time(one.since)
+        elif one.until is None and one.held:
+            until = "`prune_hold` has passed, or until `palette-sync resync --allow-prune`"
+        since = time_for_people(one.since)
         text = (
             f"  not listed: {state.records[uid].name}: {one.reason}: {one.message}; since {since}, kept until {until}"
         )

@@ -28,6 +28,7 @@ WIDE = 10_000  # columns of an output that is not a terminal
 GAP = 2  # columns between two columns of a table
 NAMES = frozenset({"name", "cluster", "instance"})  # headings of columns whose cells people copy
 LEAST_LAST = 20  # columns that the last column of a table, the prose, needs at least
+ENOUGH_LAST = 24  # columns are left out until it has as many: most reasons fit into them
 
 
 class SafeConsole(Console):
@@ -80,7 +81,7 @@ def table_of(
 
     def fits() -> bool:
         *whole, last = (widths[index] for index in kept)
-        return sum(whole) + GAP * len(whole) + min(last, LEAST_LAST) <= console.width
+        return sum(whole) + GAP * len(whole) + min(last, ENOUGH_LAST) <= console.width
 
     for heading in optional:
         if not fits():

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from palette_sync.assembly.diagnosis import Diagnosis
     from palette_sync.config.partial_settings import PartialSettings
 
+# What to do where a command needs a seal key and found none. The table may be in a file that is not valid.
+KEYLESS = "set [seal] keys_file; if it is set, `palette-sync check` shows what is wrong with the configuration"
+
 
 @dataclass(frozen=True, slots=True)
 class Where:

@@ -90,7 +90,6 @@ def _print_events(found: Iterable[tuple[str, Transition]], *, output: str) -> No
             text.append(f"version {one.version} {one.uid} ")
         text.append(visible(one.name), style="bold")
         text.append(f" {one.what}", style=style_of(one))
-        text.append(f" {one.reason}" if one.reason else "")
-        text.append(f": {visible(one.details)}" if one.details else "")
+        text.append(f" {visible(one.explanation)}" if one.explanation else "")
         console.print(text)
         sys.stdout.flush()

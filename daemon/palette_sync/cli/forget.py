@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from palette_sync.cli.console import out, print_json, print_problems
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
+from palette_sync.core.text import counted
 
 if TYPE_CHECKING:
     from palette_sync.assembly.diagnosis import Diagnosis
@@ -34,7 +35,7 @@ def run(where: Where, instance: str, *, yes: bool, as_json: bool) -> Exit:
             print_json({"instance": instance, "clusters": len(state.records), "tokens": tokens, "deleted": yes})
             return Exit.OK
         console = out()
-        console.print(f"{instance}: {len(state.records)} clusters, {tokens} with a token")
+        console.print(f"{instance}: {counted(len(state.records), 'cluster')}, {tokens} with a token")
         if tokens:
             console.print(
                 "Its objects stay in these clusters. `palette-sync release` with the former configuration removes them."

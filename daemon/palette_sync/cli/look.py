@@ -59,7 +59,7 @@ def clusters(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...",
+            metavar="NAME",
             help="Only these: names, titles, uids, with * and ?.",
             autocompletion=complete_cluster,
         ),

@@ -78,7 +78,7 @@ def resync(
     cluster: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CLUSTER]",
+            metavar="CLUSTER",
             help="Only this one: a name, uid, title or INSTANCE/NAME.",
             autocompletion=complete_cluster,
         ),
@@ -254,7 +254,7 @@ def forget(
 @app.command("import-backstage")
 def import_backstage(
     files: Annotated[
-        list[Path], typer.Argument(metavar="APP_CONFIG...", help="As Backstage is given them: later ones win.")
+        list[Path], typer.Argument(metavar="APP_CONFIG", help="As Backstage is given them: later ones win.")
     ],
     target: Annotated[Path, typer.Option("--out", help="The configuration to write; it must not exist.")] = Path(
         "config.toml"

@@ -73,14 +73,13 @@ def changes_table(changes: Sequence[Change], *, console: Console) -> Table:
             change.name,
             change.project,
             Text(" ").join(Text(effect.value, style=EFFECTS[effect].colour) for effect in change.effects),
-            change.reason,
-            _details(change),
+            ": ".join(filter(None, (change.reason, _details(change)))),
         )
         for change in ordered[:MOST_ROWS]
     ]
     if len(changes) > MOST_ROWS:
         rows.append((f"... and {len(changes) - MOST_ROWS} more", "", "", "", "(--json shows all)"))
-    return table_of(("cluster", "project", "what", "reason", ""), rows, console=console, optional=("project",))
+    return table_of(("cluster", "project", "what", "reason"), rows, console=console, optional=("project",))
 
 
 def _details(change: Change) -> str:

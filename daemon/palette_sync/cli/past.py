@@ -173,7 +173,7 @@ def _print_rows(found: list[tuple[str, Transition]], *, console: Console, now: d
             visible(one.name),
             *((one.uid,) if wide else ()),
             Text(one.what, style=style_of(one)),
-            visible(": ".join(filter(None, (one.reason, one.details)))),
+            visible(one.explanation),
         )
         for instance, one in found
     ]

@@ -15,6 +15,7 @@ from palette_sync.cli.exits import Exit
 from palette_sync.cli.pass_report import EFFECTS
 from palette_sync.cli.wide_rights import REMEDY, wide_rights_by_instances
 from palette_sync.core.objects import Kind
+from palette_sync.core.text import counted
 from palette_sync.reconcile.report import Effect
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ def _grants(report: PassReport) -> bool:
 
 
 def _print_plan(report: PassReport, console: Console) -> None:
-    console.print(Text.assemble((report.instance, "bold"), f": {report.discovered} clusters listed, {report.due} due"))
+    console.print(
+        Text.assemble((report.instance, "bold"), f": {counted(report.discovered, 'cluster')} listed, {report.due} due")
+    )
     if report.error:
         console.print(Text(f"  Palette cannot be listed: {report.error}", style="red"))
     for problem in report.problems:

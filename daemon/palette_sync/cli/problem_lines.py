@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from palette_sync.core.durations import short_duration
-from palette_sync.core.text import visible
+from palette_sync.core.durations import short_duration, time_for_people
+from palette_sync.core.text import counted, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ def verdict(problems: Sequence[Mapping[str, Any]]) -> Text:
     """One word for all of them: how many problems, or that all is well."""
     wrong = sum(one.get("severity") == "problem" for one in problems)
     notices = len(problems) - wrong
-    parts = [*([_count(wrong, "problem")] if wrong else []), *([_count(notices, "notice")] if notices else [])]
+    parts = [*([counted(wrong, "problem")] if wrong else []), *([counted(notices, "notice")] if notices else [])]
     if wrong:
         return Text(", ".join(parts), style="bold red")
     return Text(f"all is well{f', {parts[0]}' if parts else ''}", style="bold green")
@@ -32,12 +32,12 @@ def print_problem_list(problems: Iterable[Mapping[str, Any]], *, console: Consol
         style = "red" if one.get("severity") == "problem" else "yellow"
         where = f"{visible(str(one['instance']))}: " if one.get("instance") else ""
         head = Text.assemble((f"{where}{visible(str(one.get('reason', '')))}", f"bold {style}"))
-        if (since := _time(one.get("since"))) is not None:
-            head.append(f" since {since:%Y-%m-%d %H:%M:%S} UTC ({_distance(since, now)})")
+        if (since := moment_of(one.get("since"))) is not None:
+            head.append(f" since {time_for_people(since)} ({_distance(since, now)})")
         console.print(head)
         console.print(Text(f"  {visible(str(one.get('text', '')))}"))
         by_itself = visible(str(one.get("by_itself", "")))
-        if (next_at := _time(one.get("next_at"))) is not None:
+        if (next_at := moment_of(one.get("next_at"))) is not None:
             by_itself += f" Next at {next_at:%H:%M:%S} UTC ({_distance(next_at, now)})."
         console.print(Text.assemble(("  by itself: ", "dim"), by_itself))
         if remedy := one.get("remedy"):
@@ -46,16 +46,13 @@ def print_problem_list(problems: Iterable[Mapping[str, Any]], *, console: Consol
             console.print(Text.assemble(("  run: ", "dim"), visible(str(command))), no_wrap=True)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def _distance(moment: datetime, now: datetime) -> str:
     seconds = int((now - moment).total_seconds())
     return f"{short_duration(seconds)} ago" if seconds >= 0 else f"in {short_duration(-seconds)}"
 
 
-def _time(value: object) -> datetime | None:
+def moment_of(value: object) -> datetime | None:
+    """The time that a document spells; None where it is absent or not a time."""
     try:
         moment = datetime.fromisoformat(str(value))
     except ValueError:

@@ -198,7 +198,7 @@ def _print(results: Results, problems: list[str], *, yes: bool, as_json: bool) -
     if failed:
         failed.append("the records of these clusters stay; `palette-sync forget` drops those of a whole instance")
     if failed or problems:
-        print_problems([*problems, *failed], title="some clusters could not be left")
+        print_problems([*problems, *failed], title="some clusters cannot be released")
 
 
 def _lines(one: ReleasedCluster) -> list[str]:

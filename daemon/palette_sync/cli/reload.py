@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from palette_sync.cli.console import out, print_json, print_problems, progress_of
-from palette_sync.cli.diagnosis import Where, run_diagnosis
+from palette_sync.cli.diagnosis import KEYLESS, Where, run_diagnosis
 from palette_sync.cli.exits import Exit
 from palette_sync.core.text import visible
 
@@ -71,7 +71,11 @@ def reload(where: Where, *, allow_prune: bool, wait: float, as_json: bool) -> Ex
 
     async def work(diagnosis: Diagnosis) -> Exit:
         if not diagnosis.verifies:
-            problems = [*diagnosis.remarks, "the daemon carries out only requests that are signed with a seal key"]
+            problems = [
+                *diagnosis.remarks,
+                "the daemon carries out only requests that are signed with a seal key",
+                KEYLESS,
+            ]
             print_problems(problems, title="no seal key")
             return Exit.CONFIG
         await diagnosis.store.ping()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.cli.console import print_problems
 from palette_sync.cli.exits import Exit
+from palette_sync.core.text import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +90,7 @@ async def _serve(out: Path, options: SimulatorOptions, *, redis_url: str, as_jso
             text = json.dumps({"ready": True, "config": config, "control_url": simulator.control_url})
         else:
             text = (
-                f"{config}: {options.instances} Palette instances, {options.clusters} clusters\n"
+                f"{config}: {counted(options.instances, 'Palette instance')}, {counted(options.clusters, 'cluster')}\n"
                 f"control API: {simulator.control_url}\n"
                 "ready"
             )

@@ -18,9 +18,9 @@ from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.endpoint import NotAsked, get
 from palette_sync.cli.entry import run_work
 from palette_sync.cli.exits import Exit
-from palette_sync.cli.problem_lines import print_problem_list, verdict
+from palette_sync.cli.problem_lines import moment_of, print_problem_list, verdict
 from palette_sync.cli.styles import RUNNER_STATES
-from palette_sync.core.durations import short_duration
+from palette_sync.core.durations import short_duration, time_for_people
 from palette_sync.core.text import visible
 
 if TYPE_CHECKING:
@@ -214,8 +214,8 @@ def print_status(document: dict[str, Any], *, console: Console) -> None:
     if "pid" in document:
         console.print(
             Text(
-                f"process {document['pid']}, {document['state']} since {document['started_at']}, "
-                f"configuration loaded at {document['config']['loaded_at']}",
+                f"process {document['pid']}, {document['state']} since {_time(document['started_at'])}, "
+                f"configuration loaded at {_time(document['config']['loaded_at'])}",
                 style="dim",
             )
         )
@@ -271,6 +271,11 @@ def _remark(one: dict[str, Any]) -> Text:
     if "rejected_at" in one:
         return Text("rejected its configuration", style="red")
     return Text("older configuration", style="red") if "outdated_since" in one else Text("")
+
+
+def _time(value: object) -> str:
+    moment = moment_of(value)
+    return visible(str(value)) if moment is None else time_for_people(moment)
 
 
 def _age(since: object, now: datetime) -> str:

@@ -13,7 +13,7 @@ from palette_sync.cli.exits import Exit
 from palette_sync.cli.outputs import DOCUMENTS, print_document, print_names
 from palette_sync.cli.past import Past, read_pasts
 from palette_sync.core.history import Record, access_message, at_version, compared, differences, member
-from palette_sync.core.text import visible
+from palette_sync.core.text import counted, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +39,7 @@ def at(where: Where, version: int, *, instance: str | None, output: str) -> Exit
             return Exit.OK
         wide = output == "wide"
         console = out()
-        console.print(Text.assemble((name, "bold"), f": version {version}, {len(records)} clusters"))
+        console.print(Text.assemble((name, "bold"), f": version {version}, {counted(len(records), 'cluster')}"))
         rows = [
             (
                 visible(str(one.get("name"))),
@@ -81,7 +81,8 @@ def diff(where: Where, before: int, after: int, *, instance: str | None, output:
             print_names(str((new or old or {}).get("name", uid)) for uid, old, new in found)
             return Exit.OK
         console = out()
-        console.print(Text.assemble((name, "bold"), f": {len(found)} clusters differ from {before} to {after}"))
+        changed = f"{counted(len(found), 'cluster')} changed from version {before} to {after}"
+        console.print(Text.assemble((name, "bold"), f": {changed}"))
         for uid, old, new in found:
             _print_difference(uid, old, new, console=console)
         return Exit.OK

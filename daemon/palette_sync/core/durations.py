@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -74,3 +74,8 @@ def seconds_in(value: object) -> float | None:
         if text and _DURATION.sub("", text) == "":
             return sum(float(n) * _UNITS[unit] for n, unit in _DURATION.findall(text))
     return None
+
+
+def time_for_people(moment: datetime) -> str:
+    """Write a time as `2026-01-31 09:30:00 UTC`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -90,6 +90,16 @@ class Transition:
         changed = [path for path, _, _ in differences(self.before, self.after)]
         return ", ".join(changed)
 
+    @property
+    def explanation(self) -> str:
+        """Reason and details in one text for people.
+
+        Of a pause only the words of who asked for it; of a removal nothing, because the reason of the access that it
+        had last is not why it was removed.
+        """
+        reason = "" if self.what in {"paused", "resumed", "removed"} else self.reason
+        return ": ".join(filter(None, (reason, self.details)))
+
 
 def transitions(
     entries: Sequence[FormerVersion], changes: Sequence[VersionChange], current: Mapping[str, Record]

@@ -19,9 +19,9 @@ from palette_sync.core.expiry import WARN_BEFORE, warning_due
 from palette_sync.core.leadership import Standing
 from palette_sync.core.model import AccessState
 from palette_sync.core.pause import pause_of
-from palette_sync.core.prune import absences_of
+from palette_sync.core.prune import HELD, absences_of
 from palette_sync.core.reasons import Reason
-from palette_sync.core.text import visible
+from palette_sync.core.text import counted, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -77,7 +77,8 @@ class Problem:
 def find_problems(
     document: Mapping[str, Any], states: Mapping[str, InstanceState], *, now: datetime
 ) -> tuple[Problem, ...]:
-    """Return everything that is wrong, the daemon's problems first, then by instance; problems before notices.
+    """Return everything that is wrong: problems before notices; the daemon's first, then those of whole instances, then
+    those of clusters, each by instance.
 
     `document` has the shape of `/status.json`. `states` are the snapshots that are at hand, by instance.
     """
@@ -90,7 +91,12 @@ def find_problems(
             found += _of_snapshot(name, states[name], error=one.get("error"))
             found += _of_clusters(name, states[name], now)
             found += _of_paused(name, states[name], now)
-    return tuple(sorted(found, key=lambda one: (one.severity is Severity.NOTICE, one.instance)))
+    return tuple(sorted(found, key=lambda one: (one.severity is Severity.NOTICE, _of_some(one), one.instance)))
+
+
+def _of_some(problem: Problem) -> bool:
+    """Whether it concerns single clusters only. Records are held because of what an instance's listing lacks."""
+    return bool(problem.clusters) and problem.reason not in HELD
 
 
 def is_wrong(problems: Iterable[Problem]) -> bool:
@@ -253,7 +259,7 @@ def _of_snapshot(name: str, state: InstanceState, *, error: object) -> Iterable[
         yield Problem(
             Reason.SCOPE_STALE,
             name,
-            f"{_count(len(stale), 'project')} cannot be listed: {first}{rest}",
+            f"{counted(len(stale), 'project')} cannot be listed: {first}{rest}",
             since=_first(one.since for one in stale),
             command=_check(name),
         )
@@ -273,7 +279,7 @@ def _held(name: str, state: InstanceState) -> Iterable[Problem]:
         yield Problem(
             reason,
             name,
-            f"Palette no longer lists {_count(len(names), 'cluster')}, whose records are held: {_names(names)}"
+            f"Palette no longer lists {counted(len(names), 'cluster')}, whose records are held: {_names(names)}"
             f" ({visible(first.message)}{drops})",
             since=_first(one.since for one in absences.values()),
             next_at=first.until,
@@ -330,12 +336,12 @@ def _of_group(
             for one in records[:NAMED]
         ]
         dots = " ..." if len(records) > NAMED else ""
-        text = f"the token of {_count(len(names), 'cluster')} has lapsed: {', '.join(causes)}{dots}"
+        text = f"the token of {counted(len(names), 'cluster')} has lapsed: {', '.join(causes)}{dots}"
     elif reason is Reason.RENEWAL_FAILING:
         ends_at = f"; the first lapses at {first_end:%Y-%m-%d %H:%M} UTC" if first_end else ""
-        text = f"the token of {_count(len(names), 'cluster')} is due and cannot be renewed: {_names(names)}{ends_at}"
+        text = f"the token of {counted(len(names), 'cluster')} is due and cannot be renewed: {_names(names)}{ends_at}"
     else:
-        text = f"{_count(len(names), 'cluster')} {verb} {_WORDS[access_state]} ({reason}): {_names(names)}"
+        text = f"{counted(len(names), 'cluster')} {verb} {_WORDS[access_state]} ({reason}): {_names(names)}"
     lapsed = reason is Reason.TOKEN_LAPSED and first_end
     return Problem(
         reason,
@@ -382,7 +388,7 @@ def _of_paused(name: str, state: InstanceState, now: datetime) -> Iterable[Probl
     yield Problem(
         Reason.WRITES_PAUSED,
         name,
-        f"{_count(len(names), 'cluster')} {'is' if len(names) == 1 else 'are'} paused: {_names(names)}{single}",
+        f"{counted(len(names), 'cluster')} {'is' if len(names) == 1 else 'are'} paused: {_names(names)}{single}",
         severity=Severity.NOTICE,
         since=_first(pause.since for _, pause in paused),
         next_at=_first(pause.until for _, pause in paused),
@@ -406,10 +412,6 @@ def _resume(record: ClusterRecord, pause: PauseInForce) -> str:
 
 def _names(names: tuple[str, ...]) -> str:
     return ", ".join(names[:NAMED]) + (" ..." if len(names) > NAMED else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _check(name: str) -> str:

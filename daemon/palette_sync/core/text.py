@@ -32,3 +32,8 @@ def one_line(text: str, longest: int) -> str:
     kept = longest - len(_CUT)
     end = kept // 2
     return line[: kept - end].rstrip() + _CUT + line[len(line) - end :].lstrip()
+
+
+def counted(number: int, what: str) -> str:
+    """Return the number with its noun: `1 cluster`, `2 clusters`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

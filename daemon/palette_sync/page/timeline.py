@@ -92,7 +92,8 @@ def changes_text(slot: Slot) -> str:
 
 def slot_text(slot: Slot) -> str:
     """All of a slot in one line for people."""
-    parts = [f"{slot.passes} passes ({slot.listings} listed Palette{f', {slot.failed} failed' if slot.failed else ''})"]
+    passes = "1 pass" if slot.passes == 1 else f"{slot.passes} passes"
+    parts = [f"{passes} ({slot.listings} listed Palette{f', {slot.failed} failed' if slot.failed else ''})"]
     parts.append(changes_text(slot) or "nothing changed")
     parts.append(f"{slot.palette} requests to Palette and {slot.kube} to clusters")
     if len(slot.asked) > NAMED:

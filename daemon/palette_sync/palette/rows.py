@@ -38,8 +38,11 @@ LONGEST_TAG = 128
 MOST_TAGS = 64
 MOST_TAG_CHARACTERS = 2048  # of one cluster, together
 LONGEST_CA = 64 * 1024
-# The permission that is looked for. The others of a row are not kept: each row may list thousands.
+# The permissions that are looked for. The others of a row are not kept: each row may list thousands.
+READ_PERMISSION = "cluster.get"
 ADMIN_PERMISSION = "cluster.adminKubeconfigDownload"
+ADMIN_PERMISSION_BEFORE = "cluster.delete"  # before Palette 4.8.21
+_LOOKED_FOR = frozenset({READ_PERMISSION, ADMIN_PERMISSION, ADMIN_PERMISSION_BEFORE})
 _LONGEST_PERMISSIONS = 32 * 1024
 
 
@@ -262,7 +265,7 @@ def _permissions(annotations: dict[str, object]) -> frozenset[str] | None:
 @lru_cache(maxsize=256)
 def _words(listed: str) -> frozenset[str]:
     """Look for the permissions of interest. Most rows repeat the same few lists, so the answers are cached."""
-    return frozenset({ADMIN_PERMISSION} & {entry.strip() for entry in listed.split(",")})
+    return frozenset(_LOOKED_FOR & {entry.strip() for entry in listed.split(",")})
 
 
 def _location(location: dict[str, object]) -> Location:
