@@ -68,7 +68,7 @@ def half_of_the_clusters_do_not_answer(scene: Scene) -> None:
 def tokens_are_about_to_lapse(scene: Scene) -> None:
     uid = scene.world.clusters()[0]
     path = "/serviceaccounts/.*/token"
-    scene.control("PATCH", f"/clusters/{uid}", {"token_cap": 90})
+    scene.control("PATCH", f"/clusters/{uid}", {"token_cap": 60})
     scene.control("POST", f"/clusters/{uid}/revoke-tokens")
     scene.run.wait_for("token_issued", cluster=uid, count=2)
     scene.control("POST", "/faults", {"target": "kube", "kind": "status", "status": 500, "cluster": uid, "path": path})
@@ -168,7 +168,10 @@ def test_an_incident_is_shown_by_status_and_by_the_page(
             run.wait_for("pass_finished", instance="alpha", access={"ready": 12})
             until(run.idle)
             happens(Scene(world, run, valkey))
-            until(lambda: any(one["reason"] == reason and said[0] in one["text"] for one in run.status()["problems"]))
+            until(
+                lambda: any(one["reason"] == reason and said[0] in one["text"] for one in run.status()["problems"]),
+                within=120,
+            )
 
             status = palette_sync(
                 "status", "--config", world.config, PALETTE_SYNC_HTTP__LISTEN=run.url.removeprefix("http://")
