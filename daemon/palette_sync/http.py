@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from aiohappyeyeballs import AddrInfoType
+    from aiohttp.abc import AbstractStreamWriter
 
 USER_AGENT = f"palette-sync/{__version__}"
 CHUNK = 64 * 1024
@@ -172,6 +173,23 @@ def open_session(
     )
 
 
+class CheckedBody(aiohttp.BytesPayload):
+    """A body that leaves this process only if `may_send` agrees at that moment: connecting may have taken long, and the
+    process may have been stopped meanwhile. `refused` says that it was not sent, so that the server did nothing.
+    """
+
+    def __init__(self, value: bytes, may_send: Callable[[], bool]) -> None:
+        super().__init__(value)
+        self.refused = False
+        self._may_send = may_send
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if not self._may_send():
+            self.refused = True
+            raise ConnectionAbortedError("the body may not be sent any more")
+        await super().write_with_length(writer, content_length)
+
+
 async def request(
     session: aiohttp.ClientSession,
     method: str,
@@ -179,7 +197,7 @@ async def request(
     *,
     headers: Mapping[str, str] | None = None,
     params: Mapping[str, str] | None = None,
-    body: bytes | None = None,
+    body: bytes | CheckedBody | None = None,
     timeout: float,  # noqa: ASYNC109 - it must cover connecting and reading as one
     max_body: int,
     server_hostname: str | None = None,
@@ -214,7 +232,7 @@ async def _request(
     *,
     headers: Mapping[str, str] | None,
     params: Mapping[str, str] | None,
-    body: bytes | None,
+    body: bytes | CheckedBody | None,
     timeout: float,  # noqa: ASYNC109 - see `request`
     max_body: int,
     server_hostname: str | None,

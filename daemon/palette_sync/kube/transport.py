@@ -32,7 +32,15 @@ from kubernetes_asyncio.client.rest import RESTClientObject
 
 from palette_sync.core.network import UNCONFIGURED, NetworkPolicy
 from palette_sync.core.reasons import Reason
-from palette_sync.http import USER_AGENT, RequestOutcome, TransportError, http_date, open_session, request
+from palette_sync.http import (
+    USER_AGENT,
+    CheckedBody,
+    RequestOutcome,
+    TransportError,
+    http_date,
+    open_session,
+    request,
+)
 from palette_sync.kube.errors import KubeError, Malformed, WritesFenced, error_of, unreachable
 from palette_sync.kube.kubeconfig import BearerToken, CertificateAndToken, ClientCertificate, KubeconfigError
 from palette_sync.kube.server_warnings import SeenWarnings
@@ -112,20 +120,26 @@ class _Rest(RESTClientObject):
         body: bytes | None,
         timeout: float,  # noqa: ASYNC109 - passed on
     ) -> Reply:
-        if method != "GET" and _REVIEWS not in url and not self._may_write():
-            raise WritesFenced
+        data: bytes | CheckedBody | None = body
+        if method != "GET" and _REVIEWS not in url:
+            if not self._may_write():
+                raise WritesFenced
+            # Asked again once the connection stands: a process may be stopped for long while it connects.
+            data = CheckedBody(body or b"", self._may_write)
         try:
             reply = await request(
                 self._session,
                 method,
                 url,
                 headers=headers,
-                body=body,
+                body=data,
                 timeout=timeout,
                 max_body=LARGEST_ANSWER,
                 server_hostname=self._server_hostname,
             )
         except TransportError as error:
+            if isinstance(data, CheckedBody) and data.refused:
+                raise WritesFenced from None
             raise unreachable(error) from None
         self.server_time = http_date(reply.headers.get("Date", "")) or self.server_time
         return reply
