@@ -101,6 +101,23 @@ async def test_a_cluster_that_only_an_older_store_lists_is_dropped(store: Store,
     assert (found.records, found.credentials.keys()) == (memory.records, {"u00000", "u00001"})
 
 
+async def test_a_token_that_was_withdrawn_does_not_come_back_with_an_older_store(
+    store: Store, seal_keys: SealKeys
+) -> None:
+    """The API server refused it. Beside a record that is published again, it would count as a token that lives."""
+    older = await published(store)
+    credentials = {"u00000": older.credentials["u00000"]}
+    memory = replace(older, credentials=credentials)
+    publisher = await writer(store)
+
+    await refill(publisher, memory, instance="alpha", sealers=(seal_keys,), now=LATER)
+
+    found = await store.load("alpha")
+    assert found.trusted
+    assert (found.records, found.credentials.keys()) == (memory.records, {"u00000"})
+    assert publisher.state.credentials.keys() == {"u00000"}
+
+
 async def test_a_token_without_a_record_is_left_out(raw: Any, prefix: str, valkey_url: str) -> None:
     """Anybody who can write to Redis can put an old credential back; that must not end the daemon."""
     old = SealKeys.generate_line("old")

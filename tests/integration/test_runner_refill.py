@@ -10,7 +10,10 @@ from structlog.testing import capture_logs
 
 from integration.runners import dump, flush, issued, look_often, restore, running
 from integration.store_builders import until
+from palette_sync.core.model import AccessState
+from palette_sync.core.reasons import Reason
 from palette_sync.runner import RunnerState
+from palette_sync.simulator import Fault
 
 if TYPE_CHECKING:
     from integration.stage import Stage
@@ -83,6 +86,39 @@ async def test_redis_that_comes_back_with_older_data_is_filled_again(stage_of: A
         assert newer.head is not None
         assert after.head is not None
         assert after.head.epoch > newer.head.epoch
+
+
+async def test_a_dead_token_stays_withdrawn_when_redis_comes_back_with_older_data(stage_of: Any, raw: Any) -> None:
+    """The next failed attempt must not offer readers the token that the API server has refused."""
+    stage: Stage = await stage_of(clusters=1, oidc_share=0.0)
+    (cluster,) = stage.simulator.world.clusters.values()
+    async with running(stage) as one:
+        await one.list()
+        older = await dump(raw, stage)
+        cluster.tokens.revoke_all()
+        stage.simulator.world.set_admin_download(cluster.uid, allowed=False)
+        await one.resync()
+        await until(lambda: _withdrawn(stage))
+        await flush(raw, stage)
+        await restore(raw, older)
+        await raw.delete(stage.shared.store.keys.lease("alpha"))  # it was restored too, and would only expire later
+        stage.simulator.world.set_admin_download(cluster.uid, allowed=True)
+        stage.simulator.faults.add(Fault(target="kube", kind="status", status=503))
+
+        await one.resync()
+        await until(lambda: _failed(stage, cluster.uid, Reason.SERVER_FAILURE))
+
+        after = await stage.state()
+        assert after.records[cluster.uid].access.state is AccessState.FAILED
+        assert not after.credentials
+
+
+async def _withdrawn(stage: Stage) -> bool:
+    return not (await stage.state()).credentials
+
+
+async def _failed(stage: Stage, uid: str, reason: Reason) -> bool:
+    return (await stage.state()).records[uid].access.reason is reason
 
 
 async def test_older_data_with_the_same_content_is_published_anew_because_readers_hold_a_newer_version(

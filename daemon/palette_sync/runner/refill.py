@@ -85,6 +85,9 @@ async def refill(
 ) -> None:
     """Publish `remembered`. A token that no sealer opens is left out; a pass issues a new one. Raises StoreError.
 
+    A token that only the store holds is removed: it was withdrawn later, for example because the API server refused it.
+    Beside a remembered record it would count as a token that lives.
+
     Records that this process only read, and has not seen in Palette yet, stay unconfirmed. There is a new version even
     if the store holds the same content under an older number: readers hold a newer one, and refuse older ones.
     """
@@ -93,7 +96,7 @@ async def refill(
         now=now,
         put=remembered.records,
         drop=publisher.state.records.keys() - remembered.records.keys(),
-        rotated=tokens,
+        rotated={**dict.fromkeys(remembered.records), **tokens},
         complete=bool(remembered.head and remembered.head.complete),
         memory=remembered.memory,
         scopes=remembered.scopes,
