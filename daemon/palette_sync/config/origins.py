@@ -88,27 +88,28 @@ def lines_of(text: str) -> dict[Keys, int]:
 
     Arrays of tables are left out.
     """
-    lines = text.removeprefix("\ufeff").splitlines(keepends=True)
     found: dict[Keys, int] = {}
     table: Keys | None = ()
-    for number, line in enumerate(lines, start=1):
-        header, entry = _HEADER.match(line), _ENTRY.match(line)
-        if not (header or entry or line.lstrip().startswith("[[")) or not _begins_a_statement(lines[: number - 1]):
+    pending = ""  # the lines of a statement that has not ended yet
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(keepends=True), start=1):
+        begins = not pending
+        pending = "" if _is_whole(pending + line) else pending + line
+        if not begins:
             continue
-        if header:
+        if header := _HEADER.match(line):
             table = _parts(header.group(1))
             found.setdefault(table, number)
-        elif entry and table is not None:
-            found[(*table, *_parts(entry.group(1)))] = number
-        elif not entry:
+        elif line.lstrip().startswith("[["):
             table = None
+        elif (entry := _ENTRY.match(line)) and table is not None:
+            found[(*table, *_parts(entry.group(1)))] = number
     return found
 
 
-def _begins_a_statement(before: list[str]) -> bool:
-    """Whether what follows `before` is outside of every string and array that `before` opens."""
+def _is_whole(statement: str) -> bool:
+    """Whether every string and array that these lines open has ended."""
     try:
-        tomllib.loads("".join(before))
+        tomllib.loads(statement)
     except tomllib.TOMLDecodeError:
         return False
     return True

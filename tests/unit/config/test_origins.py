@@ -10,6 +10,7 @@ from palette_sync.config.effective import MASK, effective, masked_url
 from palette_sync.config.loading import load_with_layers
 from palette_sync.config.origins import Origins, lines_of
 from palette_sync.config.settings import Settings
+from unit.growth import growth
 
 if TYPE_CHECKING:
     from unit.config.configuration import ConfigDirectory
@@ -85,6 +86,19 @@ def test_a_line_is_where_an_entry_begins_and_not_where_a_text_looks_like_one() -
     text = 'a.b = 1\n[[c]]\nd = 1\n[e]\n"f g" = """\nh = 2\n"""\n[i] # j = 3\n'
 
     assert lines_of(text) == {("a", "b"): 1, ("e",): 4, ("e", "f g"): 5, ("i",): 8}
+
+
+@pytest.mark.explore
+def test_finding_lines_grows_with_the_length_of_the_file() -> None:
+    instance = '[instances.i{}]\nurl = "https://api.example.com"\ninclude_projects = [\n  "a-*",\n  "b-*",\n]\n\n'
+
+    assert growth(lambda number: lines_of("".join(map(instance.format, range(number)))), 100, times=8) < 24
+
+
+def test_a_statement_of_several_lines_hides_what_looks_like_one() -> None:
+    text = "a = [\n  \"b = 1\",\n  # c = 2\n]\n\n# d = 3\ne = '''\n[f]\n'''\n[g.h]\ni = {j = 1, k = [\"l = 1\"]}\n"
+
+    assert lines_of(text) == {("a",): 1, ("e",): 7, ("g", "h"): 10, ("g", "h", "i"): 11}
 
 
 def test_every_setting_has_a_value_and_no_secret_shows(config: ConfigDirectory) -> None:
