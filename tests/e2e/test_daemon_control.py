@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from redis import Redis
 
 from e2e.command import Ran, palette_sync
 from e2e.daemon import ValkeyProcess, daemon, until
@@ -165,6 +166,20 @@ def test_a_missing_answer_is_reported_with_what_to_check(world_of: Callable[...,
     closed = palette_sync("status", "--config", world.config)
     assert closed.code == 78
     assert "the daemon serves no status; set [http] listen" in closed.err
+
+
+def test_a_reload_without_a_daemon_is_not_sent(
+    world_of: Callable[..., World], redis: dict[str, str], valkey_url: str
+) -> None:
+    world = world_of("--instances", "1", "--clusters", "1")
+
+    alone = palette_sync("reload", "--config", world.config, "--allow-prune", **redis)
+
+    assert alone.code == 1
+    assert "nobody was asked" in alone.err
+    with Redis.from_url(valkey_url) as client:
+        prefix = redis["PALETTE_SYNC_REDIS__PREFIX"]
+        assert client.xlen(f"{prefix}:control") == 0, "a daemon that starts soon would carry it out"
 
 
 def test_status_shows_how_it_stands(world_of: Callable[..., World], redis: dict[str, str]) -> None:

@@ -78,9 +78,14 @@ async def _chosen(diagnosis: Diagnosis, wanted: list[str] | None) -> list[str]:
 
 def without_seal_key(diagnosis: Diagnosis) -> Exit:
     """Say that this needs a seal key."""
-    problems = [*diagnosis.remarks, "this needs a seal key: the daemon carries out signed requests only", KEYLESS]
+    problems = [*diagnosis.remarks, "this needs a seal key, which signs requests and opens tokens", KEYLESS]
     print_problems(problems, title="no seal key")
     return Exit.CONFIG
+
+
+def sender() -> str:
+    """Who asks, for the daemon's log."""
+    return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
 
 
 async def ask_daemon(
@@ -99,7 +104,7 @@ async def ask_daemon(
     """
     from palette_sync.store.control import Answer, AnswerStatus, ask
 
-    by = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+    by = sender()
     loop = asyncio.get_running_loop()
     started, accepted = loop.time(), False
     passed_on, passed_on_at = "", 0.0

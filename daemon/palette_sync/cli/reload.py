@@ -6,17 +6,15 @@ It works while the configuration file is not valid: `[redis]` and `[seal]` are a
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
-import socket
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from palette_sync.cli.ask import sender, without_seal_key
 from palette_sync.cli.console import out, print_json, print_problems, progress_of
-from palette_sync.cli.diagnosis import KEYLESS, Where, run_diagnosis
+from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
 from palette_sync.core.text import visible
 
@@ -71,13 +69,7 @@ def reload(where: Where, *, allow_prune: bool, wait: float, as_json: bool) -> Ex
 
     async def work(diagnosis: Diagnosis) -> Exit:
         if not diagnosis.verifies:
-            problems = [
-                *diagnosis.remarks,
-                "the daemon carries out only requests that are signed with a seal key",
-                KEYLESS,
-            ]
-            print_problems(problems, title="no seal key")
-            return Exit.CONFIG
+            return without_seal_key(diagnosis)
         await diagnosis.store.ping()
         with progress_of(["daemons"], show=not as_json) as reporter:
             progress = reporter("daemons")
@@ -89,7 +81,10 @@ def reload(where: Where, *, allow_prune: bool, wait: float, as_json: bool) -> Ex
 
 
 async def _ask(diagnosis: Diagnosis, *, allow_prune: bool, wait: float) -> _Asked:
-    """Ask all living daemons, and wait until each has answered, has ended, or has had its time."""
+    """Ask all living daemons, and wait until each has answered, has ended, or has had its time.
+
+    If none lives, nothing is sent.
+    """
     from contextlib import aclosing
 
     from palette_sync.store.control import Verb, ask_everybody
@@ -99,11 +94,16 @@ async def _ask(diagnosis: Diagnosis, *, allow_prune: bool, wait: float) -> _Aske
     store, sealer = diagnosis.store, diagnosis.sealer
     book, asked = MemberBook(store.link, store.keys), _Asked()
     loop = asyncio.get_running_loop()
-    company, started = await book.listen(sealer), loop.time()
-    expected = {one.id for one in company.members}
+    company = await book.listen(sealer)
+    if not company.members:
+        await asyncio.sleep(ANNOUNCED_WITHIN)
+        company = await book.listen(sealer)
+    expected, started = {one.id for one in company.members}, loop.time()
+    if not expected:  # a daemon that starts soon would carry the request out, and nobody would see its answer
+        asked.give_up(company.strangers, OTHER_KEYS)
+        return asked
     verb = Verb.RELOAD_ALLOW_PRUNE if allow_prune else Verb.RELOAD
-    by = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
-    async with aclosing(ask_everybody(store.link, store.keys, sealer, verb, by=by)) as answers:
+    async with aclosing(ask_everybody(store.link, store.keys, sealer, verb, by=sender())) as answers:
         async for answer in answers:
             if answer is not None:
                 asked.take(answer)
@@ -114,7 +114,7 @@ async def _ask(diagnosis: Diagnosis, *, allow_prune: bool, wait: float) -> _Aske
                 asked.give_up(missing - {one.id for one in company.members}, "it has ended meanwhile", Outcome.ENDED)
             late = missing if waited > wait else missing - asked.accepted if waited > ACCEPTED_WITHIN else set()
             asked.give_up(late, NO_ANSWER.format(min(wait, waited)))
-            if expected <= asked.outcomes.keys() and (expected or waited > ANNOUNCED_WITHIN):
+            if expected <= asked.outcomes.keys():
                 break
     asked.give_up(await _strangers(book, diagnosis), OTHER_KEYS)
     return asked
