@@ -13,6 +13,7 @@ from e2e.daemon import daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from e2e.conftest import World
 
@@ -122,7 +123,7 @@ def test_a_cluster_is_named_and_an_unknown_one_refused(world: World, redis: dict
 
 
 def test_an_instance_that_is_not_configured_any_more_is_left_with_its_address_and_key(
-    world: World, redis: dict[str, str]
+    world: World, redis: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = world.config.read_text()
     former = world.config.with_name("bravo.toml")
@@ -138,9 +139,14 @@ def test_an_instance_that_is_not_configured_any_more_is_left_with_its_address_an
     missing = palette_sync("release", "--config", former, "--instance", "alpha", **redis)
     half = palette_sync("release", *flags[:-2], **redis)
     unnamed = palette_sync("release", "--config", former, *flags[4:], **redis)
-    done = palette_sync("release", *flags, "--yes", **redis, **trust)
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "key").write_text(key.read_text())
+    monkeypatch.chdir(here)  # a file on the command line is relative to the working directory
+    done = palette_sync("release", *flags[:-1], "key", "--yes", **redis, **trust)
 
     assert "not in the configuration" in missing.err
+    assert f"Left {len(uids)} clusters; " in done.out
     assert (half.code, unnamed.code) == (2, 2)
     assert done.code == 0, done.err
     assert all(managed(world, uid) == [] for uid in uids)

@@ -13,6 +13,7 @@ from rich.text import Text
 from palette_sync.cli.console import out, print_json, print_problems, progress_of
 from palette_sync.cli.entry import run_command
 from palette_sync.cli.exits import Exit
+from palette_sync.core.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -126,7 +127,7 @@ def _environ(instances: list[str] | None, former: Former | None) -> dict[str, st
     if len(instances or ()) != 1:
         raise typer.BadParameter("name the instance with --instance", param_hint="--url")
     prefix = f"PALETTE_SYNC_INSTANCES__{instances[0].upper()}__" if instances else ""
-    return {**os.environ, f"{prefix}URL": former.url, f"{prefix}API_KEY_FILE": str(former.api_key_file)}
+    return {**os.environ, f"{prefix}URL": former.url, f"{prefix}API_KEY_FILE": str(former.api_key_file.absolute())}
 
 
 async def _unpublished(
@@ -193,7 +194,11 @@ def _print(results: Results, problems: list[str], *, yes: bool, as_json: bool) -
                 console.print(Text("\n".join(_lines(one))))
     if not results:
         console.print("No cluster is published.")
-    elif not yes:
+    elif yes:
+        left = [one for found in results.values() for one in found if not one.error]
+        objects = sum(len(one.actions) for one in left)
+        console.print(f"Left {counted(len(left), 'cluster')}; {counted(objects, 'object')} deleted or handed back.")
+    else:
         console.print("Nothing was changed. Stop the daemon, then run again with --yes.")
     if failed:
         failed.append("the records of these clusters stay; `palette-sync forget` drops those of a whole instance")
