@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from palette_sync.core.model import Secret
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -21,24 +23,13 @@ LARGEST_HISTORY = 100_000
 DEFAULT_LISTEN = "127.0.0.1:9464"
 
 
-class Hidden:
-    """A text that no repr shows; with the interface of pydantic's SecretStr."""
+class Hidden(Secret):
+    """A Secret with the interface of pydantic's SecretStr, which takes long to import."""
 
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
+    __slots__ = ()
 
     def get_secret_value(self) -> str:
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Hidden()"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Hidden) and other._text == self._text
-
-    __hash__ = None  # type: ignore[assignment]
+        return self.reveal()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class ActiveConfiguration:
     rejected: list[str] = field(default_factory=list)
     rejected_at: datetime | None = None
     orphaned: tuple[str, ...] = ()
-    layers: tuple[WholeLayers, str] | None = None
+    layers: tuple[WholeLayers, str] | None = field(default=None, repr=False)  # may hold secrets
     _tables: dict[str, list[Setting]] | None = None
 
     def __post_init__(self) -> None:
