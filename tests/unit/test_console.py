@@ -112,7 +112,7 @@ def test_a_problem_says_since_when_what_happens_next_and_what_to_run(capsys: pyt
     )
 
     assert "alpha: ListingFailed since 2026-03-01 12:00:00 UTC (" in shown
-    assert "by itself: It lists again. Next at 12:00:00 UTC (in " in shown
+    assert "by itself: It lists again. Next at 2126-03-01 12:00:00 UTC (in " in shown
     assert "what to do: Look at Palette." in shown
     assert "run: palette-sync check\n" in shown
 

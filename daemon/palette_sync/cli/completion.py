@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from palette_sync.assembly.diagnosis import Diagnosis
 
 WITHIN = 1.0  # seconds
-# What is completed stands in a command line, and zsh even evaluates it. The records are not verified here, so whoever
-# can write to Redis chooses their names. Every name that palette-sync gives has this form.
+# A completed word becomes a part of a command line, and zsh even evaluates it. The records are not verified here, so
+# somebody who can write to Redis chooses their names. Every name that palette-sync gives has this form.
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 

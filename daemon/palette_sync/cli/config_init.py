@@ -43,7 +43,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """`api_key` and `redis_login` are secrets; "" if there is none to be written."""
+    """`api_key` and `redis_login` are secrets; "" where none is written."""
 
     instance: str
     url: str

@@ -14,6 +14,7 @@ from palette_sync.cli.console import print_json, print_problems
 from palette_sync.cli.diagnosis import Where, run_diagnosis
 from palette_sync.cli.exits import Exit
 from palette_sync.cli.one_cluster import find_one
+from palette_sync.core.durations import time_for_people
 from palette_sync.core.kubeconfig_file import kubeconfig_document, kubeconfig_problem
 from palette_sync.core.text import visible
 
@@ -82,9 +83,9 @@ def _write(found: OneCluster, token: Secret, credential: SealedCredential, *, ou
             return Exit.FAILED
         if as_json:
             print_json({"cluster": found.record.name, "file": str(path), "expires_at": credential.expires_at})
-    end = f"until {credential.expires_at:%Y-%m-%d %H:%M:%S} UTC" if credential.expires_at else "until it is revoked"
+    end = f"until {time_for_people(credential.expires_at)}" if credential.expires_at else "until it is revoked"
     where = "standard output" if output == STDOUT else str(path)
-    warning = f"{where} holds the token of {name} in the clear: whoever reads it can read the cluster {end}"
+    warning = f"{where} holds the token of {name} in the clear: everybody who can read it can read the cluster {end}"
     print_problems(
         [warning, f"`palette-sync rotate {name} --revoke` ends it"], title="keep this secret", style="bold yellow"
     )

@@ -38,7 +38,7 @@ def print_problem_list(problems: Iterable[Mapping[str, Any]], *, console: Consol
         console.print(Text(f"  {visible(str(one.get('text', '')))}"))
         by_itself = visible(str(one.get("by_itself", "")))
         if (next_at := moment_of(one.get("next_at"))) is not None:
-            by_itself += f" Next at {next_at:%H:%M:%S} UTC ({_distance(next_at, now)})."
+            by_itself += f" Next at {time_for_people(next_at)} ({_distance(next_at, now)})."
         console.print(Text.assemble(("  by itself: ", "dim"), by_itself))
         if remedy := one.get("remedy"):
             console.print(Text.assemble(("  what to do: ", "dim"), visible(str(remedy))))

@@ -14,7 +14,7 @@ from palette_sync.cli.exits import Exit
 from palette_sync.cli.one_cluster import print_unknown
 from palette_sync.cli.past import print_transitions, read_transitions
 from palette_sync.cli.styles import ACCESS_STATES
-from palette_sync.core.durations import ago, until
+from palette_sync.core.durations import ago, time_for_people, until
 from palette_sync.core.model import AccessState, OidcAuth
 from palette_sync.core.named import named
 from palette_sync.core.rows import Row, row_document, rows_of
@@ -72,7 +72,7 @@ def _print(
             (visible(record.name), "bold"),
             ": ",
             (row.state.value, ACCESS_STATES[row.state]),
-            f" ({row.reason}) since {row.since:%Y-%m-%d %H:%M:%S} UTC ({ago(row.since, now)} ago)",
+            f" ({row.reason}) since {time_for_people(row.since)} ({ago(row.since, now)} ago)",
         )
     )
     if record.access.message:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import present
 from palette_sync.core.due import overdue
+from palette_sync.core.durations import time_for_people
 from palette_sync.core.model import AccessState, OidcAuth
 from palette_sync.core.pause import pause_document, pause_of
 
@@ -96,7 +97,7 @@ def rotated(cluster: ClusterNow, *, issued: bool, revoke: bool, since: datetime)
     if not issued or credential is None:
         why = "" if _worked_on(memory, since) else f"; {_why_not(cluster)}"
         return cluster.answer(f"no new token; the former one stays published: {_access(cluster)}{why}", done=False)
-    end = f"ends at {_time(credential.expires_at)}" if credential.expires_at else "never ends"
+    end = f"ends at {time_for_people(credential.expires_at)}" if credential.expires_at else "never ends"
     text = f"a new token is published (version {cluster.version}); it {end}"
     if not revoke:
         return cluster.answer(f"{text}; the former one lives until its own end", done=True)
@@ -111,7 +112,7 @@ def paused(cluster: ClusterNow) -> ClusterAnswer:
     pause, credential = cluster.pause, cluster.credential
     text = pause.text if pause is not None else "the pause has ended already"
     if pause is not None and credential is not None and credential.expires_at and pause.holds_at(credential.expires_at):
-        text += f"; its token is not renewed meanwhile and lapses at {_time(credential.expires_at)}"
+        text += f"; its token is not renewed meanwhile and lapses at {time_for_people(credential.expires_at)}"
     return cluster.answer(text, done=True)
 
 
@@ -146,7 +147,3 @@ def _access(cluster: ClusterNow) -> str:
     access = cluster.record.access
     message = f": {access.message}" if access.message else ""
     return f"{access.state.value} ({access.reason}){message}"
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

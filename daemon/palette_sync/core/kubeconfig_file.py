@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from palette_sync.core.durations import time_for_people
 from palette_sync.core.model import SERVED, OidcAuth
 from palette_sync.core.text import visible
 
@@ -17,8 +18,8 @@ def kubeconfig_problem(record: ClusterRecord, credential: SealedCredential | Non
     """Why there is no kubeconfig for a cluster, or ""."""
     if isinstance(record.auth, OidcAuth):
         return f"users log in to it with their own OIDC token of {record.auth.issuer_url}; no token is published"
-    if credential is not None and not credential.alive(now):
-        return f"its token lapsed at {credential.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+    if credential is not None and credential.expires_at is not None and not credential.alive(now):
+        return f"its token lapsed at {time_for_people(credential.expires_at)}"
     if record.server is None or credential is None or record.access.state not in SERVED:
         return f"there is no access to it: {record.access.reason}: {record.access.message}".rstrip(": ")
     return ""

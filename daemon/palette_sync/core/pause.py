@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from palette_sync.core.documents import present
+from palette_sync.core.durations import time_for_people
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +40,7 @@ class PauseInForce:
     def text(self) -> str:
         """One line for people."""
         who = f" by {self.by}" if self.by else ""
-        end = f", until {self.until:%Y-%m-%d %H:%M:%S} UTC" if self.until else ""
+        end = f", until {time_for_people(self.until)}" if self.until else ""
         return f"paused{who}{end}: {self.reason}"
 
     def holds_at(self, moment: datetime) -> bool:

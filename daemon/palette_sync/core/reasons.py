@@ -728,8 +728,8 @@ class Reason(StrEnum):
         "StoreRefilled",
         Shown.STATUS,
         "Redis came back without what was published, or with something older.",
-        "It published again what it remembered, under a new epoch. No token was issued anew, and readers lost nothing.",
-        "Find out why Redis lost data: persistence, eviction, a restored dump, a FLUSHALL. Nothing else is to be done.",
+        "It published again what it remembered, under a new epoch, with the tokens that it remembered.",
+        "Find out why Redis lost data: persistence, eviction, a restored dump, or a FLUSHALL. Nothing else is needed.",
     )
     INSTANCE_ORPHANED = (
         "InstanceOrphaned",
@@ -770,7 +770,7 @@ class Reason(StrEnum):
         "CutOff",
         Shown.STATUS,
         "Palette does not answer this process, and for `step_back` no pass of the instance has succeeded.",
-        "It hands over to a process that Palette answers. If there is none, it goes on leading and trying.",
+        "It hands over to a process that Palette answers. If no process gets an answer, it goes on leading and trying.",
         "Look at the network, DNS and proxy of this process. If all processes are cut off, look at Palette.",
     )
     SCOPE_STALE = (

@@ -16,7 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from palette_sync import __version__
-from palette_sync.core.durations import ago, until
+from palette_sync.core.documents import format_time
+from palette_sync.core.durations import ago, time_for_people, until
 from palette_sync.core.rows import SORTS
 from palette_sync.core.text import visible
 from palette_sync.page.cluster import token_life
@@ -148,8 +149,8 @@ def _environment() -> Environment:
     environment.filters |= {
         "ago": ago,
         "until": until,
-        "utc": _utc,
-        "iso": _iso,
+        "utc": time_for_people,
+        "iso": format_time,
         "web_link": web_link,
         "code_words": code_words,
     }
@@ -180,11 +181,3 @@ def code_words(text: str) -> Markup:
 def web_link(url: str | None) -> str:
     """A foreign URL if it may be a link, else "": a `javascript:` URL would run in the page."""
     return url if url and url.startswith("https://") else ""
-
-
-def _utc(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _iso(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -155,7 +155,9 @@ async def _until_late(
         working.cancel()
         await asyncio.wait({working})
     if any(one.is_set() for one in lost):
-        raise LeaseLost(f"the lease of {context.instance} ended during the pass; what is left is done by whoever leads")
+        raise LeaseLost(
+            f"the lease of {context.instance} ended during the pass; the process that leads now does the rest"
+        )
 
 
 @asynccontextmanager

@@ -465,7 +465,7 @@ class Runner:
         answer_pauses(orders, paused, instance=self.instance)
 
     def _answer(self, request: PassRequest, report: PassReport, state: InstanceState) -> None:
-        """Report to whoever asked for the pass, or ask for the rest of it first.
+        """Report to those who asked for the pass, or ask for the rest of it first.
 
         A revocation is the rest of a rotation: the former token ends once the new one is published.
         """
@@ -492,7 +492,7 @@ class Runner:
         if not request.peek or (options is not None and options.lists):
             return options
         if request.asked:
-            self.mailbox.peek()  # later: whoever waits gets the report of a pass that worked on his cluster
+            self.mailbox.peek()  # later: those who wait get the report of a pass that worked on their cluster
             return options
         filters = self._runtime.policy.filters
         async with self._runtime.open_client() as client:

@@ -42,7 +42,7 @@ async def publish_pauses(
 
 
 def answer_pauses(orders: Sequence[PauseOrder], published: Mapping[str, ClusterRecord], *, instance: str) -> None:
-    """Answer each order, once whoever asks for the state of a cluster gets what was published."""
+    """Answer each order. Call it once the status of the runner shows what was published."""
     for order in orders:
         if not order.answer.done():
             order.answer.set_result(order.uid in published)

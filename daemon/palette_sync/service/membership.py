@@ -42,7 +42,7 @@ PACE = 1.0  # seconds between two looks at most
 LOOKS = 10  # per `lease_ttl`, if that is more often
 REREAD = 60.0  # seconds after which a standby reads what has no version (`work`, `scopes`) in any case
 LEAVING = 2.0  # seconds that a process which ends waits for Redis to announce it
-FREE = 2  # times `lease_ttl` after which a lease that nobody takes is taken by whoever stands by
+FREE = 2  # times `lease_ttl` after which a process that stands by takes a free lease
 # If the lease stays free although another process should take it, this one takes it.
 TAKEN_IF_FREE = (Standing.ANOTHER_LEADS, Standing.STEPPED_BACK)
 

@@ -274,7 +274,7 @@ def _is_of_replica(error: exceptions.RedisError | exceptions.RedisClusterExcepti
 
 
 def _code(error: exceptions.RedisError | OSError) -> str:
-    """The error code, which is the first word; "" if there is none."""
+    """The error code, which is the first word; "" if the text does not begin with one."""
     # In a pipeline, redis-py puts the command with its arguments in front of the server's text.
     text = str(error).rpartition(" of pipeline caused error: ")[2].removeprefix("('")
     word = (text.split(maxsplit=1) or [""])[0]

@@ -232,8 +232,8 @@ class RequestReader:
         """Whether this process is to carry the request out: nobody else has claimed it.
 
         Somebody who writes to Redis may delete a claim and append the request again, so this process also remembers
-        what it has received. A claim whose answer is lost is not repeated: the request counts as claimed, and whoever
-        asked may ask again.
+        what it has received. A claim whose answer is lost is not repeated: the request counts as claimed, and the
+        sender may ask again.
         """
         if not self._is_first(request):
             return False

@@ -141,7 +141,7 @@ class FencedWriter:
         except StoreUnavailable:
             if not (self._link.clustered and self.position.version):
                 raise
-            return  # the server of the set is away; whoever wrote the present version announced it
+            return  # the server of the set is away; the writer of the present version announced it
         self._announced = True
 
     async def records(self, uids: list[str]) -> dict[str, bytes | None]:

@@ -1,4 +1,4 @@
-"""Reads an instance for people, with the rights of whoever asks.
+"""Reads an instance for people, with the rights of the configured Redis user.
 
 A reader's user may see the snapshot and not the daemon's own keys. What the server does not permit is left out and
 named, instead of making the whole command fail.
