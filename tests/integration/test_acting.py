@@ -368,14 +368,19 @@ async def test_a_pause_survives_the_loss_of_redis_and_another_leader(stage_of: A
         assert record.pause.reason == "kept"
 
 
+async def work_hangs(stage: Stage, one: Any, cluster: SimCluster) -> None:
+    """The token is renewed, and the API server does not answer."""
+    await one.list()
+    stage.simulator.faults.add(Fault(target="kube", kind="hang"))
+    stage.advance(hours=20)
+    await one.nudge()
+    assert one.runner._ongoing.lanes.busy == {cluster.uid}
+
+
 async def test_a_pause_ends_the_work_on_a_cluster_that_hangs_before_it_is_answered(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of)
     async with running(stage) as one:
-        await one.list()
-        stage.simulator.faults.add(Fault(target="kube", kind="hang"))
-        stage.advance(hours=20)
-        await one.nudge()
-        assert one.runner._ongoing.lanes.busy == {cluster.uid}
+        await work_hangs(stage, one, cluster)
 
         answer = await Daemon(one).does(Verb.PAUSE, cluster.uid, reason="it hangs")
 
@@ -435,11 +440,7 @@ async def test_the_tag_counts_in_the_listing_that_would_drop_the_cluster(stage_o
 async def test_the_tag_ends_the_work_on_a_cluster_that_hangs(stage_of: Any) -> None:
     stage, cluster = await one_cluster(stage_of)
     async with running(stage) as one:
-        await one.list()
-        stage.simulator.faults.add(Fault(target="kube", kind="hang"))
-        stage.advance(hours=20)
-        await one.nudge()
-        assert one.runner._ongoing.lanes.busy == {cluster.uid}
+        await work_hangs(stage, one, cluster)
         stage.simulator.world.set_tags(cluster.uid, [PAUSE_TAG])
         await one.list()
         assert not one.runner._ongoing.lanes.busy
